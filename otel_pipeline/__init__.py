@@ -1,0 +1,1 @@
+"""One trace from laptop to production for AI on streams."""

@@ -1,0 +1,1 @@
+"""What happens to a message. Knows no client library and no SDK."""

@@ -1,0 +1,1 @@
+"""For tests: fixtures, the checker, the embedded broker."""
