@@ -1,0 +1,1 @@
+"""The real Kafka, Collector and Java agent, for tests. Development only, standard library only, POSIX only."""

@@ -1,0 +1,263 @@
+"""Fetches or builds each real part once, into a cache folder named for a hash of the part's pins."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import platform
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+PINS = Path(__file__).parent
+TOOLS = {
+    "java": "a Java runtime, 17 or newer (Debian: openjdk-17-jdk-headless)",
+    "javac": "a Java development kit, 17 or newer (Debian: openjdk-17-jdk-headless)",
+    "mvn": "Apache Maven (Debian: maven)",
+    "go": "Go, at least the version in real/collector/go.mod (https://go.dev/dl)",
+}
+
+
+class PartMissingError(Exception):
+    """A part, or a tool that it needs, is not on this machine; the text says what to do."""
+
+
+class BuildError(Exception):
+    """A part could not be fetched or built; the text ends with what the tool said."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One real program: the files that pin it, the tools that make it, the tools that run it."""
+
+    name: str
+    title: str
+    pins: tuple[str, ...]
+    build_tools: tuple[str, ...]
+    run_tools: tuple[str, ...]
+    build: Callable[[Path], None]
+
+    @property
+    def folder(self) -> Path:
+        """Where this part is, or would be; another platform or other pins give another folder."""
+        digest = hashlib.sha256(f"{sys.platform} {platform.machine()}".encode())
+        for pin in self.pins:
+            digest.update(PINS.joinpath(pin).read_bytes())
+        return cache() / f"{self.name}-{digest.hexdigest()[:12]}"
+
+    def found(self) -> Path | None:
+        """The part's folder, or None when it has not been fetched."""
+        return self.folder if self.folder.is_dir() else None
+
+    def required(self) -> Path:
+        """The part's folder, ready to run.
+
+        Raises:
+            PartMissingError: when it has not been fetched, or what runs it is not installed.
+        """
+        folder = self.found()
+        if folder is None:
+            raise PartMissingError(
+                f"{self.title} has not been fetched; `make real` or `python -m real fetch {self.name}` does"
+            )
+        _need(self.title, self.run_tools)
+        return folder
+
+    def fetch(self) -> Path:
+        """The part's folder, made first if need be; other processes wait meanwhile.
+
+        Raises:
+            PartMissingError: when a tool that builds it is not installed.
+            BuildError: when the tool failed.
+        """
+        folder = self.folder
+        if not folder.is_dir():
+            _need(self.title, (*self.build_tools, *self.run_tools))
+            with _locked(folder.with_suffix(".lock"), self.title):
+                if not folder.is_dir():
+                    self._make(folder)
+        return folder
+
+    def _make(self, folder: Path) -> None:
+        # Whoever holds the lock is alone, so what an interrupted build left here is nobody's.
+        for left in folder.parent.glob(f"{folder.name}.building-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        building = Path(tempfile.mkdtemp(prefix=f"{folder.name}.building-", dir=folder.parent))
+        started = time.monotonic()
+        say(f"{self.title}: fetching into {folder}")
+        try:
+            self.build(building)
+            building.rename(folder)
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+        say(f"{self.title}: ready after {time.monotonic() - started:.0f} s")
+
+
+def cache() -> Path:
+    """The folder that holds every part, outside the checkout."""
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "otel-pipeline"
+
+
+def kafka_home() -> Path | None:
+    """The folder whose `libs` are Apache Kafka, or None when not fetched."""
+    return KAFKA.found()
+
+
+def fetch_kafka() -> Path:
+    """The same, fetched when it is not there."""
+    return KAFKA.fetch()
+
+
+def collector_binary() -> Path | None:
+    """The OpenTelemetry Collector, or None when not built."""
+    folder = COLLECTOR.found()
+    return folder / "otelcol" if folder else None
+
+
+def fetch_collector() -> Path:
+    """The same, built when it is not there: minutes."""
+    return COLLECTOR.fetch() / "otelcol"
+
+
+def java_relay() -> Path | None:
+    """The folder with Relay.class, `libs` and the Java agent, or None when not fetched."""
+    return JAVA.found()
+
+
+def fetch_java() -> Path:
+    """The same, fetched when it is not there."""
+    return JAVA.fetch()
+
+
+def say(text: str) -> None:
+    """Progress, on stderr."""
+    print(f"real: {text}", file=sys.stderr, flush=True)
+
+
+def tail(log: Path, lines: int = 40) -> str:
+    """The last lines of a log."""
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+
+
+def _build_kafka(folder: Path) -> None:
+    _copy_jars(PINS / "kafka/pom.xml", folder)
+
+
+def _build_java(folder: Path) -> None:
+    _copy_jars(PINS / "java/pom.xml", folder)
+    (agent,) = folder.glob("libs/opentelemetry-javaagent-*.jar")
+    agent.rename(folder / "opentelemetry-javaagent.jar")
+    _run(["javac", "-cp", "libs/*", "-d", ".", str(PINS / "java/Relay.java")], folder)
+
+
+def _build_collector(folder: Path) -> None:
+    source = folder / "source"
+    shutil.copytree(PINS / "collector", source)
+    # The builder belongs to a release as the components do.
+    (version,) = re.findall(r"receiver/otlpreceiver (v\S+)", (source / "builder.yaml").read_text())
+    builder = f"go.opentelemetry.io/collector/cmd/builder@{version}"
+    flags = {"GOFLAGS": "-buildvcs=false"}
+    _run(["go", "install", builder], source, {**flags, "GOBIN": str(source)})
+    # Without its `go mod tidy`, which asks for modules that only tests of tests need: our go.mod is complete.
+    generate = ["./builder", "--config", "builder.yaml", "--skip-compilation", "--skip-get-modules"]
+    _run(generate, source)
+    for pin in ("go.mod", "go.sum"):
+        shutil.copy(source / pin, source / "build" / pin)
+    binary = str(folder / "otelcol")
+    compiling = ["go", "build", "-mod=readonly", "-trimpath", "-ldflags", "-s -w", "-o", binary, "."]
+    _run(compiling, source / "build", flags)
+    shutil.rmtree(source)
+
+
+KAFKA = Part(
+    name="kafka",
+    title="Apache Kafka",
+    pins=("kafka/pom.xml",),
+    build_tools=("mvn",),
+    run_tools=("java",),
+    build=_build_kafka,
+)
+COLLECTOR = Part(
+    name="collector",
+    title="OpenTelemetry Collector",
+    pins=("collector/builder.yaml", "collector/go.mod", "collector/go.sum"),
+    build_tools=("go",),
+    run_tools=(),
+    build=_build_collector,
+)
+JAVA = Part(
+    name="java",
+    title="OpenTelemetry Java agent",
+    pins=("java/pom.xml", "java/Relay.java"),
+    build_tools=("mvn", "javac"),
+    run_tools=("java",),
+    build=_build_java,
+)
+PARTS = {part.name: part for part in (KAFKA, COLLECTOR, JAVA)}
+
+
+def _need(title: str, tools: tuple[str, ...]) -> None:
+    missing = [tool for tool in tools if shutil.which(tool) is None]
+    if missing:
+        wanted = "; ".join(f"`{tool}`: install {TOOLS[tool]}" for tool in missing)
+        raise PartMissingError(f"{title} needs {wanted}")
+
+
+@contextmanager
+def _locked(path: Path, title: str) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"{title}: another process is fetching it, waiting")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _copy_jars(pom: Path, folder: Path) -> None:
+    libs = f"-DoutputDirectory={folder / 'libs'}"
+    _run(["mvn", "-q", "-B", "-f", str(pom), "dependency:copy-dependencies", "-DincludeScope=runtime", libs], folder)
+
+
+def _run(command: list[str], folder: Path, environment: Mapping[str, str] | None = None) -> None:
+    """Runs one step of a build; says every half minute that it is still at it."""
+    say(" ".join(command))
+    with tempfile.NamedTemporaryFile(prefix="otel-pipeline-build-", suffix=".log") as log:
+        started = time.monotonic()
+        # A session of its own, so that an interrupt ends the compilers too.
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**os.environ, **(environment or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            while True:
+                try:
+                    status = process.wait(timeout=30)
+                    break
+                except subprocess.TimeoutExpired:
+                    say(f"... {command[0]}, {time.monotonic() - started:.0f} s")
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
+        if status:
+            raise BuildError(f"{' '.join(command)} ended with {status}:\n{tail(Path(log.name))}")

@@ -1,0 +1,71 @@
+"""Fixtures that are real programs: skipped when not fetched, failed when OTEL_PIPELINE_REAL=required."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import pytest
+
+# `python -m pytest` has the project root on the path, plain `pytest` has not, and would take this folder for `real`.
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+if sys.platform == "win32":
+    collect_ignore_glob = ["test_*.py"]
+else:
+    from real import parts, servers
+
+# kafka-python 3.0 uses a deprecated importlib.resources function while it is imported; our warnings are errors.
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)
+    import kafka  # noqa: F401
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+Started = TypeVar("Started")
+
+
+def _or_skip(start: Callable[[], Started]) -> Started:
+    try:
+        return start()
+    except parts.PartMissingError as missing:
+        reason = str(missing)
+    if os.environ.get("OTEL_PIPELINE_REAL") == "required":
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def real_broker() -> Iterator[servers.Broker]:
+    """An Apache Kafka broker, or the one that `python -m real run` started."""
+    running = os.environ.get("OTEL_PIPELINE_TEST_BOOTSTRAP")
+    with ExitStack() as stack:
+        if running:
+            yield servers.Broker(running)
+            return
+        yield _or_skip(lambda: stack.enter_context(servers.kafka_broker()))
+
+
+@pytest.fixture(scope="session")
+def real_collector() -> Iterator[servers.Collector]:
+    """A Collector with our own configuration, or the one that `python -m real run` started."""
+    running = os.environ.get("OTEL_PIPELINE_TEST_COLLECTOR")
+    with ExitStack() as stack:
+        if running:
+            over_grpc = os.environ["OTEL_PIPELINE_TEST_COLLECTOR_GRPC"]
+            output = Path(os.environ["OTEL_PIPELINE_TEST_COLLECTOR_OUTPUT"])
+            yield servers.Collector(running, over_grpc, output)
+            return
+        yield _or_skip(lambda: stack.enter_context(servers.collector()))
+
+
+@pytest.fixture(scope="session")
+def real_relay() -> Callable[..., None]:
+    """`real.servers.relay`: a Java service under the Java agent that sends messages on."""
+    _or_skip(parts.JAVA.required)
+    return servers.relay
