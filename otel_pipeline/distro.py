@@ -1,0 +1,91 @@
+"""Entry points for `opentelemetry-instrument`: the same as the one line, without a line of code.
+
+Distro and configurator are chosen by others when several are installed; the instrumentor and the post hook run under any
+distro, after the providers exist. What must happen happens there, and all of it is idempotent.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.instrumentation.distro import BaseDistro
+from opentelemetry.instrumentation.environment_variables import OTEL_PYTHON_CONFIGURATOR
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
+
+from otel_pipeline.registry import ADAPTERS
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+_LOGGER = logging.getLogger("otel_pipeline")
+
+
+class PipelineDistro(BaseDistro):
+    """Chooses our configurator, and skips the instrumentors of others that patch the same methods."""
+
+    def _configure(self, **_kwargs: Any) -> None:
+        os.environ.setdefault(OTEL_PYTHON_CONFIGURATOR, "otel_pipeline")
+
+    def load_instrumentor(self, entry_point: Any, **kwargs: Any) -> None:
+        """Load an instrumentor unless ours replaces it."""
+        if entry_point.value in _replaced() and not _disabled():
+            _LOGGER.info("otel_pipeline: %s is not loaded, ours instruments the same methods", entry_point.value)
+            return
+        super().load_instrumentor(entry_point, **kwargs)
+
+
+class PipelineConfigurator:
+    """Makes the providers before other instrumentors ask for them."""
+
+    def configure(self, **_kwargs: Any) -> None:
+        """Set everything up."""
+        if not _disabled():
+            _instrument({})
+
+
+class PipelineInstrumentor(BaseInstrumentor):
+    """Under any distro: instruments what our adapters know."""
+
+    def instrumentation_dependencies(self) -> Collection[str]:
+        """None: each adapter checks its own client, so that a missing one does not switch off the others."""
+        return ()
+
+    def _instrument(self, **kwargs: Any) -> None:
+        _instrument(kwargs)
+
+    def _uninstrument(self, **_kwargs: Any) -> None:
+        from otel_pipeline import pipeline
+
+        if pipeline._pipeline is not None:
+            pipeline._pipeline.uninstrument()
+
+
+def post_instrument() -> None:
+    """After all instrumentors: take off those that patched the same methods, whatever their order was."""
+    from otel_pipeline import pipeline
+
+    if pipeline._pipeline is not None:
+        pipeline._pipeline.replace_others()
+
+
+def _instrument(options: dict[str, Any]) -> None:
+    from otel_pipeline.pipeline import instrument
+
+    known = {name for name in inspect.signature(instrument).parameters if not name.startswith("_")}
+    for name in options.keys() - known:
+        # They come unchecked out of OTEL_CONFIG_FILE.
+        _LOGGER.warning("otel_pipeline: unknown option %r; known are %s", name, ", ".join(sorted(known)))
+    instrument(**{name: value for name, value in options.items() if name in known})
+
+
+def _replaced() -> frozenset[str]:
+    return frozenset(name for adapter in ADAPTERS for name in adapter.replaces)
+
+
+def _disabled() -> bool:
+    """Whether our own instrumentor is on OpenTelemetry's list of disabled ones."""
+    listed = os.environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(",")
+    return not {"*", "otel_pipeline"}.isdisjoint(name.strip() for name in listed)

@@ -1,0 +1,183 @@
+"""What all operations share: settings, the seams to tracer, propagation and totals, and the standard metrics."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+from weakref import ref
+
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
+
+from otel_pipeline import semconv
+from otel_pipeline.engine.guard import Guard
+from otel_pipeline.engine.messages import EngineSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from opentelemetry.context import Context
+    from opentelemetry.util.types import AttributeValue
+
+    from otel_pipeline.engine.processing import Client
+    from otel_pipeline.engine.propagation import Propagation
+    from otel_pipeline.engine.receive import Consumer
+    from otel_pipeline.engine.spans import StartSpan
+    from otel_pipeline.engine.totals import Totals
+
+MAX_DESTINATIONS = 100
+OTHER = "_other"
+# `suppress_instrumentation()` of opentelemetry-instrumentation sets both the API's key and this plain one.
+_PLAIN_SUPPRESS_KEY = "suppress_instrumentation"
+
+
+class Engine:
+    """One a pipeline. Adapters ask it for functions; it owns spans, context, headers and totals of every message.
+
+    Args:
+        start_span: the seam behind which spans can be replaced.
+        propagation: reads and writes context on header pairs.
+        totals: where operations are counted.
+        clock_ns: wall clock, ns since the epoch.
+        monotonic_ns: clock for durations, ns.
+    """
+
+    def __init__(
+        self,
+        *,
+        start_span: StartSpan,
+        propagation: Propagation,
+        totals: Totals,
+        guard: Guard | None = None,
+        settings: EngineSettings | None = None,
+        clock_ns: Callable[[], int] = time.time_ns,
+        monotonic_ns: Callable[[], int] = time.perf_counter_ns,
+    ) -> None:
+        self.start_span = start_span
+        self.propagation = propagation
+        self.guard = guard or Guard()
+        self.settings = settings or EngineSettings()
+        self.clock_ns = clock_ns
+        self.monotonic_ns = monotonic_ns
+        self.active = True
+        self.clients: dict[type, Client] = {}
+        self._consumers: tuple[ref[Consumer], ...] = ()
+        self._destinations: set[str] = set()
+        self.sent = totals.counter(
+            semconv.MESSAGING_CLIENT_SENT_MESSAGES,
+            "{message}",
+            "Number of messages producer attempted to send to the broker.",
+        )
+        self.consumed = totals.counter(
+            semconv.MESSAGING_CLIENT_CONSUMED_MESSAGES,
+            "{message}",
+            "Number of messages that were delivered to the application.",
+        )
+        self.operation_duration = totals.histogram(
+            semconv.MESSAGING_CLIENT_OPERATION_DURATION,
+            "s",
+            "Duration of messaging operation initiated by a producer or consumer client.",
+            semconv.DURATION_BUCKETS_S,
+        )
+        self.process_duration = totals.histogram(
+            semconv.MESSAGING_PROCESS_DURATION,
+            "s",
+            "Duration of processing operation.",
+            semconv.DURATION_BUCKETS_S,
+        )
+
+    def suppressed(self, context: Context) -> bool:
+        """Whether nothing is to be recorded: after `uninstrument()`, or inside `suppress_instrumentation()`."""
+        return (
+            not self.active
+            or context.get(_SUPPRESS_INSTRUMENTATION_KEY) is True
+            or context.get(_PLAIN_SUPPRESS_KEY) is True
+        )
+
+    def add_consumer(self, consumer: Consumer) -> None:
+        """Remember a consumer for as long as it lives."""
+        # A new tuple each time: other threads may be reading the old one.
+        self._consumers = (*(known for known in self._consumers if known() is not None), ref(consumer))
+
+    def live_consumers(self) -> list[Consumer]:
+        """The consumers that are still there."""
+        return [consumer for known in self._consumers if (consumer := known()) is not None]
+
+    def guarded(self, hook: Callable[..., object], *arguments: object) -> None:
+        """Call something of the application's; what it raises is counted."""
+        try:
+            hook(*arguments)
+        except Exception:
+            self.guard.failed("hook")
+
+    def metric_destination(self, destination: str) -> str:
+        """The destination as a metric attribute: the first 100 by name, the rest as `_other`."""
+        known = self._destinations
+        if destination in known:
+            return destination
+        if len(known) >= MAX_DESTINATIONS:
+            self.guard.problem(
+                "destinations",
+                f"more than {MAX_DESTINATIONS} destinations: metrics of the others are counted under {OTHER!r}",
+            )
+            return OTHER
+        known.add(destination)
+        return destination
+
+    def settler(self, operation: str) -> Callable[[Consumer, int, BaseException | None], None]:
+        """A function that records how long a commit took. Commits have no span (TELEMETRY.md: Java withdrew them)."""
+        histogram = self.operation_duration
+        monotonic_ns = self.monotonic_ns
+        guard = self.guard
+
+        def settled(consumer: Consumer, started_ns: int, error: BaseException | None) -> None:
+            try:
+                attributes: dict[str, AttributeValue] = {
+                    **consumer.metric_attributes,
+                    semconv.MESSAGING_OPERATION_NAME: operation,
+                    semconv.MESSAGING_OPERATION_TYPE: "settle",
+                }
+                if error is not None:
+                    attributes[semconv.ERROR_TYPE] = error_type(error)
+                histogram.local(attributes).cell.record((monotonic_ns() - started_ns) / 1e9)
+            except Exception:
+                guard.failed("settle")
+
+        return settled
+
+
+def error_type(error: BaseException) -> str:
+    """The low-cardinality name of an error: its class, qualified unless built in (semconv `error.type`)."""
+    kind = type(error)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def server_of(bootstrap: object) -> tuple[str, int | None] | None:
+    """The first bootstrap server as the application gave it: `host:port`, several with commas, or a collection."""
+    if not isinstance(bootstrap, str):
+        try:
+            # A set as well: contrib raises on one after the message was queued.
+            bootstrap = next(iter(bootstrap), "")  # type: ignore[call-overload]
+        except TypeError:
+            return None
+    first = str(bootstrap).split(",", 1)[0].strip().rpartition("://")[2]
+    if not first:
+        return None
+    host, colon, port = first.rpartition(":")
+    if not colon or not port.isdigit() or (":" in host and not host.endswith("]")):
+        return first.strip("[]"), None
+    return host.strip("[]"), int(port)
+
+
+def client_attributes(system: str, server: tuple[str, int | None] | None) -> dict[str, AttributeValue]:
+    """What every span and metric of one client carries."""
+    attributes: dict[str, AttributeValue] = {semconv.MESSAGING_SYSTEM: system}
+    if server is not None:
+        attributes[semconv.SERVER_ADDRESS] = server[0]
+        if server[1] is not None:
+            attributes[semconv.SERVER_PORT] = server[1]
+    return attributes
+
+
+def with_error(attributes: Mapping[str, AttributeValue], error: BaseException) -> dict[str, AttributeValue]:
+    """The attributes of a failed operation."""
+    return {**attributes, semconv.ERROR_TYPE: error_type(error)}

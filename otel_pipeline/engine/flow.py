@@ -1,0 +1,155 @@
+"""The delivery in hand: what the application is working on now, and where its data began.
+
+Kept under a key of ours in the OpenTelemetry context. No tokens are used: the obvious way, attaching in `__next__` and
+detaching later, leaves a span current after `break` (docs/decisions/0002).
+"""
+
+from __future__ import annotations
+
+import time
+from asyncio import current_task
+from asyncio.events import _get_running_loop
+from dataclasses import dataclass
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, cast
+
+from opentelemetry.context import attach, create_key, get_current
+from opentelemetry.trace import get_current_span, set_span_in_context
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Span
+
+DELIVERY_KEY = create_key("otel_pipeline.delivery")
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Where the data in hand began. Times in ms since the epoch."""
+
+    origin_ms: int
+    newest_ms: int
+    hops: int
+    environment: str | None
+    path: int
+    count: int = 1
+
+
+def merge(flows: list[Flow]) -> Flow:
+    """Fan-in: the oldest origin decides; newest, most hops and the number of inputs are kept beside it."""
+    oldest = min(flows, key=lambda flow: flow.origin_ms)
+    return Flow(
+        origin_ms=oldest.origin_ms,
+        newest_ms=max(flow.newest_ms for flow in flows),
+        hops=max(flow.hops for flow in flows),
+        environment=oldest.environment,
+        path=oldest.path,
+        count=sum(flow.count for flow in flows),
+    )
+
+
+def execution() -> tuple[int, int]:
+    """Which thread and which asyncio task is running: a context inherited by another one is not ours to heal."""
+    loop = _get_running_loop()
+    return get_ident(), 0 if loop is None else id(current_task(loop))
+
+
+class OpenDelivery:
+    """A message, or a batch of them, that the application has in hand."""
+
+    __slots__ = (
+        "before",
+        "destination",
+        "ended",
+        "error",
+        "execution",
+        "flow",
+        "message",
+        "offset",
+        "own",
+        "partition",
+        "span",
+        "start_ns",
+        "started_ns",
+        "state",
+        "traceparent",
+    )
+
+    before: Context
+    own: Context
+    span: Span
+    message: Any
+    flow: Flow
+    traceparent: bytes | None
+    destination: str
+    partition: int | None
+    offset: int | None
+    state: Any
+    start_ns: int
+    started_ns: int
+    ended: bool
+    error: BaseException | None
+    """What an explicit `process()` saw of a message that an iterator had handed out."""
+    execution: tuple[int, int] | None
+    """Where it was made current; None when it was not."""
+
+
+def in_hand(context: Context | None = None) -> OpenDelivery | None:
+    """The innermost delivery of the context, also one that has ended while a task that it started goes on."""
+    return cast("OpenDelivery | None", (get_current() if context is None else context).get(DELIVERY_KEY))
+
+
+def heal() -> Context:
+    """Leave the contexts of deliveries that have ended; returns the current context."""
+    current = get_current()
+    delivery = cast("OpenDelivery | None", current.get(DELIVERY_KEY))
+    if delivery is None or not delivery.ended or delivery.own is not current or delivery.execution != execution():
+        return current
+    while delivery is not None and delivery.ended and delivery.own is current:
+        current = delivery.before
+        delivery = cast("OpenDelivery | None", current.get(DELIVERY_KEY))
+    attach(current)
+    return current
+
+
+def ambient(context: Context) -> Context:
+    """The context whose span may be a parent: a span of ours that has ended here is none, what was before it is."""
+    delivery = cast("OpenDelivery | None", context.get(DELIVERY_KEY))
+    if delivery is None or not delivery.ended or get_current_span(context) is not delivery.span:
+        return context
+    if delivery.execution != execution():
+        return context
+    # The application has put something, baggage for example, on top of a delivery that has ended since.
+    return set_span_in_context(get_current_span(ambient(delivery.before)), context)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What the application has in hand."""
+
+    destination: str
+    partition: int | None
+    offset: int | None
+    data_age: float | None
+    """Age of the oldest data in it, s; None when its origin is not known."""
+    origin_environment: str | None
+    hops: int
+
+
+def current() -> Delivery | None:
+    """The message, or batch, that the calling code is handling; None outside of one.
+
+    Safe in any thread and task; costs one context look-up.
+    """
+    delivery = in_hand()
+    if delivery is None or delivery.ended:
+        return None
+    flow = delivery.flow
+    return Delivery(
+        destination=delivery.destination,
+        partition=delivery.partition,
+        offset=delivery.offset,
+        data_age=time.time() - flow.origin_ms / 1000 if flow.origin_ms > 0 else None,
+        origin_environment=flow.environment,
+        hops=flow.hops,
+    )

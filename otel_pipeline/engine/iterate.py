@@ -1,0 +1,104 @@
+"""A consumer that hands out messages one by one: the span of each lasts until the next is asked for or the loop is left.
+
+`Deliveries` stands between the application's `for` and the client. CPython drops it the moment that the loop is left by
+`break`, `return` or an exception, and its `__del__` finishes what it opened.
+"""
+
+from __future__ import annotations
+
+import sys
+from concurrent.futures import thread as _thread
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from otel_pipeline.engine.engine import Engine
+    from otel_pipeline.engine.flow import OpenDelivery
+    from otel_pipeline.engine.messages import Message, MessageFields
+    from otel_pipeline.engine.process import Processor
+    from otel_pipeline.engine.receive import Consumer
+
+# Where a pool calls what it was given: `run` of the work item, and from Python 3.14 of the worker's context.
+_POOL_CODES = frozenset(
+    owner.run.__code__
+    for owner in (getattr(_thread, "_WorkItem", None), getattr(_thread, "WorkerContext", None))
+    if owner is not None
+)
+
+
+def called_by_pool(depth: int) -> bool:
+    """Whether `next(consumer)` itself was handed to an executor: its thread must not inherit a current span."""
+    frame = sys._getframe(depth + 1)
+    if frame.f_code is _PROXY_CODE and frame.f_back is not None:
+        frame = frame.f_back
+    return frame.f_code in _POOL_CODES
+
+
+class Iteration:
+    """What an adapter calls around the client's own `__next__`. Nothing here raises."""
+
+    __slots__ = ("_engine", "_fields", "_processor")
+
+    def __init__(self, engine: Engine, processor: Processor, fields: MessageFields) -> None:
+        self._engine = engine
+        self._processor = processor
+        self._fields = fields
+
+    def leave(self, consumer: Consumer) -> None:
+        """Finish the message that was handed out last."""
+        delivery = consumer.open
+        if delivery is not None:
+            consumer.open = None
+            self._processor.finish(delivery)
+
+    def hand_out(self, consumer: Consumer, message: Message, *, current: bool) -> None:
+        """Begin the message that is about to be returned to the application."""
+        try:
+            fields = self._fields
+            destination = fields.destination(message)
+            if consumer.excluded or self._engine.settings.excludes_destination(destination):
+                return
+            state = consumer.partition(destination, fields.partition(message))
+            state.handed_offset = fields.offset(message)
+            if consumer.iterator_spans:
+                consumer.open = self._processor.begin(state, message, current=current)
+        except Exception:
+            self._engine.guard.failed("iterate")
+
+    def deliveries(self, client: Iterator[Message], consumer: Consumer) -> Deliveries:
+        """What `iter(client)` returns."""
+        return Deliveries(client, consumer, self.leave)
+
+
+class Deliveries:
+    """The iterator of a consumer; everything else is the consumer's own."""
+
+    __slots__ = ("_client", "_consumer", "_leave", "_opened")
+
+    def __init__(self, client: Iterator[Message], consumer: Consumer, leave: Callable[[Consumer], None]) -> None:
+        self._client = client
+        self._consumer = consumer
+        self._leave = leave
+        self._opened: OpenDelivery | None = None
+
+    def __iter__(self) -> Deliveries:
+        return self
+
+    def __next__(self) -> Message:
+        message = next(self._client)
+        self._opened = self._consumer.open
+        return message
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def __del__(self) -> None:
+        try:
+            if self._opened is not None and self._consumer.open is self._opened:
+                self._leave(self._consumer)
+        except Exception:  # noqa: S110 - at interpreter exit even the guard may be gone
+            pass
+
+
+_PROXY_CODE = Deliveries.__next__.__code__

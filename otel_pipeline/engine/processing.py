@@ -1,0 +1,190 @@
+"""`otel_pipeline.process`: the span of a message whose handling no iterator can see."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
+
+from otel_pipeline.engine.flow import heal, in_hand
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from otel_pipeline.engine.engine import Engine
+    from otel_pipeline.engine.flow import OpenDelivery
+    from otel_pipeline.engine.messages import Message, MessageFields
+    from otel_pipeline.engine.process import Processor
+    from otel_pipeline.engine.receive import Consumer, PartitionState
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Client(NamedTuple):
+    """What an adapter registers for its message class."""
+
+    fields: MessageFields
+    processor: Processor
+    consumer_of: Callable[[Any], Consumer]
+    """The engine's side of a client object."""
+    unknown: Consumer
+    """Stands in where no consumer is known: group, client id and server are left off, never guessed."""
+
+
+_engine: Engine | None = None
+
+
+def activate(engine: Engine | None) -> None:
+    """Set by `instrument()` and `uninstrument()`."""
+    global _engine  # noqa: PLW0603 - one pipeline a process, as OpenTelemetry has one provider
+    _engine = engine
+
+
+class Processing:
+    """One use of `process`, as a context manager or as a decorator."""
+
+    __slots__ = ("_adopted", "_client", "_consumer", "_delivery", "_message", "_processor")
+
+    def __init__(self, message: Message | Sequence[Message] | None, consumer: Any) -> None:
+        self._message = message
+        self._consumer = consumer
+        self._delivery: OpenDelivery | None = None
+        self._adopted = False
+        self._processor: Processor | None = None
+
+    def __enter__(self) -> Self:
+        engine = _engine
+        if engine is not None:
+            try:
+                self._begin(engine)
+            except Exception:
+                engine.guard.failed("process()")
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        delivery = self._delivery
+        self._delivery = None
+        if delivery is None or self._processor is None:
+            return
+        if self._adopted:
+            # The iterator ends this span; it could not have seen the exception.
+            delivery.error = error
+        else:
+            self._processor.finish(delivery, error)
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, traceback)
+
+    def __call__(self, function: F) -> F:
+        """Decorate a handler: the message is the first argument that is one, or that is a list of them."""
+        return _decorated(function, self._consumer)
+
+    def _begin(self, engine: Engine) -> None:
+        message = self._message
+        batch = message if isinstance(message, (list, tuple)) and type(message) not in engine.clients else None
+        if batch is not None and not batch:
+            return
+        client = engine.clients.get(type(batch[0] if batch is not None else message))
+        if client is None:
+            engine.guard.problem(
+                f"process.{type(message).__name__}",
+                f"process() was given a {type(message).__name__}, which is no message of an instrumented client",
+            )
+            return
+        self._processor = client.processor
+        if batch is not None:
+            states = [self._state(engine, client, member) for member in batch]
+            self._delivery = client.processor.begin_batch(states, batch)
+            return
+        heal()
+        delivery = in_hand()
+        if delivery is not None and not delivery.ended and delivery.message is message:
+            self._delivery, self._adopted = delivery, True
+            return
+        self._delivery = client.processor.begin(self._state(engine, client, message), message)
+
+    def _state(self, engine: Engine, client: Client, message: Message) -> PartitionState:
+        """The consumer's side of a message: the given consumer, the only one that has its partition, or nobody."""
+        destination, partition = client.fields.destination(message), client.fields.partition(message)
+        if self._consumer is not None:
+            consumer = client.consumer_of(self._consumer)
+        else:
+            holders = [known for known in engine.live_consumers() if (destination, partition) in known.partitions]
+            consumer = holders[0] if len(holders) == 1 else client.unknown
+        state = consumer.partition(destination, partition)
+        if consumer.iterator_spans and state.handed_offset >= client.fields.offset(message):
+            consumer.iterator_spans = False
+            engine.guard.problem(
+                f"iterator.{destination}",
+                f"messages of {destination} are handed out by an iterator and processed elsewhere with process(): "
+                "the iterator's own process spans are switched off, so that nothing is counted twice",
+            )
+        return state
+
+
+def _decorated(function: F, consumer: Any) -> F:
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with Processing(_message_in(args, kwargs), consumer):
+            return function(*args, **kwargs)
+
+    @functools.wraps(function)
+    async def call_async(*args: Any, **kwargs: Any) -> Any:
+        with Processing(_message_in(args, kwargs), consumer):
+            return await function(*args, **kwargs)
+
+    return call_async if inspect.iscoroutinefunction(function) else call  # type: ignore[return-value]
+
+
+def _message_in(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The first argument that is a message of an instrumented client, or a list of them."""
+    engine = _engine
+    if engine is None:
+        return None
+    for value in (*args, *kwargs.values()):
+        if type(value) in engine.clients:
+            return value
+        if isinstance(value, (list, tuple)) and value and type(value[0]) in engine.clients:
+            return value
+    return None
+
+
+@overload
+def process(message: F) -> F: ...
+@overload
+def process(message: Message | Sequence[Message] | None = None, *, consumer: Any = None) -> Processing: ...
+def process(message: Any = None, *, consumer: Any = None) -> Any:
+    """The span of one message, or of a batch, while the application handles it.
+
+    For code that polls, batches, uses threads or pools; a plain `for record in consumer` needs it only to have a
+    handler's exception on the span. What is done inside, model calls and sends included, belongs to the message's
+    trace. Exceptions are recorded and raised on, unchanged.
+
+        for records in consumer.poll(1000).values():
+            for record in records:
+                with otel_pipeline.process(record):
+                    handle(record)
+
+        @otel_pipeline.process
+        def handle(record): ...
+
+    Args:
+        message: a message, or a list of messages for one span linked to all of them.
+        consumer: the client that it came from, where several have the same partition.
+
+    Safe in any thread and in asyncio tasks (`async with` and coroutine functions too). Without `instrument()` it does
+    nothing.
+    """
+    if callable(message):
+        return _decorated(message, consumer)
+    return Processing(message, consumer)

@@ -1,0 +1,246 @@
+"""Messages reach the application: counted each, one CLIENT span a pull, linked to what created them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, overload
+
+from opentelemetry.trace import Link, SpanKind
+
+from otel_pipeline import semconv
+from otel_pipeline.engine.engine import with_error
+from otel_pipeline.engine.flow import ambient, heal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from opentelemetry.util.types import AttributeValue
+
+    from otel_pipeline.engine.engine import Engine
+    from otel_pipeline.engine.flow import OpenDelivery
+    from otel_pipeline.engine.messages import Message, MessageFields
+    from otel_pipeline.engine.totals import CounterCell, HistogramCell, ThreadCells
+
+MAX_PARTITION_STATES = 10_000
+
+
+def _unknown_cluster() -> str | None:
+    return None
+
+
+class PartitionState:
+    """What is the same for every message of one partition at one consumer; made once, dropped with the consumer."""
+
+    __slots__ = ("attributes", "consumed", "destination", "handed_offset", "partition", "process_attributes", "process_duration", "span_name")
+
+    def __init__(self, engine: Engine, consumer: Consumer, destination: str, partition: int) -> None:
+        self.destination = destination
+        self.partition = partition
+        self.handed_offset = -1
+        self.span_name = f"process {destination}"
+        self.attributes: dict[str, AttributeValue] = {
+            **consumer.attributes,
+            semconv.MESSAGING_OPERATION_NAME: "process",
+            semconv.MESSAGING_OPERATION_TYPE: "process",
+            semconv.MESSAGING_DESTINATION_NAME: destination,
+            semconv.MESSAGING_DESTINATION_PARTITION_ID: str(partition),
+        }
+        metric_attributes = {
+            **consumer.metric_attributes,
+            semconv.MESSAGING_DESTINATION_NAME: engine.metric_destination(destination),
+        }
+        self.consumed: CounterCell = engine.consumed.cell(
+            {**metric_attributes, semconv.MESSAGING_OPERATION_NAME: consumer.operation}, owner=consumer
+        )
+        self.process_attributes = {**metric_attributes, semconv.MESSAGING_OPERATION_NAME: "process"}
+        self.process_duration: ThreadCells[HistogramCell] = engine.process_duration.local(self.process_attributes)
+
+
+class Consumer:
+    """One consumer client, as far as the engine knows it. Used by one thread at a time, as the clients demand."""
+
+    __slots__ = (
+        "__weakref__",
+        "_cluster_id",
+        "attributes",
+        "engine",
+        "excluded",
+        "iterator_spans",
+        "metric_attributes",
+        "open",
+        "operation",
+        "partitions",
+    )
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        attributes: Mapping[str, AttributeValue],
+        client_id: str | None,
+        group: str | None,
+        excluded: bool,
+        operation: str,
+        cluster_id: Callable[[], str | None] = _unknown_cluster,
+    ) -> None:
+        self.engine = engine
+        self._cluster_id = cluster_id
+        self.excluded = excluded
+        self.operation = operation
+        self.metric_attributes: dict[str, AttributeValue] = dict(attributes)
+        if group:
+            self.metric_attributes[semconv.MESSAGING_CONSUMER_GROUP_NAME] = group
+        self.attributes = dict(self.metric_attributes)
+        if client_id:
+            self.attributes[semconv.MESSAGING_CLIENT_ID] = client_id
+        self.partitions: dict[tuple[str, int], PartitionState] = {}
+        self.open: OpenDelivery | None = None
+        self.iterator_spans = True
+
+    def partition(self, destination: str, partition: int) -> PartitionState:
+        """The state of a partition, made at its first message."""
+        try:
+            return self.partitions[destination, partition]
+        except KeyError:
+            if len(self.partitions) >= MAX_PARTITION_STATES:
+                self.partitions.clear()
+            self._learn_cluster()
+            state = PartitionState(self.engine, self, destination, partition)
+            self.partitions[destination, partition] = state
+            return state
+
+
+    def _learn_cluster(self) -> None:
+        """Where a message has arrived, the client knows its cluster, if it ever does."""
+        if semconv.MESSAGING_KAFKA_CLUSTER_ID not in self.attributes and (cluster := self._cluster_id()):
+            self.attributes[semconv.MESSAGING_KAFKA_CLUSTER_ID] = cluster
+            self.metric_attributes[semconv.MESSAGING_KAFKA_CLUSTER_ID] = cluster
+
+
+class CreationLinks(Sequence[Link]):
+    """Links to the creation contexts of sampled messages, read only if the span is recorded."""
+
+    def __init__(self, engine: Engine, headers: Callable[[Message], Any], batches: Iterable[Sequence[Message]]) -> None:
+        self._engine = engine
+        self._headers = headers
+        self._batches = batches
+        self._links: list[Link] | None = None
+
+    def _read(self) -> list[Link]:
+        if self._links is None:
+            self._links = list(self._sampled())[: self._engine.settings.max_links]
+        return self._links
+
+    def _sampled(self) -> Iterable[Link]:
+        propagation, limit, count = self._engine.propagation, self._engine.settings.max_links, 0
+        for batch in self._batches:
+            for message in batch:
+                headers = self._headers(message)
+                if not headers or not propagation.sampled(headers):
+                    continue
+                created = propagation.creation_context(headers)
+                if created is not None:
+                    yield Link(created)
+                    count += 1
+                    if count >= limit:
+                        return
+
+    def __len__(self) -> int:
+        return len(self._read())
+
+    @overload
+    def __getitem__(self, index: int) -> Link: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Link]: ...
+    def __getitem__(self, index: int | slice) -> Link | Sequence[Link]:
+        return self._read()[index]
+
+
+def receiver(
+    engine: Engine, fields: MessageFields
+) -> Callable[[Consumer, Sequence[Sequence[Any]], int, BaseException | None], None]:
+    """A function that is told what a pull returned: (consumer, batches of one partition each, started_ns, error).
+
+    Nothing is recorded for a pull that returned no message. It never raises.
+    """
+    guard, monotonic_ns = engine.guard, engine.monotonic_ns
+
+    def received(
+        consumer: Consumer, batches: Sequence[Sequence[Any]], started_ns: int, error: BaseException | None = None
+    ) -> None:
+        try:
+            if consumer.excluded or not engine.active:
+                return
+            elapsed_ns = monotonic_ns() - started_ns
+            if error is None:
+                names = _count(engine, fields, consumer, batches)
+                if not names:
+                    return
+            else:
+                names = set()
+            _record_pull(engine, consumer, names, elapsed_ns, error)
+            if error is None and engine.settings.receive_spans:
+                _receive_span(engine, fields, consumer, batches, names, elapsed_ns)
+        except Exception:
+            guard.failed("receive")
+
+    return received
+
+
+def _count(engine: Engine, fields: MessageFields, consumer: Consumer, batches: Sequence[Sequence[Any]]) -> set[str]:
+    """Count each batch under its destination; returns the destinations that are not excluded."""
+    names = set()
+    for batch in batches:
+        first = batch[0]
+        destination = fields.destination(first)
+        if engine.settings.excludes_destination(destination):
+            continue
+        consumer.partition(destination, fields.partition(first)).consumed.value += len(batch)
+        names.add(destination)
+    return names
+
+
+def _record_pull(
+    engine: Engine, consumer: Consumer, names: set[str], elapsed_ns: int, error: BaseException | None
+) -> None:
+    attributes: dict[str, AttributeValue] = {
+        **consumer.metric_attributes,
+        semconv.MESSAGING_OPERATION_NAME: consumer.operation,
+        semconv.MESSAGING_OPERATION_TYPE: "receive",
+    }
+    if len(names) == 1:
+        attributes[semconv.MESSAGING_DESTINATION_NAME] = engine.metric_destination(next(iter(names)))
+    if error is not None:
+        attributes = with_error(attributes, error)
+    engine.operation_duration.local(attributes).cell.record(elapsed_ns / 1e9)
+
+
+def _receive_span(
+    engine: Engine,
+    fields: MessageFields,
+    consumer: Consumer,
+    batches: Sequence[Sequence[Any]],
+    names: set[str],
+    elapsed_ns: int,
+) -> None:
+    """One CLIENT span a pull, made when it is known that there were messages."""
+    context = ambient(heal())
+    if engine.suppressed(context):
+        return
+    judged = [batch for batch in batches if fields.destination(batch[0]) in names]
+    attributes: dict[str, AttributeValue] = {
+        **consumer.attributes,
+        semconv.MESSAGING_OPERATION_NAME: consumer.operation,
+        semconv.MESSAGING_OPERATION_TYPE: "receive",
+        semconv.MESSAGING_BATCH_MESSAGE_COUNT: sum(map(len, judged)),
+    }
+    name = consumer.operation
+    if len(names) == 1:
+        destination = next(iter(names))
+        attributes[semconv.MESSAGING_DESTINATION_NAME] = destination
+        name = f"{name} {destination}"
+        if len(judged) == 1:
+            attributes[semconv.MESSAGING_DESTINATION_PARTITION_ID] = str(fields.partition(judged[0][0]))
+    end_ns = engine.clock_ns()
+    links = CreationLinks(engine, fields.headers, judged)
+    engine.start_span(name, SpanKind.CLIENT, context, attributes, links, end_ns - elapsed_ns).end(end_ns)

@@ -1,0 +1,296 @@
+"""A message on its way to the broker: span, sequence placeholder and headers before; the acknowledgement after."""
+
+from __future__ import annotations
+
+from random import getrandbits
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from opentelemetry.trace import Link, SpanKind, Status, StatusCode, set_span_in_context
+
+from otel_pipeline import semconv
+from otel_pipeline.engine import pipeline_header
+from otel_pipeline.engine.engine import error_type, with_error
+from otel_pipeline.engine.flow import DELIVERY_KEY, OpenDelivery, ambient, heal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from opentelemetry.trace import Span
+    from opentelemetry.util.types import AttributeValue
+
+    from otel_pipeline.engine.engine import Engine
+    from otel_pipeline.engine.totals import CounterCell, HistogramCell, ThreadCells
+
+_FAN_IN = 1 << 1
+_PER_PARTITION = 1 << 3
+
+
+class SentMessage(NamedTuple):
+    """What a `send` hook is given: the message as the application handed it over."""
+
+    destination: str
+    partition: int | None
+    key: object
+    value: object
+    headers: object
+
+
+class Destination:
+    """What is the same for every message of one producer to one destination; made once."""
+
+    __slots__ = ("attributes", "duration", "metric_attributes", "name", "sent", "span_name")
+
+    sent: ThreadCells[CounterCell]
+    duration: ThreadCells[HistogramCell]
+
+    def __init__(self, engine: Engine, producer: Producer, name: str, operation: str) -> None:
+        self.name = name
+        self.span_name = f"{operation} {name}"
+        self.attributes: dict[str, AttributeValue] = {
+            **producer.attributes,
+            semconv.MESSAGING_OPERATION_NAME: operation,
+            semconv.MESSAGING_OPERATION_TYPE: "send",
+            semconv.MESSAGING_DESTINATION_NAME: name,
+        }
+        self.metric_attributes = {**self.attributes, semconv.MESSAGING_DESTINATION_NAME: engine.metric_destination(name)}
+        del self.metric_attributes[semconv.MESSAGING_OPERATION_TYPE]
+        if producer.client_id:
+            self.attributes[semconv.MESSAGING_CLIENT_ID] = producer.client_id
+
+    def bind(self, engine: Engine, producer: Producer) -> None:
+        """At the first acknowledgement, when the client knows its cluster: the series to count under."""
+        cluster = producer.cluster_id()
+        if cluster:
+            self.attributes = {**self.attributes, semconv.MESSAGING_KAFKA_CLUSTER_ID: cluster}
+            self.metric_attributes = {**self.metric_attributes, semconv.MESSAGING_KAFKA_CLUSTER_ID: cluster}
+        self.duration = engine.operation_duration.local(
+            {**self.metric_attributes, semconv.MESSAGING_OPERATION_TYPE: "send"}
+        )
+        self.sent = engine.sent.local(self.metric_attributes)
+
+
+class Producer:
+    """One producer client, as far as the engine knows it."""
+
+    __slots__ = ("attributes", "client_id", "cluster_id", "destinations", "excluded", "headers_allowed", "identifier")
+
+    def __init__(
+        self,
+        *,
+        attributes: Mapping[str, AttributeValue],
+        client_id: str | None,
+        cluster_id: Callable[[], str | None],
+        headers_allowed: bool,
+        excluded: bool,
+        stamped: bool,
+    ) -> None:
+        self.attributes = attributes
+        self.client_id = client_id
+        self.cluster_id = cluster_id
+        self.headers_allowed = headers_allowed
+        self.excluded = excluded
+        self.destinations: dict[str, Destination | None] = {}
+        self.identifier = 0
+        if stamped:
+            self.renew()
+
+    def renew(self) -> None:
+        """A new producer id: the sequences start anew. 0 would mean that no sequence is sent."""
+        self.identifier = getrandbits(32) or 1
+
+
+class Sending:
+    """One message between `send()` and its acknowledgement."""
+
+    __slots__ = ("_engine", "_producer", "destination", "headers", "span", "start_ns", "started_ns")
+
+    headers: Any
+    """What to hand to the client: our copy with the context in it, or the application's own object."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        producer: Producer,
+        destination: Destination,
+        headers: object,
+        span: Span,
+        start_ns: int,
+        started_ns: int,
+    ) -> None:
+        self._engine = engine
+        self._producer = producer
+        self.destination = destination
+        self.headers = headers
+        self.span = span
+        self.start_ns = start_ns
+        self.started_ns = started_ns
+
+    def finish(self, partition: int | None, offset: int | None, error: BaseException | None = None) -> None:
+        """The broker acknowledged or refused, or the client raised. Called once, from any thread; never raises."""
+        engine = self._engine
+        try:
+            elapsed_ns = engine.monotonic_ns() - self.started_ns
+            destination = self.destination
+            span = self.span
+            if not hasattr(destination, "sent"):
+                destination.bind(engine, self._producer)
+                cluster = destination.attributes.get(semconv.MESSAGING_KAFKA_CLUSTER_ID)
+                if cluster is not None:
+                    span.set_attribute(semconv.MESSAGING_KAFKA_CLUSTER_ID, cluster)
+            if error is None:
+                destination.sent.cell.value += 1
+                destination.duration.cell.record(elapsed_ns / 1e9)
+            else:
+                attributes = with_error(destination.metric_attributes, error)
+                engine.sent.local(attributes).cell.value += 1
+                attributes[semconv.MESSAGING_OPERATION_TYPE] = "send"
+                engine.operation_duration.local(attributes).cell.record(elapsed_ns / 1e9)
+            if span.is_recording():
+                if partition is not None and partition >= 0:
+                    span.set_attribute(semconv.MESSAGING_DESTINATION_PARTITION_ID, str(partition))
+                if offset is not None and offset >= 0:
+                    span.set_attribute(semconv.MESSAGING_KAFKA_OFFSET, offset)
+                if error is not None:
+                    span.set_attribute(semconv.ERROR_TYPE, error_type(error))
+                    span.set_status(Status(StatusCode.ERROR, str(error)))
+            span.end(self.start_ns + elapsed_ns)
+        except Exception:
+            engine.guard.failed("send.finish")
+
+
+def sender(engine: Engine, operation: str = "send") -> Callable[[Producer, Any, Any, Any, Any, Any], Sending | None]:
+    """A function that begins one send; it returns None where nothing is to be recorded, and never raises.
+
+    It is called with (producer, destination, partition, key, value, headers).
+    """
+    start_span, propagation, guard = engine.start_span, engine.propagation, engine.guard
+    clock_ns, monotonic_ns, settings = engine.clock_ns, engine.monotonic_ns, engine.settings
+    hook = settings.hooks.get("send")
+    suppressed, find, write = engine.suppressed, propagation.find, propagation.write
+
+    def begin(
+        producer: Producer, topic: Any, partition: Any, key: Any, value: Any, headers: Any
+    ) -> Sending | None:
+        try:
+            context = heal()
+            if producer.excluded or suppressed(context):
+                return None
+            try:
+                destination = producer.destinations[topic]
+            except KeyError:
+                destination = _destination(engine, producer, topic, operation)
+            if destination is None:
+                return None
+            context = ambient(context)
+            delivery: OpenDelivery | None = context.get(DELIVERY_KEY)  # type: ignore[assignment]
+            carried = find(headers) if headers else None
+            kept = carried is not None and (delivery is None or carried != delivery.traceparent)
+            attributes = destination.attributes
+            if value is None or partition is not None or settings.message_key:
+                attributes = _with_message(attributes, settings.message_key, partition, key, value)
+            links = _custom_links(engine, headers) if kept else ()
+            start_ns = clock_ns()
+            started_ns = monotonic_ns()
+            kind = SpanKind.CLIENT if kept else SpanKind.PRODUCER
+            span = start_span(destination.span_name, kind, context, attributes, links, start_ns)
+            sending = Sending(engine, producer, destination, headers, span, start_ns, started_ns)
+        except Exception:
+            guard.failed("send")
+            return None
+        try:
+            if producer.headers_allowed and (headers is None or isinstance(headers, list)):
+                copy = list(headers) if kept else write(headers, set_span_in_context(span, context))
+                _set_pipeline_header(engine, copy, producer, destination.name, delivery, start_ns // 1_000_000)
+                sending.headers = copy
+            if hook is not None and span.is_recording():
+                hook(span, SentMessage(topic, partition, key, value, headers))
+        except Exception:
+            guard.failed("send.headers")
+        return sending
+
+    return begin
+
+
+def _destination(engine: Engine, producer: Producer, topic: Any, operation: str) -> Destination | None:
+    """Make and remember what is the same for every message to this destination; None for an excluded one."""
+    if not isinstance(topic, str):
+        return None  # The client will refuse it in its own words.
+    made = None if engine.settings.excludes_destination(topic) else Destination(engine, producer, topic, operation)
+    if len(producer.destinations) < 10_000:  # noqa: PLR2004 - names are the application's: bounded
+        producer.destinations[topic] = made
+    return made
+
+
+def _with_message(
+    attributes: Mapping[str, AttributeValue], with_key: bool, partition: Any, key: Any, value: Any  # noqa: FBT001
+) -> dict[str, AttributeValue]:
+    """What only some messages have. Given at the start, where a sampler can see it."""
+    added = dict(attributes)
+    if isinstance(partition, int):
+        added[semconv.MESSAGING_DESTINATION_PARTITION_ID] = str(partition)
+    if value is None:
+        added[semconv.MESSAGING_KAFKA_MESSAGE_TOMBSTONE] = True
+    if with_key:
+        text = key_text(key)
+        if text is not None:
+            added[semconv.MESSAGING_KAFKA_MESSAGE_KEY] = text
+    return added
+
+
+def key_text(key: object) -> str | None:
+    """A message key as semconv wants it: text, or nothing where it has no unambiguous text form."""
+    if isinstance(key, (bytes, bytearray, memoryview)):
+        try:
+            return bytes(key).decode()
+        except UnicodeDecodeError:
+            return None
+    return str(key) if isinstance(key, (str, int)) else None
+
+
+def _custom_links(engine: Engine, headers: Any) -> tuple[Link, ...]:
+    created = engine.propagation.creation_context(headers)
+    return () if created is None else (Link(created),)
+
+
+def _set_pipeline_header(
+    engine: Engine,
+    headers: list[tuple[str, bytes]],
+    producer: Producer,
+    destination: str,
+    delivery: OpenDelivery | None,
+    now_ms: int,
+) -> None:
+    """Append the data-flow header to our copy, in place of one that was copied along."""
+    name = pipeline_header.NAME
+    for at in range(len(headers) - 1, -1, -1):
+        if headers[at][0] == name:
+            del headers[at]
+    settings = engine.settings
+    flags = _PER_PARTITION if producer.identifier else 0
+    if delivery is None:
+        encoded = pipeline_header.encode(
+            flags=flags,
+            hops=1,
+            environment=settings.environment,
+            origin_ms=now_ms,
+            newest_ms=now_ms,
+            path=pipeline_header.path_hash(0, settings.service_name, destination),
+            producer_id=producer.identifier,
+            sequence=0,
+            tag=0,
+        )
+    else:
+        flow = delivery.flow
+        extends = flow.hops < settings.max_hops
+        encoded = pipeline_header.encode(
+            flags=flags | _FAN_IN if flow.count > 1 or flow.newest_ms != flow.origin_ms else flags,
+            hops=flow.hops + 1,
+            environment=flow.environment,
+            origin_ms=flow.origin_ms,
+            newest_ms=flow.newest_ms,
+            path=pipeline_header.path_hash(flow.path, settings.service_name, destination) if extends else flow.path,
+            producer_id=producer.identifier,
+            sequence=0,
+            tag=0,
+        )
+    headers.append((name, encoded))

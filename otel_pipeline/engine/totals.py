@@ -1,0 +1,375 @@
+"""Metrics as plain numbers: hot code adds integers to cells, an exporter collects them from another thread.
+
+A cell belongs to one thread at a time and takes no lock. Where several threads record the same series, each has a
+cell of its own (`local`, or `cell(..., owner=...)`); the cells of what is gone are folded, so nothing is lost or kept.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+
+AttributeValue: TypeAlias = str | bool | int | float | Sequence[str] | Sequence[bool] | Sequence[int] | Sequence[float]
+Attributes: TypeAlias = Mapping[str, AttributeValue]
+Problem: TypeAlias = Callable[[str, str], None]
+GaugeRead: TypeAlias = Callable[[], Iterable[tuple[Attributes, float]]]
+
+SERIES_LIMIT = 2000
+OVERFLOW: Attributes = {"otel.metric.overflow": True}
+
+
+class CounterCell:
+    """A number to add to, by one thread at a time: `cell.value += 1`."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value: float = 0
+
+    def absorb(self, other: CounterCell) -> None:
+        """Add what the other counted."""
+        self.value += other.value
+
+
+class HistogramCell:
+    """Buckets to record into, by one thread at a time."""
+
+    __slots__ = ("bounds", "bucket_counts", "forward", "max", "min", "sum")
+
+    def __init__(self, bounds: tuple[float, ...], forward: Callable[[float], None] | None = None) -> None:
+        self.bounds = bounds
+        self.bucket_counts = [0] * (len(bounds) + 1)
+        self.sum: float = 0
+        self.min = inf
+        self.max = -inf
+        self.forward = forward
+
+    def record(self, seconds: float) -> None:
+        """Count one value; the bounds are inclusive above, as OpenTelemetry's are."""
+        self.bucket_counts[bisect_left(self.bounds, seconds)] += 1
+        self.sum += seconds
+        if seconds < self.min:  # noqa: PLR1730 - calling min() costs twice as much
+            self.min = seconds
+        if seconds > self.max:  # noqa: PLR1730
+            self.max = seconds
+        if self.forward is not None:
+            self.forward(seconds)
+
+    def absorb(self, other: HistogramCell) -> None:
+        """Add what the other recorded."""
+        self.bucket_counts = [mine + theirs for mine, theirs in zip(self.bucket_counts, other.bucket_counts)]  # noqa: B905
+        self.sum += other.sum
+        self.min = min(self.min, other.min)
+        self.max = max(self.max, other.max)
+
+
+@dataclass(frozen=True, slots=True)
+class HistogramPoint:
+    """What was recorded since the start; `bucket_counts` has one entry more than there are bounds."""
+
+    count: int
+    sum: float
+    min: float
+    max: float
+    bucket_counts: tuple[int, ...]
+
+
+class _Cell(Protocol):
+    def absorb(self, other: Any) -> None: ...
+
+
+CellT = TypeVar("CellT", bound=_Cell)
+
+
+class _Creation:
+    """The one lock, for making and folding cells; never taken while recording.
+
+    Reentrant, because the garbage collector may run a finalizer of ours, which records, while it is held.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self.renew)
+
+    def renew(self) -> None:
+        self.lock = threading.RLock()
+
+
+_creation = _Creation()
+
+
+class _Alive:
+    """Kept by whoever records; once it is gone, so are they."""
+
+    __slots__ = ("__weakref__",)
+
+
+class ThreadCells(threading.local, Generic[CellT]):
+    """`.cell` is the calling thread's own cell of one series, made at its first use in that thread."""
+
+    cell: CellT
+
+    def __init__(self, make: Callable[[object], CellT]) -> None:
+        self._alive = _Alive()
+        self.cell = make(self._alive)
+
+
+class _Series(Generic[CellT]):
+    """The cells of one attribute set."""
+
+    __slots__ = ("attributes", "cells", "folded", "folding", "local", "new_cell", "room", "shared")
+
+    def __init__(self, attributes: Attributes, new_cell: Callable[[Attributes], CellT]) -> None:
+        self.attributes = dict(attributes)
+        self.new_cell = new_cell
+        self.shared = new_cell(self.attributes)
+        self.folded = new_cell(self.attributes)
+        self.cells: dict[CellT, weakref.ref[object]] = {}
+        self.folding = False
+        self.room = 16
+        self.local: ThreadCells[CellT] | None = None
+
+    def owned(self, owner: object) -> CellT:
+        cell = self.new_cell(self.attributes)
+        with _creation.lock:
+            self.cells[cell] = weakref.ref(owner)
+            # Without a reader nobody folds, and a thread per request would pile up cells. Not when the collector of
+            # garbage has interrupted a fold of this very series: it would be counted twice.
+            if len(self.cells) > self.room and not self.folding:
+                self.total()
+                self.room = max(16, 2 * len(self.cells))
+        return cell
+
+    def fold(self) -> None:
+        """Keep what cells hold whose owner is gone, but not the cells. The caller has the lock."""
+        for cell in list(self.cells):
+            if self.cells[cell]() is None:
+                del self.cells[cell]
+                self.folded.absorb(cell)
+
+    def every_cell(self) -> list[CellT]:
+        return [self.shared, *self.cells]
+
+    def total(self) -> CellT:
+        with _creation.lock:
+            self.folding = True
+            try:
+                self.fold()
+                total = self.new_cell(self.attributes)
+                for cell in (self.folded, *self.every_cell()):
+                    total.absorb(cell)
+            finally:
+                self.folding = False
+        return total
+
+
+class _Recorded(Generic[CellT]):
+    """What counters and histograms have in common: a bounded table of series."""
+
+    def __init__(self, name: str, unit: str, description: str, *, limit: int, problem: Problem) -> None:
+        self.name = name
+        self.unit = unit
+        self.description = description
+        self.start_ns = time.time_ns()
+        self._limit = limit
+        self._problem = problem
+        self._table: dict[frozenset[tuple[str, Any]], _Series[CellT]] = {}
+        self._overflow: _Series[CellT] | None = None
+
+    def cell(self, attributes: Attributes, *, owner: object | None = None) -> CellT:
+        """The cell to keep for these attributes.
+
+        Without an owner it is the series' only shared one, for what a single thread records. With an owner (anything
+        that can be weakly referenced) it is a new one for that owner alone, folded once the owner is gone.
+        """
+        series = self._series(attributes)
+        return series.shared if owner is None else series.owned(owner)
+
+    def local(self, attributes: Attributes) -> ThreadCells[CellT]:
+        """For what many threads record: keep the result, use its `.cell` at each record."""
+        series = self._series(attributes)
+        with _creation.lock:
+            if series.local is None:
+                series.local = ThreadCells(series.owned)
+            return series.local
+
+    def _new_cell(self, attributes: Attributes) -> CellT:
+        raise NotImplementedError
+
+    def _series(self, attributes: Attributes) -> _Series[CellT]:
+        key = frozenset((name, tuple(v) if isinstance(v, list) else v) for name, v in attributes.items())
+        series = self._table.get(key)
+        if series is None:
+            with _creation.lock:
+                if key in self._table or len(self._table) < self._limit:
+                    return self._table.setdefault(key, _Series(attributes, self._new_cell))
+            series = self._overflowing()
+        return series
+
+    def _overflowing(self) -> _Series[CellT]:
+        with _creation.lock:
+            first = self._overflow is None
+            series = self._overflow = self._overflow or _Series(OVERFLOW, self._new_cell)
+        if first:  # told without the lock: logging takes locks of its own
+            self._problem(
+                f"totals.overflow.{self.name}",
+                f"{self.name} has {self._limit} attribute sets; the rest is counted under otel.metric.overflow=true",
+            )
+        return series
+
+    def _every_series(self) -> list[_Series[CellT]]:
+        with _creation.lock:
+            series = [self._table[key] for key in list(self._table)]
+        return series if self._overflow is None else [*series, self._overflow]
+
+
+class Counter(_Recorded[CounterCell]):
+    """A sum that only grows. A series exists, at 0, from the moment that its cell is asked for."""
+
+    def _new_cell(self, attributes: Attributes) -> CounterCell:  # noqa: ARG002
+        return CounterCell()
+
+    def points(self) -> list[tuple[Attributes, float]]:
+        """Each attribute set and what was counted since the start."""
+        return [(series.attributes, series.total().value) for series in self._every_series()]
+
+
+class Histogram(_Recorded[HistogramCell]):
+    """How values are spread over buckets."""
+
+    def __init__(
+        self, name: str, unit: str, description: str, *, bounds: Sequence[float], limit: int, problem: Problem
+    ) -> None:
+        super().__init__(name, unit, description, limit=limit, problem=problem)
+        self.bounds = tuple(bounds)
+        self._sink: Callable[[float, Attributes], None] | None = None
+
+    def _new_cell(self, attributes: Attributes) -> HistogramCell:
+        return HistogramCell(self.bounds, self._forward(attributes))
+
+    def _forward(self, attributes: Attributes) -> Callable[[float], None] | None:
+        sink = self._sink
+        return None if sink is None else lambda seconds: sink(seconds, attributes)
+
+    def forward_to(self, sink: Callable[[float, Attributes], None] | None) -> None:
+        """Also hand every value to `sink(seconds, attributes)`: the slow path, for SDKs that take no ready points."""
+        with _creation.lock:
+            self._sink = sink
+            for series in self._every_series():
+                for cell in series.every_cell():
+                    cell.forward = self._forward(series.attributes)
+
+    def points(self) -> list[tuple[Attributes, HistogramPoint]]:
+        """Each attribute set that has values, cumulative since the start."""
+        totals = [(series.attributes, series.total()) for series in self._every_series()]
+        # The count is taken from the buckets, so that both always agree, whatever is recorded meanwhile.
+        return [
+            (attributes, HistogramPoint(count, total.sum, total.min, total.max, tuple(total.bucket_counts)))
+            for attributes, total in totals
+            if (count := sum(total.bucket_counts))
+        ]
+
+
+class Gauge:
+    """Values that are read when somebody collects."""
+
+    def __init__(self, name: str, unit: str, description: str, problem: Problem) -> None:
+        self.name = name
+        self.unit = unit
+        self.description = description
+        self._problem = problem
+        self._reads: tuple[GaugeRead, ...] = ()
+
+    def add(self, read: GaugeRead) -> None:
+        """Read from here too: each part of a program may contribute series."""
+        if read not in self._reads:
+            self._reads = (*self._reads, read)
+
+    def remove(self, read: GaugeRead) -> None:
+        """No longer read from here."""
+        self._reads = tuple(known for known in self._reads if known != read)
+
+    def points(self) -> list[tuple[Attributes, float]]:
+        """What is read now; a read that fails leaves out its own series only."""
+        points: list[tuple[Attributes, float]] = []
+        for read in self._reads:
+            try:
+                points.extend(read())
+            except Exception as error:
+                self._problem(f"totals.gauge.{self.name}", f"{self.name} cannot be read: {error!r}")
+        return points
+
+
+Instrument: TypeAlias = Counter | Histogram | Gauge
+InstrumentT = TypeVar("InstrumentT", Counter, Histogram, Gauge)
+
+
+class Totals:
+    """All instruments of one pipeline. A name is defined once; defining it again gives the same instrument."""
+
+    def __init__(self, *, limit: int = SERIES_LIMIT, problem: Problem = lambda key, message: None) -> None:  # noqa: ARG005
+        self.counters: list[Counter] = []
+        self.histograms: list[Histogram] = []
+        self.gauges: list[Gauge] = []
+        self._limit = limit
+        self._problem = problem
+        self._by_name: dict[str, Instrument] = {}
+        self._callbacks: list[Callable[[Instrument], None]] = []
+
+    def counter(self, name: str, unit: str, description: str) -> Counter:
+        """The counter of this name."""
+        return self._define(
+            Counter,
+            self.counters,
+            name,
+            lambda: Counter(name, unit, description, limit=self._limit, problem=self._problem),
+        )
+
+    def histogram(self, name: str, unit: str, description: str, bounds: Sequence[float]) -> Histogram:
+        """The histogram of this name; its bounds are those of its first definition."""
+        return self._define(
+            Histogram,
+            self.histograms,
+            name,
+            lambda: Histogram(name, unit, description, bounds=bounds, limit=self._limit, problem=self._problem),
+        )
+
+    def gauge(self, name: str, unit: str, description: str, read: GaugeRead) -> Gauge:
+        """The gauge of this name, which from now on reads here too."""
+        gauge = self._define(Gauge, self.gauges, name, lambda: Gauge(name, unit, description, self._problem))
+        gauge.add(read)
+        return gauge
+
+    def on_new(self, callback: Callable[[Instrument], None]) -> Callable[[], None]:
+        """Call back with each instrument, also with those there already; returns what stops it."""
+        with _creation.lock:
+            self._callbacks.append(callback)
+            known = list(self._by_name.values())
+        for instrument in known:
+            callback(instrument)
+        return lambda: self._callbacks.remove(callback) if callback in self._callbacks else None
+
+    def _define(
+        self, kind: type[InstrumentT], known: list[InstrumentT], name: str, make: Callable[[], InstrumentT]
+    ) -> InstrumentT:
+        with _creation.lock:
+            found = self._by_name.get(name)
+            if isinstance(found, kind):
+                return found
+            if found is not None:
+                raise ValueError(f"{name} is already a {type(found).__name__.lower()}, not a {kind.__name__.lower()}")
+            instrument = make()
+            self._by_name[name] = instrument
+            known.append(instrument)
+            callbacks = self._callbacks[:]
+        for callback in callbacks:
+            callback(instrument)
+        return instrument

@@ -1,0 +1,363 @@
+"""`instrument()`: one line that patches producers, consumers and model calls, and the handle that it returns."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, Literal
+
+from opentelemetry.propagate import get_global_textmap
+
+from otel_pipeline import semconv
+from otel_pipeline.config import Config, ConfigError, load
+from otel_pipeline.engine import inference, processing
+from otel_pipeline.engine.engine import Engine
+from otel_pipeline.engine.guard import Guard
+from otel_pipeline.engine.inference import Inferences
+from otel_pipeline.engine.messages import EngineSettings
+from otel_pipeline.engine.patching import Drifted, Patches
+from otel_pipeline.engine.propagation import Propagation
+from otel_pipeline.engine.spans import from_tracer
+from otel_pipeline.engine.totals import Totals
+from otel_pipeline.registry import ADAPTERS, Adapter
+from otel_pipeline.status import AdapterStatus, Status
+from otel_pipeline.version import VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
+
+_LOGGER = logging.getLogger("otel_pipeline")
+_lock = threading.RLock()
+_pipeline: Pipeline | None = None
+
+
+class Pipeline:
+    """The handle of what `instrument()` did. All methods are safe in any thread and never raise."""
+
+    def __init__(self, config: Config | None, guard: Guard, reason: str = "") -> None:
+        self._config = config
+        self._guard = guard
+        self._reason = reason
+        self._adapters: dict[str, AdapterStatus] = {}
+        self._engine: Engine | None = None
+        self._patches: Patches | None = None
+        self._providers: Any = None
+        self._connections: list[Any] = []
+
+    @property
+    def active(self) -> bool:
+        """Whether calls are instrumented now."""
+        return self._engine is not None and self._engine.active
+
+    def status(self) -> Status:
+        """What was patched, what was skipped and why, where it exports, what failed. Print it."""
+        config, providers = self._config, self._providers
+        environment = config.resolved if config is not None else None
+        return Status(
+            active=self.active,
+            service_name=_service_name(config, providers),
+            environment=environment.name if environment else None,
+            environment_reason=environment.reason if environment else "",
+            export=providers.destination if providers is not None else "nothing",
+            providers=_providers_in_force(providers),
+            adapters=tuple(self._adapters.values()),
+            problems=(*_said_by(config), *self._guard.problems.values()),
+            errors=dict(self._guard.errors),
+            reason=self._reason,
+        )
+
+    def flush(self, timeout: float = 5.0) -> bool:
+        """Hand over what has been recorded so far, within `timeout` seconds; false when that was not possible."""
+        try:
+            return self._providers is None or bool(self._providers.flush(timeout))
+        except Exception:
+            self._guard.failed("flush")
+            return False
+
+    def shutdown(self, timeout: float = 5.0) -> bool:
+        """Uninstrument, hand over everything and stop, within `timeout` seconds."""
+        self.uninstrument()
+        try:
+            return self._providers is None or bool(self._providers.shutdown(timeout))
+        except Exception:
+            self._guard.failed("shutdown")
+            return False
+
+    def uninstrument(self) -> None:
+        """Restore every patched method. Providers stay, so that what was recorded still leaves the process."""
+        global _pipeline  # noqa: PLW0603 - one pipeline a process
+        with _lock:
+            if self._engine is not None:
+                self._engine.active = False
+            if _pipeline is self:
+                _pipeline = None
+                processing.activate(None)
+                inference.activate(None)
+            for connection in self._connections:
+                self._guarded("uninstrument", connection.disconnect)
+            self._connections.clear()
+            if self._patches is not None:
+                for name in self._patches.restore():
+                    self._guard.problem(
+                        f"restore.{name}", f"{name} was patched again by others: ours stays below it and does nothing"
+                    )
+            self._reason = self._reason or "uninstrumented"
+            self._adapters = {name: AdapterStatus(name, "skipped", "uninstrumented") for name in self._adapters}
+
+    def replace_others(self) -> None:
+        """Take off instrumentations of others that patch the same methods; said once each."""
+        with _lock:
+            if self.active:
+                for adapter in ADAPTERS:
+                    if self._adapters[adapter.name].state == "instrumented":
+                        _replace_others(adapter, self._guard)
+
+    def __repr__(self) -> str:
+        return f"<otel_pipeline.Pipeline {'active' if self.active else 'off'}; print(pipe.status()) for more>"
+
+    def _guarded(self, place: str, act: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return act(*arguments)
+        except Exception:
+            self._guard.failed(place)
+            return None
+
+
+def instrument(
+    service_name: str | None = None,
+    *,
+    service_version: str | None = None,
+    environment: str | None = None,
+    libraries: Literal["auto"] | Iterable[str] = "auto",
+    disable: Iterable[str] = (),
+    endpoint: str | None = None,
+    sample_rate: float | None = None,
+    capture_content: bool | None = None,
+    strict: bool | None = None,
+    hooks: Mapping[Literal["send", "process", "inference"], Callable[..., object]] | None = None,
+    config_file: str | Path | None = None,
+    _providers: Any = None,
+) -> Pipeline:
+    """Instrument producers, consumers and model calls of this process; every argument is optional.
+
+    Works whether the clients were imported before or after, and beside providers that the application or
+    `opentelemetry-instrument` has made. Calling it again returns the same handle.
+
+        pipe = otel_pipeline.instrument("scorer")
+        print(pipe.status())
+
+    Args:
+        service_name: `service.name`; without it `OTEL_SERVICE_NAME`, the file, or the program's name.
+        service_version: `service.version`.
+        environment: `deployment.environment.name`; found out when not given (docs/configuration.md).
+        libraries: which libraries to instrument, by name; "auto" is all that are installed.
+        disable: libraries to leave alone, by name.
+        endpoint: the OTLP endpoint, for example `http://127.0.0.1:4318`.
+        sample_rate: share of new traces that are recorded, 0 to 1; a parent's decision is followed.
+        capture_content: whether message and model content may stand on spans.
+        strict: raise on bad values instead of saying so and using the default; true in `test`.
+        hooks: functions called as f(span, message) for recorded spans of send, process or inference.
+        config_file: the configuration file; otherwise `otel_pipeline.yaml` is looked for.
+
+    Raises:
+        ConfigError: all bad values at once, only when `strict`.
+    """
+    global _pipeline  # noqa: PLW0603 - one pipeline a process
+    arguments = {
+        "service_name": service_name,
+        "service_version": service_version,
+        "environment": environment,
+        "libraries": None if libraries == "auto" else libraries,
+        "disable": disable or None,
+        "endpoint": endpoint,
+        "sample_rate": sample_rate,
+        "capture.content": capture_content,
+        "strict": strict,
+        "hooks": hooks,
+        "config_file": config_file,
+    }
+    given = {name: value for name, value in arguments.items() if value is not None}
+    with _lock:
+        if _pipeline is not None and _pipeline.active:
+            return _pipeline
+        guard = Guard()
+        try:
+            config = load(given)
+            if config.sdk_disabled:
+                return Pipeline(config, guard, "OTEL_SDK_DISABLED is true")
+            pipeline = Pipeline(config, guard)
+            _start(pipeline, config, guard, _providers)
+        except ConfigError:
+            raise
+        except Exception as error:
+            guard.failed("instrument")
+            return Pipeline(None, guard, f"instrument() failed with {type(error).__name__}")
+        _pipeline = pipeline
+        return pipeline
+
+
+def _start(pipeline: Pipeline, config: Config, guard: Guard, providers: Any) -> None:
+    from otel_pipeline.export import logs, metrics
+    from otel_pipeline.export.providers import set_up
+
+    totals = Totals(problem=guard.problem)
+    failures = totals.counter(semconv.OTEL_PIPELINE_SDK_ERRORS, "{error}", "Failures inside the instrumentation.")
+
+    def count_failure(place: str) -> None:
+        failures.local({semconv.OTEL_PIPELINE_PLACE: place}).cell.value += 1
+
+    guard.counted = count_failure
+    for problem in config.problems:
+        _LOGGER.warning("otel_pipeline: %s", problem)
+    for said in config.overridden:
+        guard.problem(f"overridden.{said}", str(said))
+    if providers is None:
+        providers = set_up(config, totals, problem=guard.problem)
+    else:
+        pipeline._connections.append(metrics.connect(providers.meter_provider, totals, problem=guard.problem))
+    pipeline._providers = providers
+    environment = config.resolved.name
+    start_span = from_tracer(providers.tracer("otel_pipeline", VERSION, semconv.SCHEMA_URL))
+    clocks = {name: clock for name in ("clock_ns", "monotonic_ns") if (clock := getattr(providers, name, None))}
+    engine = Engine(
+        start_span=start_span,
+        propagation=Propagation(get_global_textmap(), lambda reason: guard.count(f"header.{reason}")),
+        totals=totals,
+        guard=guard,
+        settings=_settings(config, _service_name(config, providers)),
+        **clocks,
+    )
+    inferences = Inferences(
+        start_span=start_span,
+        totals=totals,
+        guard=guard,
+        environment=environment,
+        hook=config.hooks.get("inference"),
+        **{name: clock for name, clock in clocks.items() if name == "clock_ns"},
+    )
+    pipeline._engine = engine
+    pipeline._patches = patches = Patches(guard)
+    connected = pipeline._guarded(
+        "logs", lambda: logs.connect(providers.logger_provider, environment, level=logging.INFO, problem=guard.problem)
+    )
+    if connected is not None:
+        pipeline._connections.append(connected)
+    for adapter in ADAPTERS:
+        _instrument_library(pipeline, config, patches, adapter, engine if adapter.kind == "broker" else inferences)
+    processing.activate(engine)
+    inference.activate(inferences)
+    if config.resolved.is_local and sys.stderr is not None:
+        _greet(config, pipeline)
+
+
+def _instrument_library(pipeline: Pipeline, config: Config, patches: Patches, adapter: Adapter, engine: Any) -> None:
+    """Patch a library now, or when it is imported; where that cannot be, say why."""
+    adapters, guard = pipeline._adapters, pipeline._guard
+    version = adapter.version()
+
+    def conclude(state: str, reason: str = "") -> None:
+        adapters[adapter.name] = AdapterStatus(adapter.name, state, reason, version)
+
+    names = {adapter.name, adapter.package}
+    if not names.isdisjoint(config.disable) or (config.libraries != "auto" and names.isdisjoint(config.libraries)):
+        return conclude("skipped", "switched off by configuration")
+    unsupported = adapter.unsupported()
+    if unsupported is not None:
+        return conclude("skipped", unsupported)
+    conclude("waiting", f"until {adapter.package} is imported")
+
+    def act(_module: Any) -> None:
+        _replace_others(adapter, guard)
+        try:
+            if adapter.kind == "broker":
+                adapter.load()(patches, engine)
+            else:
+                adapter.load()(patches, engine, guard)
+        except Drifted as drifted:
+            conclude("skipped", str(drifted))
+            guard.problem(f"drifted.{adapter.name}", f"{adapter.name}: {drifted}; it is left alone")
+        except Exception:
+            guard.failed(f"instrument.{adapter.name}")
+            conclude("failed", "see the log")
+        else:
+            conclude("instrumented")
+
+    return patches.when_imported(adapter.package, act)
+
+
+def _replace_others(adapter: Adapter, guard: Guard) -> None:
+    """Two instrumentations of one client give two spans and two contexts a message: the other one is taken off."""
+    for name in adapter.replaces:
+        module_name, _, class_name = name.partition(":")
+        module = sys.modules.get(module_name)
+        kind = getattr(module, class_name, None)
+        try:
+            other = kind() if kind is not None else None
+            if other is not None and other.is_instrumented_by_opentelemetry:
+                other.uninstrument()
+                guard.problem(
+                    f"replaced.{class_name}",
+                    f"{module_name} had instrumented {adapter.name}; it was taken off, so that no message has two spans",
+                )
+        except Exception:
+            guard.failed(f"replace.{class_name}")
+
+
+def _settings(config: Config, service_name: str) -> EngineSettings:
+    return EngineSettings(
+        service_name=service_name,
+        environment=config.resolved.name,
+        process_parent=config.process.parent,
+        parent_max_age_ms=int(config.process.parent_max_age_s * 1000),
+        max_hops=config.process.max_hops,
+        receive_spans=config.receive_spans,
+        message_key=config.capture.message_key,
+        excludes_destination=_matcher(config.exclude.destinations),
+        excludes_client=_matcher(config.exclude.clients),
+        hooks=config.hooks,
+    )
+
+
+def _matcher(patterns: tuple[str, ...]) -> Callable[[str], bool]:
+    """Whether a name matches one of the patterns; asked once a name, so the answers are kept."""
+    if not patterns:
+        return lambda _name: False
+    known: dict[str, bool] = {}
+
+    def matches(name: str) -> bool:
+        found = known.get(name)
+        if found is None:
+            found = any(fnmatchcase(name, pattern) for pattern in patterns)
+            if len(known) < 10_000:  # noqa: PLR2004 - names are the application's: bounded
+                known[name] = found
+        return found
+
+    return matches
+
+
+def _service_name(config: Config | None, providers: Any) -> str:
+    name = getattr(providers, "service_name", None) or (config.service_name if config is not None else None)
+    return name or "unknown_service"
+
+
+def _said_by(config: Config | None) -> tuple[str, ...]:
+    return () if config is None else tuple(str(problem) for problem in config.problems)
+
+
+def _providers_in_force(providers: Any) -> tuple[str, ...]:
+    if providers is None:
+        return ()
+    describe: Callable[[], Iterable[str]] | None = getattr(providers, "in_force", None)
+    return tuple(describe()) if describe is not None else ()
+
+
+def _greet(config: Config, pipeline: Pipeline) -> None:
+    """The one line on stderr, in `local` only."""
+    status = pipeline.status()
+    try:
+        sys.stderr.write(f"otel_pipeline: {status.service_name} ({status.environment}) -> {status.export}\n")
+    except Exception:
+        pipeline._guard.count("stderr")
