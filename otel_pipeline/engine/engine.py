@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 MAX_DESTINATIONS = 100
 OTHER = "_other"
 # `suppress_instrumentation()` of opentelemetry-instrumentation sets both the API's key and this plain one.
-_PLAIN_SUPPRESS_KEY = "suppress_instrumentation"
+PLAIN_SUPPRESS_KEY = "suppress_instrumentation"
 
 
 class Engine:
@@ -90,7 +90,7 @@ class Engine:
         return (
             not self.active
             or context.get(_SUPPRESS_INSTRUMENTATION_KEY) is True
-            or context.get(_PLAIN_SUPPRESS_KEY) is True
+            or context.get(PLAIN_SUPPRESS_KEY) is True
         )
 
     def add_consumer(self, consumer: Consumer) -> None:

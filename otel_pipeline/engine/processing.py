@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
+from opentelemetry.context import attach, get_current
+
 from otel_pipeline.engine.flow import heal, in_hand
+from otel_pipeline.engine.scope import decorate
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from typing_extensions import Self
 
     from otel_pipeline.engine.engine import Engine
     from otel_pipeline.engine.flow import OpenDelivery
@@ -55,7 +55,7 @@ class Processing:
         self._adopted = False
         self._processor: Processor | None = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Processing:
         engine = _engine
         if engine is not None:
             try:
@@ -67,17 +67,9 @@ class Processing:
     def __exit__(
         self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
-        delivery = self._delivery
-        self._delivery = None
-        if delivery is None or self._processor is None:
-            return
-        if self._adopted:
-            # The iterator ends this span; it could not have seen the exception.
-            delivery.error = error
-        else:
-            self._processor.finish(delivery, error)
+        self.finish(error)
 
-    async def __aenter__(self) -> Self:
+    async def __aenter__(self) -> Processing:
         return self.__enter__()
 
     async def __aexit__(
@@ -88,6 +80,31 @@ class Processing:
     def __call__(self, function: F) -> F:
         """Decorate a handler: the message is the first argument that is one, or that is a list of them."""
         return _decorated(function, self._consumer)
+
+    def resume(self) -> None:
+        """Become current again, in a generator that goes on."""
+        delivery = self._delivery
+        if delivery is not None and not self._adopted and get_current() is not delivery.own:
+            delivery.before = get_current()
+            attach(delivery.own)
+
+    def suspend(self) -> None:
+        """Stop being current while a generator's caller runs."""
+        delivery = self._delivery
+        if delivery is not None and not self._adopted and get_current() is delivery.own:
+            attach(delivery.before)
+
+    def finish(self, error: BaseException | None) -> None:
+        """End the span; called once."""
+        delivery = self._delivery
+        self._delivery = None
+        if delivery is None or self._processor is None:
+            return
+        if self._adopted:
+            # The iterator ends this span; it could not have seen the exception.
+            delivery.error = error
+        else:
+            self._processor.finish(delivery, error)
 
     def _begin(self, engine: Engine) -> None:
         message = self._message
@@ -133,17 +150,7 @@ class Processing:
 
 
 def _decorated(function: F, consumer: Any) -> F:
-    @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        with Processing(_message_in(args, kwargs), consumer):
-            return function(*args, **kwargs)
-
-    @functools.wraps(function)
-    async def call_async(*args: Any, **kwargs: Any) -> Any:
-        with Processing(_message_in(args, kwargs), consumer):
-            return await function(*args, **kwargs)
-
-    return call_async if inspect.iscoroutinefunction(function) else call  # type: ignore[return-value]
+    return decorate(function, lambda args, kwargs: Processing(_message_in(args, kwargs), consumer).__enter__())
 
 
 def _message_in(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -304,7 +304,7 @@ class Gauge:
             try:
                 points.extend(read())
             except Exception as error:
-                self._problem(f"totals.gauge.{self.name}", f"{self.name} cannot be read: {error!r}")
+                self._problem(f"totals.gauge.{self.name}", f"{self.name} cannot be read: {type(error).__name__}")
         return points
 
 

@@ -1,0 +1,30 @@
+"""Cleans each scan and sends its features on."""
+
+from __future__ import annotations
+
+import json
+
+import settings
+from digits import clean
+from kafka import KafkaConsumer, KafkaProducer
+from loguru import logger
+
+import otel_pipeline
+
+otel_pipeline.instrument()
+
+consumer = KafkaConsumer(settings.RAW, **settings.consumer_settings("features"))
+producer = KafkaProducer(**settings.BROKER)
+logger.info("ready")
+handled = set()
+for message in consumer:
+    scan = json.loads(message.value)
+    features = {"image": scan["image"], "features": clean(scan["pixels"]), "label": scan["label"]}
+    producer.send(settings.FEATURES, json.dumps(features).encode(), key=message.key)
+    handled.add(scan["image"])
+    if len(handled) == settings.MESSAGES:
+        break
+producer.flush()
+producer.close()
+consumer.close()
+logger.info("cleaned {} images", len(handled))

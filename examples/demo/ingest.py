@@ -1,0 +1,23 @@
+"""Sends scanned digits, one JSON message each, as a scanner would."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import settings
+from digits import scans
+from kafka import KafkaProducer
+from loguru import logger
+
+import otel_pipeline
+
+otel_pipeline.instrument()
+
+producer = KafkaProducer(**settings.BROKER)
+for scan in scans()[: settings.MESSAGES]:
+    producer.send(settings.RAW, json.dumps(scan).encode(), key=str(scan["image"]).encode())
+    time.sleep(settings.PAUSE_SECONDS)
+producer.flush()
+producer.close()
+logger.info("sent {} images", settings.MESSAGES)

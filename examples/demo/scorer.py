@@ -1,0 +1,33 @@
+"""Says which digit each image shows, and sends that on."""
+
+from __future__ import annotations
+
+import json
+
+import settings
+from kafka import KafkaConsumer, KafkaProducer
+from loguru import logger
+from train import train
+
+import otel_pipeline
+
+otel_pipeline.instrument()
+
+model = train()
+consumer = KafkaConsumer(settings.FEATURES, **settings.consumer_settings("scorer"))
+producer = KafkaProducer(**settings.BROKER)
+logger.info("ready")
+handled = set()
+for message in consumer:
+    image = json.loads(message.value)
+    digit = int(model.predict([image["features"]])[0])
+    logger.info("image {} looks like a {}, a person saw a {}", image["image"], digit, image["label"])
+    prediction = {"image": image["image"], "digit": digit, "label": image["label"]}
+    producer.send(settings.PREDICTIONS, json.dumps(prediction).encode(), key=message.key)
+    handled.add(image["image"])
+    if len(handled) == settings.MESSAGES:
+        break
+producer.flush()
+producer.close()
+consumer.close()
+logger.info("classified {} images", len(handled))

@@ -1,0 +1,135 @@
+"""The demo's broker and topics, and a witness that reads along without any telemetry code."""
+
+from __future__ import annotations
+
+import json
+import logging
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from otel_pipeline.cli.demo_check import PREDICTIONS, TOPICS
+from otel_pipeline.cli.errors import CommandError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+PARTITIONS = 4
+_TRACE_ID = slice(3, 35)
+_POLL_MS = 200
+
+
+class Broker:
+    """Where the demo's messages go: address, how to talk to it, and the beginning of the topics' names."""
+
+    def __init__(self, bootstrap: str, api_version: tuple[int, int] | None, prefix: str) -> None:
+        self.bootstrap = bootstrap
+        self.api_version = api_version
+        self.prefix = prefix
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        kind = "embedded (librdkafka's mock cluster)" if self.api_version else "Kafka"
+        return f"{kind} at {self.bootstrap}" + (f", topics {self.prefix}*" if self.prefix else "")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Settings of a kafka-python client."""
+        version = {"api_version": self.api_version} if self.api_version else {}
+        return {"bootstrap_servers": self.bootstrap, **version}
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The same for the services."""
+        found = {"KAFKA_BOOTSTRAP": self.bootstrap, "TOPIC_PREFIX": self.prefix}
+        if self.api_version:
+            found["KAFKA_API_VERSION"] = ".".join(map(str, self.api_version))
+        return found
+
+
+@contextmanager
+def embedded() -> Iterator[Broker]:
+    """A broker of our own, gone afterwards."""
+    from otel_pipeline.testing.broker import (  # noqa: PLC0415  # only here an extra is needed
+        API_VERSION,
+        EmbeddedBrokerError,
+        embedded_broker,
+    )
+
+    try:
+        with embedded_broker(dict.fromkeys(TOPICS, PARTITIONS)) as bootstrap:
+            yield Broker(bootstrap, API_VERSION, "")
+    except EmbeddedBrokerError as error:
+        raise CommandError(str(error), "or use a broker of yours: `otel-pipeline demo --bootstrap HOST:PORT`") from None
+
+
+@contextmanager
+def real(bootstrap: str, *, keep: bool) -> Iterator[Broker]:
+    """A broker of the user's, with topics that only this run uses; they are deleted afterwards unless kept."""
+    from kafka.admin import KafkaAdminClient, NewTopic  # noqa: PLC0415  # not for `--help`
+    from kafka.errors import KafkaError  # noqa: PLC0415
+
+    prefix = f"otel-pipeline-demo-{uuid4().hex[:6]}."
+    names = [prefix + topic for topic in TOPICS]
+    try:
+        admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+        admin.create_topics([NewTopic(name, num_partitions=PARTITIONS, replication_factor=1) for name in names])
+    except (KafkaError, ValueError, OSError) as error:
+        raise CommandError(f"no topics can be made at {bootstrap}: {error or type(error).__name__}") from error
+    try:
+        yield Broker(bootstrap, None, prefix)
+    finally:
+        if not keep:
+            admin.delete_topics(names)
+        admin.close()
+
+
+class Witness:
+    """Reads the three topics as they fill: what arrived, and which trace id each message carried."""
+
+    def __init__(self, broker: Broker) -> None:
+        from kafka import KafkaConsumer, TopicPartition  # noqa: PLC0415  # not for `--help`
+
+        logging.getLogger("kafka").setLevel(logging.CRITICAL)
+        self._stages = {broker.prefix + topic: topic for topic in TOPICS}
+        self._consumer = KafkaConsumer(auto_offset_reset="earliest", enable_auto_commit=False, **broker.settings)
+        self._consumer.assign([TopicPartition(name, number) for name in self._stages for number in range(PARTITIONS)])
+        self.trace_ids: dict[str, dict[int, str]] = {topic: {} for topic in TOPICS}
+        self.predictions: dict[int, tuple[int, int]] = {}
+        """By image: the digit that the model saw, and the one that a person saw."""
+
+    def read(self) -> int:
+        """Read what has come; returns how many images have a prediction."""
+        for messages in self._consumer.poll(timeout_ms=_POLL_MS).values():
+            for message in messages:
+                self.note(self._stages[message.topic], json.loads(message.value), message.headers)
+        return len(self.predictions)
+
+    def note(self, topic: str, content: Mapping[str, Any], headers: Sequence[tuple[str, bytes]]) -> None:
+        """Take down one message."""
+        image = content["image"]
+        traceparent = next((value for name, value in headers if name == "traceparent"), b"")
+        self.trace_ids[topic][image] = traceparent.decode("ascii", "replace")[_TRACE_ID]
+        if topic == PREDICTIONS:
+            self.predictions[image] = (content["digit"], content["label"])
+
+    def close(self) -> None:
+        """Leave."""
+        self._consumer.close()
+
+    def missing(self, messages: int) -> dict[str, int]:
+        """How many images did not arrive, by topic; only topics where some are missing."""
+        counts = {topic: messages - len(found) for topic, found in self.trace_ids.items()}
+        return {topic: count for topic, count in counts.items() if count}
+
+    def broken(self) -> list[int]:
+        """The images whose messages do not carry one and the same trace id through all three topics."""
+        images = sorted({image for found in self.trace_ids.values() for image in found})
+        return [
+            image
+            for image in images
+            if len(ids := {self.trace_ids[topic].get(image, "") for topic in TOPICS}) > 1 or "" in ids
+        ]
+
+

@@ -1,0 +1,78 @@
+"""The command `otel-pipeline`: finds the subcommand, imports only that one, turns its errors into sentences."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, TextIO
+
+from otel_pipeline.cli.errors import CommandError
+from otel_pipeline.version import VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# Name, module and one line. Each module has `add_parser(subparsers)`, which sets the default `run(arguments) -> int`.
+COMMANDS = (
+    ("demo", "otel_pipeline.cli.demo", "three services, one broker, one trace: see it work on this machine"),
+    ("show", "otel_pipeline.cli.show", "draw a trace that was recorded on this machine, or in files"),
+    ("config", "otel_pipeline.cli.config", "print every option, its value and where it comes from"),
+)
+_BROKEN_PIPE = 141
+_INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    _tolerate_any_text(sys.stdout)
+    _tolerate_any_text(sys.stderr)
+    try:
+        arguments = _parser(words).parse_args(words)
+        code = int(arguments.run(arguments))
+        sys.stdout.flush()
+    except CommandError as error:
+        print(f"otel-pipeline: {error}", file=sys.stderr)
+        if error.remedy:
+            print(f"  {error.remedy}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # The reader, `head` for example, has had enough; without this Python complains again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        return _INTERRUPTED
+    return code
+
+
+def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser with the one subcommand that `words` asks for; of the others only the names."""
+    parser = argparse.ArgumentParser(
+        prog="otel-pipeline", description="One trace from laptop to production for AI on streams."
+    )
+    parser.add_argument("--version", action="version", version=f"otel-pipeline {VERSION}")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    asked = next((word for word in words if not word.startswith("-")), None)
+    for name, module, line in COMMANDS:
+        if find_spec(module) is None:
+            continue
+        if name == asked:
+            import_module(module).add_parser(subparsers)
+        else:
+            subparsers.add_parser(name, help=line)
+    return parser
+
+
+def _tolerate_any_text(stream: TextIO) -> None:
+    """What the terminal's encoding lacks is spelt out instead of raising."""
+    reconfigure = getattr(stream, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="backslashreplace")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

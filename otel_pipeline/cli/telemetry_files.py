@@ -1,0 +1,106 @@
+"""Where telemetry lies on this machine, and reading the spans that are wanted from it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from otel_pipeline.cli.errors import CommandError
+from otel_pipeline.export.otlp_reader import SpanRecord, read
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+# What is parsed to find the newest traces: about two seconds' work. One that is asked for by id is found anywhere.
+NEWEST_BYTES = 64 * 1024 * 1024
+
+
+def state_folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """The folder that holds what is kept between runs."""
+    if environ.get("OTEL_PIPELINE_STATE_DIR"):
+        return Path(environ["OTEL_PIPELINE_STATE_DIR"])
+    if os.name == "nt" and environ.get("LOCALAPPDATA"):
+        return Path(environ["LOCALAPPDATA"]) / "otel-pipeline"
+    if environ.get("XDG_STATE_HOME"):
+        return Path(environ["XDG_STATE_HOME"]) / "otel-pipeline"
+    return Path.home() / ".local" / "state" / "otel-pipeline"
+
+
+class TelemetryFiles:
+    """The files to look into, newest first."""
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self.paths = sorted(paths, key=_modified, reverse=True)
+        self.skipped_lines = 0
+
+    def newest(self, limit_bytes: int = NEWEST_BYTES) -> list[Path]:
+        """The newest files up to a size in all, at least one."""
+        taken: list[Path] = []
+        room = limit_bytes
+        for path in self.paths:
+            room -= _size(path)
+            if taken and room < 0:
+                break
+            taken.append(path)
+        return taken
+
+    def spans(self, paths: Iterable[Path] | None = None, *, containing: str = "") -> list[SpanRecord]:
+        """The spans of all files, or of `paths`; only lines with the text `containing` in them are looked at."""
+        found: list[SpanRecord] = []
+        for path in self.paths if paths is None else paths:
+            reading = read(path, containing=containing)
+            try:
+                found.extend(record for record in reading if isinstance(record, SpanRecord))
+            except OSError as error:
+                raise CommandError(f"cannot read {path}: {error.strerror}") from error
+            self.skipped_lines += reading.skipped
+        return found
+
+
+def given(names: Iterable[str]) -> TelemetryFiles:
+    """Files that the user named; of a folder its .jsonl and .json files."""
+    paths: list[Path] = []
+    for name in names:
+        path = Path(name)
+        if path.is_dir():
+            inside = _lines_in(path)
+            if not inside:
+                raise CommandError(f"no .jsonl or .json file in {path}")
+            paths.extend(inside)
+        elif path.exists():
+            paths.append(path)
+        else:
+            raise CommandError(f"there is no file {path}")
+    return TelemetryFiles(paths)
+
+
+def recorded(environ: Mapping[str, str] = os.environ) -> TelemetryFiles:
+    """What services on this machine have written."""
+    folder = state_folder(environ) / "telemetry"
+    paths = _lines_in(folder) if folder.is_dir() else []
+    if not paths:
+        raise CommandError(
+            f"no telemetry in {folder}",
+            "`otel-pipeline demo` makes some; a service with otel_pipeline.instrument() writes there\n"
+            "  in the environment `local` while no collector listens; files from elsewhere: `otel-pipeline show --file PATH`",
+        )
+    return TelemetryFiles(paths)
+
+
+def _lines_in(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.suffix in {".jsonl", ".json"} and path.is_file()]
+
+
+def _modified(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

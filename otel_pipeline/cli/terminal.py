@@ -1,0 +1,179 @@
+"""What the terminal can do, and text that fits it: colour, width, line drawing, tables.
+
+Everything that is drawn is readable without colour, and without UTF-8.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TextIO
+from unicodedata import east_asian_width
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator, Mapping, Sequence
+
+_CODES = {
+    "bold": "1",
+    "dim": "2",
+    "red": "1;31",
+    "green": "32",
+    "yellow": "33",
+    "blue": "34",
+    "magenta": "35",
+    "cyan": "36",
+}
+SERVICE_COLORS = ("cyan", "magenta", "yellow", "blue", "green")
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """How to draw. `width` is None where nothing needs to be cut: a file or a pipe."""
+
+    color: bool = False
+    unicode: bool = True
+    width: int | None = None
+
+    def paint(self, text: str, style: str) -> str:
+        """The text in a style, or as it is."""
+        return f"\x1b[{_CODES[style]}m{text}\x1b[0m" if self.color and style and text else text
+
+    def mark(self, name: str) -> str:
+        """A drawing character by name, in ASCII where the terminal needs it."""
+        return _MARKS[name][0 if self.unicode else 1]
+
+
+_MARKS = {
+    "tee": ("├─ ", "|- "),
+    "corner": ("└─ ", "`- "),
+    "pipe": ("│  ", "|  "),
+    "blank": ("   ", "   "),
+    "arrow": ("→", "->"),
+    "dot": ("·", "-"),
+    "cut": ("…", "..."),
+    "rule": ("─", "-"),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A piece of text in a table."""
+
+    text: str
+    style: str = ""
+    right: bool = False
+
+
+def add_color_option(parser: argparse.ArgumentParser) -> None:
+    """`--no-color`, for every command that draws."""
+    parser.add_argument("--no-color", action="store_true", help="no colour (also: NO_COLOR=1, or a pipe)")
+
+
+def detect(stream: TextIO, *, no_color: bool = False, environ: Mapping[str, str] = os.environ) -> Terminal:
+    """What `stream` can show."""
+    tty = stream.isatty()
+    width: int | None = None
+    if tty or environ.get("COLUMNS", "").isdigit():
+        width = shutil.get_terminal_size((100, 24)).columns
+    return Terminal(
+        color=not no_color and _colors(environ, tty=tty), unicode=_draws(stream.encoding or "ascii"), width=width
+    )
+
+
+def _colors(environ: Mapping[str, str], *, tty: bool) -> bool:
+    if environ.get("NO_COLOR"):
+        return False
+    if environ.get("FORCE_COLOR"):
+        return True
+    # An old Windows console prints the codes as they are.
+    known = os.name != "nt" or "WT_SESSION" in environ or "TERM" in environ
+    return tty and known and environ.get("TERM") != "dumb"
+
+
+def _draws(encoding: str) -> bool:
+    try:
+        "├─└│→·…".encode(encoding)
+    except (UnicodeError, LookupError):
+        return False
+    return True
+
+
+def printable(text: str) -> str:
+    """Text from outside, with control characters spelt out: it must not steer the terminal."""
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape", "surrogatepass").decode() for letter in text
+    )
+
+
+def columns(text: str) -> int:
+    """How many columns a text takes; East Asian characters take two."""
+    return len(text) if text.isascii() else sum(2 if east_asian_width(letter) in "WF" else 1 for letter in text)
+
+
+def cut(text: str, width: int | None, terminal: Terminal) -> str:
+    """The text, ended early with a mark where it does not fit."""
+    if width is None or columns(text) <= width:
+        return text
+    end = terminal.mark("cut")
+    room, kept = width - len(end), ""
+    for letter in text:
+        room -= columns(letter)
+        if room < 0:
+            break
+        kept += letter
+    return kept + end
+
+
+def wrap(parts: Sequence[str], terminal: Terminal, indent: str = "") -> Iterator[str]:
+    """The parts with dots between them, on as many lines as they need."""
+    separator = f" {terminal.mark('dot')} "
+    line = ""
+    for part in parts:
+        if line and terminal.width is not None and columns(indent + line + separator + part) > terminal.width:
+            yield indent + line
+            line = ""
+        line += separator + part if line else cut(part, terminal.width and terminal.width - columns(indent), terminal)
+    if line:
+        yield indent + line
+
+
+def table(rows: Sequence[Sequence[Cell]], terminal: Terminal, gap: str = "  ") -> Iterator[str]:
+    """The rows with their columns aligned, cut to the width. Columns that are empty below the heading are left out."""
+    used = [at for at in range(len(rows[0])) if any(row[at].text for row in rows[1:])] if rows else []
+    widths = {at: max(columns(row[at].text) for row in rows) for at in used}
+    for row in rows:
+        line, plain = "", ""
+        for cell, width in ((row[at], widths[at]) for at in used):
+            blank = " " * (width - columns(cell.text))
+            before = (gap if plain else "") + (blank if cell.right else "")
+            room = None if terminal.width is None else terminal.width - columns(plain + before)
+            if room is not None and room < 1:
+                break
+            line += before + terminal.paint(cut(cell.text, room, terminal), cell.style) + ("" if cell.right else blank)
+            plain += before + cell.text + ("" if cell.right else blank)
+        yield line.rstrip()
+
+
+def duration(seconds: float) -> str:
+    """A time for people: 0.04 ms, 3.2 ms, 412 ms, 1.25 s, 4 min 10 s, 3 h 5 min, 2 d 3 h."""
+    if seconds < 0:
+        return "-" + duration(-seconds)
+    ms = seconds * 1000
+    if round(ms, 2) < 1:
+        return f"{ms:.2f} ms"
+    if round(ms, 1) < 10:  # noqa: PLR2004
+        return f"{ms:.1f} ms"
+    if round(ms) < 1000:  # noqa: PLR2004
+        return f"{ms:.0f} ms"
+    if round(seconds, 2) < 60:  # noqa: PLR2004
+        return f"{seconds:.2f} s"
+    whole = round(seconds)
+    for size, unit, smaller_size, smaller in ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            rest = whole % size // smaller_size
+            return f"{whole // size} {unit} {rest} {smaller}" if rest else f"{whole // size} {unit}"
+    raise AssertionError

@@ -1,0 +1,193 @@
+"""Draws one trace as a tree: a table where it fits, two lines a span where it does not."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from otel_pipeline import semconv
+from otel_pipeline.cli.terminal import (
+    SERVICE_COLORS,
+    Cell,
+    Terminal,
+    columns,
+    cut,
+    duration,
+    printable,
+    table,
+    wrap,
+)
+from otel_pipeline.cli.traces import Branch, Trace, environment, service
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from otel_pipeline.export.otlp_reader import LinkRecord, SpanRecord
+
+HEADER = ("", "service", "environment", "partition@offset", "hops", "duration", "message age", "data age")
+_RIGHT = (False, False, False, True, True, True, True, True)
+_MAX_LEVELS = 40
+
+
+def draw(trace: Trace, linked: Iterable[SpanRecord], terminal: Terminal) -> Iterator[str]:
+    """The lines of one trace; `linked` are spans of other traces that link into it."""
+    yield terminal.paint(f"trace {trace.trace_id}", "bold")
+    yield from wrap(_summary(trace, terminal), terminal)
+    yield ""
+    yield from _spans(trace, terminal)
+    others = sorted(linked, key=lambda span: span.start_ns)
+    if others:
+        yield ""
+        yield "linked from other traces"
+    for span in others:
+        yield from wrap(_linked(span, trace), terminal, indent="  ")
+
+
+def local_time(time_ns: int) -> str:
+    """A point in time for people, in their time zone."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time_ns / 1e9))
+
+
+def count(number: int, noun: str) -> str:
+    """`1 span`, `6 spans`, `1,797 messages`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def chain(words: Iterable[str], terminal: Terminal) -> str:
+    """Names in the order in which a message passed them."""
+    return f" {terminal.mark('arrow')} ".join(printable(word) for word in words)
+
+
+def _summary(trace: Trace, terminal: Terminal) -> list[str]:
+    parts = [
+        count(len(trace.spans), "span"),
+        count(len(trace.services), "service"),
+        chain(trace.environments, terminal),
+        duration(trace.seconds),
+        local_time(trace.start_ns),
+        f"ERROR in {count(trace.errors, 'span')}" if trace.errors else "",
+    ]
+    return [part for part in parts if part]
+
+
+def _spans(trace: Trace, terminal: Terminal) -> Iterator[str]:
+    branches = list(trace.branches())
+    known = {span.span_id: span for span in trace.spans}
+    colors = {name: SERVICE_COLORS[at % len(SERVICE_COLORS)] for at, name in enumerate(trace.services)}
+    rows = [_row(branch, colors, terminal) for branch in branches]
+    heading = [Cell(word, "dim", right) for word, right in zip(HEADER, _RIGHT, strict=True)]
+    lines = list(table([heading, *rows], terminal))
+    measured = table([heading, *rows], Terminal())
+    fits = terminal.width is None or max(map(columns, measured)) <= terminal.width
+    if fits:
+        yield lines[0]
+    for at, (branch, row) in enumerate(zip(branches, rows, strict=True)):
+        below = _indent(branch, terminal, own=False)
+        if fits:
+            yield lines[at + 1]
+        else:
+            yield _painted(row[0], terminal)
+            yield from wrap(list(_details(row)), terminal, indent=below + "  ")
+        for note, style in _notes(branch.span, trace, known):
+            yield terminal.paint(cut(f"{below}  {note}", terminal.width, terminal), style)
+
+
+def _painted(cell: Cell, terminal: Terminal) -> str:
+    return terminal.paint(cut(cell.text, terminal.width, terminal), cell.style)
+
+
+def _details(row: Sequence[Cell]) -> Iterator[str]:
+    """The cells in words, where there is no heading to say what a number is."""
+    labels = ("", "", "", "", "hops ", "", "message age ", "data age ")
+    for label, cell in zip(labels[1:], row[1:], strict=True):
+        if cell.text:
+            yield label + cell.text
+
+
+def _row(branch: Branch, colors: Mapping[str, str], terminal: Terminal) -> list[Cell]:
+    span = branch.span
+    indent = _indent(branch, terminal, own=True)
+    if span is None:
+        missing = f"(parent {branch.missing} not recorded)"
+        return [Cell(missing, "yellow"), *(Cell("") for _ in HEADER[1:])]
+    attributes = span.attributes
+    texts = (
+        printable(service(span)),
+        printable(environment(span)),
+        _message(attributes),
+        str(attributes.get(semconv.OTEL_PIPELINE_HOPS, "")),
+        duration((span.end_ns - span.start_ns) / 1e9),
+        _age(attributes.get(semconv.OTEL_PIPELINE_DELIVERY_AGE)),
+        _age(attributes.get(semconv.OTEL_PIPELINE_DATA_AGE)),
+    )
+    first = Cell(indent + printable(span.name), "red" if span.status == "ERROR" else "")
+    color = colors[service(span)]
+    styles = (color, color, "", "", "", "", "")
+    return [
+        first,
+        *(Cell(text, style, right) for text, style, right in zip(texts, styles, _RIGHT[1:], strict=True)),
+    ]
+
+
+def _indent(branch: Branch, terminal: Terminal, *, own: bool) -> str:
+    """The lines left of a span's name, or (`own=False`) left of what stands below the name."""
+    levels = branch.last
+    skipped = terminal.mark("cut") if len(levels) > _MAX_LEVELS else ""
+    levels = levels[-_MAX_LEVELS:]
+    above = "".join(terminal.mark("blank" if last else "pipe") for last in (levels[:-1] if own else levels))
+    mark = terminal.mark("corner" if levels[-1] else "tee") if own and levels else ""
+    return skipped + above + mark
+
+
+def _message(attributes: Mapping[str, Any]) -> str:
+    """`partition@offset` of one message, or how many a batch has."""
+    batch = attributes.get(semconv.MESSAGING_BATCH_MESSAGE_COUNT)
+    if batch is not None:
+        return count(int(batch), "message")
+    partition = attributes.get(semconv.MESSAGING_DESTINATION_PARTITION_ID)
+    offset = attributes.get(semconv.MESSAGING_KAFKA_OFFSET)
+    if offset is None:
+        return ""
+    return f"{'?' if partition is None else printable(str(partition))}@{offset}"
+
+
+def _age(seconds: Any) -> str:
+    return duration(float(seconds)) if isinstance(seconds, int | float) else ""
+
+
+def _notes(span: SpanRecord | None, trace: Trace, known: Mapping[str, SpanRecord]) -> Iterator[tuple[str, str]]:
+    """What stands below a span: how it failed, and what it links to besides its parent."""
+    if span is None:
+        return
+    if span.status == "ERROR":
+        kind = printable(str(span.attributes.get(semconv.ERROR_TYPE, "")))
+        lines = span.status_message.strip().splitlines()
+        message = printable(lines[0]) if lines else ""
+        yield "ERROR " + (": ".join(part for part in (kind, message) if part) or "without a message"), "red"
+    for link in span.links:
+        if (link.trace_id, link.span_id) != (trace.trace_id, span.parent_span_id):
+            yield "link to " + _target(link, trace, known), "dim"
+
+
+def _target(link: LinkRecord, trace: Trace, known: Mapping[str, SpanRecord]) -> str:
+    if link.trace_id != trace.trace_id:
+        return f"span {link.span_id} of trace {link.trace_id}"
+    span = known.get(link.span_id)
+    return f"span {link.span_id}, not recorded" if span is None else f"{printable(span.name)} of {service(span)}"
+
+
+def _linked(span: SpanRecord, trace: Trace) -> list[str]:
+    names = {span.span_id: span.name for span in trace.spans}
+    targets = dict.fromkeys(
+        names.get(link.span_id, link.span_id) for link in span.links if link.trace_id == trace.trace_id
+    )
+    parts = (
+        printable(span.name),
+        printable(service(span)),
+        printable(environment(span)),
+        _message(span.attributes),
+        duration((span.end_ns - span.start_ns) / 1e9),
+        f"links to {', '.join(map(printable, targets))}",
+        f"trace {span.trace_id}",
+    )
+    return [part for part in parts if part]

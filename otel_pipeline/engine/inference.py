@@ -1,0 +1,295 @@
+"""A model call: one INTERNAL span, tied to the delivery in hand, counted whatever is sampled."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, get_current
+from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
+
+from otel_pipeline import semconv
+from otel_pipeline.engine.engine import OTHER, PLAIN_SUPPRESS_KEY, error_type
+from otel_pipeline.engine.flow import ambient, heal, in_hand
+from otel_pipeline.engine.scope import decorate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Span
+    from opentelemetry.util.types import AttributeValue
+
+    from otel_pipeline.engine.guard import Guard
+    from otel_pipeline.engine.spans import StartSpan
+    from otel_pipeline.engine.totals import Totals
+
+F = TypeVar("F", bound="Callable[..., Any]")
+MAX_MODELS = 100
+
+
+class Inferences:
+    """One a pipeline: begins the calls, counts them, bounds their names."""
+
+    def __init__(
+        self,
+        *,
+        start_span: StartSpan,
+        totals: Totals,
+        guard: Guard,
+        environment: str | None = None,
+        hook: Callable[..., object] | None = None,
+        clock_ns: Callable[[], int] = time.time_ns,
+        monotonic_ns: Callable[[], int] = time.perf_counter_ns,
+    ) -> None:
+        self.start_span = start_span
+        self.guard = guard
+        self.environment = environment
+        self.hook = hook
+        self.clock_ns = clock_ns
+        self.monotonic_ns = monotonic_ns
+        self.active = True
+        self._models: set[str] = set()
+        self.duration = totals.histogram(
+            semconv.OTEL_PIPELINE_INFERENCE_DURATION, "s", "Duration of a model call.", semconv.DURATION_BUCKETS_S
+        )
+        self.rows = totals.counter(semconv.OTEL_PIPELINE_INFERENCE_ROWS, "{row}", "Rows that models were given.")
+
+    def begin(
+        self,
+        model: str,
+        *,
+        operation: str = "predict",
+        version: str | None = None,
+        library: str | None = None,
+        rows: int | None = None,
+        device: str | None = None,
+    ) -> InferenceCall:
+        """Start a call and make its span current. Never raises; a suppressed call records nothing."""
+        call = InferenceCall(model, operation, rows)
+        try:
+            context = heal()
+            if self.active and not context.get(_SUPPRESS_INSTRUMENTATION_KEY) and not context.get(PLAIN_SUPPRESS_KEY):
+                described = {
+                    semconv.OTEL_PIPELINE_MODEL_VERSION: version,
+                    semconv.OTEL_PIPELINE_MODEL_LIBRARY: library,
+                    semconv.OTEL_PIPELINE_INFERENCE_DEVICE: device,
+                }
+                self._open(call, ambient(context), {name: value for name, value in described.items() if value})
+        except Exception:
+            self.guard.failed("inference")
+        return call
+
+    def _open(self, call: InferenceCall, context: Context, attributes: dict[str, AttributeValue]) -> None:
+        start_ns = self.clock_ns()
+        attributes[semconv.OTEL_PIPELINE_MODEL_NAME] = call.model
+        attributes[semconv.OTEL_PIPELINE_INFERENCE_OPERATION] = call.operation
+        delivery = in_hand(context)
+        if delivery is not None:
+            flow = delivery.flow
+            attributes[semconv.OTEL_PIPELINE_DATA_INPUTS] = flow.count
+            if flow.origin_ms > 0:
+                attributes[semconv.OTEL_PIPELINE_DATA_AGE] = start_ns / 1e9 - flow.origin_ms / 1e3
+            if flow.count > 1 and flow.newest_ms > 0:
+                attributes[semconv.OTEL_PIPELINE_DATA_NEWEST_AGE] = start_ns / 1e9 - flow.newest_ms / 1e3
+            if flow.environment is not None:
+                attributes[semconv.OTEL_PIPELINE_ORIGIN_ENVIRONMENT] = flow.environment
+        span = self.start_span(f"predict {call.model}", SpanKind.INTERNAL, context, attributes, (), start_ns)
+        call.span = span
+        call.start_ns = start_ns
+        call.started_ns = self.monotonic_ns()
+        call.inferences = self
+        call.own = set_span_in_context(span, context)
+        call.resume()
+
+    def record(self, call: InferenceCall, elapsed_ns: int, error: BaseException | None) -> None:
+        """Count a finished call."""
+        attributes: dict[str, AttributeValue] = {
+            semconv.OTEL_PIPELINE_MODEL_NAME: self._bounded(call.model),
+            semconv.OTEL_PIPELINE_INFERENCE_OPERATION: call.operation,
+        }
+        if call.rows:
+            self.rows.local(attributes).cell.value += call.rows
+        if error is not None:
+            attributes[semconv.ERROR_TYPE] = error_type(error)
+        self.duration.local(attributes).cell.record(elapsed_ns / 1e9)
+
+    def _bounded(self, model: str) -> str:
+        if model in self._models:
+            return model
+        if len(self._models) >= MAX_MODELS:
+            self.guard.problem(
+                "models", f"more than {MAX_MODELS} model names: metrics of the others are counted under {OTHER!r}"
+            )
+            return OTHER
+        self._models.add(model)
+        return model
+
+
+class InferenceCall:
+    """A model call that is under way. What is set here stands on its span and metrics."""
+
+    def __init__(self, model: str, operation: str, rows: int | None) -> None:
+        self.model = model
+        self.operation = operation
+        self.rows = rows
+        """Rows that the model was given; set it when it is known only inside."""
+        self.version: str | None = None
+        self.span: Span | None = None
+        self.inferences: Inferences | None = None
+        self.own: Context
+        self.before: Context
+        self.start_ns = 0
+        self.started_ns = 0
+
+    def set_attribute(self, name: str, value: AttributeValue) -> None:
+        """Set an attribute of the span; without one, nothing happens."""
+        if self.span is not None:
+            self.span.set_attribute(name, value)
+
+    def resume(self) -> None:
+        """Become current."""
+        if self.inferences is not None:
+            self.before = get_current()
+            attach(self.own)  # Without a token: a generator may be closed in another context.
+
+    def suspend(self) -> None:
+        """Stop being current, unless the application has put something on top and left it there."""
+        if self.inferences is not None and get_current() is self.own:
+            attach(self.before)
+
+    def finish(self, error: BaseException | None = None) -> None:
+        """End the span and count the call, once. Never raises."""
+        inferences, span = self.inferences, self.span
+        if inferences is None or span is None:
+            return
+        try:
+            self.suspend()
+            self.inferences = None
+            elapsed_ns = inferences.monotonic_ns() - self.started_ns
+            inferences.record(self, elapsed_ns, error)
+            if span.is_recording():
+                self._describe(span, inferences, error)
+            span.end(self.start_ns + elapsed_ns)
+        except Exception:
+            inferences.guard.failed("inference.finish")
+
+    def _describe(self, span: Span, inferences: Inferences, error: BaseException | None) -> None:
+        if self.rows is not None:
+            span.set_attribute(semconv.OTEL_PIPELINE_INFERENCE_ROWS, self.rows)
+        if self.version is not None:
+            span.set_attribute(semconv.OTEL_PIPELINE_MODEL_VERSION, self.version)
+        if error is not None:
+            span.record_exception(error)
+            span.set_attribute(semconv.ERROR_TYPE, error_type(error))
+            span.set_status(Status(StatusCode.ERROR, str(error)))
+        if inferences.hook is not None:
+            try:
+                inferences.hook(span, self)
+            except Exception:
+                inferences.guard.failed("hook")
+
+
+_inferences: Inferences | None = None
+
+
+def activate(inferences: Inferences | None) -> None:
+    """Set by `instrument()` and `uninstrument()`."""
+    global _inferences  # noqa: PLW0603 - one pipeline a process
+    if _inferences is not None and inferences is None:
+        _inferences.active = False
+    _inferences = inferences
+
+
+class Inference:
+    """One use of `inference`, as a context manager or as a decorator."""
+
+    __slots__ = ("_call", "_model", "_options")
+
+    def __init__(self, model: str | None, options: dict[str, Any]) -> None:
+        self._model = model
+        self._options = options
+        self._call: InferenceCall | None = None
+
+    def __enter__(self) -> InferenceCall:
+        self._call = self._begin("model")
+        return self._call
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        if self._call is not None:
+            self._call.finish(error)
+            self._call = None
+
+    async def __aenter__(self) -> InferenceCall:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, traceback)
+
+    def __call__(self, function: F) -> F:
+        """Decorate a function of any kind; each call of it is a model call."""
+        name = getattr(function, "__name__", "model")
+        return decorate(function, lambda _args, _kwargs: self._begin(name))
+
+    def _begin(self, name: str) -> InferenceCall:
+        model = self._model or name
+        if _inferences is None:
+            return InferenceCall(model, self._options["operation"], self._options["rows"])
+        return _inferences.begin(model, **self._options)
+
+
+@overload
+def inference(model: F) -> F: ...
+@overload
+def inference(
+    model: str | None = None,
+    *,
+    version: str | None = None,
+    operation: str = "predict",
+    library: str | None = None,
+    rows: int | None = None,
+    device: str | None = None,
+) -> Inference: ...
+def inference(
+    model: Any = None,
+    *,
+    version: str | None = None,
+    operation: str = "predict",
+    library: str | None = None,
+    rows: int | None = None,
+    device: str | None = None,
+) -> Any:
+    """The span and metrics of a model call; it knows how old the data in hand is and where it began.
+
+        with otel_pipeline.inference("churn-v3") as call:
+            call.rows = len(rows)
+            decide(model(rows))
+
+        @otel_pipeline.inference("churn-v3")
+        async def score(rows): ...
+
+    Args:
+        model: its name, of low cardinality; a decorated function's own name when left out.
+        version: the model's version.
+        operation: predict, predict_proba, transform, encode, run or generate.
+        library: what runs the model.
+        rows: how many rows it is given.
+        device: where it runs, cpu or cuda:0 for example.
+
+    Works as context manager, also asynchronous, and as decorator of functions, coroutine functions and generators of both
+    kinds. Exceptions are recorded and raised on, unchanged. Without `instrument()` it does nothing.
+    """
+    if callable(model):
+        return Inference(None, _options(None, "predict", None, None, None))(model)
+    return Inference(cast("str | None", model), _options(version, operation, library, rows, device))
+
+
+def _options(
+    version: str | None, operation: str, library: str | None, rows: int | None, device: str | None
+) -> dict[str, Any]:
+    return {"version": version, "operation": operation, "library": library, "rows": rows, "device": device}

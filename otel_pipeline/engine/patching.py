@@ -1,0 +1,91 @@
+"""What was patched, so that it can be restored."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from typing import TYPE_CHECKING, Any
+
+import wrapt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import ModuleType
+
+    from otel_pipeline.engine.guard import Guard
+
+_MISSING: Any = object()
+
+
+class Drifted(Exception):
+    """A client's method is not as the adapter knows it: the adapter stays off."""
+
+    def __init__(self, name: str, expected: Sequence[str], found: Sequence[str]) -> None:
+        super().__init__(f"{name} takes ({', '.join(found)}), known is ({', '.join(expected)})")
+
+
+class Patches:
+    """Replaces attributes of classes and modules, and puts back what was there.
+
+    A replacement that somebody else has wrapped meanwhile cannot be taken out: it stays, and asks its engine whether it
+    is active. Not for use from several threads at once: `instrument()` and `uninstrument()` hold a lock.
+    """
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+        self._replaced: list[tuple[Any, str, Any, Any]] = []
+        self._active = True
+
+    @staticmethod
+    def check_signature(function: Callable[..., Any], expected: Sequence[str], more: Sequence[str] = ()) -> None:
+        """Raise `Drifted` unless the parameters are the expected ones, some of `more` after them at most."""
+        found = list(inspect.signature(function).parameters)
+        rest = found[len(expected) :]
+        if found[: len(expected)] != list(expected) or not set(rest) <= set(more):
+            raise Drifted(getattr(function, "__qualname__", repr(function)), expected, found)
+
+    def replace(self, owner: type | ModuleType, name: str, make: Callable[[Any], Any]) -> None:
+        """Set the attribute to `make(original)`; the original may be inherited. Done already: nothing happens."""
+        if any(known is owner and attribute == name for known, attribute, _, _ in self._replaced):
+            return
+        own = owner.__dict__.get(name, _MISSING)
+        original = inspect.getattr_static(owner, name) if own is _MISSING else own
+        if isinstance(original, (staticmethod, classmethod)):
+            replacement: Any = type(original)(make(original.__func__))
+        else:
+            replacement = make(original)
+        setattr(owner, name, replacement)
+        self._replaced.append((owner, name, own, replacement))
+
+    def restore(self) -> list[str]:
+        """Put everything back; returns what others have wrapped meanwhile and therefore stays."""
+        self._active = False
+        kept = []
+        for owner, name, own, replacement in reversed(self._replaced):
+            if owner.__dict__.get(name) is not replacement:
+                kept.append(f"{owner.__name__}.{name}")
+            elif own is _MISSING:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, own)
+        self._replaced.clear()
+        return kept
+
+    def when_imported(self, module: str, act: Callable[[ModuleType], None]) -> None:
+        """Act now if the module is there, else when it is imported. What `act` raises never breaks that import."""
+
+        def guarded(imported: ModuleType) -> None:
+            # wrapt's hooks cannot be removed.
+            if not self._active:
+                return
+            try:
+                act(imported)
+            except Exception:
+                self._guard.failed(f"import.{module}")
+
+        found = sys.modules.get(module)
+        spec = getattr(found, "__spec__", None)
+        if found is not None and not getattr(spec, "_initializing", False):
+            guarded(found)
+        else:
+            wrapt.register_post_import_hook(guarded, module)

@@ -1,0 +1,265 @@
+"""The data-flow header `otelp`: where data began, how far it came, and its number. 30 bytes as 40 characters.
+
+| at | bytes | field |
+|--:|--:|---|
+| 0 | 1 | version, 1 |
+| 1 | 1 | flags |
+| 2 | 1 | hops, 255 at most |
+| 3 | 1 | environment of the first hop, never rewritten |
+| 4 | 6 | oldest origin, ms since the epoch |
+| 10 | 4 | newest minus oldest origin, ms, with flag F |
+| 14 | 6 | path: who produced to what, from the first hop on |
+| 20 | 4 | producer id, 0 when no sequence is sent |
+| 24 | 4 | sequence |
+| 28 | 2 | tag of the destination and partition that the sequence was given for |
+| 30 | | extension with flag X: type, length, value |
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from binascii import a2b_base64, b2a_base64
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from opentelemetry.context import create_key, get_current, get_value, set_value
+from opentelemetry.propagators.textmap import (
+    CarrierT,
+    Getter,
+    Setter,
+    TextMapPropagator,
+    default_getter,
+    default_setter,
+)
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+
+NAME = "otelp"
+ENVIRONMENT_CODES = {
+    "local": 1,
+    "development": 2,
+    "test": 3,
+    "staging": 4,
+    "preproduction": 5,
+    "production": 6,
+}
+FAN_IN = 1 << 1
+PER_PARTITION = 1 << 3
+EXTENDED = 1 << 5
+
+_VERSION = 1
+_OTHER_ENVIRONMENT = 255
+_TYPE_ENVIRONMENT = 2
+_MAX_ENVIRONMENT_BYTES = 16
+_MAX_CHARACTERS = 400
+_BYTES = 30
+_CHARACTERS = 40
+_U16, _U32, _U48 = 0xFFFF, 0xFFFF_FFFF, 0xFFFF_FFFF_FFFF
+_NAMES = {code: name for name, code in ENVIRONMENT_CODES.items()}
+# A u48 is packed as u16 and u32, and the last of them as two u24 would be: see `_SHAPE`.
+_SHAPE = struct.Struct(">BBBBHIIHIIIH")
+_STAMP = struct.Struct(">IH")
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
+_STANDARD = bytes.maketrans(b"-_", b"+/")
+_CACHE_LIMIT = 10_000
+
+
+class PipelineHeader(NamedTuple):
+    """What the header says. Times in ms since the epoch; an environment of None is unknown."""
+
+    flags: int
+    hops: int
+    environment: str | None
+    origin_ms: int
+    newest_ms: int
+    path: int
+    producer_id: int
+    sequence: int
+    tag: int
+
+
+def decode(value: Any) -> PipelineHeader | None:
+    """Read a header; None when it is absent, cut, or of an unknown version. Never raises, whatever the bytes."""
+    try:
+        if not value or len(value) > _MAX_CHARACTERS:
+            return None
+        text = value.encode("ascii") if isinstance(value, str) else bytes(value)
+        raw = a2b_base64(text.translate(_STANDARD) + b"=" * (-len(text) % 4))
+        if len(raw) < _BYTES or raw[0] != _VERSION:
+            return None
+        fields = _SHAPE.unpack_from(raw)
+        flags, hops, code = fields[1], fields[2], fields[3]
+        origin_ms = fields[4] << 32 | fields[5]
+        environment = _NAMES.get(code)
+        if flags & EXTENDED:
+            extension = _extension(raw)
+            if extension is None:
+                return None
+            if code == _OTHER_ENVIRONMENT and _TYPE_ENVIRONMENT in extension:
+                environment = extension[_TYPE_ENVIRONMENT][:_MAX_ENVIRONMENT_BYTES].decode("utf-8")
+        newest_ms = origin_ms + fields[6] if flags & FAN_IN else origin_ms
+        return PipelineHeader(
+            flags, hops, environment, origin_ms, newest_ms, fields[7] << 32 | fields[8], fields[9], fields[10], fields[11]
+        )
+    except Exception:
+        return None
+
+
+def _extension(raw: bytes) -> dict[int, bytes] | None:
+    """The parts after byte 30 by their type; None when one is cut. Unknown types are passed over by their length."""
+    parts: dict[int, bytes] = {}
+    at = _BYTES
+    while at < len(raw):
+        if at + 2 > len(raw):
+            return None
+        kind, length = raw[at], raw[at + 1]
+        at += 2
+        if at + length > len(raw):
+            return None
+        parts.setdefault(kind, raw[at : at + length])
+        at += length
+    return parts
+
+
+def encode(
+    *,
+    flags: int,
+    hops: int,
+    environment: str | None,
+    origin_ms: int,
+    newest_ms: int,
+    path: int,
+    producer_id: int,
+    sequence: int,
+    tag: int,
+) -> bytes:
+    """Write a header; every field saturates at what it can hold."""
+    code = 0 if environment is None else ENVIRONMENT_CODES.get(environment, _OTHER_ENVIRONMENT)
+    origin_ms = min(max(origin_ms, 0), _U48)
+    delta_ms = newest_ms - origin_ms if flags & FAN_IN else 0
+    extension = b""
+    if code == _OTHER_ENVIRONMENT and environment is not None:
+        name = _cut(environment)
+        extension = bytes((_TYPE_ENVIRONMENT, len(name))) + name
+        flags |= EXTENDED
+    else:
+        flags &= ~EXTENDED
+    raw = _SHAPE.pack(
+        _VERSION,
+        flags & 0xFF,
+        hops if hops < 255 else 255,  # noqa: PLR2004, PLR1730 - calling min() costs twice as much
+        code,
+        origin_ms >> 32,
+        origin_ms & _U32,
+        min(max(delta_ms, 0), _U32),
+        path >> 32 & _U16,
+        path & _U32,
+        producer_id & _U32,
+        sequence & _U32,
+        tag & _U16,
+    )
+    return b2a_base64(raw + extension, newline=False).translate(_URL_SAFE).rstrip(b"=")
+
+
+def _cut(name: str) -> bytes:
+    """At most 16 bytes, never half of a character."""
+    return name.encode("utf-8", "ignore")[:_MAX_ENVIRONMENT_BYTES].decode("utf-8", "ignore").encode()
+
+
+def stamp(header: bytes, sequence: int, tag: int) -> bytes:
+    """The header with sequence and tag: bytes 24 to 29, which are characters 32 to 39."""
+    stamped = b2a_base64(_STAMP.pack(sequence & _U32, tag & _U16), newline=False).translate(_URL_SAFE)
+    return header[:32] + stamped + header[_CHARACTERS:]
+
+
+def producer_of(header: bytes) -> int | None:
+    """The producer id alone: the last four of bytes 18 to 23, which are characters 24 to 31."""
+    try:
+        return int.from_bytes(a2b_base64(header[24:32].translate(_STANDARD))[2:6], "big")
+    except Exception:
+        return None
+
+
+def _fnv1a(data: bytes) -> int:
+    value = 0xCBF29CE484222325
+    for byte in data:
+        value = (value ^ byte) * 0x100000001B3 & 0xFFFF_FFFF_FFFF_FFFF
+    return value
+
+
+_paths: dict[tuple[int, str, str], int] = {}
+_tags: dict[tuple[str, int], int] = {}
+
+
+def path_hash(parent: int, service: str, destination: str) -> int:
+    """The path after one more hop: the low 48 bits of FNV-1a over (parent, service, 0, destination).
+
+    The environment is not part of it, so that a laptop's path equals production's.
+    """
+    key = (parent, service, destination)
+    found = _paths.get(key)
+    if found is None:
+        data = parent.to_bytes(8, "big")[2:] + service.encode() + b"\0" + destination.encode()
+        found = _fnv1a(data) & _U48
+        if len(_paths) >= _CACHE_LIMIT:
+            _paths.clear()
+        _paths[key] = found
+    return found
+
+
+def tag_of(destination: str, partition: int) -> int:
+    """What a sequence was given for: the low 16 bits of FNV-1a over (destination, 0, partition)."""
+    key = (destination, partition)
+    found = _tags.get(key)
+    if found is None:
+        found = _fnv1a(destination.encode() + b"\0" + str(partition).encode()) & _U16
+        if len(_tags) >= _CACHE_LIMIT:
+            _tags.clear()
+        _tags[key] = found
+    return found
+
+
+_HEADER_KEY = create_key("otel_pipeline.header")
+
+
+class PipelinePropagator(TextMapPropagator):
+    """Carries the header where OpenTelemetry propagates: HTTP and gRPC hops, other instrumentations of brokers.
+
+    Entry point `otel_pipeline`, for `OTEL_PROPAGATORS=tracecontext,baggage,otel_pipeline`. The origin is kept, the hops are
+    counted; without a header that was read before, the data begins here.
+    """
+
+    def extract(
+        self, carrier: CarrierT, context: Context | None = None, getter: Getter[CarrierT] = default_getter
+    ) -> Context:
+        """Keep what the carrier says in the context."""
+        context = get_current() if context is None else context
+        values = getter.get(carrier, NAME)
+        header = decode(values[0]) if values else None
+        return context if header is None else set_value(_HEADER_KEY, header, context)
+
+    def inject(
+        self, carrier: CarrierT, context: Context | None = None, setter: Setter[CarrierT] = default_setter
+    ) -> None:
+        """Write it on, one hop further. There is no sequence: only a client that numbers its messages has one."""
+        known = get_value(_HEADER_KEY, context)
+        now_ms = time.time_ns() // 1_000_000
+        header = known if isinstance(known, PipelineHeader) else PipelineHeader(0, 0, None, now_ms, now_ms, 0, 0, 0, 0)
+        written = encode(
+            flags=header.flags & FAN_IN,
+            hops=header.hops + 1,
+            environment=header.environment,
+            origin_ms=header.origin_ms,
+            newest_ms=header.newest_ms,
+            path=header.path,
+            producer_id=0,
+            sequence=0,
+            tag=0,
+        )
+        setter.set(carrier, NAME, written.decode("ascii"))
+
+    @property
+    def fields(self) -> set[str]:
+        """The one header."""
+        return {NAME}

@@ -1,0 +1,212 @@
+"""What stdlib logging and loguru have in common: trace fields for each record, and a record to an OTel log."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import threading
+import time
+import traceback
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from opentelemetry import _logs, context, trace
+from opentelemetry._logs import SeverityNumber
+from opentelemetry.sdk.resources import Resource
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import FrameType, TracebackType
+
+    from opentelemetry._logs import LoggerProvider
+
+    from otel_pipeline.engine.totals import Problem
+
+FIELDS = ("trace_id", "span_id", "trace_flags", "deployment_environment_name")
+
+# Semantic conventions, "code" and "exception".
+CODE_FILE_PATH = "code.file.path"
+CODE_FUNCTION_NAME = "code.function.name"
+CODE_LINE_NUMBER = "code.line.number"
+EXCEPTION_TYPE = "exception.type"
+EXCEPTION_MESSAGE = "exception.message"
+EXCEPTION_STACKTRACE = "exception.stacktrace"
+
+_DEPTH = 24
+_SEVERITIES = ((50, 21), (40, 17), (30, 13), (20, 9), (10, 5))
+_LEVELS = {
+    "NOTSET": 0,
+    "TRACE": 5,
+    "DEBUG": 10,
+    "INFO": 20,
+    "SUCCESS": 25,
+    "WARN": 30,
+    "WARNING": 30,
+    "ERROR": 40,
+    "FATAL": 50,
+    "CRITICAL": 50,
+}
+
+
+class Entry(NamedTuple):
+    """One message, whichever library it came through."""
+
+    scope: str
+    time_ns: int
+    level_number: int
+    level_name: str
+    body: str
+    path: str
+    function: str | None
+    line: int
+    exception: tuple[type[BaseException] | None, BaseException | None, TracebackType | None] | None
+    extra: Mapping[str, Any]
+
+
+class _Thread(threading.local):
+    emitting = False
+
+
+_thread = _Thread()
+
+
+def level_number(level: int | str, problem: Problem) -> int:
+    """The level as a number; a name that neither library knows is said, and means INFO."""
+    if isinstance(level, int):
+        return level
+    known = _LEVELS.get(level.strip().upper())
+    if known is None:
+        problem("logs.level", f"the log level {level!r} is none of {', '.join(_LEVELS)}; INFO is used")
+    return _LEVELS["INFO"] if known is None else known
+
+
+def current_fields(environment: str | None) -> dict[str, str]:
+    """The fields of this moment, as OpenTelemetry writes trace context in other log formats."""
+    fields = {"deployment_environment_name": environment} if environment else {}
+    span_context = trace.get_current_span().get_span_context()
+    if span_context.is_valid:
+        fields["trace_id"] = f"{span_context.trace_id:032x}"
+        fields["span_id"] = f"{span_context.span_id:016x}"
+        fields["trace_flags"] = f"{span_context.trace_flags:02x}"
+    return fields
+
+
+def unwanted() -> bool:
+    """Whether this thread is exporting: what it logs meanwhile would be exported for ever."""
+    return _thread.emitting or bool(
+        context.get_value(context._SUPPRESS_INSTRUMENTATION_KEY) or context.get_value("suppress_instrumentation")
+    )
+
+
+def called_by(modules: frozenset[str], functions: frozenset[str]) -> bool:
+    """Whether one of these functions of these modules is among the nearer callers."""
+    frame: FrameType | None = sys._getframe(2)
+    for _ in range(_DEPTH):
+        if frame is None:
+            return False
+        if frame.f_code.co_name in functions and frame.f_globals.get("__name__") in modules:
+            return True
+        frame = frame.f_back
+    return False
+
+
+class Emission:
+    """Emits entries as OTel logs; never raises. Callers ask `unwanted()` first."""
+
+    def __init__(self, provider: LoggerProvider, environment: str | None, level: int, problem: Problem) -> None:
+        self.level = level
+        self._provider = provider
+        self._environment = environment
+        self._problem = problem
+        self._new_record = _new_record()
+
+    def emit(self, make: Callable[[Any], Entry], source: Any) -> None:
+        """Emit the entry that `make(source)` returns, in the current context."""
+        _thread.emitting = True
+        try:
+            entry = make(source)
+            logger = self._provider.get_logger(entry.scope)
+            logger.emit(
+                self._new_record(
+                    logger,
+                    timestamp=entry.time_ns,
+                    observed_timestamp=time.time_ns(),
+                    severity_text=entry.level_name,
+                    severity_number=SeverityNumber(_severity(entry.level_number)),
+                    body=entry.body,
+                    attributes=self._attributes(entry),
+                )
+            )
+        except Exception as error:
+            self._problem("logs.emit", f"a log record could not be emitted: {type(error).__name__}")
+        finally:
+            _thread.emitting = False
+
+    def _attributes(self, entry: Entry) -> dict[str, Any]:
+        ours = current_fields(self._environment)
+        attributes: dict[str, Any] = {
+            name: value if _is_plain(value) else _text(value)
+            for name, value in entry.extra.items()
+            if value is not None and not (name in FIELDS and value == ours.get(name, ""))
+        }
+        attributes[CODE_FILE_PATH] = entry.path
+        attributes[CODE_LINE_NUMBER] = entry.line
+        if entry.function:
+            attributes[CODE_FUNCTION_NAME] = entry.function
+        if entry.exception:
+            kind, error, frames = entry.exception
+            if kind is not None:
+                attributes[EXCEPTION_TYPE] = _qualified_name(kind)
+                attributes[EXCEPTION_STACKTRACE] = "".join(traceback.format_exception(kind, error, frames))
+            if error is not None:
+                attributes[EXCEPTION_MESSAGE] = _text(error)
+        return attributes
+
+
+def _severity(level: int) -> int:
+    """OpenTelemetry has four numbers a level; both libraries leave room of ten between theirs."""
+    for lowest, number in _SEVERITIES:
+        if level >= lowest:
+            return number + min(level - lowest, 3)
+    return 1 if level > 0 else 0  # below DEBUG lies loguru's TRACE
+
+
+def _qualified_name(kind: type) -> str:
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, list | tuple):
+        kinds = {type(item) for item in value}
+        return len(kinds) == 1 and kinds <= {str, bool, int, float}
+    return isinstance(value, str | bool | int | float)
+
+
+def _text(value: object) -> str:
+    try:
+        return str(value)
+    except Exception:
+        return f"<{type(value).__name__}>"
+
+
+def _new_record() -> Callable[..., Any]:
+    """Make log records as the installed SDK wants them: its own class up to 1.38, with ids up to 1.34."""
+    try:
+        from opentelemetry.sdk._logs import LogRecord as kind  # type: ignore[attr-defined] # noqa: N813, PLC0415
+    except ImportError:
+        kind = _logs.LogRecord
+    known = inspect.signature(kind.__init__).parameters
+
+    def new_record(logger: Any, **values: Any) -> Any:
+        if "resource" in known:
+            values["resource"] = getattr(logger, "resource", None) or Resource.get_empty()
+        if "context" in known:
+            return kind(context=context.get_current(), **values)
+        span_context = trace.get_current_span().get_span_context()
+        return kind(
+            trace_id=span_context.trace_id,
+            span_id=span_context.span_id,
+            trace_flags=span_context.trace_flags,
+            **values,
+        )
+
+    return new_record

@@ -1,0 +1,45 @@
+"""loguru and standard library logging: trace context in, OTel logs out. Formats and levels stay the application's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from opentelemetry._logs import NoOpLogger
+
+from otel_pipeline.export.log_records import Emission, level_number
+from otel_pipeline.export.stdlib_logs import StdlibLogs
+
+if TYPE_CHECKING:
+    from opentelemetry._logs import LoggerProvider
+
+    from otel_pipeline.engine.totals import Problem
+    from otel_pipeline.export.loguru_logs import LoguruLogs
+
+
+class Connection:
+    """Both libraries' logs, connected until `disconnect()`."""
+
+    def __init__(self, environment: str | None, emission: Emission | None, problem: Problem) -> None:
+        self._parts: list[StdlibLogs | LoguruLogs] = []
+        self._parts.append(StdlibLogs(environment, emission))
+        try:
+            from otel_pipeline.export.loguru_logs import LoguruLogs  # noqa: PLC0415 - its inside may change
+
+            self._parts.append(LoguruLogs(environment, emission))
+        except Exception as error:
+            problem("logs.loguru", f"loguru's records carry no trace context: {type(error).__name__}")
+
+    def disconnect(self) -> None:
+        """Leave both libraries as they were."""
+        while self._parts:
+            self._parts.pop().disconnect()
+
+
+def connect(
+    logger_provider: LoggerProvider | None, environment: str | None, *, level: int | str, problem: Problem
+) -> Connection:
+    """Put trace fields on every record and emit those from `level` on; without a provider only the fields."""
+    emission = None
+    if logger_provider is not None and not isinstance(logger_provider.get_logger(__name__), NoOpLogger):
+        emission = Emission(logger_provider, environment, level_number(level, problem), problem)
+    return Connection(environment, emission, problem)
