@@ -79,11 +79,13 @@ def without_line(script: str) -> str:
     return left
 
 
-def start(name: str, folder: Path, variables: Mapping[str, str], *, wrapper: bool) -> Service:
+def start(
+    name: str, folder: Path, variables: Mapping[str, str], *, wrapper: bool, python: str = sys.executable
+) -> Service:
     """Start `folder/name.py`; what it says goes to `folder/name.log`."""
-    command = [sys.executable, f"{name}.py"]
+    command = [python, f"{name}.py"]
     if wrapper:  # What the script `opentelemetry-instrument` does, wherever that is installed.
-        command = [sys.executable, "-c", _WRAPPER, *command]
+        command = [python, "-c", _WRAPPER, *command]
     log = folder / f"{name}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -115,10 +117,10 @@ def stop(services: list[Service], seconds: float = 5.0) -> None:
 
 
 def fresh_folder(parent: Path, *, keep: bool) -> Path:
-    """An empty folder for this run; those of earlier runs go unless they are to be kept."""
-    if parent.is_dir() and not keep:
-        for old in parent.iterdir():
-            shutil.rmtree(old, ignore_errors=True)
+    """An empty folder for this run. Of earlier runs the newest two stay, or all of them."""
+    earlier = sorted(path for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else []
+    for old in [] if keep else earlier[:-2]:
+        shutil.rmtree(old, ignore_errors=True)
     folder = parent / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     folder.mkdir(parents=True, mode=0o700)
     return folder

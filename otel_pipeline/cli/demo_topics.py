@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -98,10 +99,15 @@ class Witness:
         self.trace_ids: dict[str, dict[int, str]] = {topic: {} for topic in TOPICS}
         self.predictions: dict[int, tuple[int, int]] = {}
         """By image: the digit that the model saw, and the one that a person saw."""
+        self._first = self._last = 0.0
 
     def read(self) -> int:
         """Read what has come; returns how many images have a prediction."""
-        for messages in self._consumer.poll(timeout_ms=_POLL_MS).values():
+        found = self._consumer.poll(timeout_ms=_POLL_MS)
+        if found:
+            self._last = time.monotonic()
+            self._first = self._first or self._last
+        for messages in found.values():
             for message in messages:
                 self.note(self._stages[message.topic], json.loads(message.value), message.headers)
         return len(self.predictions)
@@ -113,6 +119,11 @@ class Witness:
         self.trace_ids[topic][image] = traceparent.decode("ascii", "replace")[_TRACE_ID]
         if topic == PREDICTIONS:
             self.predictions[image] = (content["digit"], content["label"])
+
+    @property
+    def seconds(self) -> float:
+        """From the first message to the last."""
+        return self._last - self._first
 
     def close(self) -> None:
         """Leave."""
@@ -131,5 +142,3 @@ class Witness:
             for image in images
             if len(ids := {self.trace_ids[topic].get(image, "") for topic in TOPICS}) > 1 or "" in ids
         ]
-
-

@@ -83,7 +83,7 @@ def recorded(environ: Mapping[str, str] = os.environ) -> TelemetryFiles:
         raise CommandError(
             f"no telemetry in {folder}",
             "`otel-pipeline demo` makes some; a service with otel_pipeline.instrument() writes there\n"
-            "  in the environment `local` while no collector listens; files from elsewhere: `otel-pipeline show --file PATH`",
+            "  in the environment `local` while no collector listens; files from elsewhere: --file PATH",
         )
     return TelemetryFiles(paths)
 

@@ -141,9 +141,17 @@ def wrap(parts: Sequence[str], terminal: Terminal, indent: str = "") -> Iterator
         yield indent + line
 
 
+def facts(pairs: Sequence[tuple[str, Cell]], terminal: Terminal) -> Iterator[str]:
+    """Names and what is to be said about them, a line each."""
+    width = max(columns(name) for name, _ in pairs)
+    for name, cell in pairs:
+        room = None if terminal.width is None else max(terminal.width - width - 2, 1)
+        yield f"{name:{width}}  {terminal.paint(cut(cell.text, room, terminal), cell.style)}".rstrip()
+
+
 def table(rows: Sequence[Sequence[Cell]], terminal: Terminal, gap: str = "  ") -> Iterator[str]:
     """The rows with their columns aligned, cut to the width. Columns that are empty below the heading are left out."""
-    used = [at for at in range(len(rows[0])) if any(row[at].text for row in rows[1:])] if rows else []
+    used = [at for at in range(len(rows[0])) if any(row[at].text for row in rows[1:])]
     widths = {at: max(columns(row[at].text) for row in rows) for at in used}
     for row in rows:
         line, plain = "", ""

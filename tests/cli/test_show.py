@@ -157,7 +157,7 @@ def test_without_telemetry_the_way_to_some_is_said(telemetry, run, tmp_path):
         [
             f"otel-pipeline: no telemetry in {tmp_path}/telemetry",
             "  `otel-pipeline demo` makes some; a service with otel_pipeline.instrument() writes there",
-            "  in the environment `local` while no collector listens; files from elsewhere: `otel-pipeline show --file PATH`",
+            "  in the environment `local` while no collector listens; files from elsewhere: --file PATH",
         ],
     )
 

@@ -9,7 +9,6 @@ from otel_pipeline.export.otlp_reader import parse
 
 from .lines import TRACE, demo_lines, otlp, span
 
-
 WIDE = Terminal()
 
 

@@ -285,9 +285,9 @@ def test_a_child_forked_while_a_cell_is_made_is_not_stuck(totals):
     held.wait(10)
     child = os.fork()
     if child == 0:
-        free = _creation.lock.acquire(timeout=5)
-        sent.cell({"in": "child"})
-        os._exit(0 if free else 1)
+        if not _creation.lock.acquire(timeout=5):
+            os._exit(1)
+        os._exit(0 if sent.cell({"in": "child"}) else 2)
     _, status = os.waitpid(child, 0)
     release.set()
     thread.join()

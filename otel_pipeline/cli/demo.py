@@ -1,0 +1,232 @@
+"""`otel-pipeline demo`: three services in three environments over a broker, one trace a message, checked at the end."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import socket
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from otel_pipeline.cli.demo_check import RAW, SERVICES, Verdict, check
+from otel_pipeline.cli.demo_screen import Progress, Result, screen
+from otel_pipeline.cli.demo_services import Service, copy_scripts, fresh_folder, start, stop
+from otel_pipeline.cli.demo_topics import Broker, Witness, embedded, real
+from otel_pipeline.cli.errors import CommandError
+from otel_pipeline.cli.telemetry_files import state_folder
+from otel_pipeline.cli.terminal import add_color_option, detect, duration
+from otel_pipeline.export.otlp_reader import LogRecord, SpanRecord, read
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+IMAGES = 1797
+_READY_SECONDS = 30.0
+_STUCK_SECONDS = 30.0
+_EXIT_SECONDS = 20.0
+_TERMINATED = 143
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the subcommand."""
+    parser = subparsers.add_parser(
+        "demo",
+        help="three services, one broker, one trace: see it work on this machine",
+        description="Streams the scanned digits that scikit-learn ships through three services, each in an environment "
+        "of its own, checks that every message arrived in one whole trace, and draws one. Without --bootstrap and "
+        "--export nothing leaves this machine, whatever the shell's OTEL_* variables say.",
+    )
+    parser.add_argument("--bootstrap", metavar="HOST:PORT", help="a Kafka of yours instead of the embedded broker")
+    parser.add_argument("--export", metavar="URL", help="send the telemetry to this OTLP endpoint (http/protobuf)")
+    parser.add_argument(
+        "--wrapper", action="store_true", help="start the services under opentelemetry-instrument, without the one line"
+    )
+    parser.add_argument(
+        "--messages", type=_messages, default=IMAGES, metavar="N", help=f"how many messages (default {IMAGES})"
+    )
+    parser.add_argument("--keep", action="store_true", help="keep earlier runs' folders, and the topics on your Kafka")
+    add_color_option(parser)
+    parser.set_defaults(run=run)
+
+
+def _messages(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= IMAGES:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to {IMAGES}")
+    return int(text)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the demo; 0 when every message arrived in a whole trace."""
+    _check_requirements(arguments)
+    # So that the services are ended also when this is ended from outside.
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
+    try:
+        result = _Demo(arguments, Progress(sys.stderr)).run()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    for line in screen(result, detect(sys.stdout, no_color=arguments.no_color)):
+        print(line)
+    return 0 if result.passed else 1
+
+
+def _check_requirements(arguments: argparse.Namespace) -> None:
+    for module, extra in (("sklearn", "demo"), ("loguru", ""), ("kafka", "")):
+        if find_spec(module) is None:
+            package = f"otel-pipeline[{extra}]" if extra else "otel-pipeline"
+            raise CommandError(f"the demo needs {module}", f"pip install '{package}'")
+    if arguments.wrapper and not any(
+        point.value.startswith("otel_pipeline.") for point in entry_points(group="opentelemetry_distro")
+    ):
+        raise CommandError(
+            "opentelemetry-instrument finds otel-pipeline only where it is installed", "pip install otel-pipeline"
+        )
+    if arguments.export:
+        _check_endpoint(arguments.export)
+
+
+def _check_endpoint(url: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise CommandError(f"{url!r} is no OTLP endpoint", "for example --export http://127.0.0.1:4318")
+    try:
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        socket.create_connection((parts.hostname, port), 3).close()
+    except (OSError, ValueError) as error:
+        raise CommandError(f"nobody answers at {url}: {error}") from None
+
+
+@dataclass
+class _Demo:
+    """One run."""
+
+    arguments: argparse.Namespace
+    progress: Progress
+
+    def run(self) -> Result:
+        began = time.monotonic()
+        folder = fresh_folder(state_folder() / "demo", keep=self.arguments.keep)
+        scripts = folder / "services"
+        copy_scripts(scripts, with_line=not self.arguments.wrapper)
+        with ExitStack() as stack:
+            stack.callback(self.progress.close)
+            broker = stack.enter_context(self._broker())
+            self.progress.say(f"broker: {broker.title}")
+            services: list[Service] = []
+            stack.callback(stop, services)
+            witness = Witness(broker)
+            stack.callback(witness.close)
+            self._start(services, scripts, folder, broker)
+            self._stream(services, witness)
+            self._end(services)
+        self.progress.say(f"reading the telemetry {duration(time.monotonic() - began)} after the start")
+        return self._result(folder, broker, witness, began)
+
+    def _broker(self) -> Any:
+        bootstrap = self.arguments.bootstrap
+        return real(bootstrap, keep=self.arguments.keep) if bootstrap else embedded()
+
+    def _start(self, services: list[Service], scripts: Path, folder: Path, broker: Broker) -> None:
+        """The consumers first: `ingest` starts when they listen."""
+        wrapper = self.arguments.wrapper
+        how = "under opentelemetry-instrument, without a line of it" if wrapper else "with one line each"
+        self.progress.say(f"starting {' -> '.join(f'{name} ({tier})' for name, tier in SERVICES.items())}, {how}")
+        for name in ("scorer", "features", "ingest"):
+            if name == "ingest":
+                self.progress.say("training the model on half of the images")
+                for service in services:
+                    service.wait_for("ready", _READY_SECONDS)
+                    _check(service)
+            variables = self._variables(name, folder, broker)
+            services.append(start(name, scripts, variables, wrapper=wrapper))
+
+    def _variables(self, name: str, folder: Path, broker: Broker) -> Mapping[str, str]:
+        """All that differs between the three processes is the first two."""
+        return {
+            "OTEL_SERVICE_NAME": name,
+            "OTEL_PIPELINE_ENVIRONMENT": SERVICES[name],
+            "OTEL_PIPELINE_STATE_DIR": str(folder),
+            "MESSAGES": str(self.arguments.messages),
+            **({"OTEL_EXPORTER_OTLP_ENDPOINT": self.arguments.export} if self.arguments.export else {}),
+            **broker.variables,
+        }
+
+    def _stream(self, services: list[Service], witness: Witness) -> None:
+        """Read along until every image has a prediction, or nothing comes any more."""
+        messages = self.arguments.messages
+        done, moved = 0, time.monotonic()
+        while done < messages:
+            now_done = witness.read()
+            if now_done > done:
+                done, moved = now_done, time.monotonic()
+                self.progress.count(done, messages, "classified")
+            for service in services:
+                _check(service)
+            if time.monotonic() - moved > _STUCK_SECONDS:
+                self.progress.say(f"nothing came for {_STUCK_SECONDS:.0f} s")
+                return
+        witness.read()
+
+    def _end(self, services: list[Service]) -> None:
+        """Each ends by itself once it has handled all."""
+        self.progress.say("waiting for the services to hand over their telemetry")
+        deadline = time.monotonic() + _EXIT_SECONDS
+        for service in services:
+            while service.process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.02)
+            _check(service)
+
+    def _result(self, folder: Path, broker: Broker, witness: Witness, began: float) -> Result:
+        arguments, messages = self.arguments, self.arguments.messages
+        judged = {image: pair for image, pair in witness.predictions.items() if image % 2}
+        verdict: Verdict | None = None
+        spans: list[SpanRecord] = []
+        log = None
+        telemetry = folder / "telemetry"
+        if not arguments.export:
+            spans, logs = _read(telemetry)
+            verdict = check(spans, messages, broker.prefix)
+            typical = verdict.typical
+            log = next((each for each in logs if typical and each.trace_id == typical.trace_id), None)
+        return Result(
+            broker=broker.title,
+            messages=messages,
+            missing=witness.missing(messages),
+            seconds=time.monotonic() - began,
+            streaming_seconds=witness.seconds,
+            right=sum(seen == label for seen, label in judged.values()),
+            judged=len(judged),
+            mixed=witness.broken(),
+            wrapper=arguments.wrapper,
+            verdict=verdict,
+            spans=spans,
+            log=log,
+            telemetry=arguments.export or str(telemetry),
+            trace_id=next(iter(witness.trace_ids[RAW].values()), ""),
+        )
+
+
+def _check(service: Service) -> None:
+    if service.failed():
+        raise CommandError(
+            f"{service.name} ended with code {service.process.returncode}; its last words ({service.log}):",
+            service.tail().replace("\n", "\n  "),
+        )
+
+
+def _read(folder: Path) -> tuple[list[SpanRecord], list[LogRecord]]:
+    spans: list[SpanRecord] = []
+    logs: list[LogRecord] = []
+    for path in sorted(folder.glob("*.jsonl")):
+        for record in read(path):
+            if isinstance(record, SpanRecord):
+                spans.append(record)
+            elif isinstance(record, LogRecord):
+                logs.append(record)
+    return spans, logs

@@ -1,0 +1,185 @@
+"""Which environment this process runs in, and why we think so. Never guesses production.
+
+In order: the argument, `OTEL_PIPELINE_ENVIRONMENT`, `OTEL_RESOURCE_ATTRIBUTES`, the file, a CI service, pytest, and then the
+signs of a person's machine. A container or cluster without a label stays unknown, also when somebody has opened a terminal
+in it: a shell in a production container is not a laptop. Development containers say what they are (VS Code's own variables).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from urllib.parse import unquote
+
+CODES = {"local": 1, "development": 2, "test": 3, "staging": 4, "preproduction": 5, "production": 6}
+"""The codes of the data-flow header; 0 is unknown, 255 any other name."""
+OTHER_CODE = 255
+VARIABLE = "OTEL_PIPELINE_ENVIRONMENT"
+
+_CI = (
+    "CI",
+    "GITHUB_ACTIONS",
+    "GITLAB_CI",
+    "JENKINS_URL",
+    "BUILDKITE",
+    "CIRCLECI",
+    "TRAVIS",
+    "TF_BUILD",
+    "TEAMCITY_VERSION",
+    "BITBUCKET_BUILD_NUMBER",
+    "CODEBUILD_BUILD_ID",
+    "DRONE",
+)
+_CLUSTER = (
+    "KUBERNETES_SERVICE_HOST",
+    "ECS_CONTAINER_METADATA_URI_V4",
+    "ECS_CONTAINER_METADATA_URI",
+    "AWS_LAMBDA_FUNCTION_NAME",
+    "K_SERVICE",
+    "CONTAINER_APP_NAME",
+    "WEBSITE_INSTANCE_ID",
+    "DYNO",
+    "container",
+)
+_EDITORS = {
+    "PYCHARM_HOSTED": "PyCharm runs it",
+    "VSCODE_PID": "VS Code runs it",
+    "VSCODE_IPC_HOOK_CLI": "VS Code runs it",
+    "REMOTE_CONTAINERS": "a development container of VS Code",
+    "CODESPACES": "a development container of GitHub",
+}
+_OFF = ("", "0", "false", "no", "off")
+_SYNONYMS = {
+    "prod": "production",
+    "prd": "production",
+    "live": "production",
+    "stage": "staging",
+    "stg": "staging",
+    "dev": "development",
+    "devel": "development",
+    "pre-prod": "preproduction",
+    "preprod": "preproduction",
+    "testing": "test",
+    "ci": "test",
+    "laptop": "local",
+}
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The environment of this process."""
+
+    name: str | None
+    """`deployment.environment.name`; None when it is not known."""
+    reason: str
+    """Why, as a sentence for `status()`."""
+    source: str = "default"
+    """argument, environment, file, or detected."""
+
+    @property
+    def code(self) -> int:
+        """What the data-flow header carries."""
+        return 0 if self.name is None else CODES.get(self.name, OTHER_CODE)
+
+    @property
+    def is_local(self) -> bool:
+        """A person's machine."""
+        return self.name == "local"
+
+    @property
+    def is_test(self) -> bool:
+        """A test run."""
+        return self.name == "test"
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What is looked at; tests give their own."""
+
+    environ: Mapping[str, str]
+    modules: frozenset[str]
+    interactive: bool
+    exists: Callable[[str], bool]
+
+
+def surroundings(environ: Mapping[str, str] = os.environ) -> Surroundings:
+    """The real ones."""
+    return Surroundings(environ, frozenset(sys.modules), _interactive(), lambda path: Path(path).exists())
+
+
+def _interactive() -> bool:
+    """Whether a person sits at the terminal: input and errors both are one, or Python was started for typing."""
+    if hasattr(sys, "ps1"):
+        return True
+    try:
+        return sys.stdin.isatty() and sys.stderr.isatty()
+    except Exception:
+        return False  # Closed, or None under pythonw.
+
+
+def resolve(argument: str | None, file_value: str | None, around: Surroundings) -> Environment:
+    """The environment, by the order above."""
+    environ = around.environ
+    if argument:
+        return Environment(argument.strip(), "given as argument", "argument")
+    if given := environ.get(VARIABLE, "").strip():
+        return Environment(given, VARIABLE, "environment")
+    if labelled := _from_resource(environ.get("OTEL_RESOURCE_ATTRIBUTES", "")):
+        return Environment(labelled, "OTEL_RESOURCE_ATTRIBUTES", "environment")
+    if file_value:
+        return Environment(file_value.strip(), "the configuration file", "file")
+    return _detect(around)
+
+
+def _detect(around: Surroundings) -> Environment:
+    environ = around.environ
+    for name in _CI:
+        if environ.get(name, "").lower() not in _OFF:
+            return Environment("test", f"a CI service: {name} is set", "detected")
+    if "PYTEST_CURRENT_TEST" in environ or "PYTEST_VERSION" in environ or "_pytest" in around.modules:
+        return Environment("test", "pytest runs it", "detected")
+    for name, reason in _EDITORS.items():
+        if environ.get(name, "").lower() not in _OFF:
+            return Environment("local", reason, "detected")
+    contained = _contained(around)
+    if contained is not None:
+        return Environment(None, f"{contained}, and no label: set {VARIABLE} or the file's `environment`", "detected")
+    if "ipykernel" in around.modules:
+        return Environment("local", "a Jupyter kernel", "detected")
+    if around.interactive:
+        return Environment("local", "an interactive terminal", "detected")
+    return Environment(None, f"no sign of where it runs: set {VARIABLE} or the file's `environment`", "detected")
+
+
+def _contained(around: Surroundings) -> str | None:
+    for name in _CLUSTER:
+        if around.environ.get(name):
+            return f"a container or cluster ({name} is set)"
+    for path in ("/.dockerenv", "/run/.containerenv", "/var/run/secrets/kubernetes.io"):
+        if around.exists(path):
+            return f"a container ({path} is there)"
+    return None
+
+
+def _from_resource(text: str) -> str | None:
+    """The label in `OTEL_RESOURCE_ATTRIBUTES`, by its name of today or the one before."""
+    pairs = dict(part.split("=", 1) for part in text.split(",") if "=" in part)
+    values = {name.strip(): unquote(value.strip()) for name, value in pairs.items()}
+    return values.get("deployment.environment.name") or values.get("deployment.environment") or None
+
+
+def near_miss(name: str) -> str | None:
+    """The known name that was probably meant; None for a known one, and for one that is simply the user's own."""
+    lower = name.lower()
+    if name in CODES:
+        return None
+    if lower in CODES:
+        return lower
+    if lower in _SYNONYMS:
+        return _SYNONYMS[lower]
+    close = get_close_matches(lower, CODES, n=1, cutoff=0.8)
+    return close[0] if close else None
