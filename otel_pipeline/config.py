@@ -520,7 +520,7 @@ class _Loading:
         if candidates:
             self._values[option.path], self._sources[option.path] = candidates[0]
             self._note_override(option, candidates)
-        elif resolved.name in option.per_environment:
+        elif resolved.name is not None and resolved.name in option.per_environment:
             self._values[option.path] = option.per_environment[resolved.name]
             self._sources[option.path] = Source("environment default", resolved.name)
         else:

@@ -1,7 +1,7 @@
 """Entry points for `opentelemetry-instrument`: the same as the one line, without a line of code.
 
-Distro and configurator are chosen by others when several are installed; the instrumentor and the post hook run under any
-distro, after the providers exist. What must happen happens there, and all of it is idempotent.
+Distro and configurator are chosen by others when several are installed; the instrumentor and the post hook run under
+any distro, after the providers exist. What must happen happens there, and all of it is idempotent.
 """
 
 from __future__ import annotations

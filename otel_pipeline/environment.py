@@ -1,19 +1,22 @@
 """Which environment this process runs in, and why we think so. Never guesses production.
 
-In order: the argument, `OTEL_PIPELINE_ENVIRONMENT`, `OTEL_RESOURCE_ATTRIBUTES`, the file, a CI service, pytest, and then the
-signs of a person's machine. A container or cluster without a label stays unknown, also when somebody has opened a terminal
-in it: a shell in a production container is not a laptop. Development containers say what they are (VS Code's own variables).
+In order: the argument, `OTEL_PIPELINE_ENVIRONMENT`, `OTEL_RESOURCE_ATTRIBUTES`, the file, a CI service, pytest, and then
+the signs of a person's machine. A container or cluster without a label stays unknown, also when somebody has opened a
+terminal in it: a shell in a production container is no laptop. Development containers say what they are.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 CODES = {"local": 1, "development": 2, "test": 3, "staging": 4, "preproduction": 5, "production": 6}
 """The codes of the data-flow header; 0 is unknown, 255 any other name."""
@@ -135,7 +138,7 @@ def resolve(argument: str | None, file_value: str | None, around: Surroundings) 
     return _detect(around)
 
 
-def _detect(around: Surroundings) -> Environment:
+def _detect(around: Surroundings) -> Environment:  # noqa: PLR0911 - one return a sign
     environ = around.environ
     for name in _CI:
         if environ.get(name, "").lower() not in _OFF:

@@ -17,7 +17,7 @@ from otel_pipeline.engine.engine import Engine
 from otel_pipeline.engine.guard import Guard
 from otel_pipeline.engine.inference import Inferences
 from otel_pipeline.engine.messages import EngineSettings
-from otel_pipeline.engine.patching import Drifted, Patches
+from otel_pipeline.engine.patching import DriftedError, Patches
 from otel_pipeline.engine.propagation import Propagation
 from otel_pipeline.engine.spans import from_tracer
 from otel_pipeline.engine.totals import Totals
@@ -100,9 +100,12 @@ class Pipeline:
                 self._guarded("uninstrument", connection.disconnect)
             self._connections.clear()
             if self._patches is not None:
-                for name in self._patches.restore():
+                kept = self._patches.restore()
+                if kept:
                     self._guard.problem(
-                        f"restore.{name}", f"{name} was patched again by others: ours stays below it and does nothing"
+                        "restore",
+                        f"{len(kept)} methods were wrapped by others meanwhile: ours stays below and does nothing: "
+                        + ", ".join(kept[:5]),
                     )
             self._reason = self._reason or "uninstrumented"
             self._adapters = {name: AdapterStatus(name, "skipped", "uninstrumented") for name in self._adapters}
@@ -250,7 +253,7 @@ def _start(pipeline: Pipeline, config: Config, guard: Guard, providers: Any) -> 
     processing.activate(engine)
     inference.activate(inferences)
     if config.resolved.is_local and sys.stderr is not None:
-        _greet(config, pipeline)
+        _greet(pipeline)
 
 
 def _instrument_library(pipeline: Pipeline, config: Config, patches: Patches, adapter: Adapter, engine: Any) -> None:
@@ -276,7 +279,7 @@ def _instrument_library(pipeline: Pipeline, config: Config, patches: Patches, ad
                 adapter.load()(patches, engine)
             else:
                 adapter.load()(patches, engine, guard)
-        except Drifted as drifted:
+        except DriftedError as drifted:
             conclude("skipped", str(drifted))
             guard.problem(f"drifted.{adapter.name}", f"{adapter.name}: {drifted}; it is left alone")
         except Exception:
@@ -300,7 +303,7 @@ def _replace_others(adapter: Adapter, guard: Guard) -> None:
                 other.uninstrument()
                 guard.problem(
                     f"replaced.{class_name}",
-                    f"{module_name} had instrumented {adapter.name}; it was taken off, so that no message has two spans",
+                    f"{module_name} had instrumented {adapter.name} too; it was taken off: no message has two spans",
                 )
         except Exception:
             guard.failed(f"replace.{class_name}")
@@ -354,7 +357,7 @@ def _providers_in_force(providers: Any) -> tuple[str, ...]:
     return tuple(describe()) if describe is not None else ()
 
 
-def _greet(config: Config, pipeline: Pipeline) -> None:
+def _greet(pipeline: Pipeline) -> None:
     """The one line on stderr, in `local` only."""
     status = pipeline.status()
     try:

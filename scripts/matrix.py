@@ -1,6 +1,6 @@
 """Run the tests on every Python that the machine has, with the oldest and the newest client and OpenTelemetry set.
 
-    python scripts/matrix.py [--list] [NAME ...]
+python scripts/matrix.py [--list] [NAME ...]
 """
 
 from __future__ import annotations
@@ -50,7 +50,10 @@ def interpreter(version: str) -> str | None:
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     candidates = [*sorted(pyenv.glob(f"{version}.*/bin/python"), reverse=True), shutil.which(f"python{version}")]
     for candidate in candidates:
-        if candidate and subprocess.run([candidate, "-c", "import venv"], check=False, capture_output=True).returncode == 0:
+        if (
+            candidate
+            and subprocess.run([candidate, "-c", "import venv"], check=False, capture_output=True).returncode == 0
+        ):
             return str(candidate)
     return None
 

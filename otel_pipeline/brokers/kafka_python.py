@@ -1,7 +1,8 @@
-"""kafka-python: KafkaProducer.send, .abort_transaction, ProducerBatch.try_append; KafkaConsumer.__iter__, .__next__, .poll,
-.commit, .commit_async, .close.
+"""kafka-python.
 
-The signatures are the client's own, the same from 2.0.2 to 3.0. Where one has changed, the adapter stays off.
+Patched: KafkaProducer.send, .abort_transaction; ProducerBatch.try_append; KafkaConsumer.__iter__, .__next__, .poll,
+.commit, .commit_async, .close. The signatures are the client's own, the same from 2.0.2 to 3.0; where one has changed, the
+adapter stays off.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ _APPEND = ("self", "timestamp_ms", "key", "value", "headers")
 
 
 def instrument(patches: Patches, engine: Engine) -> None:
-    """Patch the client. `Drifted` is raised, before anything is changed, when a signature is not the known one."""
+    """Patch the client. `DriftedError` is raised, before anything is changed, when a signature is not the known one."""
     from kafka import KafkaConsumer, KafkaProducer
     from kafka.consumer.fetcher import ConsumerRecord
 
@@ -59,9 +60,6 @@ def instrument(patches: Patches, engine: Engine) -> None:
 def _client_id(client: Any) -> str | None:
     value = client.config.get("client_id")
     return value if isinstance(value, str) and value else None
-
-
-# --- Producer
 
 
 def _instrument_sequence(patches: Patches, engine: Engine) -> Sequences | None:
@@ -211,9 +209,6 @@ def _cluster_id(client: weakref.ref[Any], path: str) -> str | None:
         value = getattr(value, name, None)
     cluster = getattr(value, "cluster_id", None)
     return cluster if isinstance(cluster, str) else None
-
-
-# --- Consumer
 
 
 def _instrument_consumer(patches: Patches, engine: Engine, consumer: type, record: type) -> None:

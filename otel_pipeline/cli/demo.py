@@ -19,6 +19,7 @@ from otel_pipeline.cli.demo_screen import Progress, Result, screen
 from otel_pipeline.cli.demo_services import Service, copy_scripts, fresh_folder, start, stop
 from otel_pipeline.cli.demo_topics import Broker, Witness, embedded, real
 from otel_pipeline.cli.errors import CommandError
+from otel_pipeline.cli.otlp_receiver import otlp_receiver
 from otel_pipeline.cli.telemetry_files import state_folder
 from otel_pipeline.cli.terminal import add_color_option, detect, duration
 from otel_pipeline.export.otlp_reader import LogRecord, SpanRecord, read
@@ -31,6 +32,7 @@ IMAGES = 1797
 _READY_SECONDS = 30.0
 _STUCK_SECONDS = 30.0
 _EXIT_SECONDS = 20.0
+_CONNECT_SECONDS = 3.0
 _TERMINATED = 143
 
 
@@ -88,18 +90,35 @@ def _check_requirements(arguments: argparse.Namespace) -> None:
             "opentelemetry-instrument finds otel-pipeline only where it is installed", "pip install otel-pipeline"
         )
     if arguments.export:
-        _check_endpoint(arguments.export)
+        parts = _parts(arguments.export)
+        if parts is None or parts[0] not in {"http", "https"}:
+            raise CommandError(
+                f"{arguments.export!r} is no OTLP endpoint", "for example --export http://127.0.0.1:4318"
+            )
+        _check_answers(arguments.export, *parts[1:])
+    if arguments.bootstrap:
+        parts = _parts(f"kafka://{arguments.bootstrap.split(',')[0]}")
+        if parts is None:
+            raise CommandError(f"{arguments.bootstrap!r} is no broker", "for example --bootstrap 127.0.0.1:9092")
+        _check_answers(arguments.bootstrap, *parts[1:])
 
 
-def _check_endpoint(url: str) -> None:
+def _parts(url: str) -> tuple[str, str, int] | None:
+    """Scheme, host and port; None where it is no address."""
     parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise CommandError(f"{url!r} is no OTLP endpoint", "for example --export http://127.0.0.1:4318")
     try:
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        socket.create_connection((parts.hostname, port), 3).close()
-    except (OSError, ValueError) as error:
-        raise CommandError(f"nobody answers at {url}: {error}") from None
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 9092)
+    except ValueError:
+        return None
+    return (parts.scheme, parts.hostname, port) if parts.hostname else None
+
+
+def _check_answers(address: str, host: str, port: int) -> None:
+    """Clients would try for half a minute before they say so."""
+    try:
+        socket.create_connection((host, port), _CONNECT_SECONDS).close()
+    except OSError as error:
+        raise CommandError(f"nobody answers at {address}: {error}") from None
 
 
 @dataclass
@@ -118,11 +137,12 @@ class _Demo:
             stack.callback(self.progress.close)
             broker = stack.enter_context(self._broker())
             self.progress.say(f"broker: {broker.title}")
+            endpoint = self.arguments.export or stack.enter_context(otlp_receiver(folder / "telemetry"))
             services: list[Service] = []
             stack.callback(stop, services)
             witness = Witness(broker)
             stack.callback(witness.close)
-            self._start(services, scripts, folder, broker)
+            self._start(services, scripts, {**broker.variables, "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint})
             self._stream(services, witness)
             self._end(services)
         self.progress.say(f"reading the telemetry {duration(time.monotonic() - began)} after the start")
@@ -132,7 +152,7 @@ class _Demo:
         bootstrap = self.arguments.bootstrap
         return real(bootstrap, keep=self.arguments.keep) if bootstrap else embedded()
 
-    def _start(self, services: list[Service], scripts: Path, folder: Path, broker: Broker) -> None:
+    def _start(self, services: list[Service], scripts: Path, shared: Mapping[str, str]) -> None:
         """The consumers first: `ingest` starts when they listen."""
         wrapper = self.arguments.wrapper
         how = "under opentelemetry-instrument, without a line of it" if wrapper else "with one line each"
@@ -143,18 +163,15 @@ class _Demo:
                 for service in services:
                     service.wait_for("ready", _READY_SECONDS)
                     _check(service)
-            variables = self._variables(name, folder, broker)
-            services.append(start(name, scripts, variables, wrapper=wrapper))
+            services.append(start(name, scripts, {**shared, **self._variables(name, scripts)}, wrapper=wrapper))
 
-    def _variables(self, name: str, folder: Path, broker: Broker) -> Mapping[str, str]:
+    def _variables(self, name: str, scripts: Path) -> Mapping[str, str]:
         """All that differs between the three processes is the first two."""
         return {
             "OTEL_SERVICE_NAME": name,
             "OTEL_PIPELINE_ENVIRONMENT": SERVICES[name],
-            "OTEL_PIPELINE_STATE_DIR": str(folder),
+            "OTEL_PIPELINE_STATE_DIR": str(scripts.parent),
             "MESSAGES": str(self.arguments.messages),
-            **({"OTEL_EXPORTER_OTLP_ENDPOINT": self.arguments.export} if self.arguments.export else {}),
-            **broker.variables,
         }
 
     def _stream(self, services: list[Service], witness: Witness) -> None:

@@ -52,7 +52,7 @@ class Broker:
 @contextmanager
 def embedded() -> Iterator[Broker]:
     """A broker of our own, gone afterwards."""
-    from otel_pipeline.testing.broker import (  # noqa: PLC0415  # only here an extra is needed
+    from otel_pipeline.testing.broker import (  # only here an extra is needed
         API_VERSION,
         EmbeddedBrokerError,
         embedded_broker,
@@ -68,8 +68,8 @@ def embedded() -> Iterator[Broker]:
 @contextmanager
 def real(bootstrap: str, *, keep: bool) -> Iterator[Broker]:
     """A broker of the user's, with topics that only this run uses; they are deleted afterwards unless kept."""
-    from kafka.admin import KafkaAdminClient, NewTopic  # noqa: PLC0415  # not for `--help`
-    from kafka.errors import KafkaError  # noqa: PLC0415
+    from kafka.admin import KafkaAdminClient, NewTopic  # not for `--help`
+    from kafka.errors import KafkaError
 
     prefix = f"otel-pipeline-demo-{uuid4().hex[:6]}."
     names = [prefix + topic for topic in TOPICS]
@@ -90,7 +90,7 @@ class Witness:
     """Reads the three topics as they fill: what arrived, and which trace id each message carried."""
 
     def __init__(self, broker: Broker) -> None:
-        from kafka import KafkaConsumer, TopicPartition  # noqa: PLC0415  # not for `--help`
+        from kafka import KafkaConsumer, TopicPartition  # not for `--help`
 
         logging.getLogger("kafka").setLevel(logging.CRITICAL)
         self._stages = {broker.prefix + topic: topic for topic in TOPICS}

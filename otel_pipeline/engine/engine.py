@@ -16,13 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from opentelemetry.context import Context
-    from opentelemetry.util.types import AttributeValue
 
     from otel_pipeline.engine.processing import Client
     from otel_pipeline.engine.propagation import Propagation
     from otel_pipeline.engine.receive import Consumer
     from otel_pipeline.engine.spans import StartSpan
-    from otel_pipeline.engine.totals import Totals
+    from otel_pipeline.engine.totals import AttributeValue, Totals
 
 MAX_DESTINATIONS = 100
 OTHER = "_other"

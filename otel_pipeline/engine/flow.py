@@ -80,7 +80,7 @@ class OpenDelivery:
     span: Span
     message: Any
     flow: Flow
-    traceparent: bytes | None
+    traceparent: bytes | str | None
     destination: str
     partition: int | None
     offset: int | None

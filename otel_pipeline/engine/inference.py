@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, get_current
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, create_key, get_current, set_value
 from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
 
 from otel_pipeline import semconv
@@ -19,14 +19,15 @@ if TYPE_CHECKING:
 
     from opentelemetry.context import Context
     from opentelemetry.trace import Span
-    from opentelemetry.util.types import AttributeValue
 
     from otel_pipeline.engine.guard import Guard
     from otel_pipeline.engine.spans import StartSpan
-    from otel_pipeline.engine.totals import Totals
+    from otel_pipeline.engine.totals import AttributeValue, Totals
 
 F = TypeVar("F", bound="Callable[..., Any]")
 MAX_MODELS = 100
+INFERENCE_KEY = create_key("otel_pipeline.inference")
+"""In the context of a model call: what a library calls inside is no call of its own."""
 
 
 class Inferences:
@@ -100,7 +101,7 @@ class Inferences:
         call.start_ns = start_ns
         call.started_ns = self.monotonic_ns()
         call.inferences = self
-        call.own = set_span_in_context(span, context)
+        call.own = set_value(INFERENCE_KEY, True, set_span_in_context(span, context))
         call.resume()
 
     def record(self, call: InferenceCall, elapsed_ns: int, error: BaseException | None) -> None:
@@ -281,8 +282,8 @@ def inference(
         rows: how many rows it is given.
         device: where it runs, cpu or cuda:0 for example.
 
-    Works as context manager, also asynchronous, and as decorator of functions, coroutine functions and generators of both
-    kinds. Exceptions are recorded and raised on, unchanged. Without `instrument()` it does nothing.
+    Works as context manager, also asynchronous, and as decorator of functions, coroutine functions and generators of
+    both kinds. Exceptions are recorded and raised on, unchanged. Without `instrument()` it does nothing.
     """
     if callable(model):
         return Inference(None, _options(None, "predict", None, None, None))(model)

@@ -1,4 +1,4 @@
-"""A consumer that hands out messages one by one: the span of each lasts until the next is asked for or the loop is left.
+"""A consumer that hands out messages one by one: each has its span until the next is asked for or the loop is left.
 
 `Deliveries` stands between the application's `for` and the client. CPython drops it the moment that the loop is left by
 `break`, `return` or an exception, and its `__del__` finishes what it opened.
@@ -97,7 +97,7 @@ class Deliveries:
         try:
             if self._opened is not None and self._consumer.open is self._opened:
                 self._leave(self._consumer)
-        except Exception:  # noqa: S110 - at interpreter exit even the guard may be gone
+        except Exception:  # at interpreter exit even the guard may be gone
             pass
 
 

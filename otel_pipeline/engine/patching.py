@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _MISSING: Any = object()
 
 
-class Drifted(Exception):
+class DriftedError(Exception):
     """A client's method is not as the adapter knows it: the adapter stays off."""
 
     def __init__(self, name: str, expected: Sequence[str], found: Sequence[str]) -> None:
@@ -38,22 +38,22 @@ class Patches:
 
     @staticmethod
     def check_signature(function: Callable[..., Any], expected: Sequence[str], more: Sequence[str] = ()) -> None:
-        """Raise `Drifted` unless the parameters are the expected ones, some of `more` after them at most."""
+        """Raise `DriftedError` unless the parameters are the expected ones, some of `more` after them at most."""
         found = list(inspect.signature(function).parameters)
         rest = found[len(expected) :]
         if found[: len(expected)] != list(expected) or not set(rest) <= set(more):
-            raise Drifted(getattr(function, "__qualname__", repr(function)), expected, found)
+            raise DriftedError(getattr(function, "__qualname__", repr(function)), expected, found)
 
     def replace(self, owner: type | ModuleType, name: str, make: Callable[[Any], Any]) -> None:
-        """Set the attribute to `make(original)`; the original may be inherited. Done already: nothing happens."""
+        """Set the attribute to `make(original)`; the original is as the class has it, or inherited.
+
+        Done already: nothing happens.
+        """
         if any(known is owner and attribute == name for known, attribute, _, _ in self._replaced):
             return
         own = owner.__dict__.get(name, _MISSING)
         original = inspect.getattr_static(owner, name) if own is _MISSING else own
-        if isinstance(original, (staticmethod, classmethod)):
-            replacement: Any = type(original)(make(original.__func__))
-        else:
-            replacement = make(original)
+        replacement = make(original)
         setattr(owner, name, replacement)
         self._replaced.append((owner, name, own, replacement))
 

@@ -100,7 +100,15 @@ def decode(value: Any) -> PipelineHeader | None:
                 environment = extension[_TYPE_ENVIRONMENT][:_MAX_ENVIRONMENT_BYTES].decode("utf-8")
         newest_ms = origin_ms + fields[6] if flags & FAN_IN else origin_ms
         return PipelineHeader(
-            flags, hops, environment, origin_ms, newest_ms, fields[7] << 32 | fields[8], fields[9], fields[10], fields[11]
+            flags,
+            hops,
+            environment,
+            origin_ms,
+            newest_ms,
+            fields[7] << 32 | fields[8],
+            fields[9],
+            fields[10],
+            fields[11],
         )
     except Exception:
         return None
@@ -148,7 +156,7 @@ def encode(
     raw = _SHAPE.pack(
         _VERSION,
         flags & 0xFF,
-        hops if hops < 255 else 255,  # noqa: PLR2004, PLR1730 - calling min() costs twice as much
+        hops if hops < 255 else 255,  # noqa: PLR2004, FURB136 - calling min() costs twice as much
         code,
         origin_ms >> 32,
         origin_ms & _U32,
@@ -226,8 +234,8 @@ _HEADER_KEY = create_key("otel_pipeline.header")
 class PipelinePropagator(TextMapPropagator):
     """Carries the header where OpenTelemetry propagates: HTTP and gRPC hops, other instrumentations of brokers.
 
-    Entry point `otel_pipeline`, for `OTEL_PROPAGATORS=tracecontext,baggage,otel_pipeline`. The origin is kept, the hops are
-    counted; without a header that was read before, the data begins here.
+    Entry point `otel_pipeline`, for `OTEL_PROPAGATORS=tracecontext,baggage,otel_pipeline`. The origin is kept, the hops
+    are counted; without a header that was read before, the data begins here.
     """
 
     def extract(

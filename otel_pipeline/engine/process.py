@@ -19,6 +19,7 @@ from otel_pipeline import semconv
 from otel_pipeline.engine import pipeline_header
 from otel_pipeline.engine.engine import error_type, with_error
 from otel_pipeline.engine.flow import DELIVERY_KEY, Flow, OpenDelivery, ambient, execution, heal, merge
+from otel_pipeline.engine.receive import CreationLinks
 from otel_pipeline.engine.send import key_text
 
 if TYPE_CHECKING:
@@ -26,11 +27,11 @@ if TYPE_CHECKING:
 
     from opentelemetry.context import Context
     from opentelemetry.trace import SpanContext
-    from opentelemetry.util.types import AttributeValue
 
     from otel_pipeline.engine.engine import Engine
     from otel_pipeline.engine.messages import Message, MessageFields
     from otel_pipeline.engine.receive import PartitionState
+    from otel_pipeline.engine.totals import AttributeValue
 
 
 def flow_of(headers: Any, timestamp_ms: int) -> Flow:
@@ -114,8 +115,6 @@ class Processor:
     def _begin_batch(
         self, states: Sequence[PartitionState], messages: Sequence[Message], context: Context
     ) -> OpenDelivery:
-        from otel_pipeline.engine.receive import CreationLinks
-
         engine, fields = self._engine, self._fields
         start_ns = engine.clock_ns()
         attributes = _common(states)

@@ -13,7 +13,6 @@ from otel_pipeline.engine.scope import decorate
 if TYPE_CHECKING:
     from types import TracebackType
 
-
     from otel_pipeline.engine.engine import Engine
     from otel_pipeline.engine.flow import OpenDelivery
     from otel_pipeline.engine.messages import Message, MessageFields
@@ -55,7 +54,7 @@ class Processing:
         self._adopted = False
         self._processor: Processor | None = None
 
-    def __enter__(self) -> Processing:
+    def __enter__(self) -> Processing:  # noqa: PYI034 - Self is not in Python 3.10
         engine = _engine
         if engine is not None:
             try:
@@ -69,7 +68,7 @@ class Processing:
     ) -> None:
         self.finish(error)
 
-    async def __aenter__(self) -> Processing:
+    async def __aenter__(self) -> Processing:  # noqa: PYI034
         return self.__enter__()
 
     async def __aexit__(

@@ -35,6 +35,7 @@ MAX_BAGGAGE_MEMBERS = 180
 MAX_BAGGAGE_MEMBER_BYTES = 4_096
 
 _TRACEPARENT, _TRACESTATE, _BAGGAGE = "traceparent", "tracestate", "baggage"
+_DASH = ord("-")
 _HEX = b"0123456789abcdef"
 _LENGTH = 55  # of version 00: 2 + 1 + 32 + 1 + 16 + 1 + 2
 _BAGGAGE_SAFE = "!#$&'()*+-./:<>?@[]^_`{|}~"  # W3C baggage-octet; the rest is percent-encoded
@@ -91,9 +92,7 @@ class _W3C:
     def __init__(self, unreadable: Callable[[str], None], *, with_baggage: bool) -> None:
         self._unreadable = unreadable
         self._with_baggage = with_baggage
-        self.names = frozenset(
-            {_TRACEPARENT, _TRACESTATE, _BAGGAGE} if with_baggage else {_TRACEPARENT, _TRACESTATE}
-        )
+        self.names = frozenset({_TRACEPARENT, _TRACESTATE, _BAGGAGE} if with_baggage else {_TRACEPARENT, _TRACESTATE})
 
     def find(self, headers: Any) -> bytes | str | None:
         if not headers:
@@ -218,7 +217,7 @@ def _tolerant(headers: Any, names: Sequence[str]) -> dict[str, list[Any]]:
             try:
                 name, value = pair
                 lower = name.lower() if isinstance(name, str) else bytes(name).decode("ascii").lower()
-            except Exception:
+            except Exception:  # noqa: S112 - no pair, or no text: passed over
                 continue
             if lower in found:
                 found[lower].append(value)
@@ -257,11 +256,11 @@ def parse_traceparent(value: Any) -> tuple[int, int, int] | None:
         value = raw
         if len(raw) > _LENGTH:
             # A later version may say more after a dash; version 00 may not.
-            if raw[_LENGTH] != 0x2D or raw[:2] == b"00":
+            if raw[_LENGTH] != _DASH or raw[:2] == b"00":
                 return None
             value = raw[:_LENGTH]
     # One look at every byte: hexadecimal digits in lower case, and the three dashes at their places.
-    if value.translate(None, _HEX) != b"---" or not value[2] == value[35] == value[52] == 0x2D or value[:2] == b"ff":
+    if value.translate(None, _HEX) != b"---" or not value[2] == value[35] == value[52] == _DASH or value[:2] == b"ff":
         return None
     trace_id, span_id = int(value[3:35], 16), int(value[36:52], 16)
     if not trace_id or not span_id:

@@ -14,12 +14,10 @@ from otel_pipeline.engine.flow import ambient, heal
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from opentelemetry.util.types import AttributeValue
-
     from otel_pipeline.engine.engine import Engine
     from otel_pipeline.engine.flow import OpenDelivery
     from otel_pipeline.engine.messages import Message, MessageFields
-    from otel_pipeline.engine.totals import CounterCell, HistogramCell, ThreadCells
+    from otel_pipeline.engine.totals import AttributeValue, CounterCell, HistogramCell, ThreadCells
 
 MAX_PARTITION_STATES = 10_000
 
@@ -31,7 +29,16 @@ def _unknown_cluster() -> str | None:
 class PartitionState:
     """What is the same for every message of one partition at one consumer; made once, dropped with the consumer."""
 
-    __slots__ = ("attributes", "consumed", "destination", "handed_offset", "partition", "process_attributes", "process_duration", "span_name")
+    __slots__ = (
+        "attributes",
+        "consumed",
+        "destination",
+        "handed_offset",
+        "partition",
+        "process_attributes",
+        "process_duration",
+        "span_name",
+    )
 
     def __init__(self, engine: Engine, consumer: Consumer, destination: str, partition: int) -> None:
         self.destination = destination
@@ -108,7 +115,6 @@ class Consumer:
             state = PartitionState(self.engine, self, destination, partition)
             self.partitions[destination, partition] = state
             return state
-
 
     def _learn_cluster(self) -> None:
         """Where a message has arrived, the client knows its cluster, if it ever does."""

@@ -27,8 +27,18 @@ class Scope(Protocol):
 
 def decorate(function: F, open_scope: Callable[[tuple[Any, ...], dict[str, Any]], Scope]) -> F:
     """The function with a scope around each call; it stays a function of the same kind and signature."""
+    if inspect.isasyncgenfunction(function):
+        made: Any = _asynchronous_generator(function, open_scope)
+    elif inspect.isgeneratorfunction(function):
+        made = _generator(function, open_scope)
+    elif inspect.iscoroutinefunction(function):
+        made = _coroutine(function, open_scope)
+    else:
+        made = _plain(function, open_scope)
+    return functools.wraps(function)(made)  # type: ignore[return-value]
 
-    @functools.wraps(function)
+
+def _plain(function: Any, open_scope: Any) -> Any:
     def call(*args: Any, **kwargs: Any) -> Any:
         scope = open_scope(args, kwargs)
         try:
@@ -39,8 +49,11 @@ def decorate(function: F, open_scope: Callable[[tuple[Any, ...], dict[str, Any]]
         scope.finish(None)
         return result
 
-    @functools.wraps(function)
-    async def call_async(*args: Any, **kwargs: Any) -> Any:
+    return call
+
+
+def _coroutine(function: Any, open_scope: Any) -> Any:
+    async def call(*args: Any, **kwargs: Any) -> Any:
         scope = open_scope(args, kwargs)
         try:
             result = await function(*args, **kwargs)
@@ -50,21 +63,54 @@ def decorate(function: F, open_scope: Callable[[tuple[Any, ...], dict[str, Any]]
         scope.finish(None)
         return result
 
-    @functools.wraps(function)
-    def generate(*args: Any, **kwargs: Any) -> Any:
+    return call
+
+
+def _generator(function: Any, open_scope: Any) -> Any:
+    def generate(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         scope = open_scope(args, kwargs)
         scope.suspend()
-        return (yield from _drive(function(*args, **kwargs), scope))
+        generator = function(*args, **kwargs)
+        sent: Any = None
+        thrown: BaseException | None = None
+        ended: BaseException | None = None
+        try:
+            while True:
+                scope.resume()
+                try:
+                    item = generator.send(sent) if thrown is None else generator.throw(thrown)
+                except StopIteration as stop:
+                    return stop.value
+                finally:
+                    scope.suspend()
+                sent, thrown = None, None
+                try:
+                    sent = yield item
+                except GeneratorExit:
+                    generator.close()
+                    raise
+                except BaseException as raised:
+                    thrown = raised
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            ended = error
+            raise
+        finally:
+            scope.finish(ended)
 
-    @functools.wraps(function)
-    async def generate_async(*args: Any, **kwargs: Any) -> Any:
+    return generate
+
+
+def _asynchronous_generator(function: Any, open_scope: Any) -> Any:
+    # Written out once more: Python has no `yield from` for asynchronous generators.
+    async def generate(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         scope = open_scope(args, kwargs)
         scope.suspend()
         generator: AsyncGenerator[Any, Any] = function(*args, **kwargs)
         sent: Any = None
         thrown: BaseException | None = None
         ended: BaseException | None = None
-        # The same as `_drive`: there is no `yield from` for asynchronous generators.
         try:
             while True:
                 scope.resume()
@@ -90,40 +136,4 @@ def decorate(function: F, open_scope: Callable[[tuple[Any, ...], dict[str, Any]]
         finally:
             scope.finish(ended)
 
-    kinds: tuple[tuple[Callable[[object], bool], Callable[..., Any]], ...] = (
-        (inspect.isasyncgenfunction, generate_async),
-        (inspect.isgeneratorfunction, generate),
-        (inspect.iscoroutinefunction, call_async),
-    )
-    return next((made for is_kind, made in kinds if is_kind(function)), call)  # type: ignore[return-value]
-
-
-def _drive(generator: Generator[Any, Any, Any], scope: Scope) -> Generator[Any, Any, Any]:
-    """Run a generator with the scope current inside of it only."""
-    sent: Any = None
-    thrown: BaseException | None = None
-    ended: BaseException | None = None
-    try:
-        while True:
-            scope.resume()
-            try:
-                item = generator.send(sent) if thrown is None else generator.throw(thrown)
-            except StopIteration as stop:
-                return stop.value
-            finally:
-                scope.suspend()
-            sent, thrown = None, None
-            try:
-                sent = yield item
-            except GeneratorExit:
-                generator.close()
-                raise
-            except BaseException as raised:
-                thrown = raised
-    except GeneratorExit:
-        raise
-    except BaseException as error:
-        ended = error
-        raise
-    finally:
-        scope.finish(ended)
+    return generate

@@ -16,10 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from opentelemetry.trace import Span
-    from opentelemetry.util.types import AttributeValue
 
     from otel_pipeline.engine.engine import Engine
-    from otel_pipeline.engine.totals import CounterCell, HistogramCell, ThreadCells
+    from otel_pipeline.engine.totals import AttributeValue, CounterCell, HistogramCell, ThreadCells
 
 _FAN_IN = 1 << 1
 _PER_PARTITION = 1 << 3
@@ -52,7 +51,10 @@ class Destination:
             semconv.MESSAGING_OPERATION_TYPE: "send",
             semconv.MESSAGING_DESTINATION_NAME: name,
         }
-        self.metric_attributes = {**self.attributes, semconv.MESSAGING_DESTINATION_NAME: engine.metric_destination(name)}
+        self.metric_attributes = {
+            **self.attributes,
+            semconv.MESSAGING_DESTINATION_NAME: engine.metric_destination(name),
+        }
         del self.metric_attributes[semconv.MESSAGING_OPERATION_TYPE]
         if producer.client_id:
             self.attributes[semconv.MESSAGING_CLIENT_ID] = producer.client_id
@@ -168,9 +170,7 @@ def sender(engine: Engine, operation: str = "send") -> Callable[[Producer, Any, 
     hook = settings.hooks.get("send")
     suppressed, find, write = engine.suppressed, propagation.find, propagation.write
 
-    def begin(
-        producer: Producer, topic: Any, partition: Any, key: Any, value: Any, headers: Any
-    ) -> Sending | None:
+    def begin(producer: Producer, topic: Any, partition: Any, key: Any, value: Any, headers: Any) -> Sending | None:
         try:
             context = heal()
             if producer.excluded or suppressed(context):
@@ -187,7 +187,7 @@ def sender(engine: Engine, operation: str = "send") -> Callable[[Producer, Any, 
             kept = carried is not None and (delivery is None or carried != delivery.traceparent)
             attributes = destination.attributes
             if value is None or partition is not None or settings.message_key:
-                attributes = _with_message(attributes, settings.message_key, partition, key, value)
+                attributes = _with_message(attributes, partition, key, value, with_key=settings.message_key)
             links = _custom_links(engine, headers) if kept else ()
             start_ns = clock_ns()
             started_ns = monotonic_ns()
@@ -199,7 +199,7 @@ def sender(engine: Engine, operation: str = "send") -> Callable[[Producer, Any, 
             return None
         try:
             if producer.headers_allowed and (headers is None or isinstance(headers, list)):
-                copy = list(headers) if kept else write(headers, set_span_in_context(span, context))
+                copy = list(headers or ()) if kept else write(headers, set_span_in_context(span, context))
                 _set_pipeline_header(engine, copy, producer, destination.name, delivery, start_ns // 1_000_000)
                 sending.headers = copy
             if hook is not None and span.is_recording():
@@ -222,7 +222,7 @@ def _destination(engine: Engine, producer: Producer, topic: Any, operation: str)
 
 
 def _with_message(
-    attributes: Mapping[str, AttributeValue], with_key: bool, partition: Any, key: Any, value: Any  # noqa: FBT001
+    attributes: Mapping[str, AttributeValue], partition: Any, key: Any, value: Any, *, with_key: bool
 ) -> dict[str, AttributeValue]:
     """What only some messages have. Given at the start, where a sampler can see it."""
     added = dict(attributes)

@@ -9,7 +9,8 @@ if TYPE_CHECKING:
 
     from opentelemetry.context import Context
     from opentelemetry.trace import Link, Span, SpanKind, Tracer
-    from opentelemetry.util.types import AttributeValue
+
+    from otel_pipeline.engine.totals import AttributeValue
 
 
 class StartSpan(Protocol):
@@ -23,7 +24,9 @@ class StartSpan(Protocol):
         attributes: Mapping[str, AttributeValue],
         links: Sequence[Link] = (),
         start_time_ns: int | None = None,
-    ) -> Span: ...
+    ) -> Span:
+        """Start it."""
+        ...
 
 
 def from_tracer(tracer: Tracer) -> StartSpan:

@@ -191,7 +191,7 @@ def _text(value: object) -> str:
 def _new_record() -> Callable[..., Any]:
     """Make log records as the installed SDK wants them: its own class up to 1.38, with ids up to 1.34."""
     try:
-        from opentelemetry.sdk._logs import LogRecord as kind  # type: ignore[attr-defined] # noqa: N813, PLC0415
+        from opentelemetry.sdk._logs import LogRecord as kind  # type: ignore[attr-defined] # noqa: N813
     except ImportError:
         kind = _logs.LogRecord
     known = inspect.signature(kind.__init__).parameters

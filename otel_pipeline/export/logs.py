@@ -23,7 +23,7 @@ class Connection:
         self._parts: list[StdlibLogs | LoguruLogs] = []
         self._parts.append(StdlibLogs(environment, emission))
         try:
-            from otel_pipeline.export.loguru_logs import LoguruLogs  # noqa: PLC0415 - its inside may change
+            from otel_pipeline.export.loguru_logs import LoguruLogs
 
             self._parts.append(LoguruLogs(environment, emission))
         except Exception as error:

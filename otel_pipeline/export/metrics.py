@@ -77,9 +77,9 @@ class Connection:
 
     def collect_from(self, provider: MeterProvider) -> None:
         """Have histograms appended when this provider's readers collect, if its inside is as we know it."""
-        from opentelemetry.sdk.metrics import MeterProvider as SdkMeterProvider  # noqa: PLC0415
+        from opentelemetry.sdk.metrics import MeterProvider as SdkMeterProvider
 
-        from otel_pipeline.export import histograms  # noqa: PLC0415 - imports the SDK's inside, which may change
+        from otel_pipeline.export import histograms
 
         if isinstance(provider, SdkMeterProvider) and histograms.fits():
             self._histograms = histograms.CollectedHistograms(provider, self._problem, self.add_waiting)

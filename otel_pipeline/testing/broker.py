@@ -91,7 +91,7 @@ def _topic(word: str) -> tuple[str, int]:
 
 def _cluster(topics: Mapping[str, int]) -> _MockCluster | _TestCluster:
     try:
-        import confluent_kafka.cimpl  # noqa: PLC0415  # an extra
+        import confluent_kafka.cimpl  # an extra
     except ImportError as error:
         raise EmbeddedBrokerError(
             "the embedded broker comes with confluent-kafka: pip install 'otel-pipeline[embedded]'"
@@ -135,7 +135,7 @@ class _TestCluster:
     """The mock cluster through a producer's test setting: four partitions a topic, whatever is wanted."""
 
     def __init__(self, topics: Mapping[str, int]) -> None:
-        from confluent_kafka import Producer  # noqa: PLC0415  # an extra
+        from confluent_kafka import Producer  # an extra
 
         self._producer = Producer({"bootstrap.servers": "unused", "test.mock.num.brokers": 1, "log_level": 0})
         brokers = self._producer.list_topics(timeout=_START_SECONDS).brokers.values()

@@ -149,14 +149,14 @@ def test_what_services_are_told_of_the_broker(broker, variables):
     assert broker.variables == variables
 
 
-# kafka-python 3 reads its schemas with a function that Python 3.11 deprecates, and 3.13 does not.
-@pytest.mark.filterwarnings("ignore:(open|read)_text is deprecated:DeprecationWarning")
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (("--export", "127.0.0.1:4318"), "'127.0.0.1:4318' is no OTLP endpoint"),
         (("--export", "http://127.0.0.1:1"), "nobody answers at http://127.0.0.1:1"),
-        (("--bootstrap", "127.0.0.1:1", "--messages", "1"), "no topics can be made at 127.0.0.1:1"),
+        (("--export", "http://127.0.0.1:x"), "'http://127.0.0.1:x' is no OTLP endpoint"),
+        (("--bootstrap", "127.0.0.1:1"), "nobody answers at 127.0.0.1:1"),
+        (("--bootstrap", "127.0.0.1:port"), "'127.0.0.1:port' is no broker"),
     ],
 )
 def test_addresses_that_lead_nowhere_are_said(words, said, capsys, tmp_path, monkeypatch):
