@@ -204,7 +204,6 @@ def instrument(
 
 def _start(pipeline: Pipeline, config: Config, guard: Guard, providers: Any) -> None:
     from otel_pipeline.export import logs, metrics
-    from otel_pipeline.export.providers import set_up
 
     totals = Totals(problem=guard.problem)
     failures = totals.counter(semconv.OTEL_PIPELINE_SDK_ERRORS, "{error}", "Failures inside the instrumentation.")
@@ -218,6 +217,8 @@ def _start(pipeline: Pipeline, config: Config, guard: Guard, providers: Any) -> 
     for said in config.overridden:
         guard.problem(f"overridden.{said}", str(said))
     if providers is None:
+        from otel_pipeline.export.providers import set_up
+
         providers = set_up(config, totals, problem=guard.problem)
     else:
         pipeline._connections.append(metrics.connect(providers.meter_provider, totals, problem=guard.problem))

@@ -24,7 +24,7 @@ for message in consumer:
     handled.add(scan["image"])
     if len(handled) == settings.MESSAGES:
         break
-producer.flush()
+producer.flush(timeout=settings.IDLE_MS / 1000)
 producer.close()
 consumer.close()
 logger.info("cleaned {} images", len(handled))

@@ -18,6 +18,6 @@ producer = KafkaProducer(**settings.BROKER)
 for scan in scans()[: settings.MESSAGES]:
     producer.send(settings.RAW, json.dumps(scan).encode(), key=str(scan["image"]).encode())
     time.sleep(settings.PAUSE_SECONDS)
-producer.flush()
+producer.flush(timeout=settings.IDLE_MS / 1000)
 producer.close()
 logger.info("sent {} images", settings.MESSAGES)

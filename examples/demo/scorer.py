@@ -27,7 +27,7 @@ for message in consumer:
     handled.add(image["image"])
     if len(handled) == settings.MESSAGES:
         break
-producer.flush()
+producer.flush(timeout=settings.IDLE_MS / 1000)
 producer.close()
 consumer.close()
 logger.info("classified {} images", len(handled))

@@ -16,7 +16,8 @@ PAUSE_SECONDS = float(os.environ.get("PAUSE_SECONDS", "0.002"))
 IDLE_MS = int(os.environ.get("IDLE_MS", "30000"))
 
 BROKER: dict[str, Any] = {"bootstrap_servers": os.environ.get("KAFKA_BOOTSTRAP", "127.0.0.1:9092")}
-if os.environ.get("KAFKA_API_VERSION"):  # The embedded broker needs it said; a real one is asked.
+EMBEDDED = bool(os.environ.get("KAFKA_API_VERSION"))
+if EMBEDDED:  # It needs the version said; a real broker is asked.
     BROKER["api_version"] = tuple(int(number) for number in os.environ["KAFKA_API_VERSION"].split("."))
 
 
@@ -27,4 +28,6 @@ def consumer_settings(group: str) -> dict[str, Any]:
         "group_id": _PREFIX + group,
         "auto_offset_reset": "earliest",
         "consumer_timeout_ms": IDLE_MS,
+        # A real broker answers as soon as there is a message, the embedded one when the wait is over.
+        "fetch_max_wait_ms": 10 if EMBEDDED else 500,
     }

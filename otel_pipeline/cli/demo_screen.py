@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
@@ -171,8 +172,9 @@ def _where(result: Result, trace: Trace | None) -> Iterator[str]:
         said.append(("", "it was not read back: the tree, the ages and the log lines are there, not here"))
         said.append(("look up", f"trace {result.trace_id}"))
     elif trace:
-        shown = f"otel-pipeline show {trace.trace_id[:_SHORT_ID_LETTERS]} --file {result.telemetry}"
-        said += [("open it", shown), ("all traces", f"otel-pipeline show --list --file {result.telemetry}")]
+        path = shlex.quote(result.telemetry)
+        said.append(("open it", f"otel-pipeline show {trace.trace_id[:_SHORT_ID_LETTERS]} --file {path}"))
+        said.append(("all traces", f"otel-pipeline show --list --file {path}"))
     if result.wrapper:
         said.append(("your service", "opentelemetry-instrument python your_service.py   (no line of code)"))
     else:

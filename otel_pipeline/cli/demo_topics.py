@@ -71,7 +71,7 @@ def real(bootstrap: str, *, keep: bool) -> Iterator[Broker]:
     from kafka.admin import KafkaAdminClient, NewTopic  # not for `--help`
     from kafka.errors import KafkaError
 
-    prefix = f"otel-pipeline-demo-{uuid4().hex[:6]}."
+    prefix = f"otelp-demo-{uuid4().hex[:6]}."
     names = [prefix + topic for topic in TOPICS]
     try:
         admin = KafkaAdminClient(bootstrap_servers=bootstrap)
@@ -90,7 +90,8 @@ class Witness:
     """Reads the three topics as they fill: what arrived, and which trace id each message carried."""
 
     def __init__(self, broker: Broker) -> None:
-        from kafka import KafkaConsumer, TopicPartition  # not for `--help`
+        from kafka import KafkaConsumer  # not for `--help`
+        from kafka.structs import TopicPartition
 
         logging.getLogger("kafka").setLevel(logging.CRITICAL)
         self._stages = {broker.prefix + topic: topic for topic in TOPICS}

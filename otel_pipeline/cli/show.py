@@ -24,11 +24,11 @@ _SHORT_ID_LETTERS = 8
 _HEADER = (
     ("time", False),
     ("trace", False),
-    ("root", False),
-    ("services", False),
     ("spans", True),
     ("duration", True),
     ("errors", True),
+    ("root", False),
+    ("services", False),
 )
 
 
@@ -132,11 +132,11 @@ def _line(trace: Trace, letters: int, terminal: Terminal) -> list[Cell]:
     return [
         Cell(local_time(trace.start_ns), "dim"),
         Cell(trace.trace_id[:letters], "bold"),
-        Cell(printable(trace.root.name) if not trace.root.parent_span_id else "(not recorded)"),
-        Cell(chain(trace.services, terminal)),
         Cell(f"{len(trace.spans)}", right=True),
         Cell(duration(trace.seconds), right=True),
         Cell(f"{trace.errors}", "red" if trace.errors else "", right=True),
+        Cell(printable(trace.root.name) if not trace.root.parent_span_id else "(not recorded)"),
+        Cell(chain(trace.services, terminal)),
     ]
 
 

@@ -23,9 +23,7 @@ def attributes(values):
     return [{"key": name, "value": {kinds[type(value)]: value}} for name, value in values.items()]
 
 
-def span(  # noqa: PLR0917
-    number, parent, name, kind, start_ms, end_ms, trace_id=TRACE, *, error=None, links=(), **values
-):
+def span(number, parent, name, kind, start_ms, end_ms, trace_id=TRACE, *, error=None, links=(), **values):
     """A span with a counted id, times in ms after START_NS."""
     written = {
         "traceId": trace_id,

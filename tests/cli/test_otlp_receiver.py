@@ -116,7 +116,7 @@ def test_logs_and_metrics_are_kept(tmp_path):
 
     assert list(read(tmp_path / "telemetry.jsonl")) == [
         LogRecord(4, "INFO", 9, "hello", {}, "01" * 16, "02" * 8, 1, {}, ""),
-        MetricRecord("sent", "{message}", "", "sum", (PointRecord({}, 0, 5, value=3),), True, "UNSPECIFIED", {}, ""),  # noqa: FBT003
+        MetricRecord("sent", "{message}", "", "sum", (PointRecord({}, 0, 5, value=3),), True, "UNSPECIFIED", {}, ""),
     ]
 
 

@@ -57,9 +57,9 @@ def test_the_list(telemetry, run):
     assert run("--list") == (
         0,
         [
-            "time                 trace     root             services                    spans  duration  errors",
-            "2026-11-24 11:40:45  5f0c9111  send orders      shop                            1    1.0 ms       1",
-            "2026-11-24 11:40:40  5f0c1a2b  send digits.raw  ingest → features → scorer      6    9.0 ms       0",
+            "time                 trace     spans  duration  errors  root             services",
+            "2026-11-24 11:40:45  5f0c9111      1    1.0 ms       1  send orders      shop",
+            "2026-11-24 11:40:40  5f0c1a2b      6    9.0 ms       0  send digits.raw  ingest → features → scorer",
         ],
         [],
     )
@@ -70,7 +70,7 @@ def test_the_list_is_limited(telemetry, run):
     two_traces(telemetry)
 
     assert run("--list", "--limit", "1")[1][1:] == [
-        "2026-11-24 11:40:45  5f0c9111  send orders  shop          1    1.0 ms       1",
+        "2026-11-24 11:40:45  5f0c9111      1    1.0 ms       1  send orders  shop",
         "and 1 older trace: --limit 2",
     ]
 

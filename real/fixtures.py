@@ -4,25 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
-# `python -m pytest` has the project root on the path, plain `pytest` has not, and would take this folder for `real`.
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
-if sys.platform == "win32":
-    collect_ignore_glob = ["test_*.py"]
-else:
+if sys.platform != "win32":
     from real import parts, servers
-
-# kafka-python 3.0 uses a deprecated importlib.resources function while it is imported; our warnings are errors.
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", DeprecationWarning)
-    import kafka  # noqa: F401
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -1,0 +1,207 @@
+"""The `telemetry` fixture: everything that is recorded during a test, in memory, with counted ids and a counted clock."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry import trace
+from opentelemetry._logs import _internal as logs_api
+from opentelemetry.metrics import _internal as metrics_api
+from opentelemetry.sdk import _logs as logs_sdk
+from opentelemetry.sdk._logs import export as logs_export
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.id_generator import IdGenerator
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler, SamplingResult
+
+from otel_pipeline.testing.checker import check
+from otel_pipeline.testing.records import log_record, metric_records, span_record
+from otel_pipeline.testing.trees import tree
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from opentelemetry.trace import Tracer
+
+    from otel_pipeline.export.otlp_reader import LogRecord, MetricRecord, SpanRecord
+    from otel_pipeline.pipeline import Pipeline
+
+START_NS = 1_700_000_000_000_000_000
+STEP_NS = 1_000_000
+
+
+class _CountedIds(IdGenerator):
+    def __init__(self) -> None:
+        self.traces = self.spans = 0
+
+    def generate_trace_id(self) -> int:
+        self.traces += 1
+        return self.traces
+
+    def generate_span_id(self) -> int:
+        self.spans += 1
+        return self.spans
+
+
+class _Chosen(Sampler):
+    """Asks the sampler that the test has chosen: tracers keep the one they were made with."""
+
+    def __init__(self) -> None:
+        self.inner: Sampler = ALWAYS_ON
+
+    def should_sample(self, *args: Any, **kwargs: Any) -> SamplingResult:
+        return self.inner.should_sample(*args, **kwargs)
+
+    def get_description(self) -> str:
+        return self.inner.get_description()
+
+
+class _Collected(SpanExporter):
+    """Keeps ended spans; drops them between tests."""
+
+    def __init__(self) -> None:
+        self.spans: list[ReadableSpan] | None = None
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        if self.spans is not None:
+            self.spans.extend(spans)
+        return SpanExportResult.SUCCESS
+
+
+class Telemetry:
+    """What was recorded since the test began. Nothing is exported; providers are put back when the test ends.
+
+    One tracer provider serves all tests of a process, because tracers made while a module was imported stay with the
+    provider they found first.
+    """
+
+    service_name = "test"
+    destination = "memory"
+    owned: frozenset[str] = frozenset()
+
+    def __init__(self) -> None:
+        self.ids = _CountedIds()
+        self._resource = Resource({"service.name": "test", "deployment.environment.name": "test"})
+        self._exporter = _Collected()
+        self._sampler = _Chosen()
+        self.tracer_provider = TracerProvider(
+            self._sampler, self._resource, id_generator=self.ids, shutdown_on_exit=False
+        )
+        self.tracer_provider.add_span_processor(SimpleSpanProcessor(self._exporter))
+        self._pipelines: list[Pipeline] = []
+        self._saved: list[tuple[Any, str, Any]] = []
+
+    def instrument(self, service_name: str | None = "test", **arguments: Any) -> Pipeline:
+        """`otel_pipeline.instrument()` on these providers; undone when the test ends."""
+        from otel_pipeline.pipeline import instrument
+
+        pipeline = instrument(service_name, _providers=self, **arguments)
+        self._pipelines.append(pipeline)
+        return pipeline
+
+    def sample(self, sampler: Sampler) -> None:
+        """Sample with this one until the test ends; everything is recorded otherwise."""
+        self._sampler.inner = sampler
+
+    def spans(self) -> list[SpanRecord]:
+        """The ended spans, in the order of their end."""
+        return [span_record(span) for span in self._exporter.spans or ()]
+
+    def metrics(self) -> list[MetricRecord]:
+        """All metrics, cumulative since the test began."""
+        return list(metric_records(self._reader.get_metrics_data()))
+
+    def metric(self, name: str) -> MetricRecord | None:
+        """One metric by its name."""
+        return next((metric for metric in self.metrics() if metric.name == name), None)
+
+    def logs(self) -> list[LogRecord]:
+        """The log records."""
+        return [log_record(data) for data in self._logs.get_finished_logs()]
+
+    def tree(self, attributes: Sequence[str] = (), *, links: bool = False) -> str:
+        """The spans as a text to compare with a literal; see `otel_pipeline.testing.trees.tree`."""
+        return tree(self.spans(), attributes, links=links)
+
+    def clear(self) -> None:
+        """Forget the spans and logs so far."""
+        self._exporter.spans = []
+        self._logs.clear()
+
+    def check(self) -> None:
+        """Raise AssertionError with all findings of the checker."""
+        findings = check(self.spans(), self.metrics())
+        if findings:
+            raise AssertionError("telemetry breaks the conventions:\n" + "\n".join(map(str, findings)))
+
+    def begin(self) -> None:
+        """Put these providers in, with everything at its start."""
+        self.ids.traces = self.ids.spans = 0
+        self._now_ns = START_NS
+        self._exporter.spans = []
+        self._sampler.inner = ALWAYS_ON
+        self._reader = InMemoryMetricReader()
+        self.meter_provider = MeterProvider([self._reader], resource=self._resource, shutdown_on_exit=False)
+        exporter_class: Any = getattr(logs_export, "InMemoryLogRecordExporter", None) or logs_export.InMemoryLogExporter  # type: ignore[attr-defined]
+        self._logs: Any = exporter_class()
+        self.logger_provider = logs_sdk.LoggerProvider(resource=self._resource, shutdown_on_exit=False)
+        self.logger_provider.add_log_record_processor(logs_export.SimpleLogRecordProcessor(self._logs))
+        for module, name, provider in (
+            (trace, "_TRACER_PROVIDER", self.tracer_provider),
+            (metrics_api, "_METER_PROVIDER", self.meter_provider),
+            (logs_api, "_LOGGER_PROVIDER", self.logger_provider),
+        ):
+            once = getattr(module, f"{name}_SET_ONCE")
+            self._saved += [(module, name, getattr(module, name)), (once, "_done", once._done)]
+            setattr(module, name, provider)
+            once._done = True
+
+    def end(self) -> None:
+        """Undo everything; safe after a failed test."""
+        for pipeline in self._pipelines:
+            pipeline.uninstrument()
+        self._pipelines.clear()
+        for owner, name, value in reversed(self._saved):
+            setattr(owner, name, value)
+        self._saved.clear()
+        self._exporter.spans = None
+        self.meter_provider.shutdown()
+
+    def clock_ns(self) -> int:
+        """The counted clock: each look is 1 ms later."""
+        self._now_ns += STEP_NS
+        return self._now_ns
+
+    monotonic_ns = clock_ns
+
+    def tracer(self, name: str, version: str, schema_url: str) -> Tracer:
+        """A tracer of the provider."""
+        return self.tracer_provider.get_tracer(name, version, schema_url=schema_url)
+
+    def in_force(self) -> tuple[str, ...]:
+        """Whose providers are in force."""
+        return ("traces, metrics and logs: the test's",)
+
+    def flush(self, timeout_s: float) -> bool:
+        """Nothing waits."""
+        del timeout_s
+        return True
+
+    def shutdown(self, timeout_s: float) -> bool:
+        """Nothing to stop."""
+        del timeout_s
+        return True
+
+
+_telemetry: Telemetry | None = None
+
+
+def shared() -> Telemetry:
+    """The one of this process."""
+    global _telemetry  # noqa: PLW0603 - see the class
+    if _telemetry is None:
+        _telemetry = Telemetry()
+    return _telemetry

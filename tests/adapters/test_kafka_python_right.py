@@ -1,0 +1,402 @@
+"""Right where existing instrumentations are wrong: each was reproduced with one of them."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from importlib.metadata import version
+
+import pytest
+from kafka import KafkaConsumer, KafkaProducer
+from kafka.errors import KafkaError
+from kafka.serializer import Serializer
+from opentelemetry import trace
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, set_value
+
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+
+import otel_pipeline
+from otel_pipeline.engine import pipeline_header
+
+
+def headers_of(kafka, topic, count=1):
+    """The headers of the first messages, as they are on the broker."""
+    found = []
+    for record in kafka.consumer(topic):
+        found.append(list(record.headers))
+        if len(found) == count:
+            break
+    return found
+
+
+def test_the_callers_header_list_is_not_changed(telemetry, kafka):
+    """A list that is used again and again stays as it was, and each message has one context, its own."""
+    topic = kafka.topic()
+    telemetry.instrument()
+    headers = [("tenant", b"7")]
+    kafka.send(topic, b"a", b"b", b"c", headers=headers)
+
+    found = headers_of(kafka, topic, 3)
+    assert headers == [("tenant", b"7")]
+    assert [[name for name, _ in each] for each in found] == [["tenant", "traceparent", "otelp"]] * 3
+    assert len({dict(each)["traceparent"] for each in found}) == 3
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda send, topic: send(topic, b"v", b"k", None, 0),
+        lambda send, topic: send(topic, b"v", b"k", [("a", b"1")], 0, None),
+        lambda send, topic: send(topic, b"v", b"k", partition=0),
+        lambda send, topic: send(topic, value=b"v", key=b"k", partition=0),
+        lambda send, topic: send(topic=topic, value=b"v", key=b"k", headers=[], partition=0),
+    ],
+)
+def test_every_calling_style_works(telemetry, mock, call):
+    """Positional and keyword arguments, as the client's own signature has them."""
+    topic = mock.topic()
+    telemetry.instrument()
+    metadata = call(mock.producer().send, topic).get(10)
+
+    assert (metadata.topic, metadata.partition, metadata.offset) == (topic, 0, 0)
+    assert [span.name for span in telemetry.spans()] == [f"send {topic}"]
+
+
+def test_signatures_are_the_clients_own(telemetry):
+    """An editor and `inspect` see what they saw before."""
+    methods = {
+        (kind, name): getattr(kind, name)
+        for kind, name in ((KafkaProducer, "send"), (KafkaConsumer, "poll"), (KafkaConsumer, "close"))
+    }
+    before = {name: inspect.signature(method) for name, method in methods.items()}
+    telemetry.instrument()
+
+    assert {(kind, name): inspect.signature(getattr(kind, name)) for kind, name in methods} == before
+    # Sharper: what the wrapper itself takes, not what it says of itself.
+    send = inspect.signature(KafkaProducer.send, follow_wrapped=False)
+    assert list(send.parameters) == list(before[KafkaProducer, "send"].parameters)
+
+
+BAD_HEADERS = [
+    [("traceparent", b"\xff\xfe\xfd")],
+    [("traceparent", b"")],
+    [("traceparent", b"x" * 1_000_000)],
+    [("traceparent", b"00-%032x-%016x-01" % (1, 1)), ("traceparent", b"00-%032x-%016x-01" % (2, 2))],
+    [("tracestate", b"," * 100_000), ("baggage", b" " * 100_000)],
+    [("otelp", b"not base64 \xff"), ("otelp", b"A" * 40)],
+    [(f"h{at}", b"") for at in range(2_000)],
+]
+
+
+@pytest.mark.parametrize("headers", BAD_HEADERS, ids=range(len(BAD_HEADERS)))
+def test_bad_headers_lose_no_message(telemetry, mock, headers):
+    """A message with any bytes in its headers is delivered, unchanged, and has a span of its own."""
+    topic = mock.topic()
+    pipe = telemetry.instrument()
+    pipe.uninstrument()
+    mock.send(topic, b"a", headers=headers)
+    mock.send(topic, b"b")
+    pipe = telemetry.instrument()
+    records = []
+    for record in mock.consumer(topic, fetch_max_bytes=10_000_000, max_partition_fetch_bytes=10_000_000):
+        records.append(record)
+        if len(records) == 2:
+            break
+
+    assert [(record.value, list(record.headers)) for record in records] == [(b"a", headers), (b"b", [])]
+    assert [span.name for span in telemetry.spans()].count(f"process {topic}") == 2
+    assert not [place for place in pipe.status().errors if not place.startswith("header.")]
+
+
+def test_a_failed_delivery_is_on_the_span(telemetry, mock):
+    """The span ends at the failure, with the error; the application gets its own exception."""
+    telemetry.instrument()
+    producer = mock.producer()
+    with pytest.raises(Exception) as raised:
+        producer.send("not a topic name!", b"a").get(5)
+    too_large = mock.producer(max_request_size=100)
+    topic = mock.topic()
+    with pytest.raises(Exception) as second:
+        too_large.send(topic, b"x" * 1_000).get(5)
+
+    spans = {span.name: span for span in telemetry.spans()}
+    found = {name: (span.status, span.attributes.get("error.type")) for name, span in spans.items()}
+    assert found == {
+        "send not a topic name!": ("ERROR", _name(raised.value)),
+        f"send {topic}": ("ERROR", _name(second.value)),
+    }
+    sent = telemetry.metric("messaging.client.sent.messages")
+    failed = {(point.attributes["messaging.destination.name"], point.attributes["error.type"]): point.value for point in sent.points if point.value}
+    assert failed == {("not a topic name!", _name(raised.value)): 1, (topic, _name(second.value)): 1}
+
+
+def _name(error):
+    kind = type(error)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def test_the_span_covers_the_acknowledgement(telemetry, mock):
+    """It has not ended before the broker has answered, and then it knows partition and offset."""
+    topic = mock.topic()
+    telemetry.instrument()
+    producer = mock.producer(linger_ms=60_000)
+    future = producer.send(topic, b"a", partition=0)
+    before = telemetry.spans()
+    producer.flush()
+    future.get(10)
+
+    (span,) = telemetry.spans()
+    assert before == []
+    assert (span.attributes["messaging.destination.partition.id"], span.attributes["messaging.kafka.offset"]) == ("0", 0)
+
+
+def test_the_applications_callbacks_see_no_span_of_ours(telemetry, mock):
+    """Callbacks run in the client's thread with the context that they always had."""
+    topic = mock.topic()
+    telemetry.instrument()
+    seen, done = [], threading.Event()
+    future = mock.producer().send(topic, b"a", partition=0)
+    future.add_callback(lambda metadata: (seen.append((metadata.offset, trace.get_current_span().is_recording())), done.set()))
+
+    assert (done.wait(10), seen) == (True, [(0, False)])
+
+
+@pytest.mark.parametrize("servers", [str, lambda address: [address], lambda address: {address}, lambda a: (a, a)])
+def test_bootstrap_servers_of_any_kind(telemetry, mock, servers):
+    """A text, a list, a tuple or a set."""
+    topic = mock.topic()
+    telemetry.instrument()
+    producer = KafkaProducer(bootstrap_servers=servers(mock.address), **mock.options)
+    producer.send(topic, b"a", partition=0).get(10)
+    producer.close()
+
+    (span,) = telemetry.spans()
+    host, port = mock.address.split(":")
+    assert (span.attributes["server.address"], span.attributes["server.port"]) == (host, int(port))
+
+
+def test_suppressed_instrumentation_is_respected(telemetry, mock):
+    """Inside `suppress_instrumentation()` nothing is recorded and nothing is written."""
+    topic = mock.topic()
+    telemetry.instrument()
+    token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
+    mock.send(topic, b"a")
+    headers = headers_of(mock, topic)
+    detach(token)
+
+    assert (headers, telemetry.spans()) == ([[]], [])
+
+
+def test_message_formats_without_headers(telemetry, mock, monkeypatch):
+    """Before 0.11 a message has no headers: nothing is written, the span is there."""
+    topic = mock.topic()
+    telemetry.instrument()
+    producer = mock.producer()
+    monkeypatch.setitem(producer.config, "api_version", (0, 10, 2))
+    producer.send(topic, b"a", partition=0).get(10)
+    monkeypatch.undo()
+
+    assert ([span.name for span in telemetry.spans()], headers_of(mock, topic)) == ([f"send {topic}"], [[]])
+
+
+def test_contrib_beside_ours_gives_no_second_span(telemetry, mock):
+    """Whichever came first, a message has one span and one context; it is said."""
+    contrib = pytest.importorskip("opentelemetry.instrumentation.kafka")
+    topic = mock.topic()
+    contrib.KafkaInstrumentor().instrument(tracer_provider=telemetry.tracer_provider)
+    pipe = telemetry.instrument()
+    mock.send(topic, b"a")
+    contrib.KafkaInstrumentor().instrument(tracer_provider=telemetry.tracer_provider)
+    pipe.replace_others()
+    mock.send(topic, b"b")
+
+    found = headers_of(mock, topic, 2)
+    assert [[name for name, _ in each] for each in found] == [["traceparent", "otelp"]] * 2
+    assert [span.name for span in telemetry.spans() if span.kind == "PRODUCER"] == [f"send {topic}"] * 2
+    assert any("taken off" in problem for problem in pipe.status().problems)
+
+
+def test_a_serializer_runs_once_and_may_write_headers(telemetry, mock):
+    """Neither serializers nor the partitioner are called by us; what a serializer writes into the headers survives."""
+    topic, calls = mock.topic(), []
+
+    class Text(Serializer):
+        def serialize(self, _topic, *rest):
+            calls.append(rest[-1])
+            if len(rest) == 2:  # Since 3.0 the headers come along.
+                rest[0].append(("schema", b"7"))
+            return rest[-1].encode()
+
+    telemetry.instrument()
+    mock.producer(value_serializer=Text()).send(topic, "a", partition=0).get(10)
+
+    (headers,) = headers_of(mock, topic)
+    assert (calls, [name for name, _ in headers if name != "schema"]) == (["a"], ["traceparent", "otelp"])
+    assert [value for name, value in headers if name == "schema"] == ([b"7"] if kafka_3() else [])
+
+
+def kafka_3():
+    return int(version("kafka-python").split(".")[0]) >= 3
+
+
+def test_a_context_that_the_application_set_is_left_alone(telemetry, mock):
+    """Its own traceparent goes out as it is: the span is CLIENT and links to it."""
+    topic = mock.topic()
+    telemetry.instrument()
+    own = b"00-%032x-%016x-01" % (0xABC, 0xDEF)
+    mock.send(topic, b"a", headers=[("traceparent", own)])
+
+    (span,) = telemetry.spans()
+    assert (span.kind, [link.trace_id for link in span.links]) == ("CLIENT", [f"{0xABC:032x}"])
+    (headers,) = headers_of(mock, topic)
+    assert [value for name, value in headers if name == "traceparent"] == [own]
+
+
+def test_a_forwarded_context_is_replaced(telemetry, mock):
+    """A relay that copies the header list of the message in hand: the next hop is its child, not its sibling."""
+    source, target = mock.topic(), mock.topic("next")
+    telemetry.instrument()
+    producer = mock.send(source, b"a", headers=[("tenant", b"7")])
+    for record in mock.consumer(source):
+        producer.send(target, record.value, headers=list(record.headers), partition=0).get(10)
+        break
+
+    (headers,) = headers_of(mock, target)
+    assert [name for name, _ in headers] == ["tenant", "traceparent", "otelp"]
+    hops = [span.attributes["otel_pipeline.hops"] for span in telemetry.spans() if span.kind == "CONSUMER"]
+    assert hops == [1, 2]
+    assert len({span.trace_id for span in telemetry.spans() if span.kind != "CLIENT"}) == 1
+
+
+def test_old_messages_and_long_ways_start_a_new_trace(telemetry, mock):
+    """Beyond `parent_max_age` or `max_hops` there is a link instead of a parent; the age is kept."""
+    topic = mock.topic()
+    telemetry.instrument()
+    producer = mock.producer()
+    old_ms = 1_600_000_000_000
+    far = pipeline_header.encode(
+        flags=0,
+        hops=40,
+        environment="local",
+        origin_ms=1_700_000_000_000,
+        newest_ms=0,
+        path=1,
+        producer_id=0,
+        sequence=0,
+        tag=0,
+    )
+    created = b"00-%032x-%016x-01"
+    suppressed = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
+    producer.send(topic, b"old", headers=[("traceparent", created % (1, 2))], partition=0, timestamp_ms=old_ms).get(10)
+    headers = [("traceparent", created % (3, 4)), ("otelp", far)]
+    producer.send(topic, b"far", headers=headers, partition=0, timestamp_ms=1_700_000_000_000).get(10)
+    detach(suppressed)
+    count = 0
+    for _record in mock.consumer(topic):
+        count += 1
+        if count == 2:
+            break
+
+    spans = [span for span in telemetry.spans() if span.kind == "CONSUMER"]
+    assert [(span.parent_span_id, [int(link.trace_id, 16) for link in span.links]) for span in spans] == [
+        ("", [1]),
+        ("", [3]),
+    ]
+    assert int(spans[0].attributes["otel_pipeline.data.age"]) == 100_000_000
+
+
+def test_none_values_and_tombstones(telemetry, mock):
+    """A message without a body is one, and says so."""
+    topic = mock.topic()
+    telemetry.instrument()
+    mock.send(topic, None, key=b"k")
+    for record in mock.consumer(topic):
+        assert record.value is None
+        break
+
+    said = {span.name.split()[0]: span.attributes.get("messaging.kafka.message.tombstone") for span in telemetry.spans()}
+    assert said == {"send": True, "process": True, "poll": None}
+
+
+def test_closed_clients_raise_their_own_errors(telemetry, mock):
+    """What the client raises is what the application sees."""
+    telemetry.instrument()
+    producer, consumer = mock.producer(), mock.consumer(mock.topic())
+    producer.close()
+    consumer.close()
+    bare = []
+    for call in (lambda: producer.send("t", b"a"), lambda: consumer.poll(0)):
+        with pytest.raises(Exception) as raised:
+            call()
+        bare.append(type(raised.value).__module__.split(".")[0])
+
+    assert list(consumer) == []
+    assert set(bare) <= {"kafka", "builtins"}
+
+
+def test_a_broker_that_is_not_there(telemetry):
+    """The application's own error, unchanged; no failure of ours."""
+    pipe = telemetry.instrument()
+    with pytest.raises(Exception) as raised:
+        KafkaProducer(bootstrap_servers="127.0.0.1:1", api_version=(2, 3), max_block_ms=300).send("t", b"a")
+
+    assert isinstance(raised.value, KafkaError)
+    assert pipe.status().errors == {}
+
+
+def test_hooks_get_span_and_message_and_may_fail(telemetry, mock):
+    """A hook adds attributes; one that raises is counted and harms nothing."""
+    topic = mock.topic()
+
+    def send(span, message):
+        span.set_attribute("app.size", len(message.value))
+
+    def process(_span, message):
+        raise ValueError(message.value)
+
+    pipe = telemetry.instrument(hooks={"send": send, "process": process})
+    mock.send(topic, b"abc")
+    for record in mock.consumer(topic):
+        assert record.value == b"abc"
+        break
+
+    sizes = [span.attributes.get("app.size") for span in telemetry.spans() if span.kind == "PRODUCER"]
+    assert (sizes, pipe.status().errors) == ([3], {"hook": 1})
+
+
+def test_commit_has_a_duration_and_no_span(telemetry, mock):
+    """Both kinds of commit, with the group."""
+    topic = mock.topic()
+    telemetry.instrument()
+    mock.send(topic, b"a")
+    consumer = mock.consumer(topic, group_id="readers")
+    while not consumer.poll(1_000):
+        pass
+    telemetry.clear()
+    consumer.commit()
+
+    points = telemetry.metric("messaging.client.operation.duration").points
+    (commit,) = [point for point in points if point.attributes["messaging.operation.name"] == "commit"]
+    assert (commit.count, commit.attributes["messaging.consumer.group.name"], telemetry.spans()) == (1, "readers", [])
+
+
+def test_unsampled_messages_are_counted(telemetry, mock):
+    """Metrics count every message, whatever the sampler decided; the context still travels."""
+    topic = mock.topic()
+    telemetry.sample(ALWAYS_OFF)
+    telemetry.instrument()
+    mock.send(topic, b"a", b"b")
+    (headers, _) = headers_of(mock, topic, 2)
+
+    counted = {name: [point.value for point in telemetry.metric(f"messaging.client.{name}.messages").points] for name in ("sent", "consumed")}
+    assert (telemetry.spans(), counted) == ([], {"sent": [2], "consumed": [2]})
+    assert dict(headers)["traceparent"][-2:] in (b"00", b"02")
+
+
+def test_without_instrument_everything_is_a_no_op(mock):
+    """`process`, `inference` and `current` do nothing before `instrument()`."""
+    with otel_pipeline.process(object()), otel_pipeline.inference("model") as call:
+        call.rows = 3
+        call.set_attribute("a", 1)
+
+    assert otel_pipeline.current() is None

@@ -1,0 +1,520 @@
+"""One trace through a broker, and what is current when."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from kafka import KafkaConsumer, KafkaProducer
+from opentelemetry import baggage, trace
+from opentelemetry.context import attach, detach, get_current
+
+import otel_pipeline
+from otel_pipeline.testing.trees import tree
+
+TRACER = trace.get_tracer("application")
+
+
+def flow(telemetry, *attributes, links=False):
+    """The tree without the pulls: how many there are is the broker's affair."""
+    return tree([span for span in telemetry.spans() if not span.name.startswith("poll")], attributes, links=links)
+
+
+def current():
+    """The name of the current span, or None."""
+    span = trace.get_current_span()
+    return getattr(span, "name", None) if span.is_recording() else None
+
+
+def test_the_handler_and_its_sends_continue_the_senders_trace(telemetry, kafka):
+    """Send, process, the application's own span and the next send are one trace."""
+    source, target = kafka.topic(), kafka.topic("next")
+    telemetry.instrument()
+    producer = kafka.send(source, b"a", b"b")
+    for at, _record in enumerate(kafka.consumer(source), start=1):
+        with TRACER.start_as_current_span("handle"):
+            producer.send(target, b"x").get(10)
+        if at == 2:
+            break
+
+    chain = f"send {source} PRODUCER\n  process {source} CONSUMER\n    handle INTERNAL\n      send {target} PRODUCER"
+    assert flow(telemetry) == f"{chain}\n{chain}"
+
+
+def test_what_the_spans_say(telemetry, mock):
+    """All attributes of the three spans, compared with one literal."""
+    topic = mock.topic()
+    telemetry.instrument(environment="staging")
+    producer = mock.send(topic, b"a", key=b"k")
+    consumer = mock.consumer(topic, group_id="readers", client_id="reader")
+    for _record in consumer:
+        break
+    producer.close()
+
+    host, port = mock.address.split(":")
+    client = {
+        "messaging.system": "kafka",
+        "server.address": host,
+        "server.port": int(port),
+        "messaging.destination.name": topic,
+        "messaging.destination.partition.id": "0",
+    }
+    reader = {**client, "messaging.client.id": "reader", "messaging.consumer.group.name": "readers"}
+    found = {span.name.split()[0]: dict(span.attributes) for span in telemetry.spans()}
+    clusters = {attributes.pop("messaging.kafka.cluster.id", None) for attributes in found.values()}
+    ages = [found["process"].pop(f"otel_pipeline.{age}.age") for age in ("data", "delivery")]
+    assert found == {
+        "send": {
+            **client,
+            "messaging.client.id": producer.config["client_id"],
+            "messaging.operation.name": "send",
+            "messaging.operation.type": "send",
+            "messaging.kafka.offset": 0,
+        },
+        "poll": {
+            **reader,
+            "messaging.operation.name": "poll",
+            "messaging.operation.type": "receive",
+            "messaging.batch.message_count": 1,
+        },
+        "process": {
+            **reader,
+            "messaging.operation.name": "process",
+            "messaging.operation.type": "process",
+            "messaging.kafka.offset": 0,
+            "otel_pipeline.hops": 1,
+            "otel_pipeline.origin.environment": "staging",
+        },
+    }
+    assert len(clusters) == 1
+    assert all(isinstance(age, float) for age in ages)
+
+
+@pytest.mark.parametrize("leave", ["break", "return", "raise", "exhausted"])
+def test_no_span_stays_current_after_the_loop(telemetry, mock, leave):
+    """However the loop is left, the span has ended and nothing of ours is current."""
+    topic = mock.topic()
+    telemetry.instrument()
+    mock.send(topic, b"a", b"b")
+    consumer = mock.consumer(topic, consumer_timeout_ms=1_500)
+    before = get_current()
+    inside = []
+
+    def loop():
+        for _record in consumer:
+            inside.append(current())
+            if leave == "break":
+                break
+            if leave == "return":
+                return
+            if leave == "raise":
+                raise KeyboardInterrupt
+
+    try:
+        loop()
+    except KeyboardInterrupt:
+        pass
+
+    count = 2 if leave == "exhausted" else 1
+    assert inside == [f"process {topic}"] * count
+    assert (current(), get_current() is before) == (None, True)
+    assert [span.name for span in telemetry.spans()].count(f"process {topic}") == count
+
+
+def test_a_loop_wrapped_in_a_generator_that_is_dropped(telemetry, mock):
+    """Dropping the generator leaves the loop inside of it."""
+    topic = mock.topic()
+    telemetry.instrument()
+    mock.send(topic, b"a", b"b")
+
+    def values():
+        for record in mock.consumer(topic):
+            yield record.value
+
+    generator = values()
+    assert (next(generator), current()) == (b"a", f"process {topic}")
+    del generator
+    gc.collect()
+
+    assert current() is None
+
+
+def test_next_without_a_loop_ends_at_the_next_next_and_at_close(telemetry, mock):
+    """`next(consumer)` is current until the following one."""
+    topic = mock.topic()
+    telemetry.instrument()
+    mock.send(topic, b"a", b"b")
+    consumer = mock.consumer(topic)
+
+    seen = []
+    next(consumer)
+    seen.append(len([span for span in telemetry.spans() if span.kind == "CONSUMER"]))
+    next(consumer)
+    seen.append(len([span for span in telemetry.spans() if span.kind == "CONSUMER"]))
+    consumer.close()
+    seen.append(len([span for span in telemetry.spans() if span.kind == "CONSUMER"]))
+
+    assert (seen, current()) == ([0, 1, 2], None)
+
+
+def test_two_consumers_interleaved(telemetry, mock):
+    """Each message is the child of its own sender, and nothing is left current."""
+    first, second = mock.topic("first"), mock.topic("second")
+    telemetry.instrument()
+    mock.send(first, b"a", b"b")
+    mock.send(second, b"c", b"d")
+    one, two = iter(mock.consumer(first)), iter(mock.consumer(second))
+    for _ in range(2):
+        next(one)
+        next(two)
+    del one, two
+    gc.collect()
+
+    spans = {(span.trace_id, span.span_id): span for span in telemetry.spans()}
+    parents = [
+        (span.name, spans[span.trace_id, span.parent_span_id].name) for span in spans.values() if span.kind == "CONSUMER"
+    ]
+    assert sorted(parents) == sorted(
+        [(f"process {first}", f"send {first}")] * 2 + [(f"process {second}", f"send {second}")] * 2
+    )
+    assert current() is None
+
+
+def test_a_consumer_handed_to_another_thread(telemetry, mock):
+    """The loop may run where the consumer was not made; the thread that made it sees nothing."""
+    topic = mock.topic()
+    telemetry.instrument()
+    mock.send(topic, b"a")
+    consumer = mock.consumer(topic)
+    seen = []
+
+    def work():
+        for _record in consumer:
+            seen.append(current())
+            break
+        seen.append(current())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+    assert (seen, current()) == ([f"process {topic}", None], None)
+
+
+def test_next_on_an_executor_leaves_no_span_on_the_pools_thread(telemetry, mock):
+    """The span is there and ends, but pool threads never inherit it."""
+    topic = mock.topic()
+    telemetry.instrument()
+    mock.send(topic, b"a", b"b")
+    consumer = mock.consumer(topic)
+    with ThreadPoolExecutor(1) as pool:
+        for _ in range(2):
+            pool.submit(next, consumer).result()
+        inside = pool.submit(current).result()
+    consumer.close()
+
+    assert (inside, current()) == (None, None)
+    assert [span.name for span in telemetry.spans()].count(f"process {topic}") == 2
+
+
+def test_tasks_beside_the_loop_have_their_own_context(telemetry, mock):
+    """A task that was there before sees no span; one that the handler starts continues its trace, even later."""
+    topic, later = mock.topic(), mock.topic("later")
+    telemetry.instrument()
+    producer = mock.send(topic, b"a")
+
+    async def beside(seen, gate):
+        seen.append(current())
+        await gate.wait()
+        seen.append(current())
+
+    async def after(gate):
+        await gate.wait()
+        producer.send(later, b"x").get(10)
+
+    async def main():
+        gate, seen = asyncio.Event(), []
+        running = asyncio.create_task(beside(seen, gate))
+        await asyncio.sleep(0)
+        for _record in mock.consumer(topic):
+            started = asyncio.create_task(after(gate))
+            break
+        gate.set()
+        await asyncio.gather(running, started)
+        return seen, current()
+
+    assert asyncio.run(main()) == ([None, None], None)
+    assert f"  process {topic} CONSUMER\n    send {later} PRODUCER" in flow(telemetry)
+
+
+def test_the_applications_own_context_is_kept(telemetry, mock):
+    """What the application attached on top inside of the handler stays; ours is not a parent any more."""
+    topic, later = mock.topic(), mock.topic("later")
+    telemetry.instrument()
+    producer = mock.send(topic, b"a")
+    token = None
+    for _record in mock.consumer(topic):
+        token = attach(baggage.set_baggage("tenant", "7"))
+        break
+    kept = baggage.get_baggage("tenant")
+    producer.send(later, b"x").get(10)
+    detach(token)
+
+    assert kept == "7"
+    roots = [line for line in telemetry.tree().splitlines() if not line.startswith(" ")]
+    assert f"send {later} PRODUCER" in roots
+
+
+def test_polling_inside_a_span_of_the_application(telemetry, mock):
+    """The message's trace goes on, and links to the application's span; the pull is that span's child."""
+    topic = mock.topic()
+    telemetry.instrument()
+    mock.send(topic, b"a")
+    with TRACER.start_as_current_span("main"):
+        for _record in mock.consumer(topic):
+            break
+
+    assert telemetry.tree(links=True) == (
+        f"send {topic} PRODUCER\n  process {topic} CONSUMER -> send {topic} -> main\n"
+        f"main INTERNAL\n  poll {topic} CLIENT -> send {topic}"
+    )
+
+
+def test_process_parent_ambient_and_link(telemetry, mock, tmp_path):
+    """`process.parent` chooses the application's own span, or none."""
+    found = {}
+    for parent in ("ambient", "link"):
+        topic = mock.topic()
+        file = tmp_path / f"{parent}.yaml"
+        file.write_text(f"process: {{parent: {parent}}}")
+        pipe = telemetry.instrument(config_file=file)
+        mock.send(topic, b"a")
+        with TRACER.start_as_current_span("main"):
+            for _record in mock.consumer(topic):
+                break
+        found[parent] = telemetry.tree(links=True).replace(topic, "T")
+        pipe.uninstrument()
+        telemetry.clear()
+
+    assert found == {
+        "ambient": "send T PRODUCER\nmain INTERNAL\n  poll T CLIENT -> send T\n  process T CONSUMER -> send T",
+        "link": "send T PRODUCER\nprocess T CONSUMER -> send T -> main\nmain INTERNAL\n  poll T CLIENT -> send T",
+    }
+
+
+def test_baggage_reaches_the_handler(telemetry, mock):
+    """Baggage travels with the message, and on with what the handler sends."""
+    topic, target = mock.topic(), mock.topic("next")
+    telemetry.instrument()
+    token = attach(baggage.set_baggage("tenant", "a+b c"))
+    producer = mock.send(topic, b"a")
+    detach(token)
+    for _record in mock.consumer(topic):
+        seen = baggage.get_baggage("tenant")
+        producer.send(target, b"x").get(10)
+        break
+    for record in mock.consumer(target):
+        forwarded = dict(record.headers)["baggage"]
+        break
+
+    assert (seen, forwarded) == ("a+b c", b"tenant=a+b%20c")
+
+
+def test_poll_records_each_pull_and_counts_each_message(telemetry, kafka):
+    """One CLIENT span with links to all, nothing for an empty pull, and the counter has every message."""
+    topic = kafka.topic()
+    telemetry.instrument()
+    kafka.send(topic, *[b"%d" % at for at in range(5)])
+    telemetry.clear()
+    consumer, count = kafka.consumer(topic), 0
+    consumer.poll(0)
+    while count < 5:
+        count += sum(map(len, consumer.poll(1_000).values()))
+
+    pulls = [span for span in telemetry.spans() if span.kind == "CLIENT"]
+    assert sum(span.attributes["messaging.batch.message_count"] for span in pulls) == 5
+    assert sum(len(span.links) for span in pulls) == 5
+    assert [point.value for point in telemetry.metric("messaging.client.consumed.messages").points] == [5]
+
+
+def test_process_gives_polled_messages_their_span(telemetry, mock):
+    """`with process(record)`: the sender's trace, the consumer's group, the exception."""
+    topic, target = mock.topic(), mock.topic("next")
+    telemetry.instrument()
+    producer = mock.send(topic, b"a", b"b")
+    consumer, records = mock.consumer(topic, group_id="readers"), []
+    while len(records) < 2:
+        records += [record for batch in consumer.poll(1_000).values() for record in batch]
+    with otel_pipeline.process(records[0]):
+        producer.send(target, b"x").get(10)
+    with pytest.raises(ValueError, match="bad"), otel_pipeline.process(records[1]):
+        raise ValueError("bad")
+
+    assert flow(telemetry, "messaging.consumer.group.name", "error.type").replace(topic, "T").replace(target, "N") == (
+        "send T PRODUCER\n  process T CONSUMER messaging.consumer.group.name=readers\n    send N PRODUCER\n"
+        "send T PRODUCER\n  process T CONSUMER ERROR messaging.consumer.group.name=readers error.type=ValueError"
+    )
+
+
+def test_process_adopts_the_iterators_span(telemetry, mock):
+    """Inside a loop it is the same span, and the exception that the iterator cannot see is on it."""
+    topic = mock.topic()
+    telemetry.instrument()
+    mock.send(topic, b"a")
+    with pytest.raises(ValueError, match="bad"):
+        for record in mock.consumer(topic):
+            with otel_pipeline.process(record):
+                raise ValueError("bad")
+
+    assert flow(telemetry, "error.type") == (
+        f"send {topic} PRODUCER\n  process {topic} CONSUMER ERROR error.type=ValueError"
+    )
+
+
+def test_process_in_a_pool_switches_the_iterators_spans_off(telemetry, mock):
+    """What a loop hands to a pool is processed there; nothing is counted twice."""
+    topic = mock.topic()
+    pipe = telemetry.instrument()
+    mock.send(topic, b"a", b"b", b"c")
+    consumer = mock.consumer(topic)
+
+    @otel_pipeline.process
+    def handle(record):
+        return record.value, current()
+
+    with ThreadPoolExecutor(1) as pool:
+        results = []
+        for record in consumer:
+            results.append(pool.submit(handle, record).result())
+            if len(results) == 3:
+                break
+
+    assert results == [(value, f"process {topic}") for value in (b"a", b"b", b"c")]
+    # The first was handed out before that was known.
+    assert [span.name for span in telemetry.spans()].count(f"process {topic}") == 4
+    assert any("switched off" in problem for problem in pipe.status().problems)
+
+
+def test_process_of_a_batch_is_one_span_linked_to_all(telemetry, mock):
+    """A list of messages: child of none of them."""
+    topic = mock.topic()
+    telemetry.instrument()
+    mock.send(topic, b"a", b"b")
+    consumer, records = mock.consumer(topic), []
+    while len(records) < 2:
+        records += [record for batch in consumer.poll(1_000).values() for record in batch]
+    telemetry.clear()
+    with otel_pipeline.process(records):
+        seen = otel_pipeline.current()
+
+    (span,) = telemetry.spans()
+    assert (span.name, span.kind, span.parent_span_id, len(span.links)) == (f"process {topic}", "CONSUMER", "", 2)
+    assert span.attributes["messaging.batch.message_count"] == 2
+    assert (seen.destination, seen.offset) == (topic, None)
+
+
+def test_process_decorates_every_kind_of_function(telemetry, mock):
+    """Functions, coroutine functions and generators of both kinds; none leaves its span current."""
+    topic = mock.topic()
+    telemetry.instrument()
+    mock.send(topic, b"a")
+    consumer, records = mock.consumer(topic), []
+    while not records:
+        records += [record for batch in consumer.poll(1_000).values() for record in batch]
+    (record,) = records
+    seen = []
+
+    @otel_pipeline.process
+    def plain(record):
+        seen.append(current())
+
+    @otel_pipeline.process()
+    async def coroutine(self, record):
+        await asyncio.sleep(0)
+        seen.append(current())
+
+    @otel_pipeline.process
+    def generator(*, record):
+        seen.append(current())
+        yield 1
+        seen.append(current())
+
+    @otel_pipeline.process
+    async def asynchronous(record):
+        seen.append(current())
+        yield 1
+        await asyncio.sleep(0)
+        seen.append(current())
+
+    async def drain():
+        between = [current() async for _ in asynchronous(record)]
+        return between, current()
+
+    plain(record)
+    asyncio.run(coroutine(object(), record))
+    between = [current() for _ in generator(record=record)]
+
+    assert (between, asyncio.run(drain()), current()) == ([None], ([None], None), None)
+    assert seen == [f"process {topic}"] * 6
+    assert [span.name for span in telemetry.spans()].count(f"process {topic}") == 4
+
+
+def test_subclasses_are_instrumented(telemetry, mock):
+    """Overriding methods that call super() keep working, once."""
+
+    class Producer(KafkaProducer):
+        def send(self, topic, value, **rest):
+            return super().send(topic, value + b"!", **rest)
+
+    class Consumer(KafkaConsumer):
+        def __next__(self):
+            return super().__next__().value
+
+    topic = mock.topic()
+    telemetry.instrument()
+    mock.producer(Producer).send(topic, b"a", partition=0).get(10)
+    values = []
+    for value in mock.consumer(topic, kind=Consumer):
+        values.append((value, current()))
+        break
+
+    assert values == [(b"a!", f"process {topic}")]
+    assert flow(telemetry) == f"send {topic} PRODUCER\n  process {topic} CONSUMER"
+
+
+def test_excluded_destinations_and_clients_are_left_alone(telemetry, mock, tmp_path):
+    """No span, no header, no metric."""
+    quiet, loud = mock.topic("quiet"), mock.topic("loud")
+    file = tmp_path / "otel_pipeline.yaml"
+    file.write_text('exclude: {destinations: ["quiet-*"], clients: ["probe-*"]}')
+    telemetry.instrument(config_file=file)
+    mock.send(quiet, b"a")
+    mock.producer(client_id="probe-1").send(loud, b"a", partition=0).get(10)
+    headers = []
+    for topic in (quiet, loud):
+        for record in mock.consumer(topic, client_id="probe-2"):
+            headers.append(record.headers)
+            break
+    for record in mock.consumer(quiet):
+        break
+
+    assert (headers, telemetry.spans(), telemetry.metrics()) == ([[], []], [], [])
+
+
+def test_uninstrument_restores_and_instrument_again_does_not_double(telemetry, mock):
+    """The methods are the client's own again; a second round gives one span a message."""
+    import kafka.consumer.group
+
+    methods = {name: getattr(KafkaConsumer, name) for name in ("__iter__", "__next__", "poll", "close", "commit")}
+    send = KafkaProducer.send
+    telemetry.instrument().uninstrument()
+    restored = {name: getattr(kafka.consumer.group.KafkaConsumer, name) for name in methods}
+    assert (restored, KafkaProducer.send) == (methods, send)
+
+    first, again = telemetry.instrument(), telemetry.instrument()
+    topic = mock.topic()
+    mock.send(topic, b"a")
+    assert (first is again, telemetry.tree()) == (True, f"send {topic} PRODUCER")

@@ -1,0 +1,33 @@
+"""Everything that our own tests record must pass the checker."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+# `python -m pytest` has the project root on the path, plain `pytest` has not.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+# Before anything of OpenTelemetry is imported: the shell's own settings must not change what is tested.
+for _name in [name for name in os.environ if name.startswith("OTEL_") and not name.startswith("OTEL_PIPELINE_")]:
+    del os.environ[_name]
+
+import pytest
+
+pytest_plugins = ["otel_pipeline.testing.plugin", "real.fixtures"]
+
+
+@pytest.fixture(autouse=True)
+def state_folder(tmp_path, monkeypatch):
+    """No test writes into the user's state folder."""
+    monkeypatch.setenv("OTEL_PIPELINE_STATE_DIR", str(tmp_path / "state"))
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def telemetry(telemetry, request):
+    """The plugin's own, and what was recorded is judged when the test ends; `no_check` marks tests of bad telemetry."""
+    yield telemetry
+    if request.node.get_closest_marker("no_check") is None:
+        telemetry.check()
