@@ -9,7 +9,7 @@ WHITE = 16.0
 
 def scans() -> list[dict[str, Any]]:
     """The scans as messages: number, pixels and the digit that a person saw in them."""
-    from sklearn.datasets import load_digits  # noqa: PLC0415  # `features` does without scikit-learn
+    from sklearn.datasets import load_digits  # `features` does without scikit-learn
 
     found = load_digits()
     return [

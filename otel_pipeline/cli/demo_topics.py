@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 PARTITIONS = 4
 _TRACE_ID = slice(3, 35)
 _POLL_MS = 200
+_TOPICS_SECONDS = 15.0
 
 
 class Broker:
@@ -75,7 +76,8 @@ def real(bootstrap: str, *, keep: bool) -> Iterator[Broker]:
     names = [prefix + topic for topic in TOPICS]
     try:
         admin = KafkaAdminClient(bootstrap_servers=bootstrap)
-        admin.create_topics([NewTopic(name, num_partitions=PARTITIONS, replication_factor=1) for name in names])
+        admin.create_topics([NewTopic(name, num_partitions=PARTITIONS, replication_factor=-1) for name in names])
+        _wait_for(admin, names)
     except (KafkaError, ValueError, OSError) as error:
         raise CommandError(f"no topics can be made at {bootstrap}: {error or type(error).__name__}") from error
     try:
@@ -84,6 +86,16 @@ def real(bootstrap: str, *, keep: bool) -> Iterator[Broker]:
         if not keep:
             admin.delete_topics(names)
         admin.close()
+
+
+def _wait_for(admin: Any, names: list[str]) -> None:
+    """Until the broker tells others of the topics: a consumer that comes earlier looks again after five minutes."""
+    deadline = time.monotonic() + _TOPICS_SECONDS
+    while time.monotonic() < deadline:
+        if all(len(topic["partitions"]) == PARTITIONS for topic in admin.describe_topics(names)):
+            return
+        time.sleep(_POLL_MS / 1000)
+    raise CommandError(f"the topics {', '.join(names)} were made, but the broker does not tell of them")
 
 
 class Witness:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.metadata import entry_points
 
 import pytest
 
@@ -31,10 +32,15 @@ def fact(lines, name):
     return next((line.removeprefix(name).strip() for line in lines if line.startswith(name)), None)
 
 
+INSTALLED = any(point.value.startswith("otel_pipeline.") for point in entry_points(group="opentelemetry_distro"))
+WRAPPER = pytest.param(("--wrapper",), marks=pytest.mark.skipif(not INSTALLED, reason="otel-pipeline is not installed"))
+
+
 @pytest.mark.broker
-def test_the_demo(demo, tmp_path):
+@pytest.mark.parametrize("how", [(), WRAPPER])
+def test_the_demo(demo, how):
     """Forty messages, forty whole traces, and a command that opens one of them."""
-    code, out, err = demo("--messages", "40")
+    code, out, err = demo("--messages", "40", *how)
     assert (code, fact(out, "messages"), fact(out, "broken traces")) == (
         0,
         "40 through 3 services, none missing",

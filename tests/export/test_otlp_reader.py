@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -287,3 +288,22 @@ def test_a_missing_file_is_the_callers_error(tmp_path):
     """Lines are forgiven, files are not."""
     with pytest.raises(FileNotFoundError):
         list(read(tmp_path / "none.jsonl"))
+
+
+def test_what_the_collector_wrote():
+    """Lines of the file exporter of Collector 0.155.0, shortened."""
+    span, counter, histogram, log = read(Path(__file__).with_name("collector.jsonl"))
+
+    assert (
+        (span.name, span.kind, span.attributes["otel_pipeline.hops"], span.links[0].span_id, span.status, span.flags),
+        (counter.kind, counter.monotonic, counter.temporality, counter.points[0].value),
+        (histogram.kind, sum(histogram.points[0].bucket_counts), len(histogram.points[0].bounds)),
+        (log.body, log.trace_id == span.trace_id, log.span_id == span.span_id),
+        span.resource == counter.resource == log.resource,
+    ) == (
+        ("process digits.features", "CONSUMER", 2, span.parent_span_id, "UNSET", 768),
+        ("sum", True, "CUMULATIVE", 200),
+        ("histogram", 19, 14),
+        ("image 0 looks like a 0, a person saw a 0", True, True),
+        True,
+    )

@@ -1,0 +1,34 @@
+"""An application that sets its own provider after us gets it.
+
+OpenTelemetry allows one `set_..._provider` a process and only logs at the second. What guards it is an object with one
+method; ours lets one more through and tells us.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.util._once import Once
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class GivingWay(Once):
+    """Stands in for the guard after our own provider was set: the next one is the application's, and final."""
+
+    def __init__(self, replaced: Callable[[], None]) -> None:
+        super().__init__()
+        self._replaced = replaced
+
+    def do_once(self, func: Callable[[], None]) -> bool:
+        """Let it through once, then tell."""
+        done = super().do_once(func)
+        if done:
+            self._replaced()
+        return done
+
+
+def give_way(module: Any, name: str, replaced: Callable[[], None]) -> None:
+    """After ours was set: let the application's next one through."""
+    setattr(module, f"{name}_SET_ONCE", GivingWay(replaced))

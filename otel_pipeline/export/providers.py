@@ -1,0 +1,233 @@
+"""Configuration to providers: ours where there are none, the application's where it has them, now or later."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry import _logs, trace
+from opentelemetry._logs import _internal as logs_api
+from opentelemetry.metrics import _internal as metrics_api
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs import export as logs_export
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
+
+from otel_pipeline.export import destination as destinations
+from otel_pipeline.export import exporters, metrics, resource, sampling
+from otel_pipeline.export.ending import Ending
+from otel_pipeline.export.giving_way import give_way
+from otel_pipeline.export.otlp_lines import Lines
+from otel_pipeline.export.state_folder import telemetry_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Link, Span, SpanKind, Tracer
+    from opentelemetry.util.types import AttributeValue
+
+    from otel_pipeline.config import Config
+    from otel_pipeline.engine.totals import Totals
+    from otel_pipeline.export.destination import Destination
+
+LINES_DELAY_MS = 200
+EXIT_NEAR_S = 0.5
+EXIT_S = 2.0
+
+
+def set_up(config: Config, totals: Totals, *, problem: Callable[[str, str], None]) -> Providers:
+    """Make what is missing and connect the totals. Raises nothing that a bad exporter raises."""
+    return Providers(config, totals, problem)
+
+
+class Providers:
+    """The three providers in force, and how telemetry leaves through ours. Thread-safe; never raises."""
+
+    def __init__(self, config: Config, totals: Totals, problem: Callable[[str, str], None]) -> None:
+        self.service_name = resource.service_name(config)
+        self._config = config
+        self._totals = totals
+        self._problem = problem
+        self._lines = Lines(telemetry_folder(), self.service_name, problem)
+        self._resource = resource.make(config)
+        self._ours: dict[str, Any] = {}
+        self._destinations: dict[str, Destination] = {}
+        self._processors: list[Any] = []
+        self._tracers: list[FollowingTracer] = []
+        self.tracer_provider: Any = self._traces()
+        self.meter_provider: Any = self._metrics()
+        self.logger_provider: Any = self._logs()
+        self._connection = metrics.connect(self.meter_provider, totals, problem=problem)
+        near = config.resolved.is_local or config.resolved.is_test
+        self._ending = Ending(self._stop, EXIT_NEAR_S if near else EXIT_S) if self._ours else None
+
+    @property
+    def owned(self) -> frozenset[str]:
+        """The signals whose providers we made."""
+        return frozenset(self._ours)
+
+    @property
+    def destination(self) -> str:
+        """Where telemetry goes, for people."""
+        if not self._destinations:
+            return "the application's own providers"
+        said: dict[str, list[str]] = {}
+        for signal, destination in self._destinations.items():
+            text = str(destination).replace("OTLP JSON lines", f"OTLP JSON lines in {self._lines.folder}")
+            said.setdefault(text, []).append(signal)
+        if len(said) == 1:
+            return next(iter(said))
+        return "; ".join(f"{', '.join(signals)}: {text}" for text, signals in said.items())
+
+    def in_force(self) -> tuple[str, ...]:
+        """For each signal whose provider it is."""
+        return tuple(
+            f"{signal}: " + ("ours" if signal in self._ours else "the application's")
+            for signal in destinations.SIGNALS
+        )
+
+    def tracer(self, name: str, version: str, schema_url: str) -> Tracer:
+        """A tracer of the provider in force, also when the application sets another one later."""
+        made = FollowingTracer(self.tracer_provider, name, version, schema_url)
+        self._tracers.append(made)
+        return made  # type: ignore[return-value]
+
+    def flush(self, timeout_s: float) -> bool:
+        """Hand over what was recorded, within the time; false when that was not possible."""
+        done = threading.Event()
+        flushed: list[bool] = []
+
+        def work() -> None:
+            for provider in (self.tracer_provider, self.logger_provider, self.meter_provider):
+                flush = getattr(provider, "force_flush", None)
+                if flush is not None:
+                    flushed.append(bool(flush()))
+            done.set()
+
+        threading.Thread(target=work, name="otel_pipeline.flush", daemon=True).start()
+        return done.wait(timeout_s) and all(flushed)
+
+    def shutdown(self, timeout_s: float) -> bool:
+        """Hand over and stop what is ours, within the time."""
+        self._connection.disconnect()
+        return True if self._ending is None else self._ending.leave(timeout_s)
+
+    def _stop(self) -> None:
+        """The last work: spans and logs first, metrics with their last values, then the exporters."""
+        for signal in ("traces", "logs", "metrics"):
+            provider = self._ours.get(signal)
+            if provider is not None:
+                try:
+                    provider.shutdown()
+                except Exception as error:
+                    self._problem(f"shutdown.{signal}", f"{signal} could not be handed over: {error!r}")
+
+    def _traces(self) -> Any:
+        found = trace._TRACER_PROVIDER
+        if found is not None:
+            return found
+        sampler = sampling.make(self._config)
+        made = TracerProvider(sampler, self._resource, shutdown_on_exit=False)
+        sampling.keep_tracestate(made)
+        for name, exporter in self._exporters("traces"):
+            delay = {"schedule_delay_millis": LINES_DELAY_MS} if self._quick("traces", name) else {}
+            made.add_span_processor(
+                SimpleSpanProcessor(exporter) if name == "console" else BatchSpanProcessor(exporter, **delay)
+            )
+        trace.set_tracer_provider(made)
+        give_way(trace, "_TRACER_PROVIDER", self._traces_replaced)
+        self._ours["traces"] = made
+        return made
+
+    def _metrics(self) -> Any:
+        found = metrics_api._METER_PROVIDER
+        if found is not None:
+            return found
+        interval_ms = self._config.export.metric_interval_s * 1000
+        readers = [
+            PeriodicExportingMetricReader(exporter, export_interval_millis=interval_ms)
+            for _, exporter in self._exporters("metrics")
+        ]
+        made = MeterProvider(readers, self._resource, shutdown_on_exit=False)
+        metrics_api.set_meter_provider(made)
+        give_way(metrics_api, "_METER_PROVIDER", self._metrics_replaced)
+        self._ours["metrics"] = made
+        return made
+
+    def _logs(self) -> Any:
+        found = logs_api._LOGGER_PROVIDER
+        if found is not None:
+            return found
+        made = LoggerProvider(self._resource, shutdown_on_exit=False)
+        for name, exporter in self._exporters("logs"):
+            delay = {"schedule_delay_millis": LINES_DELAY_MS} if self._quick("logs", name) else {}
+            processor: Any = logs_export.BatchLogRecordProcessor
+            made.add_log_record_processor(
+                logs_export.SimpleLogRecordProcessor(exporter) if name == "console" else processor(exporter, **delay)
+            )
+        _logs.set_logger_provider(made)
+        give_way(logs_api, "_LOGGER_PROVIDER", self._logs_replaced)
+        self._ours["logs"] = made
+        return made
+
+    def _exporters(self, signal: destinations.Signal) -> Sequence[tuple[str, Any]]:
+        decided = destinations.decide(signal, self._config)
+        self._destinations[signal] = decided
+        return exporters.make(signal, decided, self._lines, self._problem)
+
+    def _quick(self, signal: str, name: str) -> bool:
+        """Lines cost little: what was recorded is to be seen at once."""
+        return name == "lines" or self._destinations[signal].lines_when_refused
+
+    def _traces_replaced(self) -> None:
+        self.tracer_provider = trace._TRACER_PROVIDER
+        self._gone("traces")
+        for tracer in self._tracers:
+            tracer.follow(self.tracer_provider)
+
+    def _metrics_replaced(self) -> None:
+        self.meter_provider = metrics_api._METER_PROVIDER
+        self._gone("metrics")
+        self._connection.disconnect()
+        self._connection = metrics.connect(self.meter_provider, self._totals, problem=self._problem)
+
+    def _logs_replaced(self) -> None:
+        self.logger_provider = logs_api._LOGGER_PROVIDER
+        self._gone("logs")
+
+    def _gone(self, signal: str) -> None:
+        """What our provider has recorded so far still leaves; nothing new reaches it."""
+        ours = self._ours.pop(signal, None)
+        self._destinations.pop(signal, None)
+        if ours is not None:
+            threading.Thread(target=ours.shutdown, name="otel_pipeline.giving_way", daemon=True).start()
+
+
+class FollowingTracer:
+    """A tracer of whichever provider is in force."""
+
+    def __init__(self, provider: Any, name: str, version: str, schema_url: str) -> None:
+        self._named = (name, version, None, schema_url)
+        self.follow(provider)
+
+    def follow(self, provider: Any) -> None:
+        """Use another provider from now on."""
+        self._start = provider.get_tracer(self._named[0], self._named[1], schema_url=self._named[3]).start_span
+
+    def start_span(  # noqa: PLR0913
+        self,
+        name: str,
+        context: Context | None = None,
+        kind: SpanKind | None = None,
+        attributes: Mapping[str, AttributeValue] | None = None,
+        links: Sequence[Link] = (),
+        start_time: int | None = None,
+    ) -> Span:
+        """As the API's."""
+        span: Span = self._start(name, context, kind, attributes, links, start_time)
+        return span
+
+

@@ -1,0 +1,47 @@
+"""What every span, metric and log of this process says of it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import uuid
+from typing import TYPE_CHECKING
+
+from opentelemetry.sdk.resources import Resource
+
+from otel_pipeline import semconv
+from otel_pipeline.configuration_file import program_file
+from otel_pipeline.version import VERSION
+
+if TYPE_CHECKING:
+    from otel_pipeline.config import Config
+
+
+def service_name(config: Config) -> str:
+    """The configured name, else the program's file name."""
+    if config.service_name:
+        return config.service_name
+    program = program_file()
+    return program.stem if program is not None and program.stem else "unknown_service"
+
+
+def make(config: Config) -> Resource:
+    """The resource; `OTEL_RESOURCE_ATTRIBUTES` and the SDK's own attributes are below ours."""
+    attributes: dict[str, str | int] = {
+        semconv.SERVICE_NAME: service_name(config),
+        semconv.SERVICE_INSTANCE_ID: str(uuid.uuid4()),
+        semconv.TELEMETRY_DISTRO_NAME: "otel-pipeline",
+        semconv.TELEMETRY_DISTRO_VERSION: VERSION,
+        semconv.PROCESS_PID: os.getpid(),
+        semconv.PROCESS_EXECUTABLE_NAME: os.path.basename(sys.executable or "python"),  # noqa: PTH119
+    }
+    if config.service_version:
+        attributes[semconv.SERVICE_VERSION] = config.service_version
+    if config.resolved.name:
+        attributes[semconv.DEPLOYMENT_ENVIRONMENT_NAME] = config.resolved.name
+    try:
+        attributes[semconv.HOST_NAME] = socket.gethostname()
+    except OSError:
+        pass
+    return Resource.create().merge(Resource(attributes))
