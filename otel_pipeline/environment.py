@@ -1,8 +1,8 @@
 """Which environment this process runs in, and why we think so. Never guesses production.
 
-In order: the argument, `OTEL_PIPELINE_ENVIRONMENT`, `OTEL_RESOURCE_ATTRIBUTES`, the file, a CI service, pytest, and then
-the signs of a person's machine. A container or cluster without a label stays unknown, also when somebody has opened a
-terminal in it: a shell in a production container is no laptop. Development containers say what they are.
+In order: the argument, `OTEL_PIPELINE_ENVIRONMENT`, `OTEL_RESOURCE_ATTRIBUTES`, the file, a CI service, pytest, and
+then the signs of a person's machine. A container or cluster without a label stays unknown, also when somebody has
+opened a terminal in it: a shell in a production container is no laptop. Development containers say what they are.
 """
 
 from __future__ import annotations

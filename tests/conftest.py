@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 for _name in [name for name in os.environ if name.startswith("OTEL_") and not name.startswith("OTEL_PIPELINE_")]:
     del os.environ[_name]
 
-import pytest
+import pytest  # noqa: E402 - see above
 
 pytest_plugins = ["otel_pipeline.testing.plugin", "real.fixtures"]
 

@@ -15,7 +15,8 @@ otel_pipeline.instrument()
 
 consumer = KafkaConsumer(settings.RAW, **settings.consumer_settings("features"))
 producer = KafkaProducer(**settings.BROKER)
-logger.info("ready")
+# Asking also brings the topic's metadata: without it a consumer may join its group for nothing, and has to join again.
+logger.info("ready, {} partitions", len(consumer.partitions_for_topic(settings.RAW) or ()))
 handled = set()
 for message in consumer:
     scan = json.loads(message.value)

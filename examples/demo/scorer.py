@@ -16,7 +16,8 @@ otel_pipeline.instrument()
 model = train()
 consumer = KafkaConsumer(settings.FEATURES, **settings.consumer_settings("scorer"))
 producer = KafkaProducer(**settings.BROKER)
-logger.info("ready")
+# Asking also brings the topic's metadata: without it a consumer may join its group for nothing, and has to join again.
+logger.info("ready, {} partitions", len(consumer.partitions_for_topic(settings.FEATURES) or ()))
 handled = set()
 for message in consumer:
     image = json.loads(message.value)

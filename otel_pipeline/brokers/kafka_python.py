@@ -1,8 +1,8 @@
 """kafka-python.
 
 Patched: KafkaProducer.send, .abort_transaction; ProducerBatch.try_append; KafkaConsumer.__iter__, .__next__, .poll,
-.commit, .commit_async, .close. The signatures are the client's own, the same from 2.0.2 to 3.0; where one has changed, the
-adapter stays off.
+.commit, .commit_async, .close. The signatures are the client's own, the same from 2.0.2 to 3.0; where one has changed,
+the adapter stays off.
 """
 
 from __future__ import annotations

@@ -20,9 +20,9 @@ from otel_pipeline.cli.demo_services import Service, copy_scripts, fresh_folder,
 from otel_pipeline.cli.demo_topics import Broker, Witness, embedded, real
 from otel_pipeline.cli.errors import CommandError
 from otel_pipeline.cli.otlp_receiver import otlp_receiver
-from otel_pipeline.cli.telemetry_files import state_folder
 from otel_pipeline.cli.terminal import add_color_option, detect, duration
 from otel_pipeline.export.otlp_reader import LogRecord, SpanRecord, read
+from otel_pipeline.export.state_folder import state_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -144,9 +144,10 @@ class _Demo:
             stack.callback(witness.close)
             self._start(services, scripts, {**broker.variables, "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint})
             self._stream(services, witness)
-            self._end(services)
-        self.progress.say(f"reading the telemetry {duration(time.monotonic() - began)} after the start")
-        return self._result(folder, broker, witness, began)
+            notes = self._end(services)
+        if not self.arguments.export:
+            self.progress.say(f"reading the telemetry, {duration(time.monotonic() - began)} after the start")
+        return self._result(folder, broker, witness, notes, began)
 
     def _broker(self) -> Any:
         bootstrap = self.arguments.bootstrap
@@ -190,16 +191,18 @@ class _Demo:
                 return
         witness.read()
 
-    def _end(self, services: list[Service]) -> None:
-        """Each ends by itself once it has handled all."""
+    def _end(self, services: list[Service]) -> list[str]:
+        """Each ends by itself once it has handled all; says which had to be ended."""
         self.progress.say("waiting for the services to hand over their telemetry")
         deadline = time.monotonic() + _EXIT_SECONDS
         for service in services:
             while service.process.poll() is None and time.monotonic() < deadline:
                 time.sleep(0.02)
             _check(service)
+        late = [service.name for service in services if service.process.poll() is None]
+        return [f"{name} had not ended after {_EXIT_SECONDS:.0f} s; some of its telemetry may be lost" for name in late]
 
-    def _result(self, folder: Path, broker: Broker, witness: Witness, began: float) -> Result:
+    def _result(self, folder: Path, broker: Broker, witness: Witness, notes: list[str], began: float) -> Result:
         arguments, messages = self.arguments, self.arguments.messages
         judged = {image: pair for image, pair in witness.predictions.items() if image % 2}
         verdict: Verdict | None = None
@@ -226,6 +229,7 @@ class _Demo:
             log=log,
             telemetry=arguments.export or str(telemetry),
             trace_id=next(iter(witness.trace_ids[RAW].values()), ""),
+            notes=notes,
         )
 
 

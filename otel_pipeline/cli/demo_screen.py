@@ -119,18 +119,19 @@ def _facts(result: Result, terminal: Terminal) -> Iterator[str]:
         if result.judged
         else "no image that the model was not trained on"
     )
+    by = "" if result.verdict else ", by the trace ids in the messages' headers"
     said = [
         ("broker", result.broker, ""),
         ("messages", f"{sent}, {missing or 'none missing'}", "red" if missing else ""),
         ("time", f"{duration(result.streaming_seconds)} of streaming, {duration(result.seconds)} in all", ""),
         ("accuracy", accuracy, ""),
-        ("broken traces", f"{result.broken_traces:,}", "red" if result.broken_traces else "green"),
+        ("broken traces", f"{result.broken_traces:,}{by}", "red" if result.broken_traces else "green"),
     ]
     yield from facts([(name, Cell(text, style)) for name, text, style in said], terminal)
     for reason in _reasons(result):
         yield terminal.paint(cut(f"  {reason}", terminal.width, terminal), "red")
     for note in result.notes:
-        yield cut(note, terminal.width, terminal)
+        yield cut(f"  {note}", terminal.width, terminal)
 
 
 def _reasons(result: Result) -> Iterator[str]:

@@ -40,6 +40,7 @@ def otlp_receiver(folder: Path) -> Iterator[str]:
                 return
             with lock:
                 lines.write(line + "\n")
+                lines.flush()  # Who reads along, or after a crash, finds whole lines.
             self._answer(200, b"")
 
         def _answer(self, status: int, body: bytes) -> None:

@@ -8,23 +8,13 @@ from typing import TYPE_CHECKING
 
 from otel_pipeline.cli.errors import CommandError
 from otel_pipeline.export.otlp_reader import SpanRecord, read
+from otel_pipeline.export.state_folder import telemetry_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 # What is parsed to find the newest traces: about two seconds' work. One that is asked for by id is found anywhere.
 NEWEST_BYTES = 64 * 1024 * 1024
-
-
-def state_folder(environ: Mapping[str, str] = os.environ) -> Path:
-    """The folder that holds what is kept between runs."""
-    if environ.get("OTEL_PIPELINE_STATE_DIR"):
-        return Path(environ["OTEL_PIPELINE_STATE_DIR"])
-    if os.name == "nt" and environ.get("LOCALAPPDATA"):
-        return Path(environ["LOCALAPPDATA"]) / "otel-pipeline"
-    if environ.get("XDG_STATE_HOME"):
-        return Path(environ["XDG_STATE_HOME"]) / "otel-pipeline"
-    return Path.home() / ".local" / "state" / "otel-pipeline"
 
 
 class TelemetryFiles:
@@ -77,7 +67,7 @@ def given(names: Iterable[str]) -> TelemetryFiles:
 
 def recorded(environ: Mapping[str, str] = os.environ) -> TelemetryFiles:
     """What services on this machine have written."""
-    folder = state_folder(environ) / "telemetry"
+    folder = telemetry_folder(environ)
     paths = _lines_in(folder) if folder.is_dir() else []
     if not paths:
         raise CommandError(

@@ -64,9 +64,7 @@ def _otlp(signal: Signal, destination: Destination) -> Any:
     return exporter(**options)
 
 
-def _either(
-    signal: Signal, collector: Any, lines: Any, endpoint: str, problem: Callable[[str, str], None]
-) -> Any:
+def _either(signal: Signal, collector: Any, lines: Any, endpoint: str, problem: Callable[[str, str], None]) -> Any:
     """An exporter that hands to the collector while it listens and writes lines otherwise: nothing waits for it."""
     kind = type(lines)
 

@@ -1,4 +1,4 @@
-"""What the SDK recorded as OTLP JSON: camelCase, ids in hex, 64-bit integers as text (OTLP specification, JSON encoding)."""
+"""What the SDK recorded as OTLP JSON: camelCase, ids in hex, 64-bit integers as text (OTLP, JSON encoding)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _REMOTE_KNOWN, _REMOTE = 0x100, 0x200
 Json = dict[str, Any]
 
 
-def value(of: Any) -> Json:
+def value(of: Any) -> Json:  # noqa: PLR0911 - one return a type
     """An attribute's value; what has no type of its own becomes text."""
     if isinstance(of, str):
         return {"stringValue": of}
@@ -37,7 +37,9 @@ def attributes(of: Mapping[str, Any] | None) -> list[Json]:
     return [{"key": str(key), "value": value(each)} for key, each in (of or {}).items()]
 
 
-def _grouped(items: Iterable[Any], scope_of: Any, resource_of: Any) -> Iterable[tuple[Any, list[tuple[Any, list[Any]]]]]:
+def _grouped(
+    items: Iterable[Any], scope_of: Any, resource_of: Any
+) -> Iterable[tuple[Any, list[tuple[Any, list[Any]]]]]:
     """Items by resource, and in it by scope."""
     resources: dict[int, tuple[Any, dict[int, tuple[Any, list[Any]]]]] = {}
     for item in items:
@@ -146,7 +148,11 @@ def logs(batch: Sequence[Any]) -> Json:
             {
                 "resource": _resource(resource),
                 "scopeLogs": [
-                    {"scope": _scope(scope), "logRecords": [_log(each.log_record) for each in of_scope], **_schema(scope)}
+                    {
+                        "scope": _scope(scope),
+                        "logRecords": [_log(each.log_record) for each in of_scope],
+                        **_schema(scope),
+                    }
                     for scope, of_scope in scopes
                 ],
                 **_schema(resource),

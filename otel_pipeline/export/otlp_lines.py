@@ -28,6 +28,7 @@ MAX_FILE_BYTES = 64 * 1024 * 1024
 MAX_FOLDER_BYTES = 512 * 1024 * 1024
 MAX_AGE_S = 7 * 86_400
 
+
 class Lines:
     """One file a process, bounded; a forked child writes one of its own. Thread-safe; never raises.
 
@@ -72,7 +73,7 @@ class Lines:
                 written = os.write(self._file, line)
                 self._room -= written
                 if written < len(line):
-                    raise OSError("the disk is full")
+                    raise OSError("the disk is full")  # noqa: TRY301 - said below, as what the system raises
         except Exception as error:
             self.dropped += 1
             self._say("cannot be written", str(getattr(error, "strerror", None) or error))
@@ -95,7 +96,9 @@ class Lines:
         self._file = os.open(self._folder / name, flags, 0o600)
 
     def _say(self, what: str, why: str) -> None:
-        self._problem("lines", f"telemetry in {self._folder} {what}: {why}; set OTEL_PIPELINE_STATE_DIR to another folder")
+        self._problem(
+            "lines", f"telemetry in {self._folder} {what}: {why}; set OTEL_PIPELINE_STATE_DIR to another folder"
+        )
 
 
 def _sweep(folder: Path) -> None:
@@ -146,7 +149,7 @@ class MetricLines(MetricExporter):
         """Nothing to stop."""
 
 
-class LogLines(_LogExporter):  # type: ignore[misc]
+class LogLines(_LogExporter):
     """Writes log records."""
 
     def __init__(self, lines: Lines) -> None:

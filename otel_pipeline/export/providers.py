@@ -85,8 +85,7 @@ class Providers:
     def in_force(self) -> tuple[str, ...]:
         """For each signal whose provider it is."""
         return tuple(
-            f"{signal}: " + ("ours" if signal in self._ours else "the application's")
-            for signal in destinations.SIGNALS
+            f"{signal}: " + ("ours" if signal in self._ours else "the application's") for signal in destinations.SIGNALS
         )
 
     def tracer(self, name: str, version: str, schema_url: str) -> Tracer:
@@ -133,7 +132,7 @@ class Providers:
         made = TracerProvider(sampler, self._resource, shutdown_on_exit=False)
         sampling.keep_tracestate(made)
         for name, exporter in self._exporters("traces"):
-            delay = {"schedule_delay_millis": LINES_DELAY_MS} if self._quick("traces", name) else {}
+            delay: dict[str, Any] = {"schedule_delay_millis": LINES_DELAY_MS} if self._quick("traces", name) else {}
             made.add_span_processor(
                 SimpleSpanProcessor(exporter) if name == "console" else BatchSpanProcessor(exporter, **delay)
             )
@@ -217,7 +216,7 @@ class FollowingTracer:
         """Use another provider from now on."""
         self._start = provider.get_tracer(self._named[0], self._named[1], schema_url=self._named[3]).start_span
 
-    def start_span(  # noqa: PLR0913
+    def start_span(
         self,
         name: str,
         context: Context | None = None,
@@ -229,5 +228,3 @@ class FollowingTracer:
         """As the API's."""
         span: Span = self._start(name, context, kind, attributes, links, start_time)
         return span
-
-

@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 import uuid
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from opentelemetry.sdk.resources import Resource
@@ -40,8 +41,6 @@ def make(config: Config) -> Resource:
         attributes[semconv.SERVICE_VERSION] = config.service_version
     if config.resolved.name:
         attributes[semconv.DEPLOYMENT_ENVIRONMENT_NAME] = config.resolved.name
-    try:
+    with suppress(OSError):
         attributes[semconv.HOST_NAME] = socket.gethostname()
-    except OSError:
-        pass
     return Resource.create().merge(Resource(attributes))

@@ -2,8 +2,8 @@
 
 Patched: predict, predict_proba, predict_log_proba, decision_function and transform of every estimator class, of which
 the outermost call counts; fit, fit_transform, fit_predict and partial_fit, because nothing inside of training is
-inference; BaseEstimator.__init_subclass__, for classes defined later; parallel._FuncWrapper, for inner calls in joblib's
-threads.
+inference; BaseEstimator.__init_subclass__, for classes defined later; parallel._FuncWrapper, for inner calls in
+joblib's threads.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """A Kafka broker that pip alone can bring: librdkafka's mock cluster, from confluent-kafka's wheel, as a process.
 
 Clients of kafka-python 3 need `api_version=(2, 3)` with it. It keeps about 5 MB a partition and drops the oldest, knows
-no compaction, and its transactions are not to be trusted.
+no compaction, and its transactions are not to be trusted. It answers a fetch only when `fetch_max_wait_ms` is over, and
+a group that has to join again waits for its session timeout: `consumer.partitions_for_topic(topic)` before the first
+poll spares kafka-python that (it may join before it knows the topic, one time in ten).
 """
 
 from __future__ import annotations

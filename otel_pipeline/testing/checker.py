@@ -2,8 +2,8 @@
 
     python -m otel_pipeline.testing.checker telemetry.jsonl
 
-Weaver's live-check looks at attributes one by one and never matches a span to its definition; this one does: kind, name,
-required attributes, types, parents and links.
+Weaver's live-check looks at attributes one by one and never matches a span to its definition; this one does: kind,
+name, required attributes, types, parents and links.
 """
 
 from __future__ import annotations
@@ -222,16 +222,21 @@ def _check_metric(metric: MetricRecord) -> Iterator[Finding]:
     if definition["instrument"] == "counter" and not metric.monotonic:
         yield found("instrument", "a counter only grows")
     for point in metric.points:
-        if point.attributes.get("otel.metric.overflow"):
-            continue
-        for name in required - point.attributes.keys():
-            yield found("required", f"{name} is missing")
-        for name in point.attributes.keys() - allowed:
-            yield found("unknown", f"{name} does not belong on this metric")
-        for name in point.attributes.keys() & set(_FORBIDDEN_ON_METRICS):
-            yield found("cardinality", f"{name} must not be on a metric")
+        if not point.attributes.get("otel.metric.overflow"):
+            yield from _point_attributes(point.attributes, required, allowed, found)
         if metric.kind == "histogram" and metric.unit == "s" and tuple(point.bounds) != semconv.DURATION_BUCKETS_S:
             yield found("buckets", f"are {point.bounds}, the advised ones are wanted")
+
+
+def _point_attributes(
+    attributes: Mapping[str, Any], required: set[str], allowed: set[str], found: Found
+) -> Iterator[Finding]:
+    for name in sorted(required - attributes.keys()):
+        yield found("required", f"{name} is missing")
+    for name in sorted(attributes.keys() - allowed):
+        yield found("unknown", f"{name} does not belong on this metric")
+    for name in sorted(attributes.keys() & set(_FORBIDDEN_ON_METRICS)):
+        yield found("cardinality", f"{name} must not be on a metric")
 
 
 def _metric_definition(name: str) -> tuple[Any, set[str], set[str]]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def telemetry() -> Iterator[Telemetry]:
-    """Everything that is recorded during the test, in memory: counted ids, a counted clock, nothing exported.
+    r"""Everything that is recorded during the test, in memory: counted ids, a counted clock, nothing exported.
 
     def test_the_model_call_is_in_the_messages_trace(telemetry):
         telemetry.instrument()

@@ -1,4 +1,4 @@
-"""The `telemetry` fixture: everything that is recorded during a test, in memory, with counted ids and a counted clock."""
+"""The `telemetry` fixture: everything that is recorded during a test, in memory, with counted ids and clock."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ class Telemetry:
         self._sampler.inner = ALWAYS_ON
         self._reader = InMemoryMetricReader()
         self.meter_provider = MeterProvider([self._reader], resource=self._resource, shutdown_on_exit=False)
-        exporter_class: Any = getattr(logs_export, "InMemoryLogRecordExporter", None) or logs_export.InMemoryLogExporter  # type: ignore[attr-defined]
+        exporter_class: Any = getattr(logs_export, "InMemoryLogRecordExporter", None) or logs_export.InMemoryLogExporter
         self._logs: Any = exporter_class()
         self.logger_provider = logs_sdk.LoggerProvider(resource=self._resource, shutdown_on_exit=False)
         self.logger_provider.add_log_record_processor(logs_export.SimpleLogRecordProcessor(self._logs))

@@ -22,7 +22,7 @@ def tree(spans: Iterable[SpanRecord], attributes: Sequence[str] = (), *, links: 
     every = sorted(spans, key=lambda span: (span.start_ns, span.span_id))
     known = {(span.trace_id, span.span_id): span for span in every}
     children: dict[tuple[str, str], list[SpanRecord]] = defaultdict(list)
-    roots = []
+    roots: list[SpanRecord] = []
     for span in every:
         parent = (span.trace_id, span.parent_span_id)
         (children[parent] if parent in known else roots).append(span)

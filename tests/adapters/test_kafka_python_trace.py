@@ -6,6 +6,7 @@ import asyncio
 import gc
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 from kafka import KafkaConsumer, KafkaProducer
@@ -113,10 +114,8 @@ def test_no_span_stays_current_after_the_loop(telemetry, mock, leave):
             if leave == "raise":
                 raise KeyboardInterrupt
 
-    try:
+    with suppress(KeyboardInterrupt):
         loop()
-    except KeyboardInterrupt:
-        pass
 
     count = 2 if leave == "exhausted" else 1
     assert inside == [f"process {topic}"] * count
@@ -175,7 +174,9 @@ def test_two_consumers_interleaved(telemetry, mock):
 
     spans = {(span.trace_id, span.span_id): span for span in telemetry.spans()}
     parents = [
-        (span.name, spans[span.trace_id, span.parent_span_id].name) for span in spans.values() if span.kind == "CONSUMER"
+        (span.name, spans[span.trace_id, span.parent_span_id].name)
+        for span in spans.values()
+        if span.kind == "CONSUMER"
     ]
     assert sorted(parents) == sorted(
         [(f"process {first}", f"send {first}")] * 2 + [(f"process {second}", f"send {second}")] * 2
@@ -314,7 +315,7 @@ def test_baggage_reaches_the_handler(telemetry, mock):
     detach(token)
     for _record in mock.consumer(topic):
         seen = baggage.get_baggage("tenant")
-        producer.send(target, b"x").get(10)
+        producer.send(target, b"x", partition=0).get(10)
         break
     for record in mock.consumer(target):
         forwarded = dict(record.headers)["baggage"]
@@ -364,10 +365,14 @@ def test_process_adopts_the_iterators_span(telemetry, mock):
     topic = mock.topic()
     telemetry.instrument()
     mock.send(topic, b"a")
-    with pytest.raises(ValueError, match="bad"):
+
+    def loop():
         for record in mock.consumer(topic):
             with otel_pipeline.process(record):
                 raise ValueError("bad")
+
+    with pytest.raises(ValueError, match="bad"):
+        loop()
 
     assert flow(telemetry, "error.type") == (
         f"send {topic} PRODUCER\n  process {topic} CONSUMER ERROR error.type=ValueError"
@@ -498,7 +503,7 @@ def test_excluded_destinations_and_clients_are_left_alone(telemetry, mock, tmp_p
         for record in mock.consumer(topic, client_id="probe-2"):
             headers.append(record.headers)
             break
-    for record in mock.consumer(quiet):
+    for _record in mock.consumer(quiet):
         break
 
     assert (headers, telemetry.spans(), telemetry.metrics()) == ([[], []], [], [])

@@ -7,6 +7,10 @@ from importlib.metadata import entry_points
 
 import pytest
 
+from otel_pipeline.cli.demo_check import check
+from otel_pipeline.cli.otlp_receiver import otlp_receiver
+from otel_pipeline.export.otlp_reader import SpanRecord, read
+
 pytest.importorskip("sklearn")
 pytest.importorskip("confluent_kafka")
 
@@ -29,6 +33,7 @@ def demo(tmp_path, monkeypatch):
 
 
 def fact(lines, name):
+    """What the screen says after a name."""
     return next((line.removeprefix(name).strip() for line in lines if line.startswith(name)), None)
 
 
@@ -57,6 +62,17 @@ def test_the_demo(demo, how):
         ["local", "staging", "production"],
         ["predict", "process", "process", "send", "send", "send"],
     )
+
+
+@pytest.mark.broker
+def test_the_demo_exports_where_it_is_told(demo, tmp_path):
+    """Everything arrives there, and the screen says what it cannot show."""
+    with otlp_receiver(tmp_path / "elsewhere") as endpoint:
+        code, out, _ = demo("--messages", "20", "--export", endpoint)
+    spans = [record for record in read(tmp_path / "elsewhere" / "telemetry.jsonl") if isinstance(record, SpanRecord)]
+    verdict = check(spans, 20)
+
+    assert (code, fact(out, "telemetry"), len(verdict.whole), verdict.broken_traces) == (0, endpoint, 20, 0)
 
 
 @pytest.mark.broker

@@ -122,7 +122,7 @@ def test_telemetry_that_went_elsewhere():
     lines = list(screen(result(verdict=None, log=None, telemetry="http://127.0.0.1:4318"), Terminal()))
 
     assert lines[5:] == [
-        "broken traces  0",
+        "broken traces  0, by the trace ids in the messages' headers",
         "",
         "telemetry     http://127.0.0.1:4318",
         "              it was not read back: the tree, the ages and the log lines are there, not here",

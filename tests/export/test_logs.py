@@ -415,7 +415,7 @@ def test_opentelemetry_s_own_handler_is_enough(logs):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_the_sdk_s_handler_is_recognised(logs):
     """By its class, of every SDK that has one."""
-    from opentelemetry.sdk._logs import LoggingHandler as Sdk  # noqa: PLC0415
+    from opentelemetry.sdk._logs import LoggingHandler as Sdk
 
     assert stdlib_logs._is_opentelemetry(Sdk)
     assert not stdlib_logs._is_opentelemetry(logging.StreamHandler)

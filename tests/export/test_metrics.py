@@ -197,7 +197,7 @@ def test_prometheus_shows_them():
     known = "registry" in PrometheusMetricReader.__init__.__kwdefaults__ if NEW_SDK else False
     reader = PrometheusMetricReader(registry=registry) if known else PrometheusMetricReader(disable_target_info=True)
     if not known:
-        from prometheus_client import REGISTRY as registry  # noqa: N811, PLC0415
+        from prometheus_client import REGISTRY as registry  # noqa: N811
     try:
         pipeline = Pipeline(reader)
         pipeline.record(0.05, 5, topic="a")

@@ -35,6 +35,7 @@ def test_messages_go_round():
         consumer = kafka.KafkaConsumer(
             "orders", group_id="g", auto_offset_reset="earliest", consumer_timeout_ms=10_000, **settings
         )
+        consumer.partitions_for_topic("orders")
         received = [next(consumer) for _ in range(10)]
         consumer.close()
 
