@@ -147,7 +147,7 @@ def _reasons(result: Result) -> Iterator[str]:
 
 
 def _hops(hops: Iterable[Hop], terminal: Terminal) -> Iterator[str]:
-    heading = ("hop", "environments", "messages", "message age p50", "p99", "process time p99")
+    heading = ("hop", "environments", "messages", "delivery age p50", "p99", "process time p99")
     rows = [[Cell(word, "dim", right=at > 1) for at, word in enumerate(heading)]]
     arrow = f" {terminal.mark('arrow')} "
     for hop in hops:
