@@ -265,7 +265,7 @@ def _instrument_library(pipeline: Pipeline, config: Config, patches: Patches, ad
     def conclude(state: str, reason: str = "") -> None:
         adapters[adapter.name] = AdapterStatus(adapter.name, state, reason, version)
 
-    names = {adapter.name, adapter.package}
+    names = {adapter.name, adapter.package, "*"}
     if not names.isdisjoint(config.disable) or (config.libraries != "auto" and names.isdisjoint(config.libraries)):
         return conclude("skipped", "switched off by configuration")
     unsupported = adapter.unsupported()

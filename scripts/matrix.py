@@ -20,6 +20,8 @@ OLDEST_SET = (
     "opentelemetry-exporter-otlp==1.30.0",
     "opentelemetry-instrumentation==0.51b0",
     "opentelemetry-exporter-prometheus==0.51b0",
+    "opentelemetry-distro==0.51b0",
+    "opentelemetry-instrumentation-kafka-python==0.51b0",
     "wrapt<2",
 )
 

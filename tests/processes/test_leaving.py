@@ -1,0 +1,138 @@
+"""Leaving the program: nobody listens, somebody never answers, the folder cannot be written."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+APP = """
+import otel_pipeline
+pipe = otel_pipeline.instrument("app"{arguments})
+with otel_pipeline.inference("model"):
+    pass
+"""
+
+
+@pytest.fixture
+def refused():
+    """An address where nobody listens."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{found.getsockname()[1]}"
+
+
+@pytest.fixture
+def silent():
+    """An address that accepts and never answers."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(50)
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+@pytest.fixture
+def collector():
+    """An OTLP receiver that counts requests by path."""
+    paths = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            paths.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_arguments):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", paths
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.mark.parametrize("environment", ["local", "test"])
+def test_a_refused_endpoint_falls_back_to_lines(programs, refused, environment):
+    """Nothing waits, nothing is lost, and it is said once."""
+    ran = programs.run(
+        APP.format(arguments=""), OTEL_EXPORTER_OTLP_ENDPOINT=refused, OTEL_PIPELINE_ENVIRONMENT=environment
+    )
+
+    assert (ran.code, ran.names(), ran.err.count("nobody listens")) == (0, ["predict model"], 1), ran.err
+    assert ran.seconds < 5
+
+
+@pytest.mark.parametrize("environment", ["local", "production"])
+@pytest.mark.parametrize("kind", ["refused", "silent"])
+def test_leaving_is_bounded(programs, request, environment, kind):
+    """A dead or silent collector does not hold the program: the SDK's own exit takes 7 s and more."""
+    endpoint = request.getfixturevalue(kind)
+    ran = programs.run(
+        APP.format(arguments=""), OTEL_EXPORTER_OTLP_ENDPOINT=endpoint, OTEL_PIPELINE_ENVIRONMENT=environment
+    )
+
+    assert (ran.code, ran.out) == (0, "")
+    assert ran.seconds < 6
+
+
+def test_a_given_endpoint_gets_all_three_signals_and_no_proxy_is_used(programs, collector):
+    """The argument's endpoint, on loopback, is reached directly whatever HTTP_PROXY says."""
+    endpoint, paths = collector
+    source = APP.format(arguments=f", endpoint={endpoint!r}") + "import logging; logging.warning('hello')\n"
+    ran = programs.run(source, HTTP_PROXY="http://127.0.0.1:1", http_proxy="http://127.0.0.1:1")
+
+    assert (ran.code, sorted(set(paths))) == (0, ["/v1/logs", "/v1/metrics", "/v1/traces"]), ran.err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
+def test_a_state_folder_that_cannot_be_written(programs, tmp_path):
+    """A file where the folder should be: counted, said once, and the program does not notice."""
+    (tmp_path / "taken").write_text("")
+    ran = programs.run(APP.format(arguments=""), OTEL_PIPELINE_STATE_DIR=tmp_path / "taken")
+
+    assert (ran.code, ran.out, ran.err.count("cannot be written")) == (0, "", 1), ran.err
+
+
+@pytest.mark.parametrize("first", ["ours", "theirs"])
+def test_the_applications_own_providers_are_in_force(programs, first):
+    """Set before or after `instrument()`: traces, metrics and logs go to the application's providers, silently."""
+    theirs = """
+    from opentelemetry import _logs, metrics, trace
+    from opentelemetry.sdk._logs import LoggerProvider
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+    spans, reader = InMemorySpanExporter(), InMemoryMetricReader()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    trace.set_tracer_provider(provider)
+    metrics.set_meter_provider(MeterProvider([reader]))
+    _logs.set_logger_provider(LoggerProvider())
+    """
+    ours = """
+    import otel_pipeline
+    pipe = otel_pipeline.instrument("app")
+    """
+    work = """
+    with otel_pipeline.inference("model"):
+        pass
+    names = [m.name for r in reader.get_metrics_data().resource_metrics for s in r.scope_metrics for m in s.metrics]
+    print([span.name for span in spans.get_finished_spans()], "otel_pipeline.inference.duration" in names)
+    print(pipe.status().providers)
+    """
+    ran = programs.run((theirs + ours if first == "theirs" else ours + theirs) + work)
+
+    assert ran.out.splitlines() == [
+        "['predict model'] True",
+        str(tuple(f"{signal}: the application's" for signal in ("traces", "metrics", "logs"))),
+    ], ran.err
+    assert "not allowed" not in ran.err

@@ -1,0 +1,125 @@
+"""`opentelemetry-instrument` gives the same as the line, alone, together with it, and beside others."""
+
+from __future__ import annotations
+
+import pytest
+
+from otel_pipeline.testing.broker import embedded_broker
+
+APP = """
+import os
+{line}
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+options = dict(bootstrap_servers=os.environ["BROKER"], api_version=(2, 3))
+producer = KafkaProducer(**options)
+producer.send("orders", b"a", partition=0).get(10)
+consumer = KafkaConsumer(auto_offset_reset="earliest", consumer_timeout_ms=5000, **options)
+consumer.assign([TopicPartition("orders", 0)])
+for record in consumer:
+    producer.send("next", record.value, partition=0).get(10)
+    break
+consumer.close()
+producer.close()
+"""
+LINE = "import otel_pipeline; otel_pipeline.instrument('app')"
+EXPECTED = ["poll orders", "process orders", "send next", "send orders"]
+
+
+@pytest.fixture
+def broker():
+    pytest.importorskip("confluent_kafka")
+    with embedded_broker({"orders": 1, "next": 1}) as address:
+        yield address
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "line"), [(False, LINE), (True, ""), (True, LINE)], ids=["line", "wrapper", "wrapper and line"]
+)
+def test_the_same_spans_each_way(programs, broker, wrapper, line):
+    """One span an operation, one trace, nothing on stdout."""
+    ran = programs.run(APP.format(line=line), wrapper=wrapper, BROKER=broker, OTEL_PYTHON_DISTRO="otel_pipeline")
+
+    assert (ran.code, ran.out, ran.names()) == (0, "", EXPECTED), ran.err
+    assert len({span.trace_id for span in ran.spans() if span.kind != "CLIENT"}) == 1
+
+
+def test_beside_opentelemetry_distro_and_contribs_kafka(programs, broker):
+    """Another distro sets the providers; ours adds the spans, and contrib's are not there a second time."""
+    ran = programs.run(
+        APP.format(line=""),
+        wrapper=True,
+        BROKER=broker,
+        OTEL_PYTHON_DISTRO="distro",
+        OTEL_PYTHON_CONFIGURATOR="configurator",
+        OTEL_TRACES_EXPORTER="console",
+        OTEL_METRICS_EXPORTER="none",
+        OTEL_LOGS_EXPORTER="none",
+    )
+
+    names = sorted(line.split('"')[3] for line in ran.out.splitlines() if line.startswith('    "name":'))
+    assert (ran.code, names) == (0, EXPECTED), ran.err
+    assert ran.err.count("taken off") == 1
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"OTEL_SDK_DISABLED": "true"},
+        {"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "*"},
+        {"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "kafka-python, kafka"},
+    ],
+)
+@pytest.mark.parametrize("wrapper", [True, False])
+def test_safety_switches(programs, broker, variables, wrapper):
+    """What is switched off is off, with the line as well."""
+    line = "" if wrapper else LINE
+    ran = programs.run(
+        APP.format(line=line), wrapper=wrapper, BROKER=broker, OTEL_PYTHON_DISTRO="otel_pipeline", **variables
+    )
+
+    assert (ran.code, ran.names()) == (0, []), ran.err
+
+
+def test_imported_before_or_after(programs, broker):
+    """The line works after the client was imported, and after its objects were made."""
+    source = APP.format(line="").replace("producer.send(\"orders\"", LINE + "\nproducer.send(\"orders\"", 1)
+    ran = programs.run(source, BROKER=broker)
+
+    assert (ran.code, ran.names()) == (0, EXPECTED), ran.err
+
+
+CHILDREN = """
+import multiprocessing, sys
+{line}
+
+def work(number):
+    import otel_pipeline
+    with otel_pipeline.inference(f"model-{{number}}"):
+        pass
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("{method}")
+    children = [context.Process(target=work, args=(number,)) for number in range(3)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+    with context.Pool(2) as pool:
+        pool.map(work, [7, 8])
+        pool.close()
+        pool.join()
+    work(9)
+    sys.exit(max(child.exitcode for child in children))
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("wrapper", [True, False])
+def test_children_hand_over_their_spans(programs, method, wrapper):
+    """Children of multiprocessing leave by `os._exit`; their spans are there all the same."""
+    line = "" if wrapper else LINE
+    ran = programs.run(
+        CHILDREN.format(line=line, method=method), wrapper=wrapper, OTEL_PYTHON_DISTRO="otel_pipeline", timeout=90
+    )
+
+    assert (ran.code, ran.names()) == (0, [f"predict model-{number}" for number in (0, 1, 2, 7, 8, 9)]), ran.err
