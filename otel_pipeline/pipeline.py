@@ -19,7 +19,6 @@ from otel_pipeline.engine.inference import Inferences
 from otel_pipeline.engine.messages import EngineSettings
 from otel_pipeline.engine.patching import DriftedError, Patches
 from otel_pipeline.engine.propagation import Propagation
-from otel_pipeline.engine.spans import from_tracer
 from otel_pipeline.engine.totals import Totals
 from otel_pipeline.registry import ADAPTERS, Adapter
 from otel_pipeline.status import AdapterStatus, Status
@@ -224,10 +223,10 @@ def _start(pipeline: Pipeline, config: Config, guard: Guard, providers: Any) -> 
         pipeline._connections.append(metrics.connect(providers.meter_provider, totals, problem=guard.problem))
     pipeline._providers = providers
     environment = config.resolved.name
-    start_span = from_tracer(providers.tracer("otel_pipeline", VERSION, semconv.SCHEMA_URL))
+    spans = providers.spans_of("otel_pipeline", VERSION, semconv.SCHEMA_URL)
     clocks = {name: clock for name in ("clock_ns", "monotonic_ns") if (clock := getattr(providers, name, None))}
     engine = Engine(
-        start_span=start_span,
+        spans=spans,
         propagation=Propagation(get_global_textmap(), lambda reason: guard.count(f"header.{reason}")),
         totals=totals,
         guard=guard,
@@ -235,7 +234,7 @@ def _start(pipeline: Pipeline, config: Config, guard: Guard, providers: Any) -> 
         **clocks,
     )
     inferences = Inferences(
-        start_span=start_span,
+        spans=spans,
         totals=totals,
         guard=guard,
         environment=environment,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.processing import Client
     from otel_pipeline.engine.propagation import Propagation
     from otel_pipeline.engine.receive import Consumer
-    from otel_pipeline.engine.spans import StartSpan
+    from otel_pipeline.engine.spans import Spans
     from otel_pipeline.engine.totals import AttributeValue, Totals
 
 MAX_DESTINATIONS = 100
@@ -33,7 +33,7 @@ class Engine:
     """One a pipeline. Adapters ask it for functions; it owns spans, context, headers and totals of every message.
 
     Args:
-        start_span: the seam behind which spans can be replaced.
+        spans: the seam behind which spans can be replaced.
         propagation: reads and writes context on header pairs.
         totals: where operations are counted.
         clock_ns: wall clock, ns since the epoch.
@@ -43,7 +43,7 @@ class Engine:
     def __init__(
         self,
         *,
-        start_span: StartSpan,
+        spans: Spans,
         propagation: Propagation,
         totals: Totals,
         guard: Guard | None = None,
@@ -51,7 +51,7 @@ class Engine:
         clock_ns: Callable[[], int] = time.time_ns,
         monotonic_ns: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
-        self.start_span = start_span
+        self.spans = spans
         self.propagation = propagation
         self.guard = guard or Guard()
         self.settings = settings or EngineSettings()

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, cast
 from opentelemetry.context import attach, create_key, get_current
 from opentelemetry.trace import get_current_span, set_span_in_context
 
+from otel_pipeline.engine import pipeline_header
+
 if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Span
@@ -54,6 +56,16 @@ def execution() -> tuple[int, int]:
     return get_ident(), 0 if loop is None else id(current_task(loop))
 
 
+def flow_of(header: Any, timestamp_ms: int) -> Flow:
+    """Where a message's data began: its header tells, else its own time; 0 is unknown."""
+    if header is not None:
+        read = pipeline_header.decode(header)
+        if read is not None:
+            return Flow(read.origin_ms, read.newest_ms, read.hops, read.environment, read.path)
+    origin_ms = timestamp_ms if isinstance(timestamp_ms, int) and timestamp_ms > 0 else 0
+    return Flow(origin_ms, origin_ms, 1, None, 0)
+
+
 class OpenDelivery:
     """A message, or a batch of them, that the application has in hand."""
 
@@ -63,7 +75,8 @@ class OpenDelivery:
         "ended",
         "error",
         "execution",
-        "flow",
+        "header",
+        "known_flow",
         "message",
         "offset",
         "own",
@@ -72,6 +85,7 @@ class OpenDelivery:
         "start_ns",
         "started_ns",
         "state",
+        "timestamp_ms",
         "traceparent",
     )
 
@@ -79,7 +93,10 @@ class OpenDelivery:
     own: Context
     span: Span
     message: Any
-    flow: Flow
+    header: Any
+    """The data-flow header as it came; read when somebody asks."""
+    timestamp_ms: int
+    known_flow: Flow | None
     traceparent: bytes | str | None
     destination: str
     partition: int | None
@@ -92,6 +109,14 @@ class OpenDelivery:
     """What an explicit `process()` saw of a message that an iterator had handed out."""
     execution: tuple[int, int] | None
     """Where it was made current; None when it was not."""
+
+    @property
+    def flow(self) -> Flow:
+        """Where its data began."""
+        found = self.known_flow
+        if found is None:
+            found = self.known_flow = flow_of(self.header, self.timestamp_ms)
+        return found
 
 
 def in_hand(context: Context | None = None) -> OpenDelivery | None:

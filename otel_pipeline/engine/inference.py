@@ -12,6 +12,7 @@ from otel_pipeline import semconv
 from otel_pipeline.engine.engine import OTHER, PLAIN_SUPPRESS_KEY, error_type
 from otel_pipeline.engine.flow import ambient, heal, in_hand
 from otel_pipeline.engine.scope import decorate
+from otel_pipeline.engine.spans import SPAN_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
     from otel_pipeline.engine.guard import Guard
-    from otel_pipeline.engine.spans import StartSpan
+    from otel_pipeline.engine.spans import Spans
     from otel_pipeline.engine.totals import AttributeValue, Totals
 
 F = TypeVar("F", bound="Callable[..., Any]")
@@ -36,7 +37,7 @@ class Inferences:
     def __init__(
         self,
         *,
-        start_span: StartSpan,
+        spans: Spans,
         totals: Totals,
         guard: Guard,
         environment: str | None = None,
@@ -44,7 +45,7 @@ class Inferences:
         clock_ns: Callable[[], int] = time.time_ns,
         monotonic_ns: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
-        self.start_span = start_span
+        self.spans = spans
         self.guard = guard
         self.environment = environment
         self.hook = hook
@@ -96,7 +97,10 @@ class Inferences:
                 attributes[semconv.OTEL_PIPELINE_DATA_NEWEST_AGE] = start_ns / 1e9 - flow.newest_ms / 1e3
             if flow.environment is not None:
                 attributes[semconv.OTEL_PIPELINE_ORIGIN_ENVIRONMENT] = flow.environment
-        span = self.start_span(f"predict {call.model}", SpanKind.INTERNAL, context, attributes, (), start_ns)
+        parent: Any = context.get(SPAN_KEY)
+        span = self.spans.dropped(parent) or self.spans.start(
+            f"predict {call.model}", SpanKind.INTERNAL, parent, context, attributes, (), start_ns
+        )
         call.span = span
         call.start_ns = start_ns
         call.started_ns = self.monotonic_ns()

@@ -181,6 +181,22 @@ def stamp(header: bytes, sequence: int, tag: int) -> bytes:
     return header[:32] + stamped + header[_CHARACTERS:]
 
 
+def way(header: Any) -> tuple[int, int] | None:
+    """Hops and origin alone, from the first 12 bytes; None when they cannot be read."""
+    try:
+        raw = a2b_base64(header[:16].translate(_STANDARD))
+        return (raw[2], int.from_bytes(raw[4:10], "big")) if raw[0] == _VERSION else None
+    except Exception:
+        return None
+
+
+def with_origin(header: bytes, origin_ms: int) -> bytes:
+    """The header with another origin: bytes 4 to 9, written as the four groups of bytes 3 to 11, which end at 16."""
+    raw = a2b_base64(header[4:16].translate(_STANDARD))
+    written = raw[:1] + min(max(origin_ms, 0), _U48).to_bytes(6, "big") + raw[7:]
+    return header[:4] + b2a_base64(written, newline=False).translate(_URL_SAFE) + header[16:]
+
+
 def producer_of(header: bytes) -> int | None:
     """The producer id alone: the last four of bytes 18 to 23, which are characters 24 to 31."""
     try:

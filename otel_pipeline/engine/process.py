@@ -4,47 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.context import attach, set_value
-from opentelemetry.trace import (
-    INVALID_SPAN,
-    Link,
-    SpanKind,
-    Status,
-    StatusCode,
-    get_current_span,
-    set_span_in_context,
-)
+from opentelemetry.context import Context, attach, get_current
+from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 
 from otel_pipeline import semconv
 from otel_pipeline.engine import pipeline_header
 from otel_pipeline.engine.engine import error_type, with_error
-from otel_pipeline.engine.flow import DELIVERY_KEY, Flow, OpenDelivery, ambient, execution, heal, merge
+from otel_pipeline.engine.flow import DELIVERY_KEY, Flow, OpenDelivery, ambient, execution, flow_of, heal, merge
 from otel_pipeline.engine.receive import CreationLinks
 from otel_pipeline.engine.send import key_text
+from otel_pipeline.engine.spans import SPAN_KEY, LightSpan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from opentelemetry.context import Context
-    from opentelemetry.trace import SpanContext
+    from opentelemetry.trace import Span
 
     from otel_pipeline.engine.engine import Engine
     from otel_pipeline.engine.messages import Message, MessageFields
     from otel_pipeline.engine.receive import PartitionState
     from otel_pipeline.engine.totals import AttributeValue
-
-
-def flow_of(headers: Any, timestamp_ms: int) -> Flow:
-    """Where a message's data began: its header tells, else its own time; 0 is unknown."""
-    if headers:
-        for name, value in headers:
-            if name == pipeline_header.NAME:
-                header = pipeline_header.decode(value)
-                if header is not None:
-                    return Flow(header.origin_ms, header.newest_ms, header.hops, header.environment, header.path)
-                break
-    origin_ms = timestamp_ms if isinstance(timestamp_ms, int) and timestamp_ms > 0 else 0
-    return Flow(origin_ms, origin_ms, 1, None, 0)
 
 
 class Processor:
@@ -60,8 +39,12 @@ class Processor:
         """Start the span of one message; None where nothing is to be recorded. Never raises."""
         engine = self._engine
         try:
-            context = heal()
-            if engine.suppressed(context):
+            context = get_current()
+            if context:
+                context = ambient(heal())
+                if engine.suppressed(context):
+                    return None
+            if not engine.active:
                 return None
             return self._begin(state, message, context, current=current)
         except Exception:
@@ -69,36 +52,78 @@ class Processor:
             return None
 
     def _begin(self, state: PartitionState, message: Message, context: Context, *, current: bool) -> OpenDelivery:
-        engine, fields, settings = self._engine, self._fields, self._engine.settings
+        engine, fields = self._engine, self._fields
         headers = fields.headers(message)
-        timestamp_ms = fields.timestamp_ms(message)
-        flow = flow_of(headers, timestamp_ms)
+        delivery = OpenDelivery()
+        delivery.message = message
+        delivery.state = state
+        delivery.timestamp_ms = fields.timestamp_ms(message)
+        delivery.header = delivery.traceparent = delivery.known_flow = None
+        if headers:
+            delivery.header, delivery.traceparent = _own_headers(headers)
+            if delivery.traceparent is None:
+                delivery.traceparent = engine.propagation.find(headers)
+        delivery.destination, delivery.partition = state.destination, state.partition
+        delivery.offset = fields.offset(message)
         start_ns = engine.clock_ns()
-        offset = fields.offset(message)
-        attributes: dict[str, AttributeValue] = {**state.attributes, semconv.MESSAGING_KAFKA_OFFSET: offset}
-        if settings.message_key:
+        created, inside = self._incoming(headers, context)
+        around: Any = context.get(SPAN_KEY) if context else None
+        parent = created
+        if created is None or engine.settings.process_parent != "message" or self._too_far(delivery, start_ns):
+            parent = self._other_parent(created, around)
+        span: Span | None = engine.spans.dropped(parent)
+        if span is None:
+            attributes = self._attributes(state, delivery, message, start_ns)
+            links = _links(created, around, parent)
+            span = engine.spans.start(state.span_name, SpanKind.CONSUMER, parent, inside, attributes, links, start_ns)
+        self._open(delivery, span, inside, context, start_ns, current=current)
+        hook = engine.settings.hooks.get("process")
+        if hook is not None and span.is_recording():
+            engine.guarded(hook, span, message)
+        return delivery
+
+    def _incoming(self, headers: Any, context: Context) -> tuple[Any, Context]:
+        return self._engine.propagation.incoming(headers, context) if headers else (None, context)
+
+    def _too_far(self, delivery: OpenDelivery, now_ns: int) -> bool:
+        """Whether the sender's trace would last too long or go in circles."""
+        settings = self._engine.settings
+        now_ms = now_ns // 1_000_000
+        oldest_ms = delivery.timestamp_ms
+        if delivery.header is not None:
+            way = pipeline_header.way(delivery.header)
+            if way is not None:
+                if way[0] > settings.max_hops:
+                    return True
+                oldest_ms = way[1]
+        return isinstance(oldest_ms, int) and 0 < oldest_ms < now_ms - settings.parent_max_age_ms
+
+    def _other_parent(self, created: Span | None, around: Span | None) -> Span | None:
+        """The parent where it is not the sender's span: the application's own span, or none."""
+        if around is not None and around.get_span_context().is_valid:
+            if created is None or self._engine.settings.process_parent == "ambient":
+                return around
+        elif created is not None and self._engine.settings.process_parent == "ambient":
+            return created
+        return None
+
+    def _attributes(
+        self, state: PartitionState, delivery: OpenDelivery, message: Message, start_ns: int
+    ) -> dict[str, AttributeValue]:
+        fields = self._fields
+        attributes = state.attributes.copy()
+        attributes[semconv.MESSAGING_KAFKA_OFFSET] = delivery.offset or 0
+        if self._engine.settings.message_key:
             text = key_text(fields.key(message))
             if text is not None:
                 attributes[semconv.MESSAGING_KAFKA_MESSAGE_KEY] = text
         if fields.body_bytes(message) < 0:
             attributes[semconv.MESSAGING_KAFKA_MESSAGE_TOMBSTONE] = True
+        timestamp_ms = delivery.timestamp_ms
         if isinstance(timestamp_ms, int) and timestamp_ms > 0:
             attributes[semconv.OTEL_PIPELINE_DELIVERY_AGE] = start_ns / 1e9 - timestamp_ms / 1e3
-        _describe_flow(attributes, flow, start_ns)
-        context = ambient(context)
-        own, links = _parent(engine, headers, context, flow, start_ns)
-        span = engine.start_span(state.span_name, SpanKind.CONSUMER, own, attributes, links, start_ns)
-        delivery = OpenDelivery()
-        delivery.traceparent = engine.propagation.find(headers) if headers else None
-        delivery.message = message
-        delivery.flow = flow
-        delivery.state = state
-        delivery.destination, delivery.partition, delivery.offset = state.destination, state.partition, offset
-        self._open(delivery, span, own, context, start_ns, current=current)
-        hook = settings.hooks.get("process")
-        if hook is not None and span.is_recording():
-            engine.guarded(hook, span, message)
-        return delivery
+        _describe_flow(attributes, delivery.flow, start_ns)
+        return attributes
 
     def begin_batch(self, states: Sequence[PartitionState], messages: Sequence[Message]) -> OpenDelivery | None:
         """Start one span for a batch: linked to every sampled creation context, child of none of them."""
@@ -117,21 +142,28 @@ class Processor:
     ) -> OpenDelivery:
         engine, fields = self._engine, self._fields
         start_ns = engine.clock_ns()
-        attributes = _common(states)
-        attributes[semconv.MESSAGING_BATCH_MESSAGE_COUNT] = len(messages)
-        flow = merge([flow_of(fields.headers(message), fields.timestamp_ms(message)) for message in messages])
-        _describe_flow(attributes, flow, start_ns)
-        destinations = {state.destination for state in states}
-        name = states[0].span_name if len(destinations) == 1 else "process"
-        links = CreationLinks(engine, fields.headers, (messages,))
-        span = engine.start_span(name, SpanKind.CONSUMER, context, attributes, links, start_ns)
         delivery = OpenDelivery()
-        delivery.traceparent = None
         delivery.message = messages
-        delivery.flow = flow
         delivery.state = states[0]
+        delivery.header = delivery.traceparent = None
+        delivery.timestamp_ms = 0
+        delivery.known_flow = merge(
+            [
+                flow_of(_own_headers(fields.headers(message) or ())[0], fields.timestamp_ms(message))
+                for message in messages
+            ]
+        )
         delivery.destination = states[0].destination
         delivery.partition = delivery.offset = None
+        parent: Any = context.get(SPAN_KEY)
+        span: Span | None = engine.spans.dropped(parent)
+        if span is None:
+            attributes = _common(states)
+            attributes[semconv.MESSAGING_BATCH_MESSAGE_COUNT] = len(messages)
+            _describe_flow(attributes, delivery.flow, start_ns)
+            name = states[0].span_name if len({state.destination for state in states}) == 1 else "process"
+            links = CreationLinks(engine, fields.headers, (messages,))
+            span = engine.spans.start(name, SpanKind.CONSUMER, parent, context, attributes, links, start_ns)
         self._open(delivery, span, context, context, start_ns, current=True)
         hook = engine.settings.hooks.get("process")
         if hook is not None and span.is_recording():
@@ -147,7 +179,7 @@ class Processor:
         delivery.started_ns = self._engine.monotonic_ns()
         delivery.ended = False
         delivery.error = None
-        delivery.own = set_value(DELIVERY_KEY, delivery, set_span_in_context(span, context))
+        delivery.own = Context({**context, SPAN_KEY: span, DELIVERY_KEY: delivery})
         delivery.execution = execution() if current else None
         if current:
             attach(delivery.own)  # Without a token: see flow.py.
@@ -170,12 +202,18 @@ class Processor:
             else:
                 attributes = with_error(state.process_attributes, error)
                 engine.process_duration.local(attributes).cell.record(elapsed_ns / 1e9)
-                if span.is_recording():
+            if type(span) is not LightSpan:
+                if error is not None and span.is_recording():
                     span.record_exception(error)
                     span.set_attribute(semconv.ERROR_TYPE, error_type(error))
                     span.set_status(Status(StatusCode.ERROR, str(error)))
-            span.end(delivery.start_ns + elapsed_ns)
-            heal()
+                span.end(delivery.start_ns + elapsed_ns)
+            if get_current() is delivery.own and delivery.execution is not None:
+                attach(delivery.before)
+                if delivery.before:
+                    heal()
+            else:
+                heal()
         except Exception:
             engine.guard.failed("process.finish")
 
@@ -198,27 +236,23 @@ def _common(states: Sequence[PartitionState]) -> dict[str, AttributeValue]:
     }
 
 
-def _parent(
-    engine: Engine, headers: Any, context: Context, flow: Flow, now_ns: int
-) -> tuple[Context, tuple[Link, ...]]:
-    """The context to start the process span in, and its links: the creation context always (TELEMETRY.md)."""
-    settings = engine.settings
-    read = engine.propagation.read(headers, context) if headers else context
-    created = get_current_span(read).get_span_context()
-    around = get_current_span(context)
-    around_context = around.get_span_context()
-    if read is context or not created.is_valid or created is around_context:
-        return context, ()
-    too_far = flow.hops > settings.max_hops or (
-        flow.origin_ms > 0 and now_ns // 1_000_000 - flow.origin_ms > settings.parent_max_age_ms
-    )
-    links: tuple[Link, ...] = (Link(created),)
-    if settings.process_parent == "ambient" and around_context.is_valid:
-        return set_span_in_context(around, read), links
-    if too_far or settings.process_parent == "link":
-        return set_span_in_context(INVALID_SPAN, read), _with_ambient(links, around_context)
-    return read, _with_ambient(links, around_context)
+def _links(created: Span | None, around: Span | None, parent: Span | None) -> tuple[Link, ...]:
+    """The creation context always, and the application's own span where it is not the parent (TELEMETRY.md)."""
+    linked = [created] if created is not None else []
+    if around is not None and around is not parent and around.get_span_context().is_valid:
+        linked.append(around)
+    return tuple(Link(span.get_span_context()) for span in linked)
 
 
-def _with_ambient(links: tuple[Link, ...], around: SpanContext) -> tuple[Link, ...]:
-    return (*links, Link(around)) if around.is_valid else links
+def _own_headers(headers: Any) -> tuple[Any, Any]:
+    """The data-flow header and the traceparent as they came; the first of each."""
+    header = traceparent = None
+    try:
+        for name, value in headers:
+            if name == pipeline_header.NAME:
+                header = value if header is None else header
+            elif name == "traceparent":
+                traceparent = value if traceparent is None else traceparent
+    except Exception:
+        return header, traceparent  # No pairs: there is nothing to read.
+    return header, traceparent

@@ -6,6 +6,7 @@ and never by a regular expression: a crafted header must not stall the process. 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote, unquote
@@ -15,14 +16,23 @@ from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.propagators.textmap import Getter, Setter
-from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, get_current_span, set_span_in_context
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    NonRecordingSpan,
+    SpanContext,
+    TraceFlags,
+    get_current_span,
+    set_span_in_context,
+)
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.trace.span import TraceState
 
 from otel_pipeline.engine.pipeline_header import PipelinePropagator
+from otel_pipeline.engine.spans import LightSpan
 
 if TYPE_CHECKING:
     from opentelemetry.propagators.textmap import TextMapPropagator
+    from opentelemetry.trace import Span
 
 HeaderPairs: TypeAlias = Sequence[tuple[str, bytes | str | None]]
 Headers: TypeAlias = HeaderPairs | Mapping[str, bytes | str]
@@ -36,6 +46,7 @@ MAX_BAGGAGE_MEMBER_BYTES = 4_096
 
 _TRACEPARENT, _TRACESTATE, _BAGGAGE = "traceparent", "tracestate", "baggage"
 _DASH = ord("-")
+_FORMAT = b"00-%032x-%016x-%02x"
 _HEX = b"0123456789abcdef"
 _LENGTH = 55  # of version 00: 2 + 1 + 32 + 1 + 16 + 1 + 2
 _BAGGAGE_SAFE = "!#$&'()*+-./:<>?@[]^_`{|}~"  # W3C baggage-octet; the rest is percent-encoded
@@ -57,6 +68,10 @@ class Propagation:
     """(headers) -> the first header that carries a context, as it is."""
     write: Callable[[Any, Context], list[tuple[str, bytes]]]
     """(headers, context) -> a copy in which the context replaces older ones."""
+    incoming: Callable[[Any, Context], tuple[Span | None, Context]]
+    """(headers, context) -> the sender's span, None without a valid one; and the context with the message's baggage."""
+    outgoing: Callable[[Any, Span, Context], list[tuple[str, bytes]]]
+    """(headers, span, context) -> a copy as `write` makes it, with this span instead of the context's."""
     creation_context: Callable[[Any], SpanContext | None]
     """(headers) -> what a link needs."""
     sampled: Callable[[Any], bool]
@@ -73,6 +88,7 @@ class Propagation:
         self.names = way.names
         self.read, self.find, self.write = way.read, way.find, way.write
         self.creation_context, self.sampled = way.creation_context, way.sampled
+        self.incoming, self.outgoing = way.incoming, way.outgoing
 
 
 def _members(propagator: TextMapPropagator) -> list[TextMapPropagator]:
@@ -137,15 +153,32 @@ class _W3C:
             self._unreadable("headers")
         return context
 
-    def _remote(self, parents: list[Any], states: list[Any]) -> SpanContext | None:
+    def incoming(self, headers: Any, context: Context) -> tuple[Span | None, Context]:
+        if not headers:
+            return None, context
+        try:
+            parents, states, baggages = _collect(headers)
+            remote = self._light(parents, states)
+            if baggages and self._with_baggage:
+                context = self._read_baggage(baggages, context)
+        except Exception:
+            self._unreadable("headers")
+            return None, context
+        return remote, context
+
+    def _light(self, parents: list[Any], states: list[Any]) -> LightSpan | None:
         if not parents:
             return None
         ids = parse_traceparent(parents[0]) if len(parents) == 1 else None
         if ids is None:
             self._unreadable(_TRACEPARENT)
             return None
-        state = self._read_state(states) if states else None
-        return SpanContext(ids[0], ids[1], is_remote=True, trace_flags=TraceFlags(ids[2]), trace_state=state)
+        read_state = functools.partial(self._read_state, states) if states else None
+        return LightSpan(ids[0], ids[1], ids[2], is_remote=True, read_state=read_state)
+
+    def _remote(self, parents: list[Any], states: list[Any]) -> SpanContext | None:
+        light = self._light(parents, states)
+        return None if light is None else light.get_span_context()
 
     def _read_state(self, states: list[Any]) -> TraceState | None:
         entries = parse_tracestate(states)
@@ -164,18 +197,21 @@ class _W3C:
         return context
 
     def write(self, headers: Any, context: Context) -> list[tuple[str, bytes]]:
-        copy = _without(headers, self.names)
-        span_context = get_current_span(context).get_span_context()
-        if span_context.is_valid:
-            copy.append(
-                (
-                    _TRACEPARENT,
-                    b"00-%032x-%016x-%02x" % (span_context.trace_id, span_context.span_id, span_context.trace_flags),
-                )
-            )
-            if span_context.trace_state:
-                copy.append((_TRACESTATE, span_context.trace_state.to_header().encode("ascii", "ignore")))
-        if self._with_baggage:
+        return self.outgoing(headers, get_current_span(context), context)
+
+    def outgoing(self, headers: Any, span: Span, context: Context) -> list[tuple[str, bytes]]:
+        copy = _without(headers, self.names) if headers else []
+        if type(span) is LightSpan:
+            state = None if span.read_state is None else span.read_state()
+            copy.append((_TRACEPARENT, _FORMAT % (span.trace_id, span.span_id, span.flags)))
+        else:
+            made = span.get_span_context()
+            state = made.trace_state
+            if made.is_valid:
+                copy.append((_TRACEPARENT, _FORMAT % (made.trace_id, made.span_id, made.trace_flags)))
+        if state:
+            copy.append((_TRACESTATE, state.to_header().encode("ascii", "ignore")))
+        if context and self._with_baggage:
             baggage = get_all(context)
             if baggage:
                 encoded = encode_baggage(baggage)
@@ -394,6 +430,16 @@ class _Configured:
         except Exception:
             self._unreadable("propagator")
         return [*copy, *injected.items()]
+
+    def incoming(self, headers: Any, context: Context) -> tuple[Span | None, Context]:
+        read = self.read(headers, set_span_in_context(INVALID_SPAN, context)) if headers else context
+        span = get_current_span(read)
+        if not headers or not span.get_span_context().is_valid:
+            return None, context
+        return span, set_span_in_context(get_current_span(context), read)
+
+    def outgoing(self, headers: Any, span: Span, context: Context) -> list[tuple[str, bytes]]:
+        return self.write(headers, set_span_in_context(span, context))
 
 
 class _PairsGetter(Getter[Any]):

@@ -10,6 +10,7 @@ from opentelemetry.trace import Link, SpanKind
 from otel_pipeline import semconv
 from otel_pipeline.engine.engine import with_error
 from otel_pipeline.engine.flow import ambient, heal
+from otel_pipeline.engine.spans import SPAN_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -231,7 +232,8 @@ def _receive_span(
 ) -> None:
     """One CLIENT span a pull, made when it is known that there were messages."""
     context = ambient(heal())
-    if engine.suppressed(context):
+    parent: Any = context.get(SPAN_KEY)
+    if engine.suppressed(context) or engine.spans.dropped(parent) is not None:
         return
     judged = [batch for batch in batches if fields.destination(batch[0]) in names]
     attributes: dict[str, AttributeValue] = {
@@ -249,4 +251,5 @@ def _receive_span(
             attributes[semconv.MESSAGING_DESTINATION_PARTITION_ID] = str(fields.partition(judged[0][0]))
     end_ns = engine.clock_ns()
     links = CreationLinks(engine, fields.headers, judged)
-    engine.start_span(name, SpanKind.CLIENT, context, attributes, links, end_ns - elapsed_ns).end(end_ns)
+    span = engine.spans.start(name, SpanKind.CLIENT, parent, context, attributes, links, end_ns - elapsed_ns)
+    span.end(end_ns)

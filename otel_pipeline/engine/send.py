@@ -5,12 +5,14 @@ from __future__ import annotations
 from random import getrandbits
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from opentelemetry.trace import Link, SpanKind, Status, StatusCode, set_span_in_context
+from opentelemetry.context import get_current
+from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 
 from otel_pipeline import semconv
 from otel_pipeline.engine import pipeline_header
 from otel_pipeline.engine.engine import error_type, with_error
 from otel_pipeline.engine.flow import DELIVERY_KEY, OpenDelivery, ambient, heal
+from otel_pipeline.engine.spans import SPAN_KEY, LightSpan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,13 +39,15 @@ class SentMessage(NamedTuple):
 class Destination:
     """What is the same for every message of one producer to one destination; made once."""
 
-    __slots__ = ("attributes", "duration", "metric_attributes", "name", "sent", "span_name")
+    __slots__ = ("attributes", "bound", "duration", "first_hop", "metric_attributes", "name", "sent", "span_name")
 
     sent: ThreadCells[CounterCell]
     duration: ThreadCells[HistogramCell]
 
     def __init__(self, engine: Engine, producer: Producer, name: str, operation: str) -> None:
         self.name = name
+        self.bound = False
+        self.first_hop: bytes | None = None
         self.span_name = f"{operation} {name}"
         self.attributes: dict[str, AttributeValue] = {
             **producer.attributes,
@@ -69,6 +73,7 @@ class Destination:
             {**self.metric_attributes, semconv.MESSAGING_OPERATION_TYPE: "send"}
         )
         self.sent = engine.sent.local(self.metric_attributes)
+        self.bound = True
 
 
 class Producer:
@@ -99,6 +104,9 @@ class Producer:
     def renew(self) -> None:
         """A new producer id: the sequences start anew. 0 would mean that no sequence is sent."""
         self.identifier = getrandbits(32) or 1
+        for destination in self.destinations.values():
+            if destination is not None:
+                destination.first_hop = None
 
 
 class Sending:
@@ -134,7 +142,7 @@ class Sending:
             elapsed_ns = engine.monotonic_ns() - self.started_ns
             destination = self.destination
             span = self.span
-            if not hasattr(destination, "sent"):
+            if not destination.bound:
                 destination.bind(engine, self._producer)
                 cluster = destination.attributes.get(semconv.MESSAGING_KAFKA_CLUSTER_ID)
                 if cluster is not None:
@@ -147,6 +155,8 @@ class Sending:
                 engine.sent.local(attributes).cell.value += 1
                 attributes[semconv.MESSAGING_OPERATION_TYPE] = "send"
                 engine.operation_duration.local(attributes).cell.record(elapsed_ns / 1e9)
+            if type(span) is LightSpan:
+                return
             if span.is_recording():
                 if partition is not None and partition >= 0:
                     span.set_attribute(semconv.MESSAGING_DESTINATION_PARTITION_ID, str(partition))
@@ -160,20 +170,32 @@ class Sending:
             engine.guard.failed("send.finish")
 
 
-def sender(engine: Engine, operation: str = "send") -> Callable[[Producer, Any, Any, Any, Any, Any], Sending | None]:
+def sender(  # noqa: C901
+    engine: Engine, operation: str = "send"
+) -> Callable[[Producer, Any, Any, Any, Any, Any], Sending | None]:
     """A function that begins one send; it returns None where nothing is to be recorded, and never raises.
 
     It is called with (producer, destination, partition, key, value, headers).
     """
-    start_span, propagation, guard = engine.start_span, engine.propagation, engine.guard
+    spans, propagation, guard = engine.spans, engine.propagation, engine.guard
     clock_ns, monotonic_ns, settings = engine.clock_ns, engine.monotonic_ns, engine.settings
     hook = settings.hooks.get("send")
-    suppressed, find, write = engine.suppressed, propagation.find, propagation.write
+    with_key = settings.message_key
+    suppressed, find, outgoing = engine.suppressed, propagation.find, propagation.outgoing
 
-    def begin(producer: Producer, topic: Any, partition: Any, key: Any, value: Any, headers: Any) -> Sending | None:
+    def begin(  # noqa: C901 - one message's path, read in one place
+        producer: Producer, topic: Any, partition: Any, key: Any, value: Any, headers: Any
+    ) -> Sending | None:
         try:
-            context = heal()
-            if producer.excluded or suppressed(context):
+            context = get_current()
+            delivery: OpenDelivery | None = None
+            if context:
+                if DELIVERY_KEY in context:
+                    context = ambient(heal())
+                    delivery = context.get(DELIVERY_KEY)  # type: ignore[assignment]
+                if suppressed(context):
+                    return None
+            if producer.excluded or not engine.active:
                 return None
             try:
                 destination = producer.destinations[topic]
@@ -181,26 +203,26 @@ def sender(engine: Engine, operation: str = "send") -> Callable[[Producer, Any, 
                 destination = _destination(engine, producer, topic, operation)
             if destination is None:
                 return None
-            context = ambient(context)
-            delivery: OpenDelivery | None = context.get(DELIVERY_KEY)  # type: ignore[assignment]
             carried = find(headers) if headers else None
             kept = carried is not None and (delivery is None or carried != delivery.traceparent)
-            attributes = destination.attributes
-            if value is None or partition is not None or settings.message_key:
-                attributes = _with_message(attributes, partition, key, value, with_key=settings.message_key)
-            links = _custom_links(engine, headers) if kept else ()
+            parent: Any = context.get(SPAN_KEY) if context else None
             start_ns = clock_ns()
-            started_ns = monotonic_ns()
-            kind = SpanKind.CLIENT if kept else SpanKind.PRODUCER
-            span = start_span(destination.span_name, kind, context, attributes, links, start_ns)
-            sending = Sending(engine, producer, destination, headers, span, start_ns, started_ns)
+            span: Span | None = spans.dropped(parent)
+            if span is None:
+                attributes = destination.attributes.copy()
+                if value is None or partition is not None or with_key:
+                    _add_message(attributes, partition, key, value, with_key=with_key)
+                links = _custom_links(engine, headers) if kept else ()
+                kind = SpanKind.CLIENT if kept else SpanKind.PRODUCER
+                span = spans.start(destination.span_name, kind, parent, context, attributes, links, start_ns)
+            sending = Sending(engine, producer, destination, headers, span, start_ns, monotonic_ns())
         except Exception:
             guard.failed("send")
             return None
         try:
             if producer.headers_allowed and (headers is None or isinstance(headers, list)):
-                copy = list(headers or ()) if kept else write(headers, set_span_in_context(span, context))
-                _set_pipeline_header(engine, copy, producer, destination.name, delivery, start_ns // 1_000_000)
+                copy = list(headers or ()) if kept else outgoing(headers, span, context)
+                _set_pipeline_header(engine, copy, producer, destination, delivery, start_ns, had_headers=bool(headers))
                 sending.headers = copy
             if hook is not None and span.is_recording():
                 hook(span, SentMessage(topic, partition, key, value, headers))
@@ -221,20 +243,18 @@ def _destination(engine: Engine, producer: Producer, topic: Any, operation: str)
     return made
 
 
-def _with_message(
-    attributes: Mapping[str, AttributeValue], partition: Any, key: Any, value: Any, *, with_key: bool
-) -> dict[str, AttributeValue]:
+def _add_message(
+    attributes: dict[str, AttributeValue], partition: Any, key: Any, value: Any, *, with_key: bool
+) -> None:
     """What only some messages have. Given at the start, where a sampler can see it."""
-    added = dict(attributes)
     if isinstance(partition, int):
-        added[semconv.MESSAGING_DESTINATION_PARTITION_ID] = str(partition)
+        attributes[semconv.MESSAGING_DESTINATION_PARTITION_ID] = str(partition)
     if value is None:
-        added[semconv.MESSAGING_KAFKA_MESSAGE_TOMBSTONE] = True
+        attributes[semconv.MESSAGING_KAFKA_MESSAGE_TOMBSTONE] = True
     if with_key:
         text = key_text(key)
         if text is not None:
-            added[semconv.MESSAGING_KAFKA_MESSAGE_KEY] = text
-    return added
+            attributes[semconv.MESSAGING_KAFKA_MESSAGE_KEY] = text
 
 
 def key_text(key: object) -> str | None:
@@ -256,41 +276,47 @@ def _set_pipeline_header(
     engine: Engine,
     headers: list[tuple[str, bytes]],
     producer: Producer,
-    destination: str,
+    destination: Destination,
     delivery: OpenDelivery | None,
-    now_ms: int,
+    now_ns: int,
+    *,
+    had_headers: bool,
 ) -> None:
     """Append the data-flow header to our copy, in place of one that was copied along."""
     name = pipeline_header.NAME
-    for at in range(len(headers) - 1, -1, -1):
-        if headers[at][0] == name:
-            del headers[at]
+    if had_headers:
+        for at in range(len(headers) - 1, -1, -1):
+            if headers[at][0] == name:
+                del headers[at]
     settings = engine.settings
     flags = _PER_PARTITION if producer.identifier else 0
     if delivery is None:
-        encoded = pipeline_header.encode(
-            flags=flags,
-            hops=1,
-            environment=settings.environment,
-            origin_ms=now_ms,
-            newest_ms=now_ms,
-            path=pipeline_header.path_hash(0, settings.service_name, destination),
-            producer_id=producer.identifier,
-            sequence=0,
-            tag=0,
-        )
-    else:
-        flow = delivery.flow
-        extends = flow.hops < settings.max_hops
-        encoded = pipeline_header.encode(
-            flags=flags | _FAN_IN if flow.count > 1 or flow.newest_ms != flow.origin_ms else flags,
-            hops=flow.hops + 1,
-            environment=flow.environment,
-            origin_ms=flow.origin_ms,
-            newest_ms=flow.newest_ms,
-            path=pipeline_header.path_hash(flow.path, settings.service_name, destination) if extends else flow.path,
-            producer_id=producer.identifier,
-            sequence=0,
-            tag=0,
-        )
+        if destination.first_hop is None:
+            destination.first_hop = pipeline_header.encode(
+                flags=flags,
+                hops=1,
+                environment=settings.environment,
+                origin_ms=0,
+                newest_ms=0,
+                path=pipeline_header.path_hash(0, settings.service_name, destination.name),
+                producer_id=producer.identifier,
+                sequence=0,
+                tag=0,
+            )
+        headers.append((name, pipeline_header.with_origin(destination.first_hop, now_ns // 1_000_000)))
+        return
+    flow = delivery.flow
+    extends = flow.hops < settings.max_hops
+    path = pipeline_header.path_hash(flow.path, settings.service_name, destination.name) if extends else flow.path
+    encoded = pipeline_header.encode(
+        flags=flags | _FAN_IN if flow.count > 1 or flow.newest_ms != flow.origin_ms else flags,
+        hops=flow.hops + 1,
+        environment=flow.environment,
+        origin_ms=flow.origin_ms,
+        newest_ms=flow.newest_ms,
+        path=path,
+        producer_id=producer.identifier,
+        sequence=0,
+        tag=0,
+    )
     headers.append((name, encoded))

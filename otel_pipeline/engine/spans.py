@@ -1,46 +1,112 @@
-"""The seam behind which spans can be replaced: the engine starts spans only through `StartSpan`."""
+"""The seam behind which spans can be replaced: the engine makes spans only through `Spans`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    NonRecordingSpan,
+    SpanContext,
+    TraceFlags,
+    get_current_span,
+    set_span_in_context,
+)
+from opentelemetry.trace.propagation import _SPAN_KEY
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from opentelemetry.context import Context
     from opentelemetry.trace import Link, Span, SpanKind, Tracer
+    from opentelemetry.trace.span import TraceState
 
     from otel_pipeline.engine.totals import AttributeValue
 
+SPAN_KEY = _SPAN_KEY
+"""Where the API keeps the current span. A context of ours gets span and delivery in one copy instead of two."""
 
-class StartSpan(Protocol):
-    """Starts a span that is not yet current. `start_time_ns` is ns since the epoch, now when left out."""
 
-    def __call__(
+class LightSpan(NonRecordingSpan):
+    """A span that is not recorded, or that of a message's sender: three numbers, and a SpanContext only when asked."""
+
+    __slots__ = ("_made", "flags", "is_remote", "read_state", "span_id", "trace_id")
+
+    def __init__(
+        self,
+        trace_id: int,
+        span_id: int,
+        flags: int,
+        *,
+        is_remote: bool = False,
+        read_state: Callable[[], TraceState | None] | None = None,
+    ) -> None:
+        self.trace_id = trace_id
+        self.span_id = span_id
+        self.flags = flags
+        self.is_remote = is_remote
+        self.read_state = read_state
+        self._made: SpanContext | None = None
+
+    def get_span_context(self) -> SpanContext:
+        """As the API's."""
+        made = self._made
+        if made is None:
+            state = self.read_state() if self.read_state is not None else None
+            made = SpanContext(self.trace_id, self.span_id, self.is_remote, TraceFlags(self.flags), state)
+            self._made = made
+        return made
+
+    def __repr__(self) -> str:
+        return f"LightSpan({self.get_span_context()!r})"
+
+
+class Spans(Protocol):
+    """Makes spans; they are not yet current."""
+
+    def dropped(self, parent: Span | None) -> LightSpan | None:
+        """A span under this parent, if it is known without more that it is not recorded."""
+
+    def start(
         self,
         name: str,
         kind: SpanKind,
-        context: Context | None,
-        attributes: Mapping[str, AttributeValue],
+        parent: Span | None,
+        context: Context,
+        attributes: dict[str, AttributeValue],
         links: Sequence[Link] = (),
         start_time_ns: int | None = None,
     ) -> Span:
-        """Start it."""
+        """Start a span under the parent, None for a root. The attributes are the span's own from now on.
+
+        `context` is what samplers and span processors see, for example its baggage. `start_time_ns` is ns since the
+        epoch, now when left out.
+        """
         ...
 
 
-def from_tracer(tracer: Tracer) -> StartSpan:
-    """Spans of an OpenTelemetry tracer."""
-    start = tracer.start_span
+class TracerSpans:
+    """Spans of any OpenTelemetry tracer, whatever its sampler."""
 
-    def start_span(
+    def __init__(self, tracer: Tracer) -> None:
+        self._tracer = tracer
+
+    def dropped(self, parent: Span | None) -> LightSpan | None:
+        """Only the tracer knows."""
+        del parent
+        return None
+
+    def start(
+        self,
         name: str,
         kind: SpanKind,
-        context: Context | None,
-        attributes: Mapping[str, AttributeValue],
+        parent: Span | None,
+        context: Context,
+        attributes: dict[str, AttributeValue],
         links: Sequence[Link] = (),
         start_time_ns: int | None = None,
     ) -> Span:
-        return start(name, context, kind, attributes, links, start_time_ns)
-
-    return start_span
+        """As the protocol says."""
+        if get_current_span(context) is not (parent or INVALID_SPAN):
+            context = set_span_in_context(parent or INVALID_SPAN, context)
+        return self._tracer.start_span(name, context, kind, attributes, links, start_time_ns)

@@ -15,21 +15,20 @@ from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 
+from otel_pipeline.export import compiled_spans, exporters, metrics, resource, sampling
 from otel_pipeline.export import destination as destinations
-from otel_pipeline.export import exporters, metrics, resource, sampling
 from otel_pipeline.export.ending import Ending
 from otel_pipeline.export.giving_way import give_way
 from otel_pipeline.export.otlp_lines import Lines
 from otel_pipeline.export.state_folder import telemetry_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
-    from opentelemetry.context import Context
-    from opentelemetry.trace import Link, Span, SpanKind, Tracer
-    from opentelemetry.util.types import AttributeValue
+    from opentelemetry.trace import Span
 
     from otel_pipeline.config import Config
+    from otel_pipeline.engine.spans import LightSpan
     from otel_pipeline.engine.totals import Totals
     from otel_pipeline.export.destination import Destination
 
@@ -56,7 +55,7 @@ class Providers:
         self._ours: dict[str, Any] = {}
         self._destinations: dict[str, Destination] = {}
         self._processors: list[Any] = []
-        self._tracers: list[FollowingTracer] = []
+        self._spans: list[FollowingSpans] = []
         self.tracer_provider: Any = self._traces()
         self.meter_provider: Any = self._metrics()
         self.logger_provider: Any = self._logs()
@@ -88,11 +87,11 @@ class Providers:
             f"{signal}: " + ("ours" if signal in self._ours else "the application's") for signal in destinations.SIGNALS
         )
 
-    def tracer(self, name: str, version: str, schema_url: str) -> Tracer:
-        """A tracer of the provider in force, also when the application sets another one later."""
-        made = FollowingTracer(self.tracer_provider, name, version, schema_url)
-        self._tracers.append(made)
-        return made  # type: ignore[return-value]
+    def spans_of(self, name: str, version: str, schema_url: str) -> FollowingSpans:
+        """Spans of the provider in force, also when the application sets another one later."""
+        made = FollowingSpans(self.tracer_provider, name, version, schema_url)
+        self._spans.append(made)
+        return made
 
     def flush(self, timeout_s: float) -> bool:
         """Hand over what was recorded, within the time; false when that was not possible."""
@@ -184,8 +183,8 @@ class Providers:
     def _traces_replaced(self) -> None:
         self.tracer_provider = trace._TRACER_PROVIDER
         self._gone("traces")
-        for tracer in self._tracers:
-            tracer.follow(self.tracer_provider)
+        for spans in self._spans:
+            spans.follow(self.tracer_provider)
 
     def _metrics_replaced(self) -> None:
         self.meter_provider = metrics_api._METER_PROVIDER
@@ -205,26 +204,18 @@ class Providers:
             threading.Thread(target=ours.shutdown, name="otel_pipeline.giving_way", daemon=True).start()
 
 
-class FollowingTracer:
-    """A tracer of whichever provider is in force."""
+class FollowingSpans:
+    """Spans of whichever provider is in force: its two functions are replaced when another one comes."""
+
+    dropped: Callable[[Span | None], LightSpan | None]
+    start: Callable[..., Span]
 
     def __init__(self, provider: Any, name: str, version: str, schema_url: str) -> None:
-        self._named = (name, version, None, schema_url)
+        self._named = (name, version, schema_url)
         self.follow(provider)
 
     def follow(self, provider: Any) -> None:
         """Use another provider from now on."""
-        self._start = provider.get_tracer(self._named[0], self._named[1], schema_url=self._named[3]).start_span
-
-    def start_span(
-        self,
-        name: str,
-        context: Context | None = None,
-        kind: SpanKind | None = None,
-        attributes: Mapping[str, AttributeValue] | None = None,
-        links: Sequence[Link] = (),
-        start_time: int | None = None,
-    ) -> Span:
-        """As the API's."""
-        span: Span = self._start(name, context, kind, attributes, links, start_time)
-        return span
+        name, version, schema_url = self._named
+        spans = compiled_spans.make(provider, provider.get_tracer(name, version, schema_url=schema_url))
+        self.dropped, self.start = spans.dropped, spans.start

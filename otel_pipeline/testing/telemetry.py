@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, Sp
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler, SamplingResult
 
+from otel_pipeline.export import compiled_spans
 from otel_pipeline.testing.checker import check
 from otel_pipeline.testing.records import log_record, metric_records, span_record
 from otel_pipeline.testing.trees import tree
@@ -24,8 +25,7 @@ from otel_pipeline.testing.trees import tree
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from opentelemetry.trace import Tracer
-
+    from otel_pipeline.engine.spans import Spans
     from otel_pipeline.export.otlp_reader import LogRecord, MetricRecord, SpanRecord
     from otel_pipeline.pipeline import Pipeline
 
@@ -177,9 +177,11 @@ class Telemetry:
 
     monotonic_ns = clock_ns
 
-    def tracer(self, name: str, version: str, schema_url: str) -> Tracer:
-        """A tracer of the provider."""
-        return self.tracer_provider.get_tracer(name, version, schema_url=schema_url)
+    def spans_of(self, name: str, version: str, schema_url: str) -> Spans:
+        """Spans of the provider's tracer."""
+        return compiled_spans.make(
+            self.tracer_provider, self.tracer_provider.get_tracer(name, version, schema_url=schema_url)
+        )
 
     def in_force(self) -> tuple[str, ...]:
         """Whose providers are in force."""

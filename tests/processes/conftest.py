@@ -27,7 +27,12 @@ class Ran:
 
     def spans(self):
         """All spans of all its processes."""
-        return [record for file in sorted(self.lines.glob("*.jsonl")) for record in read(file) if isinstance(record, SpanRecord)]
+        return [
+            record
+            for file in sorted(self.lines.glob("*.jsonl"))
+            for record in read(file)
+            if isinstance(record, SpanRecord)
+        ]
 
     def names(self):
         return sorted(span.name for span in self.spans())

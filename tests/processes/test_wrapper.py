@@ -82,7 +82,7 @@ def test_safety_switches(programs, broker, variables, wrapper):
 
 def test_imported_before_or_after(programs, broker):
     """The line works after the client was imported, and after its objects were made."""
-    source = APP.format(line="").replace("producer.send(\"orders\"", LINE + "\nproducer.send(\"orders\"", 1)
+    source = APP.format(line="").replace('producer.send("orders"', LINE + '\nproducer.send("orders"', 1)
     ran = programs.run(source, BROKER=broker)
 
     assert (ran.code, ran.names()) == (0, EXPECTED), ran.err

@@ -22,8 +22,10 @@ def written(request, real_broker, real_collector):
     """What the Collector has written of one run of the demo."""
     before = time.time_ns()
     done = subprocess.run(
-        [sys.executable, "-m", "otel_pipeline.cli.main", "demo", "--messages", str(MESSAGES)]
-        + ["--bootstrap", real_broker.bootstrap, "--export", real_collector.http, *request.param],
+        [
+            *[sys.executable, "-m", "otel_pipeline.cli.main", "demo", "--messages", str(MESSAGES)],
+            *["--bootstrap", real_broker.bootstrap, "--export", real_collector.http, *request.param],
+        ],
         capture_output=True,
         text=True,
         check=False,

@@ -1,0 +1,201 @@
+"""The SDK's own spans, made without its constructor, which is most of what a span costs.
+
+Each is a copy of one that the SDK made as a template; what is the same for all is shared, what differs is set. Whether
+that fits is tried when it is compiled; where the provider, its sampler, its limits or this version of the SDK is
+another, the tracer makes the spans.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.sdk.trace.sampling import (
+    ALWAYS_OFF,
+    ALWAYS_ON,
+    ParentBased,
+    Sampler,
+    StaticSampler,
+    TraceIdRatioBased,
+)
+from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
+
+from otel_pipeline.engine.spans import LightSpan, TracerSpans
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Link, Span, Tracer
+    from opentelemetry.trace.span import TraceState
+
+    from otel_pipeline.engine.spans import Spans
+    from otel_pipeline.engine.totals import AttributeValue
+
+_ENOUGH_ATTRIBUTES = 64
+_SAMPLED = 1
+_RANDOM = 2
+_RLOCK = type(threading.RLock())
+# A generator of our own: an application that seeds the shared one would give the same ids to two processes.
+_ids = Random()  # noqa: S311 - ids are no secrets
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_ids.seed)
+getrandbits, randrange = _ids.getrandbits, _ids.randrange
+
+
+def make(provider: Any, tracer: Any) -> Spans:
+    """Compiled spans where they fit, the tracer's where not."""
+    try:
+        found = _compiled(provider, tracer)
+    except Exception:
+        found = None  # An SDK that is built otherwise.
+    return found or TracerSpans(tracer)
+
+
+def _compiled(provider: Any, tracer: Any) -> CompiledSpans | None:
+    bound = _bound(provider.sampler) if type(provider) is TracerProvider else None
+    limits = getattr(provider, "_span_limits", None)
+    fits = (
+        bound is not None
+        and type(provider.id_generator) is RandomIdGenerator
+        and limits is not None
+        and limits.max_span_attribute_length is None
+        and limits.max_attribute_length is None
+        and (limits.max_span_attributes or 0) >= _ENOUGH_ATTRIBUTES
+        and not provider._disabled
+        and _is_enabled(tracer)
+    )
+    return CompiledSpans(provider, tracer, bound) if fits and bound is not None else None
+
+
+def _is_enabled(tracer: Any) -> bool:
+    check = getattr(tracer, "_is_enabled", None)
+    return True if check is None else bool(check())
+
+
+def _bound(sampler: Sampler) -> int | None:
+    """Trace ids whose lower 64 bits are below this are recorded; None for a sampler that is not so simple."""
+    if type(sampler) is not ParentBased:
+        return None
+    of: Any = sampler
+    if (of._remote_parent_sampled, of._local_parent_sampled) != (ALWAYS_ON, ALWAYS_ON):
+        return None
+    if (of._remote_parent_not_sampled, of._local_parent_not_sampled) != (ALWAYS_OFF, ALWAYS_OFF):
+        return None
+    if type(of._root) is TraceIdRatioBased:
+        bound: int = of._root.bound
+        return bound
+    if type(of._root) is StaticSampler:
+        return 1 << 64 if of._root is ALWAYS_ON else 0
+    return None
+
+
+class CompiledSpans:
+    """Decides as `ParentBased(TraceIdRatioBased)` does, and copies the template for what is recorded."""
+
+    def __init__(self, provider: TracerProvider, tracer: Tracer, bound: int) -> None:
+        self._bound = bound
+        self._processor: Any = provider._active_span_processor
+        self._make_template(provider, tracer)
+
+    def _make_template(self, provider: TracerProvider, tracer: Tracer) -> None:
+        """One span of the SDK's own, that nobody is told of. Raises where a field is not as known."""
+        own: Any = tracer
+        quiet = TracerProvider(ALWAYS_ON, provider.resource, shutdown_on_exit=False, span_limits=provider._span_limits)
+        scope = own._instrumentation_scope
+        maker: Any = quiet.get_tracer(scope.name, scope.version, schema_url=scope.schema_url)
+        span: Any = maker.start_span("template", attributes={"a": 1})
+        fields = dict(vars(span))
+        fields["_span_processor"] = self._processor
+        fields["_sampler"] = provider.sampler
+        fields["_instrumentation_scope"] = scope
+        for name in ("_name", "_context", "_kind", "_parent", "_start_time", "_lock"):
+            del fields[name]
+        self._fields = fields
+        self._kind_of_span = type(span)
+        self._random = int(span.get_span_context().trace_flags) & _RANDOM
+        attributes = dict(vars(fields["_attributes"]))
+        attributes_lock = threading.RLock if isinstance(attributes.pop("_lock"), _RLOCK) else threading.Lock
+        if attributes.pop("_dict") != {"a": 1}:
+            raise TypeError("attributes are kept otherwise")
+        self._attributes, self._attributes_lock = attributes, attributes_lock
+        self._attributes_kind = type(fields["_attributes"])
+        events = dict(vars(fields["_events"]))
+        self._list_kind = type(fields["_events"])
+        self._max_events, self._max_links = events["_dq"].maxlen, vars(fields["_links"])["_dq"].maxlen
+        if set(events) != {"dropped", "_dq", "_lock"}:
+            raise TypeError("events are kept otherwise")
+
+    def dropped(self, parent: Span | None) -> LightSpan | None:  # noqa: PLR0911 - one return a kind of parent
+        """As the protocol says."""
+        if parent is None:
+            low = getrandbits(64)
+            if low < self._bound:
+                return None
+            return LightSpan(getrandbits(64) << 64 | low, getrandbits(64) or 1, self._random)
+        if isinstance(parent, LightSpan):
+            if parent.flags & _SAMPLED:
+                return None
+            flags, trace_id, read_state = parent.flags, parent.trace_id, parent.read_state
+            return LightSpan(trace_id, getrandbits(64) or 1, flags & self._random, read_state=read_state)
+        if type(parent) is self._kind_of_span:
+            return None
+        context = parent.get_span_context()
+        if context.trace_flags & _SAMPLED:
+            return None
+        return LightSpan(
+            context.trace_id, getrandbits(64) or 1, context.trace_flags & self._random, read_state=_state_of(context)
+        )
+
+    def start(
+        self,
+        name: str,
+        kind: SpanKind,
+        parent: Span | None,
+        context: Context,
+        attributes: dict[str, AttributeValue],
+        links: Sequence[Link] = (),
+        start_time_ns: int | None = None,
+    ) -> Span:
+        """As the protocol says; only for what `dropped` has not taken."""
+        if parent is None:
+            above = None
+            # Under the condition that it is recorded: `dropped` has drawn already.
+            trace_id = getrandbits(64) << 64 | randrange(min(self._bound, 1 << 64) or 1) or 1
+            flags, state = self._random | _SAMPLED, None
+        else:
+            above = parent.get_span_context()
+            trace_id, state = above.trace_id, above.trace_state
+            flags = above.trace_flags & self._random | _SAMPLED
+        made: Any = object.__new__(self._kind_of_span)
+        bounded: Any = object.__new__(self._attributes_kind)
+        bounded.__dict__ = {**self._attributes, "_dict": attributes, "_lock": self._attributes_lock()}
+        made.__dict__ = {
+            **self._fields,
+            "_name": name,
+            "_kind": kind,
+            "_context": SpanContext(trace_id, getrandbits(64) or 1, False, TraceFlags(flags), state),
+            "_parent": above,
+            "_start_time": start_time_ns,
+            "_attributes": bounded,
+            "_events": self._list(self._max_events, ()),
+            "_links": self._list(self._max_links, links),
+            "_lock": threading.Lock(),
+        }
+        self._processor.on_start(made, parent_context=context)
+        span: Span = made
+        return span
+
+    def _list(self, maximum: int | None, items: Sequence[Any]) -> Any:
+        made: Any = object.__new__(self._list_kind)
+        made.__dict__ = {"dropped": 0, "_dq": deque(items, maxlen=maximum), "_lock": threading.Lock()}
+        return made
+
+
+def _state_of(context: SpanContext) -> Callable[[], TraceState | None] | None:
+    return (lambda: context.trace_state) if context.trace_state else None

@@ -1,0 +1,266 @@
+"""Added cost per message: bare kafka-python, the official instrumentation and ours, interleaved in one run.
+
+    python scripts/bench.py [--quick] [--gate] [--write]
+
+The clients are real, on the embedded broker in a process of its own. Both instrumentations export through a batch
+processor into an exporter that encodes to OTLP and throws away. Ours has its metrics on; the official one has none.
+Quote ratios: single times depend on the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import platform
+import statistics
+import sys
+import time
+import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+warnings.simplefilter("ignore", DeprecationWarning)
+
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition  # noqa: E402
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans  # noqa: E402
+from opentelemetry.instrumentation.kafka import KafkaInstrumentor  # noqa: E402
+from opentelemetry.sdk.metrics import MeterProvider  # noqa: E402
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader  # noqa: E402
+from opentelemetry.sdk.trace import TracerProvider  # noqa: E402
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult  # noqa: E402
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased  # noqa: E402
+
+import otel_pipeline  # noqa: E402
+from otel_pipeline.export import compiled_spans  # noqa: E402
+from otel_pipeline.testing.broker import API_VERSION, embedded_broker  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "performance.md"
+BEGIN, END = "<!-- measured -->", "<!-- end of measured -->"
+VARIANTS = ("bare", "contrib", "ours")
+RATES = (1.0, 0.01, 0.0)
+BUDGETS = {1.0: 0.9, 0.01: 0.5, 0.0: 0.5}
+BODY = b"x" * 100
+
+
+class _Encoding(SpanExporter):
+    def export(self, spans: Sequence[Any]) -> SpanExportResult:
+        encode_spans(spans).SerializeToString()
+        return SpanExportResult.SUCCESS
+
+
+class _Providers:
+    """What the pipeline asks of providers."""
+
+    service_name = "bench"
+    destination = "nowhere"
+    logger_provider = None
+
+    def __init__(self, rate: float) -> None:
+        self.tracer_provider = TracerProvider(ParentBased(TraceIdRatioBased(rate)), shutdown_on_exit=False)
+        self.tracer_provider.add_span_processor(
+            BatchSpanProcessor(_Encoding(), max_queue_size=200_000, max_export_batch_size=512)
+        )
+        self.meter_provider = MeterProvider([InMemoryMetricReader()], shutdown_on_exit=False)
+
+    def spans_of(self, name: str, of: str, schema_url: str) -> Any:
+        return compiled_spans.make(
+            self.tracer_provider, self.tracer_provider.get_tracer(name, of, schema_url=schema_url)
+        )
+
+    def flush(self, timeout_s: float) -> bool:
+        return self.tracer_provider.force_flush(int(timeout_s * 1000))
+
+    def shutdown(self, timeout_s: float) -> bool:
+        del timeout_s
+        return True
+
+
+@contextmanager
+def instrumented(variant: str, providers: _Providers) -> Iterator[None]:
+    """One of the three, while it lasts."""
+    if variant == "contrib":
+        KafkaInstrumentor().instrument(tracer_provider=providers.tracer_provider, skip_dep_check=True)
+        try:
+            yield
+        finally:
+            KafkaInstrumentor().uninstrument()
+    elif variant == "ours":
+        pipe = otel_pipeline.instrument("bench", environment="production", libraries=["kafka"], _providers=providers)
+        try:
+            yield
+        finally:
+            pipe.uninstrument()
+    else:
+        yield
+
+
+@dataclass
+class Cost:
+    """CPU time of one round, us a message."""
+
+    thread: float
+    process: float
+
+
+def measured(providers: _Providers, count: int, work: Any) -> Cost:
+    """The work's own cost, and with it what other threads did for it, the export included."""
+    process, thread = time.process_time_ns(), time.thread_time_ns()
+    work()
+    spent = time.thread_time_ns() - thread
+    providers.tracer_provider.force_flush()
+    return Cost(spent / 1000 / count, (time.process_time_ns() - process) / 1000 / count)
+
+
+class Bench:
+    """The clients of one run."""
+
+    def __init__(self, bootstrap: str, count: int, rounds: int) -> None:
+        self.options = {"bootstrap_servers": bootstrap, "api_version": API_VERSION}
+        self.count, self.rounds = count, rounds
+
+    def send(self, rate: float) -> dict[str, list[Cost]]:
+        """Rounds of sends."""
+        providers, costs = _Providers(rate), {variant: [] for variant in VARIANTS}
+        producer = KafkaProducer(**self.options, linger_ms=5)
+        for at in range(self.rounds + 1):
+            for variant in VARIANTS:
+                with instrumented(variant, providers):
+
+                    def work() -> None:
+                        for _ in range(self.count):
+                            producer.send("sent", BODY, partition=0)
+
+                    cost = measured(providers, self.count, work)
+                    producer.flush()
+                if at:  # The first round warms up.
+                    costs[variant].append(cost)
+        producer.close()
+        providers.tracer_provider.shutdown()
+        return costs
+
+    def receive(self, rate: float) -> dict[str, list[Cost]]:
+        """Rounds of loops over messages that carry contexts, sampled at the rate."""
+        providers, costs = _Providers(rate), {variant: [] for variant in VARIANTS}
+        topic = f"received-{int(rate * 100)}"
+        with instrumented("ours", providers):
+            producer = KafkaProducer(**self.options)
+            for _ in range(self.count):
+                producer.send(topic, BODY, partition=0)
+            producer.flush()
+            producer.close()
+        consumer = KafkaConsumer(**self.options, auto_offset_reset="earliest", fetch_max_wait_ms=10)
+        partition = TopicPartition(topic, 0)
+        consumer.assign([partition])
+        for at in range(self.rounds + 1):
+            for variant in VARIANTS:
+                with instrumented(variant, providers):
+                    consumer.seek(partition, 0)
+
+                    def work() -> None:
+                        seen = 0
+                        for _record in consumer:
+                            seen += 1
+                            if seen == self.count:
+                                return
+
+                    cost = measured(providers, self.count, work)
+                if at:
+                    costs[variant].append(cost)
+        consumer.close()
+        providers.tracer_provider.shutdown()
+        return costs
+
+
+@dataclass
+class Row:
+    """One line of the table: medians, us a message."""
+
+    operation: str
+    rate: float
+    clock: str
+    bare: float
+    contrib: float
+    ours: float
+
+    @property
+    def ratio(self) -> float:
+        """What ours adds, as a share of what the official one adds."""
+        return (self.ours - self.bare) / (self.contrib - self.bare)
+
+    @property
+    def within(self) -> bool:
+        """Whether it is within the budget, which is for the application's thread."""
+        return self.clock != "thread" or self.ratio <= BUDGETS[self.rate]
+
+
+def rows(bench: Bench) -> list[Row]:
+    """Everything measured."""
+    found = []
+    for operation in ("send", "receive"):
+        for rate in RATES:
+            costs = getattr(bench, operation)(rate)
+            for clock in ("thread", "process"):
+                medians = {
+                    variant: statistics.median(getattr(cost, clock) for cost in costs[variant]) for variant in VARIANTS
+                }
+                found.append(Row(operation, rate, clock, **medians))
+            print(f"measured {operation} at {rate:.0%}", file=sys.stderr)
+    return found
+
+
+def table(found: list[Row]) -> str:
+    """As Markdown."""
+    lines = [
+        "| operation | sampled | CPU of | bare, us | contrib adds, us | ours adds, us | ours / contrib | budget |",
+        "|---|--:|---|--:|--:|--:|--:|---|",
+    ]
+    for row in found:
+        name = "send" if row.operation == "send" else "receive + process"
+        budget = f"<= {BUDGETS[row.rate]} {'met' if row.within else 'MISSED'}" if row.clock == "thread" else ""
+        lines.append(
+            f"| {name} | {row.rate:.0%} | {row.clock} | {row.bare:.1f} | {row.contrib - row.bare:.1f} | "
+            f"{row.ours - row.bare:.1f} | {row.ratio:.2f} | {budget} |"
+        )
+    return "\n".join(lines)
+
+
+def described(bench: Bench) -> str:
+    """What it was measured on."""
+    packages = ("kafka-python", "opentelemetry-sdk", "opentelemetry-instrumentation-kafka-python")
+    return (
+        f"Python {platform.python_version()}, {os.cpu_count()} cores, "
+        + ", ".join(f"{name} {version(name)}" for name in packages)
+        + f"; medians of {bench.rounds} rounds of {bench.count} messages of {len(BODY)} bytes, variants interleaved."
+    )
+
+
+def main() -> int:
+    """Returns 1 with --gate when a budget is missed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer rounds")
+    parser.add_argument("--gate", action="store_true", help="end with 1 when a budget is missed")
+    parser.add_argument("--write", action="store_true", help="write the table into docs/performance.md")
+    options = parser.parse_args()
+    logging.disable(logging.CRITICAL)
+    with embedded_broker({"sent": 1} | {f"received-{int(rate * 100)}": 1 for rate in RATES}) as bootstrap:
+        bench = Bench(bootstrap, count=500 if options.quick else 1_000, rounds=5 if options.quick else 21)
+        found = rows(bench)
+    text = f"{described(bench)}\n\n{table(found)}"
+    print(text)
+    if options.write:
+        page = PAGE.read_text("utf-8")
+        before, rest = page.split(BEGIN)
+        PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.split(END)[1]}", "utf-8")
+    return int(options.gate and not all(row.within for row in found))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
