@@ -165,9 +165,7 @@ class Bench:
                     consumer.seek(partition, 0)
 
                     def work() -> None:
-                        seen = 0
-                        for _record in consumer:
-                            seen += 1
+                        for seen, _record in enumerate(consumer, start=1):
                             if seen == self.count:
                                 return
 

@@ -38,6 +38,7 @@ FIELDS = MessageFields(
     headers=attrgetter("headers"),
     body_bytes=attrgetter("serialized_value_size"),
 )
+_ACKNOWLEDGED = attrgetter("partition", "offset")
 _ATTRIBUTE = "_otel_pipeline"
 _HEADERS_SINCE = (0, 11)  # Message formats before it have none, and the client raises when it is given some.
 _SEND = ("self", "topic", "value", "key", "headers", "partition", "timestamp_ms")
@@ -155,16 +156,13 @@ def _instrument_producer(patches: Patches, engine: Engine, producer: type, seque
 
 def _follow(engine: Engine, sending: Sending, future: Any) -> None:
     """End the span when the broker has answered. The client calls back from its own thread."""
-
-    def acknowledged(metadata: Any) -> None:
-        sending.finish(metadata.partition, metadata.offset)
-
-    def refused(error: BaseException) -> None:
-        sending.finish(None, None, error)
-
     try:
-        future.add_callback(acknowledged)
-        future.add_errback(refused)
+        # 3.x adds both under one lock; older ones have the public method only.
+        add = getattr(future, "_add_cb_eb", None)
+        if add is not None:
+            add(sending, sending)
+        else:
+            future.add_both(sending)
     except Exception:
         engine.guard.failed("send.follow")
 
@@ -193,7 +191,8 @@ def _producers(engine: Engine, sequences: Sequences | None) -> Callable[[Any], P
             cluster_id=functools.partial(_cluster_id, weakref.ref(client), "_metadata"),
             headers_allowed=not isinstance(version, tuple) or version >= _HEADERS_SINCE,
             excluded=client_id is not None and engine.settings.excludes_client(client_id),
-            stamped=sequences is not None,
+            numbers=sequences,
+            read=_ACKNOWLEDGED,
         )
         if sequences is not None:
             weakref.finalize(client, lambda: sequences.forget(made.identifier)).atexit = False

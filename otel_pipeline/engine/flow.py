@@ -11,7 +11,7 @@ from asyncio import current_task
 from asyncio.events import _get_running_loop
 from dataclasses import dataclass
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from opentelemetry.context import attach, create_key, get_current
 from opentelemetry.trace import get_current_span, set_span_in_context
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 DELIVERY_KEY = create_key("otel_pipeline.delivery")
 
 
-@dataclass(frozen=True, slots=True)
-class Flow:
+class Flow(NamedTuple):
     """Where the data in hand began. Times in ms since the epoch."""
 
     origin_ms: int
@@ -34,7 +33,7 @@ class Flow:
     hops: int
     environment: str | None
     path: int
-    count: int = 1
+    inputs: int = 1
 
 
 def merge(flows: list[Flow]) -> Flow:
@@ -46,7 +45,7 @@ def merge(flows: list[Flow]) -> Flow:
         hops=max(flow.hops for flow in flows),
         environment=oldest.environment,
         path=oldest.path,
-        count=sum(flow.count for flow in flows),
+        inputs=sum(flow.inputs for flow in flows),
     )
 
 

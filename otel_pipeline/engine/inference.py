@@ -90,10 +90,10 @@ class Inferences:
         delivery = in_hand(context)
         if delivery is not None:
             flow = delivery.flow
-            attributes[semconv.OTEL_PIPELINE_DATA_INPUTS] = flow.count
+            attributes[semconv.OTEL_PIPELINE_DATA_INPUTS] = flow.inputs
             if flow.origin_ms > 0:
                 attributes[semconv.OTEL_PIPELINE_DATA_AGE] = start_ns / 1e9 - flow.origin_ms / 1e3
-            if flow.count > 1 and flow.newest_ms > 0:
+            if flow.inputs > 1 and flow.newest_ms > 0:
                 attributes[semconv.OTEL_PIPELINE_DATA_NEWEST_AGE] = start_ns / 1e9 - flow.newest_ms / 1e3
             if flow.environment is not None:
                 attributes[semconv.OTEL_PIPELINE_ORIGIN_ENVIRONMENT] = flow.environment

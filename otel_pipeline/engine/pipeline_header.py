@@ -167,7 +167,7 @@ def encode(
         sequence & _U32,
         tag & _U16,
     )
-    return b2a_base64(raw + extension, newline=False).translate(_URL_SAFE).rstrip(b"=")
+    return b2a_base64(raw + extension, newline=False).translate(_URL_SAFE, b"=")
 
 
 def _cut(name: str) -> bytes:
@@ -181,20 +181,40 @@ def stamp(header: bytes, sequence: int, tag: int) -> bytes:
     return header[:32] + stamped + header[_CHARACTERS:]
 
 
-def way(header: Any) -> tuple[int, int] | None:
-    """Hops and origin alone, from the first 12 bytes; None when they cannot be read."""
+_hops: dict[Any, int] = {}
+
+
+def hops_of(header: Any) -> int:
+    """The hops alone, from the first three bytes; 0 when they cannot be read."""
     try:
-        raw = a2b_base64(header[:16].translate(_STANDARD))
-        return (raw[2], int.from_bytes(raw[4:10], "big")) if raw[0] == _VERSION else None
+        head = header[:4]
+        found = _hops.get(head)
+        if found is None:
+            raw = a2b_base64(head.translate(_STANDARD))
+            found = raw[2] if raw[0] == _VERSION else 0
+            if len(_hops) >= _CACHE_LIMIT:
+                _hops.clear()
+            _hops[head] = found
     except Exception:
-        return None
+        return 0
+    return found
 
 
-def with_origin(header: bytes, origin_ms: int) -> bytes:
-    """The header with another origin: bytes 4 to 9, written as the four groups of bytes 3 to 11, which end at 16."""
-    raw = a2b_base64(header[4:16].translate(_STANDARD))
-    written = raw[:1] + min(max(origin_ms, 0), _U48).to_bytes(6, "big") + raw[7:]
-    return header[:4] + b2a_base64(written, newline=False).translate(_URL_SAFE) + header[16:]
+class Template:
+    """A first hop's header but for origin, sequence and tag, which are known only where the message is numbered."""
+
+    __slots__ = ("_flow", "_head", "extension", "placeholder")
+
+    def __init__(self, header: bytes) -> None:
+        raw = a2b_base64(header.translate(_STANDARD) + b"=" * (-len(header) % 4))
+        self._head, self._flow, self.extension = raw[:4], raw[10:24], raw[_BYTES:]
+        self.placeholder = header
+        """What stands in the message until then."""
+
+    def filled(self, origin_ms: int, sequence: int, tag: int) -> bytes:
+        """The whole header."""
+        raw = self._head + origin_ms.to_bytes(6, "big") + self._flow + _STAMP.pack(sequence, tag) + self.extension
+        return b2a_base64(raw, newline=False).translate(_URL_SAFE, b"=")
 
 
 def producer_of(header: bytes) -> int | None:

@@ -58,15 +58,15 @@ class Processor:
         delivery.message = message
         delivery.state = state
         delivery.timestamp_ms = fields.timestamp_ms(message)
-        delivery.header = delivery.traceparent = delivery.known_flow = None
+        delivery.known_flow = None
         if headers:
-            delivery.header, delivery.traceparent = _own_headers(headers)
-            if delivery.traceparent is None:
-                delivery.traceparent = engine.propagation.find(headers)
+            created, inside, delivery.traceparent, delivery.header = engine.propagation.incoming(headers, context)
+        else:
+            created = delivery.traceparent = delivery.header = None
+            inside = context
         delivery.destination, delivery.partition = state.destination, state.partition
         delivery.offset = fields.offset(message)
         start_ns = engine.clock_ns()
-        created, inside = self._incoming(headers, context)
         around: Any = context.get(SPAN_KEY) if context else None
         parent = created
         if created is None or engine.settings.process_parent != "message" or self._too_far(delivery, start_ns):
@@ -82,21 +82,17 @@ class Processor:
             engine.guarded(hook, span, message)
         return delivery
 
-    def _incoming(self, headers: Any, context: Context) -> tuple[Any, Context]:
-        return self._engine.propagation.incoming(headers, context) if headers else (None, context)
-
     def _too_far(self, delivery: OpenDelivery, now_ns: int) -> bool:
         """Whether the sender's trace would last too long or go in circles."""
         settings = self._engine.settings
-        now_ms = now_ns // 1_000_000
         oldest_ms = delivery.timestamp_ms
         if delivery.header is not None:
-            way = pipeline_header.way(delivery.header)
-            if way is not None:
-                if way[0] > settings.max_hops:
-                    return True
-                oldest_ms = way[1]
-        return isinstance(oldest_ms, int) and 0 < oldest_ms < now_ms - settings.parent_max_age_ms
+            hops = pipeline_header.hops_of(delivery.header)
+            if hops > settings.max_hops:
+                return True
+            if hops > 1:  # At the first hop the data is as old as the message.
+                oldest_ms = delivery.flow.origin_ms
+        return isinstance(oldest_ms, int) and 0 < oldest_ms < now_ns // 1_000_000 - settings.parent_max_age_ms
 
     def _other_parent(self, created: Span | None, around: Span | None) -> Span | None:
         """The parent where it is not the sender's span: the application's own span, or none."""
@@ -148,10 +144,7 @@ class Processor:
         delivery.header = delivery.traceparent = None
         delivery.timestamp_ms = 0
         delivery.known_flow = merge(
-            [
-                flow_of(_own_headers(fields.headers(message) or ())[0], fields.timestamp_ms(message))
-                for message in messages
-            ]
+            [flow_of(_flow_header(fields.headers(message)), fields.timestamp_ms(message)) for message in messages]
         )
         delivery.destination = states[0].destination
         delivery.partition = delivery.offset = None
@@ -244,15 +237,9 @@ def _links(created: Span | None, around: Span | None, parent: Span | None) -> tu
     return tuple(Link(span.get_span_context()) for span in linked)
 
 
-def _own_headers(headers: Any) -> tuple[Any, Any]:
-    """The data-flow header and the traceparent as they came; the first of each."""
-    header = traceparent = None
+def _flow_header(headers: Any) -> Any:
+    """The data-flow header as it came."""
     try:
-        for name, value in headers:
-            if name == pipeline_header.NAME:
-                header = value if header is None else header
-            elif name == "traceparent":
-                traceparent = value if traceparent is None else traceparent
+        return next((value for name, value in headers or () if name == pipeline_header.NAME), None)
     except Exception:
-        return header, traceparent  # No pairs: there is nothing to read.
-    return header, traceparent
+        return None  # No pairs: there is nothing to read.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from urllib.parse import quote, unquote
 
 from opentelemetry.baggage import get_all, set_baggage
@@ -27,6 +27,7 @@ from opentelemetry.trace import (
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.trace.span import TraceState
 
+from otel_pipeline.engine.pipeline_header import NAME as PIPELINE_HEADER
 from otel_pipeline.engine.pipeline_header import PipelinePropagator
 from otel_pipeline.engine.spans import LightSpan
 
@@ -45,11 +46,25 @@ MAX_BAGGAGE_MEMBERS = 180
 MAX_BAGGAGE_MEMBER_BYTES = 4_096
 
 _TRACEPARENT, _TRACESTATE, _BAGGAGE = "traceparent", "tracestate", "baggage"
+_LENGTHS = frozenset({len(_TRACEPARENT), len(_TRACESTATE), len(_BAGGAGE), len(PIPELINE_HEADER)})  # in any case
 _DASH = ord("-")
 _FORMAT = b"00-%032x-%016x-%02x"
 _HEX = b"0123456789abcdef"
 _LENGTH = 55  # of version 00: 2 + 1 + 32 + 1 + 16 + 1 + 2
 _BAGGAGE_SAFE = "!#$&'()*+-./:<>?@[]^_`{|}~"  # W3C baggage-octet; the rest is percent-encoded
+
+
+class Incoming(NamedTuple):
+    """What a message brings along."""
+
+    span: Span | None
+    """The sender's; None without a valid one."""
+    context: Context
+    """With the message's baggage."""
+    carried: bytes | str | None
+    """The header with the sender's context, as it came."""
+    flow: bytes | str | None
+    """The data-flow header, as it came."""
 
 
 class Propagation:
@@ -68,8 +83,8 @@ class Propagation:
     """(headers) -> the first header that carries a context, as it is."""
     write: Callable[[Any, Context], list[tuple[str, bytes]]]
     """(headers, context) -> a copy in which the context replaces older ones."""
-    incoming: Callable[[Any, Context], tuple[Span | None, Context]]
-    """(headers, context) -> the sender's span, None without a valid one; and the context with the message's baggage."""
+    incoming: Callable[[Any, Context], Incoming]
+    """(headers, context) -> all that a message brings along; the headers are not empty."""
     outgoing: Callable[[Any, Span, Context], list[tuple[str, bytes]]]
     """(headers, span, context) -> a copy as `write` makes it, with this span instead of the context's."""
     creation_context: Callable[[Any], SpanContext | None]
@@ -153,18 +168,43 @@ class _W3C:
             self._unreadable("headers")
         return context
 
-    def incoming(self, headers: Any, context: Context) -> tuple[Span | None, Context]:
-        if not headers:
-            return None, context
+    def incoming(self, headers: Any, context: Context) -> Incoming:
+        parents: list[Any] | None = None
+        more = False
+        first = flow = None
         try:
+            for name, value in headers:
+                if name == _TRACEPARENT:
+                    if first is None:
+                        first = value
+                    else:
+                        more = True
+                elif name == PIPELINE_HEADER:
+                    if flow is None:
+                        flow = value
+                elif len(name) in _LENGTHS:
+                    more = True
+            if not more:
+                return Incoming(None if first is None else self._light([first], []), context, first, flow)
             parents, states, baggages = _collect(headers)
             remote = self._light(parents, states)
             if baggages and self._with_baggage:
                 context = self._read_baggage(baggages, context)
         except Exception:
+            return self._incoming_tolerant(headers, context)
+        return Incoming(remote, context, parents[0] if parents else None, flow)
+
+    def _incoming_tolerant(self, headers: Any, context: Context) -> Incoming:
+        found = _tolerant(headers, (_TRACEPARENT, _TRACESTATE, _BAGGAGE, PIPELINE_HEADER))
+        parents, flows = found[_TRACEPARENT], found[PIPELINE_HEADER]
+        try:
+            remote = self._light(parents, found[_TRACESTATE])
+            if found[_BAGGAGE] and self._with_baggage:
+                context = self._read_baggage(found[_BAGGAGE], context)
+        except Exception:
             self._unreadable("headers")
-            return None, context
-        return remote, context
+            remote = None
+        return Incoming(remote, context, parents[0] if parents else None, flows[0] if flows else None)
 
     def _light(self, parents: list[Any], states: list[Any]) -> LightSpan | None:
         if not parents:
@@ -431,12 +471,16 @@ class _Configured:
             self._unreadable("propagator")
         return [*copy, *injected.items()]
 
-    def incoming(self, headers: Any, context: Context) -> tuple[Span | None, Context]:
-        read = self.read(headers, set_span_in_context(INVALID_SPAN, context)) if headers else context
+    def incoming(self, headers: Any, context: Context) -> Incoming:
+        read = self.read(headers, set_span_in_context(INVALID_SPAN, context))
         span = get_current_span(read)
-        if not headers or not span.get_span_context().is_valid:
-            return None, context
-        return span, set_span_in_context(get_current_span(context), read)
+        flows = _tolerant(headers, (PIPELINE_HEADER,))[PIPELINE_HEADER]
+        return Incoming(
+            span if span.get_span_context().is_valid else None,
+            set_span_in_context(get_current_span(context), read),
+            self.find(headers),
+            flows[0] if flows else None,
+        )
 
     def outgoing(self, headers: Any, span: Span, context: Context) -> list[tuple[str, bytes]]:
         return self.write(headers, set_span_in_context(span, context))

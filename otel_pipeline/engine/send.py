@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
     from otel_pipeline.engine.engine import Engine
+    from otel_pipeline.engine.sequence import Sequences
     from otel_pipeline.engine.totals import AttributeValue, CounterCell, HistogramCell, ThreadCells
 
 _FAN_IN = 1 << 1
@@ -47,7 +48,7 @@ class Destination:
     def __init__(self, engine: Engine, producer: Producer, name: str, operation: str) -> None:
         self.name = name
         self.bound = False
-        self.first_hop: bytes | None = None
+        self.first_hop: pipeline_header.Template | None = None
         self.span_name = f"{operation} {name}"
         self.attributes: dict[str, AttributeValue] = {
             **producer.attributes,
@@ -79,7 +80,17 @@ class Destination:
 class Producer:
     """One producer client, as far as the engine knows it."""
 
-    __slots__ = ("attributes", "client_id", "cluster_id", "destinations", "excluded", "headers_allowed", "identifier")
+    __slots__ = (
+        "attributes",
+        "client_id",
+        "cluster_id",
+        "destinations",
+        "excluded",
+        "headers_allowed",
+        "identifier",
+        "numbers",
+        "read",
+    )
 
     def __init__(
         self,
@@ -89,7 +100,8 @@ class Producer:
         cluster_id: Callable[[], str | None],
         headers_allowed: bool,
         excluded: bool,
-        stamped: bool,
+        numbers: Sequences | None,
+        read: Callable[[Any], tuple[int, int]],
     ) -> None:
         self.attributes = attributes
         self.client_id = client_id
@@ -97,8 +109,11 @@ class Producer:
         self.headers_allowed = headers_allowed
         self.excluded = excluded
         self.destinations: dict[str, Destination | None] = {}
+        self.numbers = numbers
+        self.read = read
+        """Partition and offset of an acknowledgement."""
         self.identifier = 0
-        if stamped:
+        if numbers is not None:
             self.renew()
 
     def renew(self) -> None:
@@ -134,6 +149,17 @@ class Sending:
         self.span = span
         self.start_ns = start_ns
         self.started_ns = started_ns
+
+    def __call__(self, answer: Any) -> None:
+        """The client's callback for both outcomes: an acknowledgement, or the exception."""
+        if isinstance(answer, BaseException):
+            self.finish(None, None, answer)
+            return
+        try:
+            self.finish(*self._producer.read(answer))
+        except Exception:
+            self._engine.guard.failed("send.acknowledgement")
+            self.finish(None, None)
 
     def finish(self, partition: int | None, offset: int | None, error: BaseException | None = None) -> None:
         """The broker acknowledged or refused, or the client raised. Called once, from any thread; never raises."""
@@ -291,25 +317,17 @@ def _set_pipeline_header(
     settings = engine.settings
     flags = _PER_PARTITION if producer.identifier else 0
     if delivery is None:
-        if destination.first_hop is None:
-            destination.first_hop = pipeline_header.encode(
-                flags=flags,
-                hops=1,
-                environment=settings.environment,
-                origin_ms=0,
-                newest_ms=0,
-                path=pipeline_header.path_hash(0, settings.service_name, destination.name),
-                producer_id=producer.identifier,
-                sequence=0,
-                tag=0,
-            )
-        headers.append((name, pipeline_header.with_origin(destination.first_hop, now_ns // 1_000_000)))
+        template = destination.first_hop or _first_hop(engine, producer, destination, flags)
+        if producer.numbers is not None:
+            headers.append((name, template.placeholder))
+        else:
+            headers.append((name, template.filled(now_ns // 1_000_000, 0, 0)))
         return
     flow = delivery.flow
     extends = flow.hops < settings.max_hops
     path = pipeline_header.path_hash(flow.path, settings.service_name, destination.name) if extends else flow.path
     encoded = pipeline_header.encode(
-        flags=flags | _FAN_IN if flow.count > 1 or flow.newest_ms != flow.origin_ms else flags,
+        flags=flags | _FAN_IN if flow.inputs > 1 or flow.newest_ms != flow.origin_ms else flags,
         hops=flow.hops + 1,
         environment=flow.environment,
         origin_ms=flow.origin_ms,
@@ -320,3 +338,23 @@ def _set_pipeline_header(
         tag=0,
     )
     headers.append((name, encoded))
+
+
+def _first_hop(engine: Engine, producer: Producer, destination: Destination, flags: int) -> pipeline_header.Template:
+    """What the headers of all messages have in common whose data begins here."""
+    settings = engine.settings
+    encoded = pipeline_header.encode(
+        flags=flags,
+        hops=1,
+        environment=settings.environment,
+        origin_ms=0,
+        newest_ms=0,
+        path=pipeline_header.path_hash(0, settings.service_name, destination.name),
+        producer_id=producer.identifier,
+        sequence=0,
+        tag=0,
+    )
+    template = destination.first_hop = pipeline_header.Template(encoded)
+    if producer.numbers is not None:
+        producer.numbers.template(producer.identifier, template)
+    return template
