@@ -281,12 +281,15 @@ def _make_iter(
 def _make_next(
     consumer_of: Callable[[Any], Consumer], iteration: Iteration, original: Callable[..., Any]
 ) -> Callable[..., Any]:
+    leave, hand_out = iteration.leave, iteration.hand_out
+
     @functools.wraps(original)
     def __next__(self: Any) -> Any:  # noqa: N807
         consumer = consumer_of(self)
-        iteration.leave(consumer)
+        if consumer.open is not None:
+            leave(consumer)
         message = original(self)
-        iteration.hand_out(consumer, message, current=not called_by_pool(1))
+        hand_out(consumer, message, current=not called_by_pool())
         return message
 
     return __next__

@@ -91,23 +91,27 @@ class OpenDelivery:
     before: Context
     own: Context
     span: Span
-    message: Any
-    header: Any
-    """The data-flow header as it came; read when somebody asks."""
-    timestamp_ms: int
-    known_flow: Flow | None
-    traceparent: bytes | str | None
-    destination: str
-    partition: int | None
-    offset: int | None
-    state: Any
     start_ns: int
     started_ns: int
-    ended: bool
-    error: BaseException | None
-    """What an explicit `process()` saw of a message that an iterator had handed out."""
-    execution: tuple[int, int] | None
-    """Where it was made current; None when it was not."""
+
+    def __init__(
+        self, state: Any, message: Any, timestamp_ms: int, traceparent: bytes | str | None, header: bytes | str | None
+    ) -> None:
+        self.state = state
+        self.message = message
+        self.timestamp_ms = timestamp_ms
+        self.traceparent = traceparent
+        self.header = header
+        """The data-flow header as it came; read when somebody asks."""
+        self.known_flow: Flow | None = None
+        self.destination: str = state.destination
+        self.partition: int | None = state.partition
+        self.offset: int | None = None
+        self.ended = False
+        self.error: BaseException | None = None
+        """What an explicit `process()` saw of a message that an iterator had handed out."""
+        self.execution: tuple[int, int] | None = None
+        """Where it was made current; None when it was not."""
 
     @property
     def flow(self) -> Flow:

@@ -27,9 +27,12 @@ _POOL_CODES = frozenset(
 )
 
 
-def called_by_pool(depth: int) -> bool:
-    """Whether `next(consumer)` itself was handed to an executor: its thread must not inherit a current span."""
-    frame = sys._getframe(depth + 1)
+def called_by_pool() -> bool:
+    """Whether `next(consumer)` itself was handed to an executor: its thread must not inherit a current span.
+
+    To be called by what stands in for the client's `__next__`.
+    """
+    frame = sys._getframe(2)
     if frame.f_code is _PROXY_CODE and frame.f_back is not None:
         frame = frame.f_back
     return frame.f_code in _POOL_CODES

@@ -29,11 +29,30 @@ if TYPE_CHECKING:
 class Processor:
     """Begins and finishes deliveries of one client's messages. One message at a time, or a batch as one span."""
 
-    __slots__ = ("_engine", "_fields")
+    __slots__ = (
+        "_clock_ns",
+        "_dropped",
+        "_engine",
+        "_fields",
+        "_headers",
+        "_hook",
+        "_incoming",
+        "_monotonic_ns",
+        "_offset",
+        "_parent_is_message",
+        "_spans",
+        "_timestamp_ms",
+    )
 
     def __init__(self, engine: Engine, fields: MessageFields) -> None:
         self._engine = engine
         self._fields = fields
+        self._spans = engine.spans
+        self._clock_ns, self._monotonic_ns = engine.clock_ns, engine.monotonic_ns
+        self._incoming = engine.propagation.incoming
+        self._headers, self._timestamp_ms, self._offset = fields.headers, fields.timestamp_ms, fields.offset
+        self._parent_is_message = engine.settings.process_parent == "message"
+        self._hook = engine.settings.hooks.get("process")
 
     def begin(self, state: PartitionState, message: Message, *, current: bool = True) -> OpenDelivery | None:
         """Start the span of one message; None where nothing is to be recorded. Never raises."""
@@ -46,40 +65,32 @@ class Processor:
                     return None
             if not engine.active:
                 return None
-            return self._begin(state, message, context, current=current)
+            start_ns = self._clock_ns()
+            headers = self._headers(message)
+            if headers:
+                created, inside, carried, header = self._incoming(headers, context)
+            else:
+                created = carried = header = None
+                inside = context
+            delivery = OpenDelivery(state, message, self._timestamp_ms(message), carried, header)
+            delivery.offset = self._offset(message)
+            around: Any = context.get(SPAN_KEY) if context else None
+            parent = created
+            if created is None or not self._parent_is_message or self._too_far(delivery, start_ns):
+                parent = self._other_parent(created, around)
+            span: Span | None = self._spans.dropped(parent)
+            if span is None:
+                attributes = self._attributes(state, delivery, message, start_ns)
+                links = _links(created, around, parent)
+                span = self._spans.start(
+                    state.span_name, SpanKind.CONSUMER, parent, inside, attributes, links, start_ns
+                )
+            self._open(delivery, span, inside, context, start_ns, current=current)
         except Exception:
             engine.guard.failed("process")
             return None
-
-    def _begin(self, state: PartitionState, message: Message, context: Context, *, current: bool) -> OpenDelivery:
-        engine, fields = self._engine, self._fields
-        headers = fields.headers(message)
-        delivery = OpenDelivery()
-        delivery.message = message
-        delivery.state = state
-        delivery.timestamp_ms = fields.timestamp_ms(message)
-        delivery.known_flow = None
-        if headers:
-            created, inside, delivery.traceparent, delivery.header = engine.propagation.incoming(headers, context)
-        else:
-            created = delivery.traceparent = delivery.header = None
-            inside = context
-        delivery.destination, delivery.partition = state.destination, state.partition
-        delivery.offset = fields.offset(message)
-        start_ns = engine.clock_ns()
-        around: Any = context.get(SPAN_KEY) if context else None
-        parent = created
-        if created is None or engine.settings.process_parent != "message" or self._too_far(delivery, start_ns):
-            parent = self._other_parent(created, around)
-        span: Span | None = engine.spans.dropped(parent)
-        if span is None:
-            attributes = self._attributes(state, delivery, message, start_ns)
-            links = _links(created, around, parent)
-            span = engine.spans.start(state.span_name, SpanKind.CONSUMER, parent, inside, attributes, links, start_ns)
-        self._open(delivery, span, inside, context, start_ns, current=current)
-        hook = engine.settings.hooks.get("process")
-        if hook is not None and span.is_recording():
-            engine.guarded(hook, span, message)
+        if self._hook is not None and span.is_recording():
+            engine.guarded(self._hook, span, message)
         return delivery
 
     def _too_far(self, delivery: OpenDelivery, now_ns: int) -> bool:
@@ -138,16 +149,11 @@ class Processor:
     ) -> OpenDelivery:
         engine, fields = self._engine, self._fields
         start_ns = engine.clock_ns()
-        delivery = OpenDelivery()
-        delivery.message = messages
-        delivery.state = states[0]
-        delivery.header = delivery.traceparent = None
-        delivery.timestamp_ms = 0
+        delivery = OpenDelivery(states[0], messages, 0, None, None)
+        delivery.partition = None
         delivery.known_flow = merge(
             [flow_of(_flow_header(fields.headers(message)), fields.timestamp_ms(message)) for message in messages]
         )
-        delivery.destination = states[0].destination
-        delivery.partition = delivery.offset = None
         parent: Any = context.get(SPAN_KEY)
         span: Span | None = engine.spans.dropped(parent)
         if span is None:
@@ -169,13 +175,11 @@ class Processor:
         delivery.span = span
         delivery.before = before
         delivery.start_ns = start_ns
-        delivery.started_ns = self._engine.monotonic_ns()
-        delivery.ended = False
-        delivery.error = None
-        delivery.own = Context({**context, SPAN_KEY: span, DELIVERY_KEY: delivery})
-        delivery.execution = execution() if current else None
+        delivery.started_ns = self._monotonic_ns()
+        delivery.own = own = Context({**context, SPAN_KEY: span, DELIVERY_KEY: delivery})
         if current:
-            attach(delivery.own)  # Without a token: see flow.py.
+            delivery.execution = execution()
+            attach(own)  # Without a token: see flow.py.
 
     def finish(self, delivery: OpenDelivery, error: BaseException | None = None) -> None:
         """End the span and leave its context. Safe to call twice and from another thread; never raises."""
@@ -187,7 +191,7 @@ class Processor:
             delivery.message = None
             error = error or delivery.error
             delivery.error = None
-            elapsed_ns = engine.monotonic_ns() - delivery.started_ns
+            elapsed_ns = self._monotonic_ns() - delivery.started_ns
             span = delivery.span
             state: PartitionState = delivery.state
             if error is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote, unquote
 
 from opentelemetry.baggage import get_all, set_baggage
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from opentelemetry.propagators.textmap import TextMapPropagator
     from opentelemetry.trace import Span
 
+    from otel_pipeline.engine.spans import Ids
+
 HeaderPairs: TypeAlias = Sequence[tuple[str, bytes | str | None]]
 Headers: TypeAlias = HeaderPairs | Mapping[str, bytes | str]
 
@@ -54,17 +56,9 @@ _LENGTH = 55  # of version 00: 2 + 1 + 32 + 1 + 16 + 1 + 2
 _BAGGAGE_SAFE = "!#$&'()*+-./:<>?@[]^_`{|}~"  # W3C baggage-octet; the rest is percent-encoded
 
 
-class Incoming(NamedTuple):
-    """What a message brings along."""
-
-    span: Span | None
-    """The sender's; None without a valid one."""
-    context: Context
-    """With the message's baggage."""
-    carried: bytes | str | None
-    """The header with the sender's context, as it came."""
-    flow: bytes | str | None
-    """The data-flow header, as it came."""
+Incoming: TypeAlias = "tuple[Span | None, Context, bytes | str | None, bytes | str | None]"
+"""What a message brings along: the sender's span, None without a valid one; the context with its baggage; the header
+with the sender's context and the data-flow header, both as they came."""
 
 
 class Propagation:
@@ -87,6 +81,8 @@ class Propagation:
     """(headers, context) -> all that a message brings along; the headers are not empty."""
     outgoing: Callable[[Any, Span, Context], list[tuple[str, bytes]]]
     """(headers, span, context) -> a copy as `write` makes it, with this span instead of the context's."""
+    outgoing_ids: Callable[[Any, Ids, Context], list[tuple[str, bytes]]]
+    """(headers, ids, context) -> the same for a span that is not recorded."""
     creation_context: Callable[[Any], SpanContext | None]
     """(headers) -> what a link needs."""
     sampled: Callable[[Any], bool]
@@ -103,7 +99,7 @@ class Propagation:
         self.names = way.names
         self.read, self.find, self.write = way.read, way.find, way.write
         self.creation_context, self.sampled = way.creation_context, way.sampled
-        self.incoming, self.outgoing = way.incoming, way.outgoing
+        self.incoming, self.outgoing, self.outgoing_ids = way.incoming, way.outgoing, way.outgoing_ids
 
 
 def _members(propagator: TextMapPropagator) -> list[TextMapPropagator]:
@@ -168,8 +164,9 @@ class _W3C:
             self._unreadable("headers")
         return context
 
-    def incoming(self, headers: Any, context: Context) -> Incoming:
-        parents: list[Any] | None = None
+    def incoming(  # noqa: C901 - one pass over the headers
+        self, headers: Any, context: Context
+    ) -> Incoming:
         more = False
         first = flow = None
         try:
@@ -185,14 +182,20 @@ class _W3C:
                 elif len(name) in _LENGTHS:
                     more = True
             if not more:
-                return Incoming(None if first is None else self._light([first], []), context, first, flow)
+                if first is None:
+                    return None, context, None, flow
+                ids = parse_traceparent(first)
+                if ids is None:
+                    self._unreadable(_TRACEPARENT)
+                    return None, context, first, flow
+                return LightSpan(ids[0], ids[1], ids[2], True), context, first, flow
             parents, states, baggages = _collect(headers)
             remote = self._light(parents, states)
             if baggages and self._with_baggage:
                 context = self._read_baggage(baggages, context)
         except Exception:
             return self._incoming_tolerant(headers, context)
-        return Incoming(remote, context, parents[0] if parents else None, flow)
+        return remote, context, parents[0] if parents else None, flow
 
     def _incoming_tolerant(self, headers: Any, context: Context) -> Incoming:
         found = _tolerant(headers, (_TRACEPARENT, _TRACESTATE, _BAGGAGE, PIPELINE_HEADER))
@@ -204,7 +207,7 @@ class _W3C:
         except Exception:
             self._unreadable("headers")
             remote = None
-        return Incoming(remote, context, parents[0] if parents else None, flows[0] if flows else None)
+        return remote, context, parents[0] if parents else None, flows[0] if flows else None
 
     def _light(self, parents: list[Any], states: list[Any]) -> LightSpan | None:
         if not parents:
@@ -240,15 +243,26 @@ class _W3C:
         return self.outgoing(headers, get_current_span(context), context)
 
     def outgoing(self, headers: Any, span: Span, context: Context) -> list[tuple[str, bytes]]:
-        copy = _without(headers, self.names) if headers else []
         if type(span) is LightSpan:
-            state = None if span.read_state is None else span.read_state()
-            copy.append((_TRACEPARENT, _FORMAT % (span.trace_id, span.span_id, span.flags)))
-        else:
-            made = span.get_span_context()
-            state = made.trace_state
-            if made.is_valid:
-                copy.append((_TRACEPARENT, _FORMAT % (made.trace_id, made.span_id, made.trace_flags)))
+            return self.outgoing_ids(headers, (span.trace_id, span.span_id, span.flags, span.read_state), context)
+        made = span.get_span_context()
+        copy = _without(headers, self.names) if headers else []
+        if made.is_valid:
+            copy.append((_TRACEPARENT, _FORMAT % (made.trace_id, made.span_id, made.trace_flags)))
+        self._add(copy, made.trace_state, context)
+        return copy
+
+    def outgoing_ids(self, headers: Any, ids: Ids, context: Context) -> list[tuple[str, bytes]]:
+        trace_id, span_id, flags, read_state = ids
+        pair = (_TRACEPARENT, _FORMAT % (trace_id, span_id, flags))
+        if not headers and read_state is None and not context:
+            return [pair]
+        copy = _without(headers, self.names) if headers else []
+        copy.append(pair)
+        self._add(copy, None if read_state is None else read_state(), context)
+        return copy
+
+    def _add(self, copy: list[tuple[str, bytes]], state: TraceState | None, context: Context) -> None:
         if state:
             copy.append((_TRACESTATE, state.to_header().encode("ascii", "ignore")))
         if context and self._with_baggage:
@@ -257,7 +271,6 @@ class _W3C:
                 encoded = encode_baggage(baggage)
                 if encoded:
                     copy.append((_BAGGAGE, encoded))
-        return copy
 
 
 def _collect(headers: Any) -> tuple[list[Any], list[Any], list[Any]]:
@@ -475,7 +488,7 @@ class _Configured:
         read = self.read(headers, set_span_in_context(INVALID_SPAN, context))
         span = get_current_span(read)
         flows = _tolerant(headers, (PIPELINE_HEADER,))[PIPELINE_HEADER]
-        return Incoming(
+        return (
             span if span.get_span_context().is_valid else None,
             set_span_in_context(get_current_span(context), read),
             self.find(headers),
@@ -484,6 +497,9 @@ class _Configured:
 
     def outgoing(self, headers: Any, span: Span, context: Context) -> list[tuple[str, bytes]]:
         return self.write(headers, set_span_in_context(span, context))
+
+    def outgoing_ids(self, headers: Any, ids: Ids, context: Context) -> list[tuple[str, bytes]]:
+        return self.outgoing(headers, LightSpan(ids[0], ids[1], ids[2], False, ids[3]), context)
 
 
 class _PairsGetter(Getter[Any]):

@@ -12,7 +12,7 @@ from otel_pipeline import semconv
 from otel_pipeline.engine import pipeline_header
 from otel_pipeline.engine.engine import error_type, with_error
 from otel_pipeline.engine.flow import DELIVERY_KEY, OpenDelivery, ambient, heal
-from otel_pipeline.engine.spans import SPAN_KEY, LightSpan
+from otel_pipeline.engine.spans import SPAN_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -138,7 +138,7 @@ class Sending:
         producer: Producer,
         destination: Destination,
         headers: object,
-        span: Span,
+        span: Span | None,
         start_ns: int,
         started_ns: int,
     ) -> None:
@@ -171,7 +171,7 @@ class Sending:
             if not destination.bound:
                 destination.bind(engine, self._producer)
                 cluster = destination.attributes.get(semconv.MESSAGING_KAFKA_CLUSTER_ID)
-                if cluster is not None:
+                if cluster is not None and span is not None:
                     span.set_attribute(semconv.MESSAGING_KAFKA_CLUSTER_ID, cluster)
             if error is None:
                 destination.sent.cell.value += 1
@@ -181,7 +181,7 @@ class Sending:
                 engine.sent.local(attributes).cell.value += 1
                 attributes[semconv.MESSAGING_OPERATION_TYPE] = "send"
                 engine.operation_duration.local(attributes).cell.record(elapsed_ns / 1e9)
-            if type(span) is LightSpan:
+            if span is None:
                 return
             if span.is_recording():
                 if partition is not None and partition >= 0:
@@ -196,7 +196,7 @@ class Sending:
             engine.guard.failed("send.finish")
 
 
-def sender(  # noqa: C901
+def sender(  # noqa: C901, PLR0915
     engine: Engine, operation: str = "send"
 ) -> Callable[[Producer, Any, Any, Any, Any, Any], Sending | None]:
     """A function that begins one send; it returns None where nothing is to be recorded, and never raises.
@@ -207,9 +207,10 @@ def sender(  # noqa: C901
     clock_ns, monotonic_ns, settings = engine.clock_ns, engine.monotonic_ns, engine.settings
     hook = settings.hooks.get("send")
     with_key = settings.message_key
-    suppressed, find, outgoing = engine.suppressed, propagation.find, propagation.outgoing
+    suppressed, find, dropped_ids = engine.suppressed, propagation.find, spans.dropped_ids
+    outgoing, outgoing_ids = propagation.outgoing, propagation.outgoing_ids
 
-    def begin(  # noqa: C901 - one message's path, read in one place
+    def begin(  # noqa: C901, PLR0912 - one message's path, read in one place
         producer: Producer, topic: Any, partition: Any, key: Any, value: Any, headers: Any
     ) -> Sending | None:
         try:
@@ -233,8 +234,9 @@ def sender(  # noqa: C901
             kept = carried is not None and (delivery is None or carried != delivery.traceparent)
             parent: Any = context.get(SPAN_KEY) if context else None
             start_ns = clock_ns()
-            span: Span | None = spans.dropped(parent)
-            if span is None:
+            ids = dropped_ids(parent)
+            span: Span | None = None
+            if ids is None:
                 attributes = destination.attributes.copy()
                 if value is None or partition is not None or with_key:
                     _add_message(attributes, partition, key, value, with_key=with_key)
@@ -247,10 +249,15 @@ def sender(  # noqa: C901
             return None
         try:
             if producer.headers_allowed and (headers is None or isinstance(headers, list)):
-                copy = list(headers or ()) if kept else outgoing(headers, span, context)
+                if kept:
+                    copy = list(headers or ())
+                elif span is None:
+                    copy = outgoing_ids(headers, ids, context)  # type: ignore[arg-type]
+                else:
+                    copy = outgoing(headers, span, context)
                 _set_pipeline_header(engine, copy, producer, destination, delivery, start_ns, had_headers=bool(headers))
                 sending.headers = copy
-            if hook is not None and span.is_recording():
+            if hook is not None and span is not None and span.is_recording():
                 hook(span, SentMessage(topic, partition, key, value, headers))
         except Exception:
             guard.failed("send.headers")

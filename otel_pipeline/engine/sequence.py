@@ -23,23 +23,35 @@ _WRAP = 1 << 32
 MAX_SEQUENCES = 100_000
 
 Key = tuple[int, str, int]
-Stamped = tuple[int, Key, int, tuple[str, bytes]]
+
+
+class _Count:
+    """The numbers of one producer, topic and partition."""
+
+    __slots__ = ("last", "tag")
+
+    def __init__(self, tag: int) -> None:
+        self.last = 0
+        self.tag = tag
+
+
+Stamped = tuple[int, _Count, tuple[str, bytes]]
 
 
 class Sequences:
     """The last number of each (producer id, topic, partition). The caller holds the partition's lock."""
 
-    __slots__ = ("_guard", "_last", "_templates")
+    __slots__ = ("_counts", "_guard", "_templates")
 
     def __init__(self, guard: Guard) -> None:
         self._guard = guard
-        self._last: dict[Key, int] = {}
-        self._templates: dict[bytes, tuple[int, Template]] = {}
+        self._counts: dict[Key, _Count] = {}
+        self._templates: dict[bytes, tuple[int, Template, dict[int, _Count]]] = {}
 
     def template(self, producer: int, template: Template) -> None:
         """Know a first hop's placeholder: what is missing of it is filled in with the number."""
         if len(self._templates) < MAX_SEQUENCES:
-            self._templates[template.placeholder] = (producer, template)
+            self._templates[template.placeholder] = (producer, template, {})
 
     def stamp(self, headers: list[tuple[str, bytes]], topic: str, partition: int) -> Stamped | None:
         """Write the next number into our header; None if there is nothing to stamp. Never raises."""
@@ -52,41 +64,53 @@ class Sequences:
             pair = headers[at]
             value = pair[1]
             known = self._templates.get(value)
-            if known is not None:
-                producer, template = known
-            else:
-                # A batch that is split or retried comes here again with its number: it keeps it.
-                if value[_STAMP] != _PLACEHOLDER:
+            if known is None:
+                return self._stamp_flow(headers, at, topic, partition)
+            counts = known[2]
+            count = counts.get(partition)
+            if count is None:
+                count = self._count(known[0], topic, partition)
+                if count is None:
                     return None
-                found = pipeline_header.producer_of(value)
-                if not found:
-                    return None
-                producer, template = found, None
-            key = (producer, topic, partition)
-            number = self._last.get(key, 0) + 1
-            if number == 1 and len(self._last) >= MAX_SEQUENCES:
-                return None
-            tag = pipeline_header.tag_of(topic, partition)
-            if template is not None:
-                stamped = template.filled(time.time_ns() // 1_000_000, number % _WRAP, tag)
-            else:
-                stamped = pipeline_header.stamp(value, number % _WRAP, tag)
-            headers[at] = (NAME, stamped)
+                counts[partition] = count
+            filled = known[1].filled(time.time_ns() // 1_000_000, (count.last + 1) % _WRAP, count.tag)
+            headers[at] = (NAME, filled)
         except Exception:
             self._guard.failed("sequence")
             return None
-        return at, key, number, pair
+        return at, count, pair
 
-    def settle(self, headers: list[tuple[str, bytes]], stamped: Stamped, *, taken: bool) -> None:
+    def _stamp_flow(self, headers: list[tuple[str, bytes]], at: int, topic: str, partition: int) -> Stamped | None:
+        """The same for a header that is complete but for its number: data that came from elsewhere."""
+        pair = headers[at]
+        # A batch that is split or retried comes here again with its number: it keeps it.
+        producer = pipeline_header.producer_of(pair[1]) if pair[1][_STAMP] == _PLACEHOLDER else None
+        count = self._count(producer, topic, partition) if producer else None
+        if count is None:
+            return None
+        headers[at] = (NAME, pipeline_header.stamp(pair[1], (count.last + 1) % _WRAP, count.tag))
+        return at, count, pair
+
+    def _count(self, producer: int, topic: str, partition: int) -> _Count | None:
+        key = (producer, topic, partition)
+        found = self._counts.get(key)
+        if found is None:
+            if len(self._counts) >= MAX_SEQUENCES:
+                return None
+            found = self._counts[key] = _Count(pipeline_header.tag_of(topic, partition))
+        return found
+
+    @staticmethod
+    def settle(headers: list[tuple[str, bytes]], stamped: Stamped, *, taken: bool) -> None:
         """The client took the message: the number is consumed. It did not: the placeholder is put back."""
         if taken:
-            self._last[stamped[1]] = stamped[2]
+            stamped[1].last += 1
         else:
-            headers[stamped[0]] = stamped[3]
+            headers[stamped[0]] = stamped[2]
 
     def forget(self, producer: int) -> None:
         """Drop the numbers of a producer that is gone."""
-        for key in [key for key in list(self._last) if key[0] == producer]:
-            self._last.pop(key, None)
+        for key in [key for key in list(self._counts) if key[0] == producer]:
+            self._counts.pop(key, None)
         for placeholder in [text for text, known in list(self._templates.items()) if known[0] == producer]:
             self._templates.pop(placeholder, None)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Link, Span, Tracer
     from opentelemetry.trace.span import TraceState
 
-    from otel_pipeline.engine.spans import Spans
+    from otel_pipeline.engine.spans import Ids, Spans
     from otel_pipeline.engine.totals import AttributeValue
 
 _ENOUGH_ATTRIBUTES = 64
@@ -131,26 +131,28 @@ class CompiledSpans:
         if set(events) != {"dropped", "_dq", "_lock"}:
             raise TypeError("events are kept otherwise")
 
-    def dropped(self, parent: Span | None) -> LightSpan | None:  # noqa: PLR0911 - one return a kind of parent
+    def dropped(self, parent: Span | None) -> LightSpan | None:
+        """As the protocol says."""
+        ids = self.dropped_ids(parent)
+        return None if ids is None else LightSpan(ids[0], ids[1], ids[2], False, ids[3])
+
+    def dropped_ids(self, parent: Span | None) -> Ids | None:  # noqa: PLR0911 - one return a kind of parent
         """As the protocol says."""
         if parent is None:
             low = getrandbits(64)
             if low < self._bound:
                 return None
-            return LightSpan(getrandbits(64) << 64 | low, getrandbits(64) or 1, self._random)
-        if isinstance(parent, LightSpan):
+            return getrandbits(64) << 64 | low, getrandbits(64) or 1, self._random, None
+        if type(parent) is LightSpan:
             if parent.flags & _SAMPLED:
                 return None
-            flags, trace_id, read_state = parent.flags, parent.trace_id, parent.read_state
-            return LightSpan(trace_id, getrandbits(64) or 1, flags & self._random, read_state=read_state)
+            return parent.trace_id, getrandbits(64) or 1, parent.flags & self._random, parent.read_state
         if type(parent) is self._kind_of_span:
             return None
         context = parent.get_span_context()
         if context.trace_flags & _SAMPLED:
             return None
-        return LightSpan(
-            context.trace_id, getrandbits(64) or 1, context.trace_flags & self._random, read_state=_state_of(context)
-        )
+        return context.trace_id, getrandbits(64) or 1, context.trace_flags & self._random, _state_of(context)
 
     def start(
         self,

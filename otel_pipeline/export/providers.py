@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
     from otel_pipeline.config import Config
-    from otel_pipeline.engine.spans import LightSpan
+    from otel_pipeline.engine.spans import Ids, LightSpan
     from otel_pipeline.engine.totals import Totals
     from otel_pipeline.export.destination import Destination
 
@@ -205,8 +205,9 @@ class Providers:
 
 
 class FollowingSpans:
-    """Spans of whichever provider is in force: its two functions are replaced when another one comes."""
+    """Spans of whichever provider is in force: its functions are replaced when another one comes."""
 
+    dropped_ids: Callable[[Span | None], Ids | None]
     dropped: Callable[[Span | None], LightSpan | None]
     start: Callable[..., Span]
 
@@ -218,4 +219,4 @@ class FollowingSpans:
         """Use another provider from now on."""
         name, version, schema_url = self._named
         spans = compiled_spans.make(provider, provider.get_tracer(name, version, schema_url=schema_url))
-        self.dropped, self.start = spans.dropped, spans.start
+        self.dropped_ids, self.dropped, self.start = spans.dropped_ids, spans.dropped, spans.start
