@@ -13,7 +13,7 @@ from otel_pipeline.engine.engine import error_type, with_error
 from otel_pipeline.engine.flow import DELIVERY_KEY, Flow, OpenDelivery, ambient, execution, flow_of, heal, merge
 from otel_pipeline.engine.receive import CreationLinks
 from otel_pipeline.engine.send import key_text
-from otel_pipeline.engine.spans import SPAN_KEY, LightSpan
+from otel_pipeline.engine.spans import SPAN_KEY, LightLink, LightSpan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -238,7 +238,7 @@ def _links(created: Span | None, around: Span | None, parent: Span | None) -> tu
     linked = [created] if created is not None else []
     if around is not None and around is not parent and around.get_span_context().is_valid:
         linked.append(around)
-    return tuple(Link(span.get_span_context()) for span in linked)
+    return tuple(map(LightLink, linked))
 
 
 def _flow_header(headers: Any) -> Any:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, overload
 
+from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanKind
 
 from otel_pipeline import semconv
 from otel_pipeline.engine.engine import with_error
 from otel_pipeline.engine.flow import ambient, heal
-from otel_pipeline.engine.spans import SPAN_KEY
+from otel_pipeline.engine.spans import SPAN_KEY, LightLink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -140,14 +141,15 @@ class CreationLinks(Sequence[Link]):
 
     def _sampled(self) -> Iterable[Link]:
         propagation, limit, count = self._engine.propagation, self._engine.settings.max_links, 0
+        nothing = Context()
         for batch in self._batches:
             for message in batch:
                 headers = self._headers(message)
                 if not headers or not propagation.sampled(headers):
                     continue
-                created = propagation.creation_context(headers)
+                created = propagation.incoming(headers, nothing)[0]
                 if created is not None:
-                    yield Link(created)
+                    yield LightLink(created)
                     count += 1
                     if count >= limit:
                         return

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from opentelemetry.trace import (
     INVALID_SPAN,
+    Link,
     NonRecordingSpan,
     SpanContext,
     TraceFlags,
@@ -15,10 +17,10 @@ from opentelemetry.trace import (
 from opentelemetry.trace.propagation import _SPAN_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from opentelemetry.context import Context
-    from opentelemetry.trace import Link, Span, SpanKind, Tracer
+    from opentelemetry.trace import Span, SpanKind, Tracer
     from opentelemetry.trace.span import TraceState
 
     from otel_pipeline.engine.totals import AttributeValue
@@ -58,6 +60,33 @@ class LightSpan(NonRecordingSpan):
 
     def __repr__(self) -> str:
         return f"LightSpan({self.get_span_context()!r})"
+
+
+_NO_ATTRIBUTES: Mapping[str, Any] = MappingProxyType({})
+
+
+class LightLink(Link):
+    """A link without attributes, whose SpanContext is made when an exporter asks."""
+
+    __slots__ = ("span",)
+
+    def __init__(self, span: Span) -> None:
+        self.span = span
+
+    @property
+    def context(self) -> SpanContext:
+        """As the API's."""
+        return self.span.get_span_context()
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """None."""
+        return _NO_ATTRIBUTES
+
+    @property
+    def dropped_attributes(self) -> int:
+        """None."""
+        return 0
 
 
 Ids: TypeAlias = "tuple[int, int, int, Callable[[], TraceState | None] | None]"

@@ -45,6 +45,7 @@ _RLOCK = type(threading.RLock())
 _ids = Random()  # noqa: S311 - ids are no secrets
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_ids.seed)
+_FLAGS = tuple(map(TraceFlags, range(256)))
 getrandbits, randrange = _ids.getrandbits, _ids.randrange
 
 
@@ -181,7 +182,7 @@ class CompiledSpans:
             **self._fields,
             "_name": name,
             "_kind": kind,
-            "_context": SpanContext(trace_id, getrandbits(64) or 1, False, TraceFlags(flags), state),
+            "_context": SpanContext(trace_id, getrandbits(64) or 1, False, _FLAGS[flags & 0xFF], state),
             "_parent": above,
             "_start_time": start_time_ns,
             "_attributes": bounded,
