@@ -396,6 +396,7 @@ def load(
     environ: Mapping[str, str] | None = None,
     directory: Path | None = None,
     around: environments.Surroundings | None = None,
+    raises: bool = True,
 ) -> Config:
     """Read everything. Raises `ConfigError` only when strict; without, each mistake is among the problems.
 
@@ -404,8 +405,10 @@ def load(
         environ: the environment variables.
         directory: where to look for the file, upwards; otherwise beside the program and in the working folder.
         around: what the environment is found out from.
+        raises: whether mistakes may be raised at all.
     """
-    return _Loading(arguments, os.environ if environ is None else environ, directory, around).load()
+    loading = _Loading(arguments, os.environ if environ is None else environ, directory, around)
+    return loading.load(raises=raises)
 
 
 class _Loading:
@@ -429,7 +432,7 @@ class _Loading:
         self._file: Path | None = None
         self._top = Section(1)
 
-    def load(self) -> Config:
+    def load(self, *, raises: bool) -> Config:
         self._file = locate(self._arguments.get("config_file"), self._environ, self._directory, self._tell)
         if self._file is not None:
             self._top = read(self._file, self._environ, self._tell) or self._top
@@ -440,7 +443,7 @@ class _Loading:
             self._settle(option, section, resolved)
         self._values["environment"] = resolved.name
         self._sources["environment"] = _environment_source(resolved)
-        if self._problems and self._values["strict"]:
+        if self._problems and raises and self._values["strict"]:
             raise ConfigError(self._problems)
         return self._made(resolved)
 
