@@ -110,27 +110,21 @@ def test_bad_headers_lose_no_message(telemetry, mock, headers):
 def test_a_failed_delivery_is_on_the_span(telemetry, mock):
     """The span ends at the failure, with the error; the application gets its own exception."""
     telemetry.instrument()
-    producer = mock.producer()
-    with pytest.raises(Exception) as raised:
-        producer.send("not a topic name!", b"a").get(5)
-    too_large = mock.producer(max_request_size=100)
-    topic = mock.topic()
+    wrong, large = mock.topic("wrong"), mock.topic("large")
+    with pytest.raises(Exception) as first:
+        mock.producer().send(wrong, "not bytes").get(5)
     with pytest.raises(Exception) as second:
-        too_large.send(topic, b"x" * 1_000).get(5)
+        mock.producer(max_request_size=100).send(large, b"x" * 1_000).get(5)
 
-    spans = {span.name: span for span in telemetry.spans()}
-    found = {name: (span.status, span.attributes.get("error.type")) for name, span in spans.items()}
-    assert found == {
-        "send not a topic name!": ("ERROR", _name(raised.value)),
-        f"send {topic}": ("ERROR", _name(second.value)),
-    }
-    sent = telemetry.metric("messaging.client.sent.messages")
+    spans = {span.name: (span.status, span.attributes.get("error.type")) for span in telemetry.spans()}
+    expected = {wrong: _name(first.value), large: _name(second.value)}
+    assert spans == {f"send {topic}": ("ERROR", error) for topic, error in expected.items()}
     failed = {
-        (point.attributes["messaging.destination.name"], point.attributes["error.type"]): point.value
-        for point in sent.points
+        point.attributes["messaging.destination.name"]: (point.attributes["error.type"], point.value)
+        for point in telemetry.metric("messaging.client.sent.messages").points
         if point.value
     }
-    assert failed == {("not a topic name!", _name(raised.value)): 1, (topic, _name(second.value)): 1}
+    assert failed == {topic: (error, 1) for topic, error in expected.items()}
 
 
 def _name(error):
