@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from dataclasses import dataclass, field
 
 import pytest
@@ -53,6 +54,15 @@ class Kafka:
         made.assign([TopicPartition(topic, 0) for topic in topics])
         self.clients.append(made)
         return made
+
+    @staticmethod
+    def poll(consumer, count):
+        """The first messages, by polling."""
+        records, deadline = [], time.monotonic() + 20
+        while len(records) < count:
+            assert time.monotonic() < deadline, f"{len(records)} of {count} messages came"
+            records += [record for batch in consumer.poll(500).values() for record in batch]
+        return records
 
     def close(self):
         for client in self.clients:

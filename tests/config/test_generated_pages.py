@@ -1,0 +1,30 @@
+"""What is generated is current."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("script", ["generate_configuration.py", "generate_telemetry.py"])
+def test_generated_files_are_current(script):
+    """`make docs` would change nothing."""
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts" / script, "--check"], capture_output=True, text=True, check=False
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_no_name_is_the_namespace_of_another():
+    """A metric and an attribute may share a name; none may stand below another."""
+    registry = yaml.safe_load((ROOT / "otel_pipeline" / "telemetry.yaml").read_text("utf-8"))
+    names = {entry["key"] for entry in registry["attributes"]} | {entry["name"] for entry in registry["metrics"]}
+
+    assert [(name, other) for name in names for other in names if other.startswith(f"{name}.")] == []
