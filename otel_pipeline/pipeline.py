@@ -45,6 +45,7 @@ class Pipeline:
         self._patches: Patches | None = None
         self._providers: Any = None
         self._connections: list[Any] = []
+        self._undo: list[Callable[[], Any]] = []
 
     @property
     def active(self) -> bool:
@@ -98,6 +99,9 @@ class Pipeline:
             for connection in self._connections:
                 self._guarded("uninstrument", connection.disconnect)
             self._connections.clear()
+            for undo in self._undo:
+                self._guarded("uninstrument", undo)
+            self._undo.clear()
             if self._patches is not None:
                 kept = self._patches.restore()
                 if kept:
@@ -250,6 +254,7 @@ def _start(pipeline: Pipeline, config: Config, guard: Guard, providers: Any) -> 
         pipeline._connections.append(connected)
     for adapter in ADAPTERS:
         _instrument_library(pipeline, config, patches, adapter, engine if adapter.kind == "broker" else inferences)
+    _switch_on_generative(pipeline, config, providers)
     processing.activate(engine)
     inference.activate(inferences)
     if config.resolved.is_local and sys.stderr is not None:
@@ -289,6 +294,24 @@ def _instrument_library(pipeline: Pipeline, config: Config, patches: Patches, ad
             conclude("instrumented")
 
     return patches.when_imported(adapter.package, act)
+
+
+def _switch_on_generative(pipeline: Pipeline, config: Config, providers: Any) -> None:
+    """Official gen_ai instrumentations, each on its own; their spans get the age of the data in hand."""
+    from otel_pipeline.models import genai
+
+    for point in pipeline._guarded("genai", lambda: list(genai.installed())) or ():
+        switched_off = not {point.name, "genai", "*"}.isdisjoint(config.disable)
+        if switched_off or (config.libraries != "auto" and point.name not in config.libraries):
+            pipeline._adapters[point.name] = AdapterStatus(point.name, "skipped", "switched off by configuration")
+            continue
+        state, switch_off = pipeline._guarded(f"genai.{point.name}", genai.switch_on, point) or ("failed", None)
+        reason = "its client library is not installed" if state == "skipped" else "the official instrumentation"
+        pipeline._adapters[point.name] = AdapterStatus(point.name, state, reason)
+        if switch_off is not None:
+            pipeline._undo.append(switch_off)
+    if any(adapter.reason == "the official instrumentation" for adapter in pipeline._adapters.values()):
+        pipeline._guarded("genai.data_age", providers.stamp_data_age)
 
 
 def _replace_others(adapter: Adapter, guard: Guard) -> None:

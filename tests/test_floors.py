@@ -30,7 +30,7 @@ SEES = {
     1: {"engine", "semconv"},
     2: {"engine", "semconv"},
     3: {"export", "engine", *GROUND},
-    4: {"registry", "pipeline", "distro", "export", "engine", *GROUND},
+    4: {"registry", "pipeline", "distro", "export", "models", "brokers", "engine", *GROUND},
     5: set(FLOORS),
 }
 OTHERS = {

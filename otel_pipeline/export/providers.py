@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcess
 
 from otel_pipeline.export import compiled_spans, exporters, metrics, resource, sampling
 from otel_pipeline.export import destination as destinations
+from otel_pipeline.export.data_age import DataAge
 from otel_pipeline.export.ending import Ending
 from otel_pipeline.export.giving_way import give_way
 from otel_pipeline.export.otlp_lines import Lines
@@ -92,6 +93,12 @@ class Providers:
         made = FollowingSpans(self.tracer_provider, name, version, schema_url)
         self._spans.append(made)
         return made
+
+    def stamp_data_age(self) -> None:
+        """Let spans of gen_ai instrumentations say how old their data is."""
+        add = getattr(self.tracer_provider, "add_span_processor", None)
+        if add is not None:
+            add(DataAge())
 
     def flush(self, timeout_s: float) -> bool:
         """Hand over what was recorded, within the time; false when that was not possible."""

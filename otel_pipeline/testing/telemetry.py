@@ -18,6 +18,7 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler, SamplingResult
 
 from otel_pipeline.export import compiled_spans
+from otel_pipeline.export.data_age import DataAge
 from otel_pipeline.testing.checker import check
 from otel_pipeline.testing.records import log_record, metric_records, span_record
 from otel_pipeline.testing.trees import tree
@@ -92,6 +93,7 @@ class Telemetry:
         )
         self.tracer_provider.add_span_processor(SimpleSpanProcessor(self._exporter))
         self._pipelines: list[Pipeline] = []
+        self._stamps = False
         self._saved: list[tuple[Any, str, Any]] = []
 
     def instrument(self, service_name: str | None = "test", **arguments: Any) -> Pipeline:
@@ -182,6 +184,12 @@ class Telemetry:
         return compiled_spans.make(
             self.tracer_provider, self.tracer_provider.get_tracer(name, version, schema_url=schema_url)
         )
+
+    def stamp_data_age(self) -> None:
+        """As a pipeline's own providers do."""
+        if not self._stamps:
+            self._stamps = True
+            self.tracer_provider.add_span_processor(DataAge())
 
     def in_force(self) -> tuple[str, ...]:
         """Whose providers are in force."""
