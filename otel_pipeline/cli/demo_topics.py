@@ -69,14 +69,18 @@ def embedded() -> Iterator[Broker]:
 @contextmanager
 def real(bootstrap: str, *, keep: bool) -> Iterator[Broker]:
     """A broker of the user's, with topics that only this run uses; they are deleted afterwards unless kept."""
-    from kafka.admin import KafkaAdminClient, NewTopic  # not for `--help`
+    from kafka import __version__  # not for `--help`
+    from kafka.admin import KafkaAdminClient, NewTopic
+
+    # The broker's own default, which kafka-python 2 does not let one ask for.
+    replicas = -1 if int(__version__.split(".")[0]) > 2 else 1  # noqa: PLR2004
     from kafka.errors import KafkaError
 
     prefix = f"otelp-demo-{uuid4().hex[:6]}."
     names = [prefix + topic for topic in TOPICS]
     try:
         admin = KafkaAdminClient(bootstrap_servers=bootstrap)
-        admin.create_topics([NewTopic(name, num_partitions=PARTITIONS, replication_factor=-1) for name in names])
+        admin.create_topics([NewTopic(name, num_partitions=PARTITIONS, replication_factor=replicas) for name in names])
         _wait_for(admin, names)
     except (KafkaError, ValueError, OSError) as error:
         raise CommandError(f"no topics can be made at {bootstrap}: {error or type(error).__name__}") from error

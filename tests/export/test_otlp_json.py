@@ -44,13 +44,14 @@ def as_protobuf(value):
 
 
 def without_ours(value):
-    """OTLP wants the W3C flags in the low byte, and the tracestate of links; the official encoder leaves them out."""
+    """OTLP wants the W3C flags in the low byte, and the tracestate of links; the official encoder leaves them out,
+    and an older one the schema of scopes."""
     if isinstance(value, dict):
         links = [{**link, "traceState": None} for link in value.get("links", ())]
         return {
             key: each & ~0xFF if key == "flags" else without_ours(each)
             for key, each in ({**value, "links": links} if links else value).items()
-            if each is not None
+            if each is not None and key != "schemaUrl"
         }
     return [without_ours(each) for each in value] if isinstance(value, list) else value
 
