@@ -65,6 +65,8 @@ def run(chosen: Run, arguments: list[str]) -> str:
     python = interpreter(chosen.python)
     if python is None:
         return f"skipped: no Python {chosen.python} on this machine"
+    if not chosen.pins and python == sys.executable:
+        return "skipped: that is what `make test` runs"
     environment = ROOT / f".venv-{chosen.name}"
     subprocess.run([python, "-m", "venv", str(environment)], check=True)
     inside = str(environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
