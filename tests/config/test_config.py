@@ -1,0 +1,213 @@
+"""Every source in its order, every mistake with line and remedy, one file for every environment."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from otel_pipeline.config import ConfigError, load
+from otel_pipeline.environment import Surroundings
+
+FILE = """\
+version: 1
+service_name: ${SERVICE:-scorer}
+sample_rate: 0.5
+process: {parent: ambient, parent_max_age: 1h}
+disable: [sklearn]
+environments:
+  staging: {sample_rate: 0.2, process: {max_hops: 5}}
+  production: {sample_rate: 0.1, receive_spans: false}
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def written(text, name="otel_pipeline.yaml"):
+        path = tmp_path / name
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return written
+
+
+def read(path, arguments=None, **environ):
+    around = Surroundings(environ, frozenset(), False, lambda _path: False)
+    return load(arguments or {}, environ=environ, directory=path.parent, around=around, raises=False)
+
+
+def problems(config):
+    return [str(problem).replace(f"{config.file}:", "line ") for problem in config.problems]
+
+
+def test_one_file_gives_each_environment_its_values(write):
+    """The same bytes; mappings merge, the rest replaces, each value knows its line."""
+    path = write(FILE)
+    found = {}
+    for name in ("local", "staging", "production"):
+        config = read(path, OTEL_PIPELINE_ENVIRONMENT=name)
+        found[name] = (config.sample_rate, config.process.parent, config.process.max_hops, config.receive_spans)
+
+    assert found == {
+        "local": (0.5, "ambient", 32, True),
+        "staging": (0.2, "ambient", 5, True),
+        "production": (0.1, "ambient", 32, False),
+    }
+    assert str(read(path, OTEL_PIPELINE_ENVIRONMENT="staging").sources["sample_rate"]) == f"file: {path}:7"
+
+
+def test_precedence(write):
+    """Argument, variable, file, the environment's default, default."""
+    path = write("service_name: from-file\n")
+    both = {"OTEL_SERVICE_NAME": "from-variable", "OTEL_PIPELINE_ENVIRONMENT": "local"}
+    found = [
+        read(path, {"service_name": "from-argument"}, **both),
+        read(path, **both),
+        read(path),
+    ]
+
+    assert [config.service_name for config in found] == ["from-argument", "from-variable", "from-file"]
+    assert found[0].overridden == (
+        "service_name: instrument() says 'from-argument', OTEL_SERVICE_NAME says 'from-variable'; the argument is used",
+    )
+    assert [(config.capture.message_key, config.sources["capture.message_key"].kind) for config in found[1:]] == [
+        (True, "environment default"),
+        (False, "default"),
+    ]
+
+
+def test_opentelemetrys_own_variables(write):
+    """Never renamed: name, version, endpoint, interval, sampler, the safety switches."""
+    config = read(
+        write(FILE),
+        OTEL_RESOURCE_ATTRIBUTES="service.name=labelled,service.version=7",
+        OTEL_EXPORTER_OTLP_ENDPOINT="http://collector:4318",
+        OTEL_METRIC_EXPORT_INTERVAL="5000",
+        OTEL_TRACES_SAMPLER="always_off",
+        OTEL_PYTHON_DISABLED_INSTRUMENTATIONS="kafka, requests",
+        OTEL_SDK_DISABLED="TRUE",
+    )
+
+    assert (config.service_name, config.service_version, config.endpoint) == ("labelled", "7", "http://collector:4318")
+    assert (config.export.metric_interval_s, config.sample_rate, config.sdk_disabled) == (5.0, None, True)
+    assert config.disable == ("kafka", "requests", "sklearn")
+
+
+MISTAKES = {
+    "unknown key": ("sample_rat: 1", ["line 1: sample_rat is no option; remove it; did you mean sample_rate?"]),
+    "twice": ("strict: true\nstrict: false", ["line 2: 'strict' is there twice, first in line 1; keep one of them"]),
+    "wrong type": ("receive_spans: off", ["line 1: receive_spans is 'off'; give true or false"]),
+    "out of range": ("sample_rate: 7", ["line 1: sample_rate is 7; give a number from 0 to 1"]),
+    "a choice": (
+        "process: {parent: mesage}",
+        ["line 1: process.parent is 'mesage'; give one of message, ambient, link; did you mean message?"],
+    ),
+    "a duration": (
+        "\nprocess:\n  parent_max_age: 15",
+        ["line 3: process.parent_max_age is 15; give a duration such as 500ms, 15s, 15m, 2h or 28d"],
+    ),
+    "a value for a group": ("process: 5", ["line 1: process is no mapping; indent its options below it"]),
+    "a mapping for a value": ("service_name: {a: 1}", ["line 1: service_name is a mapping; give a text"]),
+    "not set": (
+        "service_name: ${NOBODY_SET_THIS}",
+        [
+            "line 1: ${NOBODY_SET_THIS} is not set; set NOBODY_SET_THIS, or write ${NOBODY_SET_THIS:-a default}",
+        ],
+    ),
+    "environment in environments": (
+        "environments:\n  local: {environment: x}",
+        ["line 2: environment cannot differ by environment; say it at the top of the file"],
+    ),
+    "misspelt environment": (
+        "environment: prodution",
+        ["the configuration file: environment is 'prodution'; did you mean 'production'?"],
+    ),
+    "a bad value for another environment": (
+        "environments:\n  production:\n    sample_rate: many",
+        ["line 3: environments.production.sample_rate is 'many'; give a number from 0 to 1"],
+    ),
+    "an endpoint": (
+        "endpoint: collector",
+        ["line 1: endpoint is 'collector'; give an address such as http://127.0.0.1:4318"],
+    ),
+    "a later version": ("version: 2", ["line 1: version is 2; give 1, the only version there is"]),
+    "a list": ("- a", ["line 1: is not a mapping at the top; write `name: value` lines"]),
+    "no YAML": ("a: [", None),
+    "binary": (b"\x00\xff\xfe\x01", None),
+    "aliases without end": ("a: &a [1]\n" + "".join(f"b{at}: [*a,*a]\n" for at in range(9_000)), None),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_each_mistake_is_named_with_line_and_remedy(write, case):
+    """And the default is used."""
+    text, expected = MISTAKES[case]
+    config = read(write(text))
+
+    assert problems(config) == expected if expected is not None else len(config.problems) >= 1
+    assert (config.process.parent, config.receive_spans) == ("message", True)
+
+
+def test_yaml_1_2_scalars_and_filled_in_values(write):
+    """`off` and `1:30` are text; a filled-in number is one; an empty variable counts as unset; `$$` is a `$`."""
+    text = "service_name: off\nservice_version: 1:30\nsample_rate: ${RATE:-0.5}\nendpoint: http://x/$${y}"
+    config = read(write(text), RATE="")
+
+    assert (config.service_name, config.service_version, config.sample_rate, config.endpoint) == (
+        "off",
+        "1:30",
+        0.5,
+        "http://x/${y}",
+    )
+
+
+def test_strict_raises_everything_at_once(write):
+    """In `test` by default."""
+    path = write("sample_rate: 7\nreceive_spans: 3\n")
+    with pytest.raises(ConfigError) as raised:
+        load({"environment": "test"}, environ={}, directory=path.parent)
+
+    assert [problem.option for problem in raised.value.problems] == ["sample_rate", "receive_spans"]
+    assert load({"environment": "test", "strict": False}, environ={}, directory=path.parent).sample_rate is None
+
+
+def test_the_file_is_found_upwards_or_named(write, tmp_path):
+    """Beside the program or above it; the argument and the variable name another one."""
+    path, other = write("service_name: found"), write("service_name: other", "other.yaml")
+    below = tmp_path / "a" / "b"
+    below.mkdir(parents=True)
+
+    assert [
+        load({}, environ={}, directory=below, raises=False).service_name,
+        load({"config_file": str(other)}, environ={}, directory=below, raises=False).service_name,
+        load({}, environ={"OTEL_PIPELINE_CONFIG_FILE": str(other)}, directory=path.parent, raises=False).service_name,
+    ] == ["found", "other", "other"]
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="POSIX permissions do not bind this user")
+def test_an_unreadable_file(write):
+    """Said, and the defaults are used."""
+    path = write("service_name: x")
+    path.chmod(0)
+
+    assert "cannot be read" in problems(read(path))[0]
+
+
+@pytest.mark.parametrize("name", ["missing.yaml", "."])
+def test_a_file_that_is_none(tmp_path, name):
+    """A missing one, a folder."""
+    config = load({"config_file": str(tmp_path / name)}, environ={}, raises=False)
+
+    assert [problem.remedy for problem in config.problems] == ["give the path of an otel_pipeline.yaml"]
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.one_of(st.binary(max_size=300), st.text("abceinorstv_{}[]:,-&*$\n '\"#!|>%@0", max_size=200).map(str.encode)))
+def test_loading_never_raises(tmp_path, raw):
+    """Whatever the file's bytes."""
+    path = tmp_path / "otel_pipeline.yaml"
+    path.write_bytes(raw)
+
+    assert load({}, environ={}, directory=tmp_path, raises=False).process.max_hops >= 1
