@@ -9,7 +9,17 @@ from pathlib import Path
 import otel_pipeline
 
 ROOT = Path(otel_pipeline.__file__).parent
-GROUND = {"config", "config_schema", "configuration_file", "environment", "semconv", "version", "status"}
+GROUND = {
+    "config",
+    "config_kinds",
+    "config_loading",
+    "config_schema",
+    "configuration_file",
+    "environment",
+    "semconv",
+    "version",
+    "status",
+}
 FLOORS = {
     **dict.fromkeys(GROUND, 0),
     "engine": 1,

@@ -1,0 +1,136 @@
+"""W3C Trace Context and Baggage as bytes: read by slices with caps and never by a regular expression, written whole.
+
+A crafted header must not stall the process.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+MAX_TRACEPARENT_BYTES = 512
+MAX_TRACESTATE_BYTES = 8_192
+MAX_TRACESTATE_MEMBERS = 32
+MAX_BAGGAGE_BYTES = 8_192
+MAX_BAGGAGE_MEMBERS = 180
+MAX_BAGGAGE_MEMBER_BYTES = 4_096
+_DASH = ord("-")
+_HEX = b"0123456789abcdef"
+_LENGTH = 55  # of version 00: 2 + 1 + 32 + 1 + 16 + 1 + 2
+_BAGGAGE_SAFE = "!#$&'()*+-./:<>?@[]^_`{|}~"  # W3C baggage-octet; the rest is percent-encoded
+
+
+def as_bytes(value: Any, limit: int) -> bytes | None:
+    """The value as bytes without the white space around it; None when it is too long, missing or not ASCII."""
+    if value is None or len(value) > limit:
+        return None
+    try:
+        raw = value.encode("ascii") if isinstance(value, str) else bytes(value)
+    except UnicodeEncodeError:
+        return None
+    return raw.strip(b" \t") if raw.isascii() else None
+
+
+def parse_traceparent(value: Any) -> tuple[int, int, int] | None:
+    """Trace id, span id and flags (W3C Trace Context, 3.2); None when it is not valid."""
+    if type(value) is not bytes or len(value) != _LENGTH:
+        raw = as_bytes(value, MAX_TRACEPARENT_BYTES)
+        if raw is None or len(raw) < _LENGTH:
+            return None
+        value = raw
+        if len(raw) > _LENGTH:
+            # A later version may say more after a dash; version 00 may not.
+            if raw[_LENGTH] != _DASH or raw[:2] == b"00":
+                return None
+            value = raw[:_LENGTH]
+    # One look at every byte: hexadecimal digits in lower case, and the three dashes at their places.
+    if value.translate(None, _HEX) != b"---" or not value[2] == value[35] == value[52] == _DASH or value[:2] == b"ff":
+        return None
+    trace_id, span_id = int(value[3:35], 16), int(value[36:52], 16)
+    if not trace_id or not span_id:
+        return None
+    return trace_id, span_id, int(value[53:55], 16)
+
+
+def parse_tracestate(values: Sequence[Any]) -> list[tuple[str, str]] | None:
+    """The members of all tracestate headers together (W3C Trace Context, 3.3); None when one of them is not valid."""
+    if sum(len(value) for value in values if value is not None) > MAX_TRACESTATE_BYTES:
+        return None
+    entries: dict[str, str] = {}
+    for value in values:
+        raw = as_bytes(value, MAX_TRACESTATE_BYTES)
+        if raw is None:
+            return None
+        for part in raw.decode("ascii").split(","):
+            member = part.strip(" \t")
+            if not member:
+                continue
+            key, equals, text = member.partition("=")
+            if not equals or not _is_state_key(key) or not _is_state_value(text):
+                return None
+            entries.setdefault(key, text)
+            if len(entries) > MAX_TRACESTATE_MEMBERS:
+                return None
+    return list(entries.items())
+
+
+_KEY_REST = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-*/")
+_LOWER = frozenset("abcdefghijklmnopqrstuvwxyz")
+_LOWER_OR_DIGIT = _LOWER | frozenset("0123456789")
+
+
+def _is_state_key(key: str) -> bool:
+    """`simple-key` or `tenant@system`, as W3C Trace Context level 1 has them: the stricter of the two levels."""
+    tenant, at, system = key.partition("@")
+    if at:
+        return (
+            0 < len(tenant) <= 241  # noqa: PLR2004 - lengths of the grammar
+            and 0 < len(system) <= 14  # noqa: PLR2004
+            and tenant[0] in _LOWER_OR_DIGIT
+            and system[0] in _LOWER
+            and _KEY_REST.issuperset(tenant)
+            and _KEY_REST.issuperset(system)
+        )
+    return 0 < len(key) <= 256 and key[0] in _LOWER and _KEY_REST.issuperset(key)  # noqa: PLR2004
+
+
+def _is_state_value(value: str) -> bool:
+    return 0 < len(value) <= 256 and all(" " <= letter <= "~" and letter != "=" for letter in value)  # noqa: PLR2004
+
+
+def parse_baggage(values: Sequence[Any]) -> list[tuple[str, str]] | None:
+    """The members of all baggage headers together (W3C Baggage); those that are not valid are left out."""
+    if sum(len(value) for value in values if value is not None) > MAX_BAGGAGE_BYTES:
+        return None
+    members: list[tuple[str, str]] = []
+    for value in values:
+        raw = as_bytes(value, MAX_BAGGAGE_BYTES)
+        if raw is None:
+            return None
+        for member in raw.decode("ascii").split(","):
+            key, equals, text = member.partition("=")
+            key = unquote(key.strip(" \t"))
+            if not equals or not key or len(member) > MAX_BAGGAGE_MEMBER_BYTES:
+                continue
+            # `unquote`, not `unquote_plus`: a peer's plus sign is a plus sign.
+            members.append((key, unquote(text.strip(" \t"))))
+            if len(members) >= MAX_BAGGAGE_MEMBERS:
+                return members
+    return members
+
+
+def encode_baggage(baggage: Mapping[str, object]) -> bytes:
+    """The header of these members; what goes beyond the limits is left out, the rest is kept."""
+    length, members = 0, []
+    for key, value in baggage.items():
+        member = f"{quote(str(key), safe=_BAGGAGE_SAFE)}={quote(str(value), safe=_BAGGAGE_SAFE)}"
+        if len(member) > MAX_BAGGAGE_MEMBER_BYTES or length + len(member) > MAX_BAGGAGE_BYTES:
+            continue
+        length += len(member) + 1
+        members.append(member)
+        if len(members) >= MAX_BAGGAGE_MEMBERS:
+            break
+    return ",".join(members).encode("ascii")
