@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from concurrent.futures import thread as _thread
+from threading import get_ident, main_thread
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,11 +29,19 @@ _POOL_CODES = frozenset(
 )
 
 
+# A look at the thread spares the look at the frame: the main thread is never a pool's.
+_main_thread = [main_thread().ident]
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: _main_thread.__setitem__(0, get_ident()))
+
+
 def called_by_pool() -> bool:
     """Whether `next(consumer)` itself was handed to an executor: its thread must not inherit a current span.
 
     To be called by what stands in for the client's `__next__`.
     """
+    if get_ident() == _main_thread[0]:
+        return False
     frame = sys._getframe(2)
     if frame.f_code is _PROXY_CODE and frame.f_back is not None:
         frame = frame.f_back
@@ -41,31 +51,36 @@ def called_by_pool() -> bool:
 class Iteration:
     """What an adapter calls around the client's own `__next__`. Nothing here raises."""
 
-    __slots__ = ("_engine", "_fields", "_processor")
+    __slots__ = ("_begin", "_destination", "_engine", "_excludes", "_finish", "_offset", "_partition")
 
     def __init__(self, engine: Engine, processor: Processor, fields: MessageFields) -> None:
         self._engine = engine
-        self._processor = processor
-        self._fields = fields
+        self._begin, self._finish = processor.begin, processor.finish
+        self._destination, self._partition, self._offset = fields.destination, fields.partition, fields.offset
+        self._excludes = engine.settings.excludes_destination
 
     def leave(self, consumer: Consumer) -> None:
         """Finish the message that was handed out last."""
         delivery = consumer.open
         if delivery is not None:
             consumer.open = None
-            self._processor.finish(delivery)
+            self._finish(delivery)
 
     def hand_out(self, consumer: Consumer, message: Message, *, current: bool) -> None:
         """Begin the message that is about to be returned to the application."""
         try:
-            fields = self._fields
-            destination = fields.destination(message)
-            if consumer.excluded or self._engine.settings.excludes_destination(destination):
+            if consumer.excluded:
                 return
-            state = consumer.partition(destination, fields.partition(message))
-            state.handed_offset = fields.offset(message)
+            destination, partition = self._destination(message), self._partition(message)
+            try:
+                state = consumer.partitions[destination, partition]
+            except KeyError:
+                if self._excludes(destination):
+                    return
+                state = consumer.partition(destination, partition)
+            state.handed_offset = self._offset(message)
             if consumer.iterator_spans:
-                consumer.open = self._processor.begin(state, message, current=current)
+                consumer.open = self._begin(state, message, current=current)
         except Exception:
             self._engine.guard.failed("iterate")
 
