@@ -19,6 +19,7 @@ PARTITIONS = 4
 _TRACE_ID = slice(3, 35)
 _POLL_MS = 200
 _TOPICS_SECONDS = 15.0
+_REST_SECONDS = 5.0
 
 
 class Broker:
@@ -128,6 +129,12 @@ class Witness:
             for message in messages:
                 self.note(self._stages[message.topic], json.loads(message.value), message.headers)
         return len(self.predictions)
+
+    def read_rest(self, messages: int) -> None:
+        """Read until every message is there; what has not come after a while is missing."""
+        deadline = time.monotonic() + _REST_SECONDS
+        while self.missing(messages) and time.monotonic() < deadline:
+            self.read()
 
     def note(self, topic: str, content: Mapping[str, Any], headers: Sequence[tuple[str, bytes]]) -> None:
         """Take down one message."""
