@@ -9,7 +9,7 @@ SETUP := $(VENV)/.set-up
 all: lint types test
 
 $(SETUP): pyproject.toml
-	@if command -v uv >/dev/null 2>&1; then uv venv -q --allow-existing --python $(PYTHON) $(VENV); else $(PYTHON) -m venv $(VENV); fi
+	@if command -v uv >/dev/null 2>&1; then uv venv -q --allow-existing --python $(PYTHON) $(VENV); else $(PYTHON) -m venv --upgrade-deps $(VENV); fi
 	@echo "installing into $(VENV) ..." >&2
 	@if command -v uv >/dev/null 2>&1; then uv pip install -q --python $(BIN)/python -e '.[demo,test]'; \
 	else $(BIN)/python -m pip install -q --disable-pip-version-check -e '.[demo,test]'; fi

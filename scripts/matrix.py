@@ -68,7 +68,8 @@ def run(chosen: Run, arguments: list[str]) -> str:
     if not chosen.pins and python == sys.executable:
         return "skipped: that is what `make test` runs"
     environment = ROOT / f".venv-{chosen.name}"
-    subprocess.run([python, "-m", "venv", str(environment)], check=True)
+    # An old pip looks for minutes through versions of packages that come in sets.
+    subprocess.run([python, "-m", "venv", "--upgrade-deps", str(environment)], check=True)
     inside = str(environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
     install = [inside, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*install, "-e", f"{ROOT}[demo,test]", *chosen.pins], check=True)
