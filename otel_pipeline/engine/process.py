@@ -207,6 +207,8 @@ class Processor:
                 span.end(delivery.start_ns + elapsed_ns)
             if get_current() is delivery.own and delivery.execution is not None:
                 attach(delivery.before)
+                # Its own context holds the delivery: without this the two would wait for the garbage collector.
+                delivery.own = delivery.before
                 if delivery.before:
                     heal()
             else:

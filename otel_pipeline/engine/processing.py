@@ -119,24 +119,38 @@ class Processing:
             return
         self._processor = client.processor
         if batch is not None:
-            states = [self._state(engine, client, member) for member in batch]
-            self._delivery = client.processor.begin_batch(states, batch)
+            members = [
+                (member, state) for member in batch if (state := self._state(engine, client, member)) is not None
+            ]
+            if members:
+                self._delivery = client.processor.begin_batch(
+                    [state for _, state in members], [member for member, _ in members]
+                )
             return
         heal()
         delivery = in_hand()
         if delivery is not None and not delivery.ended and delivery.message is message:
             self._delivery, self._adopted = delivery, True
             return
-        self._delivery = client.processor.begin(self._state(engine, client, message), message)
+        state = self._state(engine, client, message)
+        if state is not None:
+            self._delivery = client.processor.begin(state, message)
 
-    def _state(self, engine: Engine, client: Client, message: Message) -> PartitionState:
-        """The consumer's side of a message: the given consumer, the only one that has its partition, or nobody."""
+    def _state(self, engine: Engine, client: Client, message: Message) -> PartitionState | None:
+        """The consumer's side of a message: the given consumer, the only one that has its partition, or nobody.
+
+        None for what the configuration excludes.
+        """
         destination, partition = client.fields.destination(message), client.fields.partition(message)
+        if engine.settings.excludes_destination(destination):
+            return None
         if self._consumer is not None:
             consumer = client.consumer_of(self._consumer)
         else:
             holders = [known for known in engine.live_consumers() if (destination, partition) in known.partitions]
             consumer = holders[0] if len(holders) == 1 else client.unknown
+        if consumer.excluded:
+            return None
         state = consumer.partition(destination, partition)
         if consumer.iterator_spans and state.handed_offset >= client.fields.offset(message):
             consumer.iterator_spans = False

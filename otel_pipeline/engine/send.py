@@ -255,10 +255,10 @@ def sender(  # noqa: C901, PLR0915
                     copy = outgoing_ids(headers, ids, context)  # type: ignore[arg-type]
                 else:
                     copy = outgoing(headers, span, context)
-                _set_pipeline_header(engine, copy, producer, destination, delivery, start_ns, had_headers=bool(headers))
                 sending.headers = copy
+                _set_pipeline_header(engine, copy, producer, destination, delivery, start_ns, had_headers=bool(headers))
             if hook is not None and span is not None and span.is_recording():
-                hook(span, SentMessage(topic, partition, key, value, headers))
+                engine.guarded(hook, span, SentMessage(topic, partition, key, value, headers))
         except Exception:
             guard.failed("send.headers")
         return sending

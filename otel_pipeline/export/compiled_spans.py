@@ -148,11 +148,11 @@ class CompiledSpans:
             if parent.flags & _SAMPLED:
                 return None
             return parent.trace_id, getrandbits(64) or 1, parent.flags & self._random, parent.read_state
-        if type(parent) is self._kind_of_span:
-            return None
         context = parent.get_span_context()
         if context.trace_flags & _SAMPLED:
             return None
+        if not context.is_valid:
+            return self.dropped_ids(None)
         return context.trace_id, getrandbits(64) or 1, context.trace_flags & self._random, _state_of(context)
 
     def start(
@@ -166,13 +166,13 @@ class CompiledSpans:
         start_time_ns: int | None = None,
     ) -> Span:
         """As the protocol says; only for what `dropped` has not taken."""
-        if parent is None:
+        above = None if parent is None else parent.get_span_context()
+        if above is None or not above.is_valid:
             above = None
             # Under the condition that it is recorded: `dropped` has drawn already.
             trace_id = getrandbits(64) << 64 | randrange(min(self._bound, 1 << 64) or 1) or 1
             flags, state = self._random | _SAMPLED, None
         else:
-            above = parent.get_span_context()
             trace_id, state = above.trace_id, above.trace_state
             flags = above.trace_flags & self._random | _SAMPLED
         made: Any = object.__new__(self._kind_of_span)

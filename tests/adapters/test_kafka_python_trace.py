@@ -12,6 +12,7 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer
 from opentelemetry import baggage, trace
 from opentelemetry.context import attach, detach, get_current
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased
 
 import otel_pipeline
 from otel_pipeline.testing.trees import tree
@@ -495,7 +496,9 @@ def test_excluded_destinations_and_clients_are_left_alone(telemetry, mock, tmp_p
         for record in mock.consumer(topic, client_id="probe-2"):
             headers.append(record.headers)
             break
-    for _record in mock.consumer(quiet):
+    for record in mock.consumer(quiet):
+        with otel_pipeline.process(record):
+            pass
         break
 
     assert (headers, telemetry.spans(), telemetry.metrics()) == ([[], []], [], [])
@@ -515,3 +518,42 @@ def test_uninstrument_restores_and_instrument_again_does_not_double(telemetry, m
     topic = mock.topic()
     mock.send(topic, b"a")
     assert (first is again, telemetry.tree()) == (True, f"send {topic} PRODUCER")
+
+
+def test_an_invalid_span_of_the_application_is_no_parent(telemetry, mock):
+    """What is current but has no ids: a new trace begins, sampled or not."""
+    topic = mock.topic()
+    found = []
+    for sampler in (ALWAYS_ON, ALWAYS_OFF):
+        telemetry.sample(ParentBased(sampler))
+        pipe = telemetry.instrument()
+        token = attach(trace.set_span_in_context(trace.INVALID_SPAN))
+        mock.send(topic, b"a")
+        detach(token)
+        pipe.uninstrument()
+    for record in mock.consumer(topic):
+        found.append(dict(record.headers)["traceparent"])
+        if len(found) == 2:
+            break
+
+    assert [(value[3:35] != b"0" * 32, value[36:52] != b"0" * 16) for value in found] == [(True, True)] * 2
+
+
+def test_deliveries_do_not_wait_for_the_garbage_collector(telemetry, mock):
+    """A finished delivery and its context are gone at once."""
+    topic = mock.topic()
+    telemetry.instrument()
+    mock.send(topic, b"a", b"b")
+    gc.collect()
+    gc.disable()
+    try:
+        for at, record in enumerate(mock.consumer(topic), start=1):
+            with otel_pipeline.process(record):
+                pass
+            if at == 2:
+                break
+        left = [found for found in gc.get_objects() if type(found).__name__ == "OpenDelivery"]
+    finally:
+        gc.enable()
+
+    assert left == []
