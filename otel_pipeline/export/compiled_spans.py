@@ -11,6 +11,7 @@ import os
 import threading
 from collections import deque
 from random import Random
+from time import time_ns
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk.trace import TracerProvider
@@ -184,7 +185,7 @@ class CompiledSpans:
             "_kind": kind,
             "_context": SpanContext(trace_id, getrandbits(64) or 1, False, _FLAGS[flags & 0xFF], state),
             "_parent": above,
-            "_start_time": start_time_ns,
+            "_start_time": time_ns() if start_time_ns is None else start_time_ns,
             "_attributes": bounded,
             "_events": self._list(self._max_events, ()),
             "_links": self._list(self._max_links, links),

@@ -14,8 +14,8 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.sdk.trace.id_generator import IdGenerator
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler, SamplingResult
+from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased, Sampler, SamplingResult
 
 from otel_pipeline.export import compiled_spans
 from otel_pipeline.export.data_age import DataAge
@@ -88,7 +88,7 @@ class Telemetry:
         self._resource = Resource({"service.name": "test", "deployment.environment.name": "test"})
         self._exporter = _Collected()
         self._sampler = _Chosen()
-        self.tracer_provider = TracerProvider(
+        self.tracer_provider: Any = TracerProvider(
             self._sampler, self._resource, id_generator=self.ids, shutdown_on_exit=False
         )
         self.tracer_provider.add_span_processor(SimpleSpanProcessor(self._exporter))
@@ -107,6 +107,13 @@ class Telemetry:
     def sample(self, sampler: Sampler) -> None:
         """Sample with this one until the test ends; everything is recorded otherwise."""
         self._sampler.inner = sampler
+        if self.tracer_provider.sampler is not self._sampler:
+            self.tracer_provider.sampler = ParentBased(sampler)
+
+    def as_in_production(self) -> None:
+        """Random ids and a plain sampler until the test ends: spans are then made as they are outside of tests."""
+        self.tracer_provider.id_generator = RandomIdGenerator()
+        self.tracer_provider.sampler = ParentBased(ALWAYS_ON)
 
     def spans(self) -> list[SpanRecord]:
         """The ended spans, in the order of their end."""
@@ -145,6 +152,8 @@ class Telemetry:
         self._now_ns = START_NS
         self._exporter.spans = []
         self._sampler.inner = ALWAYS_ON
+        self.tracer_provider.sampler = self._sampler
+        self.tracer_provider.id_generator = self.ids
         self._reader = InMemoryMetricReader()
         self.meter_provider = MeterProvider([self._reader], resource=self._resource, shutdown_on_exit=False)
         exporter_class: Any = getattr(logs_export, "InMemoryLogRecordExporter", None) or logs_export.InMemoryLogExporter

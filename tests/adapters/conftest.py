@@ -92,3 +92,11 @@ def mock(embedded):
     found = Kafka(embedded, {"api_version": API_VERSION})
     yield found
     found.close()
+
+
+@pytest.fixture(params=["tracer", "compiled"])
+def telemetry(telemetry, request):
+    """Both ways that spans are made: by the SDK's tracer, and copied from a template."""
+    if request.param == "compiled":
+        telemetry.as_in_production()
+    return telemetry
