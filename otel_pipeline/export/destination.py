@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
@@ -86,7 +87,10 @@ def _of_signal(endpoint: str, signal: Signal, protocol: str) -> str:
 def is_loopback(endpoint: str) -> bool:
     """Whether the endpoint is on this machine: never to be reached through a proxy."""
     host = urlsplit(endpoint if "//" in endpoint else f"//{endpoint}").hostname or ""
-    return host == "localhost" or host.startswith("127.") or host == "::1"
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def reachable(endpoint: str) -> bool:
