@@ -39,14 +39,34 @@ EXIT_S = 2.0
 
 
 def set_up(config: Config, totals: Totals, *, problem: Callable[[str, str], None]) -> Providers:
-    """Make what is missing and connect the totals. Raises nothing that a bad exporter raises."""
-    return Providers(config, totals, problem)
+    """Make what is missing and connect the totals. Raises nothing that a bad exporter raises.
+
+    Instrumenting again goes on with the providers of the first time, unless they were shut down.
+    """
+    global _made  # noqa: PLW0603 - OpenTelemetry has one set of providers a process
+    if _made is not None and _made.owned and not _made.stopped:
+        _made.connect(totals, problem)
+    else:
+        _made = Providers(config, totals, problem, before=_made)
+    return _made
+
+
+_made: Providers | None = None
 
 
 class Providers:
     """The three providers in force, and how telemetry leaves through ours. Thread-safe; never raises."""
 
-    def __init__(self, config: Config, totals: Totals, problem: Callable[[str, str], None]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        totals: Totals,
+        problem: Callable[[str, str], None],
+        before: Providers | None = None,
+    ) -> None:
+        self.stopped: bool = False
+        # Ours of an earlier time that were shut down are as good as none.
+        self._dead = set(map(id, before._ours.values())) if before is not None and before.stopped else set()
         self.service_name = resource.service_name(config)
         self._config = config
         self._totals = totals
@@ -60,9 +80,17 @@ class Providers:
         self.tracer_provider: Any = self._traces()
         self.meter_provider: Any = self._metrics()
         self.logger_provider: Any = self._logs()
-        self._connection = metrics.connect(self.meter_provider, totals, problem=problem)
+        self._connection: Any = None
+        self.connect(totals, problem)
         near = config.resolved.is_local or config.resolved.is_test
         self._ending = Ending(self._stop, EXIT_NEAR_S if near else EXIT_S) if self._ours else None
+
+    def connect(self, totals: Totals, problem: Callable[[str, str], None]) -> None:
+        """Collect these totals from now on."""
+        if self._connection is not None:
+            self._connection.disconnect()
+        self._totals, self._problem = totals, problem
+        self._connection = metrics.connect(self.meter_provider, totals, problem=problem)
 
     @property
     def owned(self) -> frozenset[str]:
@@ -117,8 +145,10 @@ class Providers:
 
     def shutdown(self, timeout_s: float) -> bool:
         """Hand over and stop what is ours, within the time."""
+        self.stopped = True
+        ended = True if self._ending is None else self._ending.leave(timeout_s)
         self._connection.disconnect()
-        return True if self._ending is None else self._ending.leave(timeout_s)
+        return ended
 
     def _stop(self) -> None:
         """The last work: spans and logs first, metrics with their last values, then the exporters."""
@@ -132,7 +162,7 @@ class Providers:
 
     def _traces(self) -> Any:
         found = trace._TRACER_PROVIDER
-        if found is not None:
+        if found is not None and id(found) not in self._dead:
             return found
         sampler = sampling.make(self._config)
         made = TracerProvider(sampler, self._resource, shutdown_on_exit=False)
@@ -149,7 +179,7 @@ class Providers:
 
     def _metrics(self) -> Any:
         found = metrics_api._METER_PROVIDER
-        if found is not None:
+        if found is not None and id(found) not in self._dead:
             return found
         interval_ms = self._config.export.metric_interval_s * 1000
         readers = [
@@ -164,7 +194,7 @@ class Providers:
 
     def _logs(self) -> Any:
         found = logs_api._LOGGER_PROVIDER
-        if found is not None:
+        if found is not None and id(found) not in self._dead:
             return found
         made = LoggerProvider(self._resource, shutdown_on_exit=False)
         for name, exporter in self._exporters("logs"):
@@ -196,8 +226,8 @@ class Providers:
     def _metrics_replaced(self) -> None:
         self.meter_provider = metrics_api._METER_PROVIDER
         self._gone("metrics")
-        self._connection.disconnect()
-        self._connection = metrics.connect(self.meter_provider, self._totals, problem=self._problem)
+        if not self.stopped:
+            self.connect(self._totals, self._problem)
 
     def _logs_replaced(self) -> None:
         self.logger_provider = logs_api._LOGGER_PROVIDER

@@ -136,3 +136,22 @@ def test_the_applications_own_providers_are_in_force(programs, first):
         str(tuple(f"{signal}: the application's" for signal in ("traces", "metrics", "logs"))),
     ], ran.err
     assert "not allowed" not in ran.err
+
+
+@pytest.mark.parametrize("end", ["uninstrument", "shutdown"])
+def test_instrumenting_again_goes_on(programs, end):
+    """After `uninstrument()` with the same providers, after `shutdown()` with new ones; nothing is lost or doubled."""
+    ran = programs.run(
+        f"""
+        import otel_pipeline
+        for number in range(3):
+            pipe = otel_pipeline.instrument("app")
+            with otel_pipeline.inference(f"model-{{number}}"):
+                pass
+            print(pipe.status().providers)
+            pipe.{end}()
+        """
+    )
+
+    assert (ran.code, ran.names()) == (0, [f"predict model-{number}" for number in range(3)]), ran.err
+    assert set(ran.out.splitlines()) == {"('traces: ours', 'metrics: ours', 'logs: ours')"}
