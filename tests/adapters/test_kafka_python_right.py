@@ -76,10 +76,11 @@ def test_signatures_are_the_clients_own(telemetry):
     assert list(send.parameters) == list(before[KafkaProducer, "send"].parameters)
 
 
+# Nearly 1 MB: more than 1,000,000 bytes in a frame kafka-python 2.3 refuses by itself.
 BAD_HEADERS = [
     [("traceparent", b"\xff\xfe\xfd")],
     [("traceparent", b"")],
-    [("traceparent", b"x" * 1_000_000)],
+    [("traceparent", b"x" * 900_000)],
     [("traceparent", b"00-%032x-%016x-01" % (1, 1)), ("traceparent", b"00-%032x-%016x-01" % (2, 2))],
     [("tracestate", b"," * 100_000), ("baggage", b" " * 100_000)],
     [("otelp", b"not base64 \xff"), ("otelp", b"A" * 40)],
