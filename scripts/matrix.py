@@ -37,7 +37,6 @@ class Run:
 
 RUNS = (
     Run("oldest", "3.10", ("kafka-python==2.0.2", *OLDEST_SET)),
-    Run("3.10", "3.10", ("kafka-python==3.0.12",)),
     Run("3.11", "3.11", ()),
     Run("3.12", "3.12", ()),
     Run("kafka-2.3", "3.13", ("kafka-python==2.3.3",)),
