@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 Policy = Literal["allow", "flag", "reject"]
 NO_ENVIRONMENTS: Mapping[str, Policy] = MappingProxyType({"*": "flag"})

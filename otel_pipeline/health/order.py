@@ -1,0 +1,317 @@
+"""Order and loss in one partition, from its offsets and from the numbers that producers gave.
+
+Definitions: reordered as RFC 4737 has it (arrives with a number below one that has arrived, for the first time);
+duplicate: a number that has arrived already; missing: a number that is given up (see `ended`).
+"""
+
+from __future__ import annotations
+
+from operator import ne
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+WINDOW = 1024
+"""Numbers that are remembered for each producer; what is displaced further is counted as stale, never as lost."""
+MAX_PRODUCERS = 64
+MAX_GAPS = 8
+NUMBERS = 0xFFFF_FFFF
+"""Numbers run from 1 to this and begin again; 0 is none."""
+_FULL = (1 << WINDOW) - 1
+_HALF = NUMBERS // 2
+
+VIOLATIONS = ("reordered", "duplicate", "redelivered", "rewound", "event_time_regression")
+CAUSES = ("before_broker", "skipped", "offset_reset", "expired", "unknown")
+
+
+class _Gap:
+    """Numbers that were jumped over and are not excused."""
+
+    __slots__ = ("first", "last", "seen_s")
+
+    def __init__(self, first: int, last: int, seen_s: float) -> None:
+        self.first = first
+        self.last = last
+        self.seen_s = seen_s
+
+
+class _Window:
+    """The last numbers of one producer. Bit 0 stands for the newest."""
+
+    __slots__ = ("arrived", "excused", "first", "gaps", "given_up", "newest", "offset", "skipped")
+
+    def __init__(self, number: int, offset: int, skipped: int) -> None:
+        self.first = number
+        """The base line: what is below it was never missing (rule 2)."""
+        self.newest = number
+        self.offset = offset
+        """Of the record with the newest number."""
+        self.skipped = skipped
+        """Offsets of the partition that had been skipped then (rule 3)."""
+        self.arrived = _FULL
+        self.excused = 0
+        self.given_up = 0
+        self.gaps: list[_Gap] | None = None
+        """Open ones; None while every number of the window has arrived, so that nothing has to be shifted."""
+
+
+class PartitionOrder:
+    """What one consumer has seen of one partition. Used by the consumer's thread; its counts are read by any.
+
+    Args:
+        tag: of this destination and partition; a number with another one was given elsewhere (rule 5).
+        monotonic_s: clock for `lost_after`, s.
+    """
+
+    __slots__ = (
+        "_awaiting",
+        "_monotonic_s",
+        "_rewound_below",
+        "_skipped",
+        "_sought",
+        "_tag",
+        "_windows",
+        "commits_ahead",
+        "duplicate",
+        "gapped",
+        "highest",
+        "missing_before_broker",
+        "open",
+        "redelivered",
+        "relayed",
+        "reordered",
+        "rewound",
+        "stale",
+    )
+
+    def __init__(self, tag: int, monotonic_s: Callable[[], float]) -> None:
+        self._tag = tag
+        self._monotonic_s = monotonic_s
+        self._windows: dict[int, _Window] = {}
+        self._skipped = 0
+        self._rewound_below = -1
+        self._sought = False
+        self._awaiting = False
+        self.highest = -1
+        """The highest offset seen."""
+        self.open = 0
+        """Numbers that are missing and not given up yet."""
+        self.gapped = False
+        """Whether a window has gaps, so that the end of the log is of interest."""
+        self.missing_before_broker = 0
+        self.reordered = 0
+        self.duplicate = 0
+        self.redelivered = 0
+        self.rewound = 0
+        self.stale = 0
+        self.relayed = 0
+
+    def one(self, offset: int, producer: int, number: int, tag: int) -> None:
+        """A message reached the application. Producer 0 or number 0: it brought no number."""
+        highest = self.highest
+        if offset != highest + 1 and not self._at_jump(offset, highest):
+            return
+        self.highest = offset
+        if producer == 0 or number == 0:
+            return
+        if tag != self._tag:
+            self.relayed += 1
+            return
+        window = self._windows.get(producer)
+        if window is None:
+            self._add(producer, number, offset)
+        elif number - window.newest == 1 and window.gaps is None:
+            window.newest = number
+            window.offset = offset
+            window.skipped = self._skipped
+        else:
+            self._out_of_line(window, number, offset)
+
+    def batch(self, first: int, last: int, fields: Sequence[tuple[int, ...]]) -> bool:
+        """The same for a whole pull, where nothing at all is remarkable; false where it has to be told one by one.
+
+        Args:
+            first: offset of the first message.
+            last: offset of the last one.
+            fields: of every message: (producer, number, tag).
+        """
+        if first != self.highest + 1 or last - first != len(fields) - 1:
+            return False
+        producer, number, tag = fields[0]
+        window = self._windows.get(producer)
+        if window is None or window.gaps is not None or tag != self._tag or number - window.newest != 1:
+            return False
+        if fields[-1][1] - number != last - first or number == 0:
+            return False
+        expected = zip([producer] * len(fields), range(number, number + len(fields)), [tag] * len(fields))  # noqa: B905
+        if any(map(ne, fields, expected)):
+            return False
+        self.highest = last
+        window.newest = fields[-1][1]
+        window.offset = last
+        window.skipped = self._skipped
+        return True
+
+    def sought(self) -> None:
+        """The application chose another position: what is jumped over is its wish."""
+        self._sought = True
+
+    def assigned(self) -> None:
+        """The partition was taken away, and has come back (rule 6)."""
+        self._awaiting = True
+
+    def ended(self, now_s: float, lost_after_s: float) -> None:
+        """The log was read to its end: gaps older than `lost_after_s` are given up (rule 7)."""
+        for window in self._windows.values():
+            if window.gaps is not None:
+                left = [gap for gap in window.gaps if now_s - gap.seen_s < lost_after_s]
+                for gap in window.gaps:
+                    if now_s - gap.seen_s >= lost_after_s:
+                        self._give_up(window, gap)
+                window.gaps = left
+        self.gapped = any(window.gaps for window in self._windows.values())
+
+    def close(self) -> None:
+        """Nothing comes any more, as somebody knows who asks for it: every gap is given up."""
+        self.ended(float("inf"), 0.0)
+
+    def numbers(self) -> dict[int, int]:
+        """The newest number of each producer, to compare with what was given: a lost tail leaves no gap."""
+        return {producer: window.newest for producer, window in self._windows.items()}
+
+    def _at_jump(self, offset: int, highest: int) -> bool:
+        """The offset is not the next one; false when the message is not to be looked at any further."""
+        if self._awaiting or highest < 0:
+            self._awaiting = False
+            self._sought = False
+            self._rewound_below = -1
+            self._begin_anew()
+            return True
+        if offset <= highest:
+            if self._sought:
+                self._sought = False
+                self._rewound_below = highest
+            if offset <= self._rewound_below:
+                self.rewound += 1
+            else:
+                self.redelivered += 1
+            return False
+        if self._sought:
+            self._sought = False
+            self._begin_anew()
+            return True
+        self._skipped += offset - highest - 1
+        return True
+
+    def _begin_anew(self) -> None:
+        self._windows.clear()
+        self.open = 0
+        self.gapped = False
+        self._skipped = 0
+
+    def _add(self, producer: int, number: int, offset: int) -> None:
+        windows = self._windows
+        if len(windows) >= MAX_PRODUCERS:
+            oldest = min(windows, key=lambda known: windows[known].offset)
+            self.open -= _open_bits(windows.pop(oldest)).bit_count()
+        windows[producer] = _Window(number, offset, self._skipped)
+
+    def _out_of_line(self, window: _Window, number: int, offset: int) -> None:
+        ahead = (number - window.newest) % NUMBERS
+        if ahead > _HALF:
+            self._late(window, NUMBERS - ahead)
+        elif ahead == 0:
+            self.duplicate += 1
+        else:
+            self._advance(window, number, ahead)
+            window.offset = offset
+            window.skipped = self._skipped
+
+    def _advance(self, window: _Window, number: int, ahead: int) -> None:
+        """Numbers were jumped over, or the window has gaps: it moves on, and what falls out of it is given up."""
+        jumped = ahead - 1
+        excused = min(jumped, self._skipped - window.skipped)
+        out = min(ahead, WINDOW)
+        beyond = ~(window.arrived | window.excused) & _FULL & (_FULL ^ (_FULL >> out))
+        lost = beyond.bit_count()
+        if lost:
+            self.open -= lost
+        window.arrived = (window.arrived << ahead | 1) & _FULL if ahead < WINDOW else 1
+        window.excused = window.excused << ahead & _FULL if ahead < WINDOW else 0
+        window.given_up = window.given_up << ahead & _FULL if ahead < WINDOW else 0
+        if jumped:
+            # The oldest are excused first; which ones it really was is put right when one of them arrives.
+            oldest = min(jumped, WINDOW - 1)
+            known_excused = max(0, excused - (jumped - oldest))
+            window.excused |= ((1 << known_excused) - 1) << (oldest - known_excused + 1)
+            lost += max(0, jumped - oldest - excused)
+            opened = oldest - known_excused
+            if opened:
+                self.open += opened
+                self._open_gap(window, _minus(number, opened), _minus(number, 1))
+            elif window.gaps is None:
+                window.gaps = []  # The bitmap has excused numbers: it has to be shifted from now on.
+        self.missing_before_broker += lost
+        window.newest = number
+        if window.arrived == _FULL:
+            window.gaps = None
+        elif window.gaps:
+            window.gaps = [gap for gap in window.gaps if (number - gap.last) % NUMBERS < WINDOW]
+
+    def _open_gap(self, window: _Window, first: int, last: int) -> None:
+        self.gapped = True
+        gaps = window.gaps
+        if gaps and len(gaps) >= MAX_GAPS:
+            # Together they are given up later than the older one alone would be: never too early.
+            gaps[-1].last = last
+            gaps[-1].seen_s = self._monotonic_s()
+        else:
+            window.gaps = [*(gaps or ()), _Gap(first, last, self._monotonic_s())]
+
+    def _late(self, window: _Window, back: int) -> None:
+        """A number below the newest one, `back` numbers ago."""
+        if (window.newest - window.first) % NUMBERS < back:
+            return  # Below the base line: counts as nothing (rule 2).
+        if back >= WINDOW:
+            self.stale += 1
+            return
+        bit = 1 << back
+        if window.arrived & bit:
+            self.duplicate += 1
+            return
+        self.reordered += 1
+        window.arrived |= bit
+        if window.arrived == _FULL:
+            window.gaps = None
+        if window.given_up & bit:
+            return  # It was counted as missing, and that stays: the counter never falls.
+        if window.excused & bit:
+            # Another number of the gap was the one that an offset had been skipped for.
+            window.excused ^= bit
+            waiting = _open_bits(window)
+            if not waiting:
+                return
+            window.excused |= 1 << (waiting.bit_length() - 1)
+        self.open -= 1
+
+    def _give_up(self, window: _Window, gap: _Gap) -> None:
+        newest = (window.newest - gap.last) % NUMBERS
+        oldest = min((window.newest - gap.first) % NUMBERS, WINDOW - 1)
+        if newest >= WINDOW:
+            return
+        lost = _open_bits(window) & ((2 << oldest) - (1 << newest))
+        count = lost.bit_count()
+        window.excused |= lost
+        window.given_up |= lost
+        self.open -= count
+        self.missing_before_broker += count
+
+
+def _minus(number: int, back: int) -> int:
+    """A number that was given earlier: 0 is left out where they begin again."""
+    return (number - back - 1) % NUMBERS + 1
+
+
+def _open_bits(window: _Window) -> int:
+    return ~(window.arrived | window.excused) & _FULL
