@@ -15,31 +15,55 @@ from otel_pipeline.version import __version__
 
 if TYPE_CHECKING:
     from otel_pipeline.config import ConfigError as ConfigError
+    from otel_pipeline.engine import fan_in as flow
     from otel_pipeline.engine.flow import current as current
     from otel_pipeline.engine.inference import inference as inference
     from otel_pipeline.engine.processing import process as process
+    from otel_pipeline.health.environments import ForeignEnvironmentError as ForeignEnvironmentError
+    from otel_pipeline.health.require_fresh import StaleDataError as StaleDataError
+    from otel_pipeline.health.require_fresh import require_fresh as require_fresh
     from otel_pipeline.pipeline import Pipeline as Pipeline
     from otel_pipeline.pipeline import instrument as instrument
     from otel_pipeline.status import Status as Status
 
 _HOMES = {
     "ConfigError": "otel_pipeline.config",
+    "ForeignEnvironmentError": "otel_pipeline.health.environments",
     "Pipeline": "otel_pipeline.pipeline",
+    "StaleDataError": "otel_pipeline.health.require_fresh",
     "Status": "otel_pipeline.status",
     "current": "otel_pipeline.engine.flow",
     "inference": "otel_pipeline.engine.inference",
     "instrument": "otel_pipeline.pipeline",
     "process": "otel_pipeline.engine.processing",
+    "require_fresh": "otel_pipeline.health.require_fresh",
 }
 
-__all__ = ["ConfigError", "Pipeline", "Status", "__version__", "current", "inference", "instrument", "process"]
+_MODULES = {"flow": "otel_pipeline.engine.fan_in"}
+
+__all__ = [
+    "ConfigError",
+    "ForeignEnvironmentError",
+    "Pipeline",
+    "StaleDataError",
+    "Status",
+    "__version__",
+    "current",
+    "flow",
+    "inference",
+    "instrument",
+    "process",
+    "require_fresh",
+]
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
+    if name in _MODULES:
+        value: Any = import_module(_MODULES[name])
+    elif name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
+    else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(home), name)
     globals()[name] = value
     return value
 

@@ -20,6 +20,10 @@ from otel_pipeline.engine.messages import EngineSettings
 from otel_pipeline.engine.patching import DriftedError, Patches
 from otel_pipeline.engine.propagation import Propagation
 from otel_pipeline.engine.totals import Totals
+from otel_pipeline.health import require_fresh
+from otel_pipeline.health.decisions import Decisions
+from otel_pipeline.health.flows import Flows
+from otel_pipeline.health.settings import HealthSettings
 from otel_pipeline.registry import ADAPTERS, Adapter
 from otel_pipeline.status import AdapterStatus, Status
 from otel_pipeline.version import VERSION
@@ -42,6 +46,7 @@ class Pipeline:
         self._reason = reason
         self._adapters: dict[str, AdapterStatus] = {}
         self._engine: Engine | None = None
+        self._flows: Flows | None = None
         self._patches: Patches | None = None
         self._providers: Any = None
         self._connections: list[Any] = []
@@ -96,6 +101,7 @@ class Pipeline:
                 _pipeline = None
                 processing.activate(None)
                 inference.activate(None)
+                require_fresh.activate(None)
             for connection in self._connections:
                 self._guarded("uninstrument", connection.disconnect)
             self._connections.clear()
@@ -246,6 +252,10 @@ def _start(pipeline: Pipeline, config: Config, guard: Guard, providers: Any) -> 
         **{name: clock for name, clock in clocks.items() if name == "clock_ns"},
     )
     pipeline._engine = engine
+    pipeline._flows = flows = Flows(totals, HealthSettings(environment=environment), problem=guard.problem)
+    engine.observe = flows.watch
+    inferences.decided = Decisions(totals, flows, engine.metric_destination).decided
+    require_fresh.activate(flows.instruments.objectives, guard)
     pipeline._patches = patches = Patches(guard)
     connected = pipeline._guarded(
         "logs", lambda: logs.connect(providers.logger_provider, environment, level=logging.INFO, problem=guard.problem)

@@ -15,6 +15,7 @@ GROUND = {
     "config_loading",
     "config_schema",
     "configuration_file",
+    "duration",
     "environment",
     "semconv",
     "version",
@@ -38,9 +39,9 @@ FLOORS = {
 SEES = {
     0: {*GROUND},
     1: {"engine", "semconv"},
-    2: {"engine", "semconv"},
+    2: {"engine", "semconv", "duration"},
     3: {"export", "engine", *GROUND},
-    4: {"registry", "pipeline", "distro", "export", "models", "brokers", "engine", *GROUND},
+    4: {"registry", "pipeline", "distro", "export", "models", "brokers", "health", "engine", *GROUND},
     5: set(FLOORS),
 }
 OTHERS = {
@@ -113,12 +114,16 @@ def test_the_public_names():
     """What the package offers, and nothing else; each of them is there."""
     assert otel_pipeline.__all__ == [
         "ConfigError",
+        "ForeignEnvironmentError",
         "Pipeline",
+        "StaleDataError",
         "Status",
         "__version__",
         "current",
+        "flow",
         "inference",
         "instrument",
         "process",
+        "require_fresh",
     ]
     assert all(hasattr(otel_pipeline, name) for name in otel_pipeline.__all__)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from otel_pipeline.engine.engine import client_attributes, server_of
 from otel_pipeline.engine.iterate import Iteration, called_by_pool
 from otel_pipeline.engine.messages import MessageFields
+from otel_pipeline.engine.polled import leave_polled
 from otel_pipeline.engine.process import Processor
 from otel_pipeline.engine.processing import Client
 from otel_pipeline.engine.receive import Consumer, receiver
@@ -35,6 +36,7 @@ FIELDS = MessageFields(
     offset=attrgetter("offset"),
     timestamp_ms=attrgetter("timestamp"),
     key=attrgetter("key"),
+    value=attrgetter("value"),
     headers=attrgetter("headers"),
     body_bytes=attrgetter("serialized_value_size"),
 )
@@ -215,7 +217,13 @@ def _instrument_consumer(patches: Patches, engine: Engine, consumer: type, recor
     processor = Processor(engine, FIELDS)
     iteration = Iteration(engine, processor, FIELDS)
     unknown = Consumer(
-        engine, attributes=client_attributes(SYSTEM, None), client_id=None, group=None, excluded=False, operation="poll"
+        engine,
+        FIELDS,
+        attributes=client_attributes(SYSTEM, None),
+        client_id=None,
+        group=None,
+        excluded=False,
+        operation="poll",
     )
     engine.clients[record] = Client(FIELDS, processor, consumer_of, unknown)
     patches.replace(consumer, "__iter__", functools.partial(_make_iter, consumer_of, iteration))
@@ -237,7 +245,7 @@ def _consumers(engine: Engine) -> Callable[[Any], Consumer]:
             made = make(client)
         except Exception:
             engine.guard.failed("kafka_python.consumer")
-            made = Consumer(engine, attributes={}, client_id=None, group=None, excluded=True, operation="poll")
+            made = Consumer(engine, FIELDS, attributes={}, client_id=None, group=None, excluded=True, operation="poll")
         client.__dict__[_ATTRIBUTE] = made
         return made
 
@@ -252,6 +260,7 @@ def _consumers(engine: Engine) -> Callable[[Any], Consumer]:
             )
         made = Consumer(
             engine,
+            FIELDS,
             attributes=client_attributes(SYSTEM, server_of(client.config.get("bootstrap_servers"))),
             client_id=client_id,
             group=client.config.get("group_id"),
@@ -281,7 +290,7 @@ def _make_iter(
 def _make_next(
     consumer_of: Callable[[Any], Consumer], iteration: Iteration, original: Callable[..., Any]
 ) -> Callable[..., Any]:
-    leave, hand_out = iteration.leave, iteration.hand_out
+    leave, hand_out, raise_rejection = iteration.leave, iteration.hand_out, iteration.raise_rejection
 
     @functools.wraps(original)
     def __next__(self: Any) -> Any:  # noqa: N807
@@ -290,6 +299,8 @@ def _make_next(
             leave(consumer)
         message = original(self)
         hand_out(consumer, message, current=not called_by_pool())
+        if consumer.rejection is not None:
+            raise_rejection(consumer)
         return message
 
     return __next__
@@ -303,14 +314,18 @@ def _make_poll(
 
     @functools.wraps(original)
     def poll(self: Any, timeout_ms: Any = 0, max_records: Any = None, update_offsets: Any = True) -> Any:  # noqa: FBT002
+        consumer = consumer_of(self)
+        if consumer.polled is not None:
+            leave_polled(engine, consumer)
+        by_iterator = not update_offsets
         started_ns = monotonic_ns()
         try:
             records = original(self, timeout_ms=timeout_ms, max_records=max_records, update_offsets=update_offsets)
         except Exception as error:
-            received(consumer_of(self), (), started_ns, error)
+            received(consumer, (), started_ns, error, by_iterator)
             raise
         if records:
-            received(consumer_of(self), tuple(records.values()), started_ns, None)
+            received(consumer, tuple(records.values()), started_ns, None, by_iterator)
         return records
 
     return poll
@@ -323,6 +338,7 @@ def _make_close(
     def close(self: Any, *args: Any, **kwargs: Any) -> Any:
         consumer = consumer_of(self)
         iteration.leave(consumer)
+        leave_polled(iteration.engine, consumer)
         try:
             return original(self, *args, **kwargs)
         finally:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.context import Context
 
+    from otel_pipeline.engine.observer import Observe
     from otel_pipeline.engine.processing import Client
     from otel_pipeline.engine.propagation import Propagation
     from otel_pipeline.engine.receive import Consumer
@@ -58,6 +59,8 @@ class Engine:
         self.clock_ns = clock_ns
         self.monotonic_ns = monotonic_ns
         self.active = True
+        self.observe: Observe | None = None
+        """Makes the observer of a partition at its first message: the detectors of the data's health."""
         self.clients: dict[type, Client] = {}
         self._consumers: tuple[ref[Consumer], ...] = ()
         self._destinations: set[str] = set()

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Span
 
+    from otel_pipeline.engine.observer import PartitionObserver
+
 DELIVERY_KEY = create_key("otel_pipeline.delivery")
 
 
@@ -76,8 +78,10 @@ class OpenDelivery:
         "execution",
         "header",
         "known_flow",
+        "members",
         "message",
         "offset",
+        "origin_ms",
         "own",
         "partition",
         "span",
@@ -107,6 +111,10 @@ class OpenDelivery:
         self.destination: str = state.destination
         self.partition: int | None = state.partition
         self.offset: int | None = None
+        self.origin_ms: int | None = None
+        """Oldest origin, where a detector has read it already; 0 is unknown."""
+        self.members: list[tuple[PartitionObserver, int, int]] | None = None
+        """Of a batch: who watches the partition of each message, its offset and its oldest origin."""
         self.ended = False
         self.error: BaseException | None = None
         """What an explicit `process()` saw of a message that an iterator had handed out."""

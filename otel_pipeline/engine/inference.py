@@ -11,6 +11,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_contex
 from otel_pipeline import semconv
 from otel_pipeline.engine.engine import OTHER, PLAIN_SUPPRESS_KEY, error_type
 from otel_pipeline.engine.flow import ambient, heal, in_hand
+from otel_pipeline.engine.polled import polled
 from otel_pipeline.engine.scope import decorate
 from otel_pipeline.engine.spans import SPAN_KEY
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Span
 
+    from otel_pipeline.engine.flow import OpenDelivery
     from otel_pipeline.engine.guard import Guard
     from otel_pipeline.engine.spans import Spans
     from otel_pipeline.engine.totals import AttributeValue, Totals
@@ -52,6 +54,8 @@ class Inferences:
         self.clock_ns = clock_ns
         self.monotonic_ns = monotonic_ns
         self.active = True
+        self.decided: Callable[[str, OpenDelivery | None, int, int], None] | None = None
+        """Told of each call: (model, delivery in hand, oldest origin in ms or 0, now in ms)."""
         self._models: set[str] = set()
         self.duration = totals.histogram(
             semconv.OTEL_PIPELINE_INFERENCE_DURATION, "s", "Duration of a model call.", semconv.DURATION_BUCKETS_S
@@ -88,8 +92,11 @@ class Inferences:
         attributes[semconv.OTEL_PIPELINE_MODEL_NAME] = call.model
         attributes[semconv.OTEL_PIPELINE_INFERENCE_OPERATION] = call.operation
         delivery = in_hand(context)
-        if delivery is not None:
-            flow = delivery.flow
+        pull = polled.get() if delivery is None else None
+        flow = delivery.flow if delivery is not None else pull.flow if pull is not None else None
+        if self.decided is not None:
+            self.decided(self._bounded(call.model), delivery, flow.origin_ms if flow else 0, start_ns // 1_000_000)
+        if flow is not None:
             attributes[semconv.OTEL_PIPELINE_DATA_INPUTS] = flow.inputs
             if flow.origin_ms > 0:
                 attributes[semconv.OTEL_PIPELINE_DATA_AGE] = start_ns / 1e9 - flow.origin_ms / 1e3

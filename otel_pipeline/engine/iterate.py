@@ -12,6 +12,8 @@ from concurrent.futures import thread as _thread
 from threading import get_ident, main_thread
 from typing import TYPE_CHECKING, Any
 
+from otel_pipeline.engine.polled import own_header
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -51,13 +53,26 @@ def called_by_pool() -> bool:
 class Iteration:
     """What an adapter calls around the client's own `__next__`. Nothing here raises."""
 
-    __slots__ = ("_begin", "_destination", "_engine", "_excludes", "_finish", "_offset", "_partition")
+    __slots__ = (
+        "_begin",
+        "_clock_ns",
+        "_destination",
+        "_excludes",
+        "_finish",
+        "_headers",
+        "_offset",
+        "_partition",
+        "_timestamp_ms",
+        "engine",
+    )
 
     def __init__(self, engine: Engine, processor: Processor, fields: MessageFields) -> None:
-        self._engine = engine
+        self.engine = engine
         self._begin, self._finish = processor.begin, processor.finish
         self._destination, self._partition, self._offset = fields.destination, fields.partition, fields.offset
+        self._headers, self._timestamp_ms = fields.headers, fields.timestamp_ms
         self._excludes = engine.settings.excludes_destination
+        self._clock_ns = engine.clock_ns
 
     def leave(self, consumer: Consumer) -> None:
         """Finish the message that was handed out last."""
@@ -78,11 +93,29 @@ class Iteration:
                 if self._excludes(destination):
                     return
                 state = consumer.partition(destination, partition)
-            state.handed_offset = self._offset(message)
+            offset = state.handed_offset = self._offset(message)
+            delivery = None
             if consumer.iterator_spans:
-                consumer.open = self._begin(state, message, current=current)
+                delivery = consumer.open = self._begin(state, message, current=current)
+            observer = state.observer
+            if observer is not None and self.engine.active:
+                if delivery is not None:
+                    header, timestamp_ms, now_ns = delivery.header, delivery.timestamp_ms, delivery.start_ns
+                    delivery.origin_ms = observer.one(message, offset, timestamp_ms, header, now_ns // 1_000_000)
+                else:
+                    header, now_ns = own_header(self._headers(message)), self._clock_ns()
+                    observer.one(message, offset, self._timestamp_ms(message), header, now_ns // 1_000_000)
+                if observer.rejects:
+                    consumer.rejection = observer.rejection(header)
         except Exception:
-            self._engine.guard.failed("iterate")
+            self.engine.guard.failed("iterate")
+
+    def raise_rejection(self, consumer: Consumer) -> None:
+        """The configuration says that such a message must not reach the application: `on_reject: raise`."""
+        rejection, consumer.rejection = consumer.rejection, None
+        self.leave(consumer)
+        if rejection is not None:
+            raise rejection
 
     def deliveries(self, client: Iterator[Message], consumer: Consumer) -> Deliveries:
         """What `iter(client)` returns."""

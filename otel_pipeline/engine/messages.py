@@ -26,6 +26,7 @@ class MessageFields(NamedTuple):
     timestamp_ms: Callable[[Message], int]
     key: Callable[[Message], object]
     headers: Callable[[Message], Headers | None]
+    value: Callable[[Message], object]
     body_bytes: Callable[[Message], int]
     """The serialized size, below 0 for a message without a body (a tombstone)."""
 

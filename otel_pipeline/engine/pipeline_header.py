@@ -33,6 +33,8 @@ from opentelemetry.propagators.textmap import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from opentelemetry.context import Context
 
 NAME = "otelp"
@@ -60,6 +62,8 @@ _NAMES = {code: name for name, code in ENVIRONMENT_CODES.items()}
 # A u48 is packed as u16 and u32, and the last of them as two u24 would be: see `_SHAPE`.
 _SHAPE = struct.Struct(">BBBBHIIHIIIH")
 _STAMP = struct.Struct(">IH")
+_NUMBERS = struct.Struct(">20xIIH")
+_ORIGINS = struct.Struct(">2xQ20x")
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _STANDARD = bytes.maketrans(b"-_", b"+/")
 _CACHE_LIMIT = 10_000
@@ -112,6 +116,77 @@ def decode(value: Any) -> PipelineHeader | None:
         )
     except Exception:
         return None
+
+
+Fields = tuple[int, ...]
+"""Version, flags, hops, environment code, origin (u16, u32), delta, path (u16, u32), producer, sequence, tag."""
+
+
+def fields(value: Any) -> Fields | None:
+    """The fixed part alone, as the numbers that stand there; None when it cannot be read. Never raises."""
+    try:
+        found = _SHAPE.unpack(a2b_base64(value.translate(_STANDARD)))
+    except Exception:
+        raw = _any_length(value)
+        return None if raw is None else _SHAPE.unpack(raw)
+    return found if found[0] == _VERSION else None
+
+
+def _any_length(value: Any) -> bytes | None:
+    """The first 30 bytes of a header that is a text, or that has an extension, whose padding is left out."""
+    if decode(value) is None:
+        return None
+    text = value.encode("ascii") if isinstance(value, str) else bytes(value)
+    return a2b_base64(text[:_CHARACTERS].translate(_STANDARD))
+
+
+class HeaderBlock:
+    """The headers of many messages, read at once: 40 characters are 30 bytes, so they need no padding in between."""
+
+    __slots__ = ("_raw",)
+
+    def __init__(self, raw: bytes) -> None:
+        self._raw = raw
+
+    @staticmethod
+    def read(values: Sequence[Any]) -> HeaderBlock | None:
+        """None where not every header is there, whole, of this version and without an extension."""
+        try:
+            raw = a2b_base64(b"".join(values).translate(_STANDARD))
+        except Exception:
+            return None
+        if len(raw) != _BYTES * len(values):
+            return None
+        block = HeaderBlock(raw)
+        # A header of 39 characters beside one of 41 would shift all others.
+        whole = set(map(len, values)) == {_CHARACTERS} and raw[::_BYTES] == bytes((_VERSION,)) * len(values)
+        return block if whole else None
+
+    @property
+    def flags(self) -> bytes:
+        """Of each message."""
+        return self._raw[1::_BYTES]
+
+    @property
+    def environments(self) -> bytes:
+        """The environment code of each message."""
+        return self._raw[3::_BYTES]
+
+    def numbers(self) -> list[tuple[int, ...]]:
+        """(producer id, sequence, tag) of each message."""
+        return list(_NUMBERS.iter_unpack(self._raw))
+
+    def origins_ms(self) -> list[int]:
+        """The oldest origin of each message."""
+        return [origin & _U48 for (origin,) in _ORIGINS.iter_unpack(self._raw)]
+
+
+def environment_of(header: Any, code: int) -> str | None:
+    """The name of an environment code; of one that is no code, the name in the extension."""
+    if code != _OTHER_ENVIRONMENT:
+        return _NAMES.get(code)
+    read = decode(header)
+    return None if read is None else read.environment
 
 
 def _extension(raw: bytes) -> dict[int, bytes] | None:

@@ -11,6 +11,7 @@ from otel_pipeline import semconv
 from otel_pipeline.engine import pipeline_header
 from otel_pipeline.engine.engine import error_type, with_error
 from otel_pipeline.engine.flow import DELIVERY_KEY, Flow, OpenDelivery, ambient, execution, flow_of, heal, merge
+from otel_pipeline.engine.polled import own_header
 from otel_pipeline.engine.receive import CreationLinks
 from otel_pipeline.engine.send import key_text
 from otel_pipeline.engine.spans import SPAN_KEY, LightLink, LightSpan
@@ -151,9 +152,13 @@ class Processor:
         start_ns = engine.clock_ns()
         delivery = OpenDelivery(states[0], messages, 0, None, None)
         delivery.partition = None
-        delivery.known_flow = merge(
-            [flow_of(_flow_header(fields.headers(message)), fields.timestamp_ms(message)) for message in messages]
-        )
+        flows = [flow_of(own_header(fields.headers(message)), fields.timestamp_ms(message)) for message in messages]
+        delivery.known_flow = merge(flows)
+        delivery.members = [
+            (state.observer, fields.offset(message), flow.origin_ms)
+            for state, message, flow in zip(states, messages, flows, strict=True)
+            if state.observer is not None
+        ]
         parent: Any = context.get(SPAN_KEY)
         span: Span | None = engine.spans.dropped(parent)
         if span is None:
@@ -199,6 +204,7 @@ class Processor:
             else:
                 attributes = with_error(state.process_attributes, error)
                 engine.process_duration.local(attributes).cell.record(elapsed_ns / 1e9)
+            _tell_processed(delivery, state, (delivery.start_ns + elapsed_ns) // 1_000_000)
             if type(span) is not LightSpan:
                 if error is not None and span.is_recording():
                     span.record_exception(error)
@@ -215,6 +221,17 @@ class Processor:
                 heal()
         except Exception:
             engine.guard.failed("process.finish")
+
+
+def _tell_processed(delivery: OpenDelivery, state: PartitionState, now_ms: int) -> None:
+    """Tell the observers: of each message its own age, also when several were processed as one."""
+    if delivery.members is not None:
+        for observer, offset, origin_ms in delivery.members:
+            observer.processed(offset, origin_ms, now_ms)
+    elif state.observer is not None:
+        known_ms = delivery.origin_ms
+        origin_ms = delivery.flow.origin_ms if known_ms is None else known_ms
+        state.observer.processed(delivery.offset or 0, origin_ms, now_ms)
 
 
 def _describe_flow(attributes: dict[str, AttributeValue], flow: Flow, now_ns: int) -> None:
@@ -241,11 +258,3 @@ def _links(created: Span | None, around: Span | None, parent: Span | None) -> tu
     if around is not None and around is not parent and around.get_span_context().is_valid:
         linked.append(around)
     return tuple(map(LightLink, linked))
-
-
-def _flow_header(headers: Any) -> Any:
-    """The data-flow header as it came."""
-    try:
-        return next((value for name, value in headers or () if name == pipeline_header.NAME), None)
-    except Exception:
-        return None  # No pairs: there is nothing to read.

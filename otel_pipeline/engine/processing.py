@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 from opentelemetry.context import attach, get_current
 
 from otel_pipeline.engine.flow import heal, in_hand
+from otel_pipeline.engine.polled import own_header
 from otel_pipeline.engine.scope import decorate
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def activate(engine: Engine | None) -> None:
 class Processing:
     """One use of `process`, as a context manager or as a decorator."""
 
-    __slots__ = ("_adopted", "_client", "_consumer", "_delivery", "_message", "_processor")
+    __slots__ = ("_adopted", "_client", "_consumer", "_delivery", "_message", "_processor", "_rejection")
 
     def __init__(self, message: Message | Sequence[Message] | None, consumer: Any) -> None:
         self._message = message
@@ -53,6 +54,7 @@ class Processing:
         self._delivery: OpenDelivery | None = None
         self._adopted = False
         self._processor: Processor | None = None
+        self._rejection: Exception | None = None
 
     def __enter__(self) -> Processing:  # noqa: PYI034 - Self is not in Python 3.10
         engine = _engine
@@ -61,6 +63,9 @@ class Processing:
                 self._begin(engine)
             except Exception:
                 engine.guard.failed("process()")
+            if self._rejection is not None:  # Only where the configuration says on_reject: raise.
+                self.finish(self._rejection)
+                raise self._rejection
         return self
 
     def __exit__(
@@ -122,6 +127,8 @@ class Processing:
             members = [
                 (member, state) for member in batch if (state := self._state(engine, client, member)) is not None
             ]
+            for member, state in members:
+                self._tell_began(client, state, member)
             if members:
                 self._delivery = client.processor.begin_batch(
                     [state for _, state in members], [member for member, _ in members]
@@ -134,7 +141,14 @@ class Processing:
             return
         state = self._state(engine, client, message)
         if state is not None:
+            self._tell_began(client, state, message)
             self._delivery = client.processor.begin(state, message)
+
+    def _tell_began(self, client: Client, state: PartitionState, message: Message) -> None:
+        observer = state.observer
+        if observer is not None:
+            observer.began(client.fields.offset(message))
+            self._rejection = self._rejection or observer.rejection(own_header(client.fields.headers(message)))
 
     def _state(self, engine: Engine, client: Client, message: Message) -> PartitionState | None:
         """The consumer's side of a message: the given consumer, the only one that has its partition, or nobody.
@@ -152,6 +166,7 @@ class Processing:
         if consumer.excluded:
             return None
         state = consumer.partition(destination, partition)
+        consumer.explicit = True
         if consumer.iterator_spans and state.handed_offset >= client.fields.offset(message):
             consumer.iterator_spans = False
             engine.guard.problem(

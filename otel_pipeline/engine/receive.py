@@ -11,6 +11,7 @@ from opentelemetry.trace import Link, SpanKind
 from otel_pipeline import semconv
 from otel_pipeline.engine.engine import with_error
 from otel_pipeline.engine.flow import ambient, heal
+from otel_pipeline.engine.polled import PolledBatch, hand_out_batches
 from otel_pipeline.engine.spans import SPAN_KEY, LightLink
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.engine import Engine
     from otel_pipeline.engine.flow import OpenDelivery
     from otel_pipeline.engine.messages import Message, MessageFields
+    from otel_pipeline.engine.observer import PartitionObserver
     from otel_pipeline.engine.totals import AttributeValue, CounterCell, HistogramCell, ThreadCells
 
 MAX_PARTITION_STATES = 10_000
@@ -36,6 +38,7 @@ class PartitionState:
         "consumed",
         "destination",
         "handed_offset",
+        "observer",
         "partition",
         "process_attributes",
         "process_duration",
@@ -63,6 +66,7 @@ class PartitionState:
         )
         self.process_attributes = {**metric_attributes, semconv.MESSAGING_OPERATION_NAME: "process"}
         self.process_duration: ThreadCells[HistogramCell] = engine.process_duration.local(self.process_attributes)
+        self.observer: PartitionObserver | None = None
 
 
 class Consumer:
@@ -74,16 +78,21 @@ class Consumer:
         "attributes",
         "engine",
         "excluded",
+        "explicit",
+        "fields",
         "iterator_spans",
         "metric_attributes",
         "open",
         "operation",
         "partitions",
+        "polled",
+        "rejection",
     )
 
     def __init__(
         self,
         engine: Engine,
+        fields: MessageFields,
         *,
         attributes: Mapping[str, AttributeValue],
         client_id: str | None,
@@ -93,6 +102,7 @@ class Consumer:
         cluster_id: Callable[[], str | None] = _unknown_cluster,
     ) -> None:
         self.engine = engine
+        self.fields = fields
         self._cluster_id = cluster_id
         self.excluded = excluded
         self.operation = operation
@@ -105,6 +115,10 @@ class Consumer:
         self.partitions: dict[tuple[str, int], PartitionState] = {}
         self.open: OpenDelivery | None = None
         self.iterator_spans = True
+        self.explicit = False
+        """Whether the application says itself, with `process()`, when a message is processed."""
+        self.polled: PolledBatch | None = None
+        self.rejection: Exception | None = None
 
     def partition(self, destination: str, partition: int) -> PartitionState:
         """The state of a partition, made at its first message."""
@@ -116,6 +130,11 @@ class Consumer:
             self._learn_cluster()
             state = PartitionState(self.engine, self, destination, partition)
             self.partitions[destination, partition] = state
+            if self.engine.observe is not None:
+                try:
+                    state.observer = self.engine.observe(self, state)
+                except Exception:
+                    self.engine.guard.failed("observe")
             return state
 
     def _learn_cluster(self) -> None:
@@ -167,15 +186,20 @@ class CreationLinks(Sequence[Link]):
 
 def receiver(
     engine: Engine, fields: MessageFields
-) -> Callable[[Consumer, Sequence[Sequence[Any]], int, BaseException | None], None]:
-    """A function that is told what a pull returned: (consumer, batches of one partition each, started_ns, error).
+) -> Callable[[Consumer, Sequence[Sequence[Any]], int, BaseException | None, bool], None]:
+    """A function that is told what a pull returned.
 
-    Nothing is recorded for a pull that returned no message. It never raises.
+    It is called with (consumer, batches of one partition each, started_ns, error, by_iterator); an iterator hands the
+    messages out later, one by one. Nothing is recorded for a pull that returned no message. It never raises.
     """
     guard, monotonic_ns = engine.guard, engine.monotonic_ns
 
     def received(
-        consumer: Consumer, batches: Sequence[Sequence[Any]], started_ns: int, error: BaseException | None = None
+        consumer: Consumer,
+        batches: Sequence[Sequence[Any]],
+        started_ns: int,
+        error: BaseException | None = None,
+        by_iterator: bool = False,  # noqa: FBT001, FBT002
     ) -> None:
         try:
             if consumer.excluded or not engine.active:
@@ -188,6 +212,8 @@ def receiver(
             else:
                 names = set()
             _record_pull(engine, consumer, names, elapsed_ns, error)
+            if error is None and not by_iterator:
+                hand_out_batches(engine, fields, consumer, batches)
             if error is None and engine.settings.receive_spans:
                 _receive_span(engine, fields, consumer, batches, names, elapsed_ns)
         except Exception:

@@ -11,7 +11,8 @@ from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 from otel_pipeline import semconv
 from otel_pipeline.engine import pipeline_header
 from otel_pipeline.engine.engine import error_type, with_error
-from otel_pipeline.engine.flow import DELIVERY_KEY, OpenDelivery, ambient, heal
+from otel_pipeline.engine.flow import DELIVERY_KEY, Flow, OpenDelivery, ambient, heal
+from otel_pipeline.engine.polled import polled
 from otel_pipeline.engine.spans import SPAN_KEY
 
 if TYPE_CHECKING:
@@ -321,19 +322,27 @@ def _set_pipeline_header(
         for at in range(len(headers) - 1, -1, -1):
             if headers[at][0] == name:
                 del headers[at]
-    settings = engine.settings
     flags = _PER_PARTITION if producer.identifier else 0
-    if delivery is None:
+    if delivery is not None:
+        flow = delivery.flow
+    elif (pull := polled.get()) is not None:
+        flow = pull.flow
+    else:
         template = destination.first_hop or _first_hop(engine, producer, destination, flags)
         if producer.numbers is not None:
             headers.append((name, template.placeholder))
         else:
             headers.append((name, template.filled(now_ns // 1_000_000, 0, 0)))
         return
-    flow = delivery.flow
+    headers.append((name, _later_hop(engine, producer, destination, flow, flags)))
+
+
+def _later_hop(engine: Engine, producer: Producer, destination: Destination, flow: Flow, flags: int) -> bytes:
+    """The header of data that came from elsewhere, but for its number."""
+    settings = engine.settings
     extends = flow.hops < settings.max_hops
     path = pipeline_header.path_hash(flow.path, settings.service_name, destination.name) if extends else flow.path
-    encoded = pipeline_header.encode(
+    return pipeline_header.encode(
         flags=flags | _FAN_IN if flow.inputs > 1 or flow.newest_ms != flow.origin_ms else flags,
         hops=flow.hops + 1,
         environment=flow.environment,
@@ -344,7 +353,6 @@ def _set_pipeline_header(
         sequence=0,
         tag=0,
     )
-    headers.append((name, encoded))
 
 
 def _first_hop(engine: Engine, producer: Producer, destination: Destination, flags: int) -> pipeline_header.Template:

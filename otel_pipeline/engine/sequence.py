@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _PLACEHOLDER = b"AAAAAAAA"  # sequence 0 and tag 0 in base64: a stamped header never ends so
 _STAMP = slice(32, 40)
-_WRAP = 1 << 32
+_LAST = 0xFFFF_FFFF  # Then they begin again at 1: 0 is none.
 MAX_SEQUENCES = 100_000
 
 Key = tuple[int, str, int]
@@ -73,7 +73,7 @@ class Sequences:
                 if count is None:
                     return None
                 counts[partition] = count
-            filled = known[1].filled(time.time_ns() // 1_000_000, (count.last + 1) % _WRAP, count.tag)
+            filled = known[1].filled(time.time_ns() // 1_000_000, count.last % _LAST + 1, count.tag)
             headers[at] = (NAME, filled)
         except Exception:
             self._guard.failed("sequence")
@@ -88,7 +88,7 @@ class Sequences:
         count = self._count(producer, topic, partition) if producer else None
         if count is None:
             return None
-        headers[at] = (NAME, pipeline_header.stamp(pair[1], (count.last + 1) % _WRAP, count.tag))
+        headers[at] = (NAME, pipeline_header.stamp(pair[1], count.last % _LAST + 1, count.tag))
         return at, count, pair
 
     def _count(self, producer: int, topic: str, partition: int) -> _Count | None:

@@ -62,6 +62,21 @@ class HistogramCell:
         if self.forward is not None:
             self.forward(seconds)
 
+    def record_many(self, seconds: Sequence[float]) -> None:
+        """Count many values, which are mostly alike: at once where they fall into the same bucket."""
+        low, high = min(seconds), max(seconds)
+        at = bisect_left(self.bounds, low)
+        if self.forward is not None or at != bisect_left(self.bounds, high):
+            for value in seconds:
+                self.record(value)
+            return
+        self.bucket_counts[at] += len(seconds)
+        self.sum += sum(seconds)
+        if low < self.min:  # noqa: PLR1730 - as above
+            self.min = low
+        if high > self.max:  # noqa: PLR1730
+            self.max = high
+
     def absorb(self, other: HistogramCell) -> None:
         """Add what the other recorded."""
         self.bucket_counts = [mine + theirs for mine, theirs in zip(self.bucket_counts, other.bucket_counts)]  # noqa: B905
@@ -201,6 +216,10 @@ class _Recorded(Generic[CellT]):
                 series.local = ThreadCells(series.owned)
             return series.local
 
+    def total(self, attributes: Attributes) -> CellT:
+        """A cell with all that one attribute set has counted since the start."""
+        return self._series(attributes).total()
+
     def _new_cell(self, attributes: Attributes) -> CellT:
         raise NotImplementedError
 
@@ -234,11 +253,23 @@ class _Recorded(Generic[CellT]):
 class Counter(_Recorded[CounterCell]):
     """A sum that only grows. A series exists, at 0, from the moment that its cell is asked for."""
 
+    refresh: Callable[[], None] | None = None
+    """Called before the points are read: brings up to date what is counted elsewhere."""
+
     def _new_cell(self, attributes: Attributes) -> CounterCell:  # noqa: ARG002
         return CounterCell()
 
+    def value(self, attributes: Attributes) -> float:
+        """What one attribute set has counted since the start."""
+        return self.total(attributes).value
+
     def points(self) -> list[tuple[Attributes, float]]:
         """Each attribute set and what was counted since the start."""
+        if self.refresh is not None:
+            try:
+                self.refresh()
+            except Exception as error:
+                self._problem(f"totals.refresh.{self.name}", f"{self.name} may be behind: {type(error).__name__}")
         return [(series.attributes, series.total().value) for series in self._every_series()]
 
 

@@ -77,6 +77,9 @@ class PartitionOrder:
         "gapped",
         "highest",
         "missing_before_broker",
+        "missing_expired",
+        "missing_offset_reset",
+        "missing_skipped",
         "open",
         "redelivered",
         "relayed",
@@ -100,6 +103,9 @@ class PartitionOrder:
         self.gapped = False
         """Whether a window has gaps, so that the end of the log is of interest."""
         self.missing_before_broker = 0
+        self.missing_skipped = 0
+        self.missing_expired = 0
+        self.missing_offset_reset = 0
         self.reordered = 0
         self.duplicate = 0
         self.redelivered = 0

@@ -18,7 +18,7 @@ class DestinationSettings:
     """What the configuration says of one destination."""
 
     trust: Literal["all", "same-environment", "none"] = "all"
-    foreign: Mapping[str, Policy] = NO_ENVIRONMENTS
+    foreign: Mapping[str, Policy] = field(default_factory=lambda: NO_ENVIRONMENTS)
     """By origin environment; `*` is any other."""
     contract: Literal["learn", "file", "ignore"] = "learn"
     log: Literal["plain", "transactional", "compacted"] = "plain"

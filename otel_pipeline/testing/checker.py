@@ -206,6 +206,15 @@ def _inference(span: SpanRecord, found: Found) -> Iterator[Finding]:
         yield found("name", f"{wanted!r} is wanted")
 
 
+_WHERE_KNOWN = {
+    semconv.ERROR_TYPE,
+    semconv.MESSAGING_CONSUMER_GROUP_NAME,
+    semconv.MESSAGING_KAFKA_CLUSTER_ID,
+    semconv.MESSAGING_DESTINATION_NAME,
+}
+"""Not every consumer is in a group, not every client knows its cluster, not every decision is on a message."""
+
+
 def _check_metric(metric: MetricRecord) -> Iterator[Finding]:
     def found(rule: str, message: str) -> Finding:
         return Finding(metric.name, rule, message)
@@ -224,7 +233,7 @@ def _check_metric(metric: MetricRecord) -> Iterator[Finding]:
     for point in metric.points:
         if not point.attributes.get("otel.metric.overflow"):
             yield from _point_attributes(point.attributes, required, allowed, found)
-        if metric.kind == "histogram" and metric.unit == "s" and tuple(point.bounds) != semconv.DURATION_BUCKETS_S:
+        if metric.kind == "histogram" and tuple(point.bounds) != _buckets(definition):
             yield found("buckets", f"are {point.bounds}, the advised ones are wanted")
 
 
@@ -250,7 +259,12 @@ def _metric_definition(name: str) -> tuple[Any, set[str], set[str]]:
     own = next((entry for entry in _registry()["metrics"] if entry["name"] == name), None)
     if own is None:
         return None, set(), set()
-    return own, set(own["attributes"]) - {semconv.ERROR_TYPE}, set(own["attributes"])
+    return own, set(own["attributes"]) - _WHERE_KNOWN, set(own["attributes"])
+
+
+def _buckets(definition: Mapping[str, Any]) -> tuple[float, ...]:
+    """An age may be days; a duration is bucketed as the conventions advise."""
+    return semconv.AGE_BUCKETS_S if definition.get("buckets") == "age" else semconv.DURATION_BUCKETS_S
 
 
 def main(arguments: list[str]) -> int:

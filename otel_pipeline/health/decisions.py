@@ -1,0 +1,67 @@
+"""How old the data was that a model decided on: at each inference, whatever is sampled."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from otel_pipeline import semconv
+from otel_pipeline.health.freshness import TOLERANCE_MS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from otel_pipeline.engine.flow import OpenDelivery
+    from otel_pipeline.engine.totals import AttributeValue, HistogramCell, ThreadCells, Totals
+    from otel_pipeline.health.flows import Flows
+    from otel_pipeline.health.freshness import ObjectiveCounts
+
+
+class Decisions:
+    """Counts decisions by model and destination. Safe in any thread."""
+
+    def __init__(self, totals: Totals, flows: Flows, bounded_destination: Callable[[str], str]) -> None:
+        self._ages = totals.histogram(
+            semconv.OTEL_PIPELINE_DECISION_AGE,
+            "s",
+            "Oldest origin to the model call that used it.",
+            semconv.AGE_BUCKETS_S,
+        )
+        self._flows = flows
+        self._bounded = bounded_destination
+        self._cells: dict[tuple[str, str | None], ThreadCells[HistogramCell]] = {}
+        self._by_model: dict[str, list[ObjectiveCounts]] = {}
+        for counts in flows.of_models():
+            self._by_model.setdefault(counts.objective.model or "", []).append(counts)
+
+    def decided(self, model: str, delivery: OpenDelivery | None, origin_ms: int, now_ms: int) -> None:
+        """A model was called on data whose oldest origin is this; 0 is unknown."""
+        destination = None if delivery is None else delivery.destination
+        age_ms: int | None = None
+        if 0 < origin_ms <= now_ms + TOLERANCE_MS:
+            age_ms = max(0, now_ms - origin_ms)
+            cells = self._cells.get((model, destination))
+            if cells is None:
+                cells = self._cells_of(model, destination)
+            cells.cell.record(age_ms / 1000)
+        objectives = self._by_model.get(model)
+        if objectives is not None:
+            for objective in objectives:
+                objective.count(age_ms)
+                if delivery is not None:
+                    self._attribute(objective, delivery)
+
+    def _attribute(self, objective: ObjectiveCounts, delivery: OpenDelivery) -> None:
+        """The flow whose messages are decided on: its light shows the objective."""
+        observer = delivery.state.observer
+        flow = None if observer is None else observer.flow
+        if flow is not None:
+            flow.decisions.add(objective)
+
+    def _cells_of(self, model: str, destination: str | None) -> ThreadCells[HistogramCell]:
+        attributes: dict[str, AttributeValue] = {semconv.OTEL_PIPELINE_MODEL_NAME: model}
+        if destination is not None:
+            attributes[semconv.MESSAGING_DESTINATION_NAME] = self._bounded(destination)
+        cells = self._ages.local(attributes)
+        if len(self._cells) < 10_000:  # noqa: PLR2004 - names are the application's: bounded
+            self._cells[model, destination] = cells
+        return cells

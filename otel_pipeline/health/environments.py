@@ -1,0 +1,73 @@
+"""Where messages began: a laptop's test data in production's topic is found at its first message."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from otel_pipeline.engine import pipeline_header
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from otel_pipeline.health.settings import Policy
+
+MAX_ENVIRONMENTS = 8
+OTHER = "_other"
+
+
+class ForeignEnvironmentError(Exception):
+    """A message of an environment that the configuration rejects, with `health: {on_reject: raise}`."""
+
+
+def policy_of(foreign: Mapping[str, Policy], origin: str) -> Policy:
+    """What the configuration says of messages that began in an environment."""
+    return foreign.get(origin, foreign.get("*", "flag"))
+
+
+class PartitionEnvironments:
+    """Counts the messages of one partition by the environment that they began in. For the consumer's thread.
+
+    Args:
+        own: the environment of this process; None when it is not known, then nothing is foreign.
+        foreign: policy by origin environment; `*` is any other.
+        raises: whether a rejected message is to raise.
+    """
+
+    __slots__ = ("_foreign", "_own", "own_code", "raises", "same", "unlabelled", "visitors")
+
+    def __init__(self, own: str | None, foreign: Mapping[str, Policy], *, raises: bool = False) -> None:
+        self._own = own
+        self._foreign = foreign
+        self.own_code = pipeline_header.ENVIRONMENT_CODES.get(own, -1) if own is not None else -1
+        """-1 where the name has to be read to know."""
+        self.raises = raises and any(policy == "reject" for policy in foreign.values())
+        self.same = 0
+        self.unlabelled = 0
+        self.visitors: dict[str, int] = {}
+        """Messages by origin environment, those of this one left out."""
+
+    def other(self, code: int, header: Any) -> None:
+        """A message whose environment code is not that of this process."""
+        name = pipeline_header.environment_of(header, code)
+        if name is None:
+            self.unlabelled += 1
+        elif name == self._own:
+            self.same += 1
+        else:
+            visitors = self.visitors
+            if name not in visitors and len(visitors) >= MAX_ENVIRONMENTS:
+                name = OTHER
+            visitors[name] = visitors.get(name, 0) + 1
+
+    def rejection(self, header: Any) -> Exception | None:
+        """What to raise before the application gets a message; None where nothing is to be raised."""
+        if not self.raises or self._own is None:
+            return None
+        read = pipeline_header.decode(header)
+        origin = read.environment if read is not None else None
+        if origin is None or origin == self._own or policy_of(self._foreign, origin) != "reject":
+            return None
+        return ForeignEnvironmentError(
+            f"a message that began in {origin} reached {self._own}, whose configuration rejects it; "
+            f"to let it in, allow {origin} under destinations: foreign"
+        )

@@ -1,0 +1,132 @@
+"""How old messages are when they arrive and when they have been processed.
+
+Ages are signed until they are counted: a clock that runs ahead shows as negative ages, which are counted by themselves
+and never clamped away (DATAFLOW.md, "Negative ages and clock skew").
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from otel_pipeline import semconv
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from otel_pipeline.engine.totals import Counter, CounterCell, HistogramCell, ThreadCells
+    from otel_pipeline.health.settings import Objective
+
+TOLERANCE_MS = 5
+"""Clocks of one machine differ by as much: an age above minus this is 0."""
+_LATEST_MS = 1 << 47
+"""No time of this millennium: what is above comes from a broken clock or a forged header."""
+
+
+class ObjectiveCounts:
+    """How often a freshness objective was met. Exact: no bucket stands between. Safe in any thread."""
+
+    __slots__ = ("_attributes", "_counter", "_met", "_missed", "_unknown", "objective", "threshold_ms")
+
+    def __init__(self, objective: Objective, counter: Counter) -> None:
+        self.objective = objective
+        self.threshold_ms = objective.threshold_s * 1000
+        self._counter = counter
+        self._attributes = [
+            {semconv.OTEL_PIPELINE_SLO_NAME: objective.name, semconv.OTEL_PIPELINE_SLO_MET: met}
+            for met in ("true", "false", "unknown")
+        ]
+        # All three exist from the start, at 0: a series that is born above it raises no alert.
+        self._met: ThreadCells[CounterCell]
+        self._missed: ThreadCells[CounterCell]
+        self._unknown: ThreadCells[CounterCell]
+        self._met, self._missed, self._unknown = (counter.local(each) for each in self._attributes)
+
+    def count(self, age_ms: float | None) -> None:
+        """One case; None where the age is not known, or negative."""
+        if age_ms is None:
+            self._unknown.cell.value += 1
+        elif age_ms <= self.threshold_ms:
+            self._met.cell.value += 1
+        else:
+            self._missed.cell.value += 1
+
+    def values(self) -> tuple[int, int, int]:
+        """Met, missed, unknown so far."""
+        met, missed, unknown = (int(self._counter.value(each)) for each in self._attributes)
+        return met, missed, unknown
+
+
+class PartitionFreshness:
+    """The ages of one partition's messages at one consumer.
+
+    Args:
+        delivery_age: of this consumer alone.
+        data_age: processing ends in any thread.
+        by_delivery: the objectives that look at the delivery age.
+        by_data: those that look at the data age.
+    """
+
+    __slots__ = ("_by_data", "_by_delivery", "_data_age", "_delivery_age", "negative_ages", "newest_origin_ms")
+
+    def __init__(
+        self,
+        delivery_age: HistogramCell,
+        data_age: ThreadCells[HistogramCell],
+        by_delivery: tuple[ObjectiveCounts, ...] = (),
+        by_data: tuple[ObjectiveCounts, ...] = (),
+    ) -> None:
+        self._delivery_age = delivery_age
+        self._data_age = data_age
+        self._by_delivery = by_delivery
+        self._by_data = by_data
+        self.negative_ages = 0
+        """Messages that came before they were sent: their clock, or this one, is wrong."""
+        self.newest_origin_ms = 0
+        """Of what has been processed."""
+
+    def delivered(self, timestamp_ms: int, now_ms: int) -> None:
+        """A message arrived that was sent at `timestamp_ms`; one that is not above 0 says nothing."""
+        age_ms: int | None = None
+        if timestamp_ms > 0:
+            age_ms = now_ms - timestamp_ms
+            if age_ms >= 0:
+                self._delivery_age.record(age_ms / 1000)
+            elif age_ms >= -TOLERANCE_MS:
+                age_ms = 0
+                self._delivery_age.record(0.0)
+            else:
+                self.negative_ages += 1
+                age_ms = None
+        for objective in self._by_delivery:
+            objective.count(age_ms)
+
+    def delivered_many(self, timestamps_ms: Sequence[int], now_ms: int) -> None:
+        """The same for a pull."""
+        if not self._by_delivery and min(timestamps_ms) > 0 and max(timestamps_ms) <= now_ms:
+            self._delivery_age.record_many([(now_ms - sent_ms) / 1000 for sent_ms in timestamps_ms])
+            return
+        for timestamp_ms in timestamps_ms:
+            self.delivered(timestamp_ms, now_ms)
+
+    def processed(self, origin_ms: int, now_ms: int) -> None:
+        """A message has been processed whose oldest origin is this; 0 is unknown."""
+        age_ms: int | None = None
+        if 0 < origin_ms < _LATEST_MS:
+            age_ms = now_ms - origin_ms
+            if age_ms >= -TOLERANCE_MS:
+                age_ms = max(age_ms, 0)
+                self._data_age.cell.record(age_ms / 1000)
+                self.newest_origin_ms = max(self.newest_origin_ms, origin_ms)
+            else:
+                age_ms = None
+        for objective in self._by_data:
+            objective.count(age_ms)
+
+    def processed_many(self, origins_ms: Sequence[int], now_ms: int) -> None:
+        """The same for a pull."""
+        if not self._by_data and min(origins_ms) > 0 and (newest_ms := max(origins_ms)) <= now_ms:
+            self._data_age.cell.record_many([(now_ms - origin_ms) / 1000 for origin_ms in origins_ms])
+            self.newest_origin_ms = max(self.newest_origin_ms, newest_ms)
+            return
+        for origin_ms in origins_ms:
+            self.processed(origin_ms, now_ms)
