@@ -1,4 +1,4 @@
-"""Configuration: one table of options, from which values, documentation, the file's schema and messages are made.
+"""Configuration: all values, made from the tables in config_options.py, as are documentation, schema and messages.
 
 Precedence: safety switches > arguments > `OTEL_*` and `OTEL_PIPELINE_*` variables > file > the environment's defaults >
 defaults. Each value knows its source.
@@ -11,185 +11,14 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
-from otel_pipeline import environment as environments
-from otel_pipeline.config_kinds import (
-    BOOLEAN,
-    COUNT,
-    DURATION,
-    ENDPOINT,
-    FUNCTIONS,
-    LIBRARIES,
-    NAMES,
-    RATE,
-    TEXT,
-    VERSION,
-    Kind,
-    choice,
-)
+from otel_pipeline.config_destinations import DestinationOptions, destination_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-    from otel_pipeline.environment import Environment
-
-
-@dataclass(frozen=True)
-class Option:
-    """One option: the row that everything else is made from."""
-
-    path: str
-    kind: Kind
-    default: Any
-    help: str
-    variable: str | None = None
-    argument: str | None = None
-    """The keyword of `instrument()`."""
-    per_environment: Mapping[str, Any] = field(default_factory=dict)
-    in_file: bool = True
-    overridable: bool = True
-    """Whether `environments:` may say it."""
-
-
-OPTIONS: tuple[Option, ...] = (
-    Option("version", VERSION, 1, "Version of the file's format.", overridable=False),
-    Option(
-        "service_name",
-        TEXT,
-        None,
-        "`service.name`. Without it the program's file name.",
-        "OTEL_SERVICE_NAME",
-        "service_name",
-    ),
-    Option(
-        "service_version",
-        TEXT,
-        None,
-        "`service.version`.",
-        "OTEL_RESOURCE_ATTRIBUTES",
-        "service_version",
-    ),
-    Option(
-        "environment",
-        TEXT,
-        None,
-        "`deployment.environment.name`. Found out when not given; never guessed to be production.",
-        environments.VARIABLE,
-        "environment",
-        overridable=False,
-    ),
-    Option(
-        "sample_rate",
-        RATE,
-        None,
-        "Share of new traces that are recorded (`parentbased_traceidratio`); 1 unless said otherwise.",
-        "OTEL_TRACES_SAMPLER",
-        "sample_rate",
-    ),
-    Option(
-        "libraries",
-        LIBRARIES,
-        "auto",
-        "Which libraries to instrument; auto is all that are installed.",
-        "OTEL_PIPELINE_LIBRARIES",
-        "libraries",
-    ),
-    Option(
-        "disable",
-        NAMES,
-        (),
-        "Libraries to leave alone. All sources add up: a safety switch cannot be overridden.",
-        "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS",
-        "disable",
-    ),
-    Option(
-        "endpoint",
-        ENDPOINT,
-        None,
-        "OTLP endpoint. Without it: see the table of environments.",
-        "OTEL_EXPORTER_OTLP_ENDPOINT",
-        "endpoint",
-    ),
-    Option(
-        "strict",
-        BOOLEAN,
-        False,
-        "Raise on bad values, all at once, instead of saying so and using the default.",
-        "OTEL_PIPELINE_STRICT",
-        "strict",
-        {"test": True},
-        overridable=False,
-    ),
-    Option("hooks", FUNCTIONS, MappingProxyType({}), "Functions f(span, message).", None, "hooks", in_file=False),
-    Option(
-        "export.metric_interval",
-        DURATION,
-        15.0,
-        "How often metrics leave the process.",
-        "OTEL_METRIC_EXPORT_INTERVAL",
-    ),
-    Option(
-        "process.parent",
-        choice("message", "ambient", "link"),
-        "message",
-        "Parent of the process span: the message's creation context, the application's own span, or none but a link.",
-        "OTEL_PIPELINE_PROCESS_PARENT",
-    ),
-    Option(
-        "process.parent_max_age",
-        DURATION,
-        900.0,
-        "Older messages start a new trace with a link, so that no trace lasts for hours.",
-        "OTEL_PIPELINE_PROCESS_PARENT_MAX_AGE",
-    ),
-    Option(
-        "process.max_hops",
-        COUNT,
-        32,
-        "Messages that made more hops start a new trace with a link.",
-        "OTEL_PIPELINE_PROCESS_MAX_HOPS",
-    ),
-    Option(
-        "receive_spans",
-        BOOLEAN,
-        True,
-        "One CLIENT span for each pull that returned messages.",
-        "OTEL_PIPELINE_RECEIVE_SPANS",
-    ),
-    Option(
-        "capture.content",
-        BOOLEAN,
-        False,
-        "Whether content of messages and model calls may stand on spans.",
-        "OTEL_PIPELINE_CAPTURE_CONTENT",
-        "capture_content",
-    ),
-    Option(
-        "capture.message_key",
-        BOOLEAN,
-        False,
-        "Whether message keys stand on spans.",
-        "OTEL_PIPELINE_CAPTURE_MESSAGE_KEY",
-        None,
-        {"local": True, "test": True},
-    ),
-    Option(
-        "exclude.destinations",
-        NAMES,
-        ("__*",),
-        "Patterns of destinations that are left alone.",
-        "OTEL_PIPELINE_EXCLUDE_DESTINATIONS",
-    ),
-    Option(
-        "exclude.clients",
-        NAMES,
-        (),
-        "Patterns of client ids that are left alone.",
-        "OTEL_PIPELINE_EXCLUDE_CLIENTS",
-    ),
-)
-BY_PATH = {option.path: option for option in OPTIONS}
-GROUPS = {option.path.partition(".")[0] for option in OPTIONS if "." in option.path}
+    from otel_pipeline.config_kinds import Kind
+    from otel_pipeline.environment import Environment, Surroundings
 
 
 @dataclass(frozen=True)
@@ -259,6 +88,48 @@ class Exclude:
 
 
 @dataclass(frozen=True)
+class Contracts:
+    """Where contracts come from."""
+
+    directory: Path
+    """Of the contract files; absolute or from the working folder."""
+    learn_messages: int
+
+
+@dataclass(frozen=True)
+class Health:
+    """How the lights are judged. Times in s."""
+
+    state_file: Literal["auto", "off"] | Path
+    interval_s: float
+    stuck_after_s: float
+    lost_after_s: float
+    on_reject: Literal["flag", "raise"]
+
+
+@dataclass(frozen=True)
+class ForeignSampling:
+    """How far other environments decide what is recorded here."""
+
+    max_traces_per_second: float | None
+    """None: without limit."""
+
+
+@dataclass(frozen=True)
+class ObjectiveOptions:
+    """A freshness objective, of a destination or of a model. Times in s."""
+
+    name: str
+    threshold_s: float
+    objective: float
+    age: Literal["delivery", "data", "event"] = "data"
+    destination: str | None = None
+    group: str | None = None
+    model: str | None = None
+    window_s: float = 28 * 86400.0
+
+
+@dataclass(frozen=True)
 class Config:
     """All values, each with its source."""
 
@@ -277,14 +148,29 @@ class Config:
     receive_spans: bool
     capture: Capture
     exclude: Exclude
+    contracts: Contracts
+    health: Health
+    foreign_sampling: ForeignSampling
+    mirrors: Mapping[str, str]
+    """Copy -> original."""
+    objectives: tuple[ObjectiveOptions, ...]
+    destinations: Mapping[str, Mapping[str, Any]]
+    """What the file says, by pattern; `destination()` is what holds."""
     sdk_disabled: bool
     resolved: Environment
     file: Path | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
+    """By full path, as the file would have it; times in s."""
     sources: Mapping[str, Source] = field(default_factory=dict)
+    kinds: Mapping[str, Kind] = field(default_factory=dict)
+    """How each value is written."""
     problems: tuple[Problem, ...] = ()
     overridden: tuple[str, ...] = ()
     """Where an argument in code and the deployment's variable disagree."""
+
+    def destination(self, name: str) -> DestinationOptions:
+        """What is said of this destination: the most specific pattern wins, option by option. Ask once a name."""
+        return destination_options(self.destinations, name)
 
 
 def load(
@@ -292,7 +178,7 @@ def load(
     *,
     environ: Mapping[str, str] | None = None,
     directory: Path | None = None,
-    around: environments.Surroundings | None = None,
+    around: Surroundings | None = None,
     raises: bool = True,
 ) -> Config:
     """Read everything. Raises `ConfigError` only when strict; without, each mistake is among the problems.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -11,11 +10,10 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
+from otel_pipeline import duration
 from otel_pipeline.configuration_file import Section
 
 HOOKS = ("send", "process", "inference")
-_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 
 
 @dataclass(frozen=True)
@@ -26,6 +24,8 @@ class Kind:
     parse: Callable[[Any], Any]
     """Raises ValueError, saying what would be right."""
     schema: Mapping[str, Any]
+    written: Callable[[Any], str] = str
+    """A value as the file has it."""
 
 
 def _text(value: Any) -> str:
@@ -55,12 +55,40 @@ def _boolean(value: Any) -> bool:
 
 
 def _duration(value: Any) -> float:
-    match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
-    if match is not None:
-        seconds = float(match.group(1)) * _UNITS[match.group(2)]
-        if isfinite(seconds) and seconds > 0:
-            return seconds
-    raise ValueError("give a duration such as 500ms, 15s, 15m, 2h or 28d")
+    return duration.seconds(value if isinstance(value, str) else "")
+
+
+def _number(value: Any) -> float:
+    """A finite one; anything else is below zero, so that no limit lets it pass."""
+    if isinstance(value, bool):
+        return -1.0
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return -1.0
+    return number if isfinite(number) else -1.0
+
+
+def _share(value: Any) -> float:
+    share = _number(value)
+    if 0 < share < 1:
+        return share
+    raise ValueError("give a number above 0 and below 1, such as 0.99")
+
+
+def _trace_rate(value: Any) -> float | str:
+    rate = _number(value)
+    if value == "unlimited" or rate >= 0:
+        return "unlimited" if value == "unlimited" else rate
+    raise ValueError("give a number of traces, such as 1, or unlimited")
+
+
+def _state_file(value: Any) -> str:
+    text = value.strip() if isinstance(value, str) else ""
+    if text in ("auto", "off") or any(sign in text for sign in "/\\."):
+        return text
+    # A bare word is rather a slip than a file's name.
+    raise ValueError("give auto, off or a path such as ./health.json" + meant(text, ("auto", "off")))
 
 
 def _count(value: Any) -> int:
@@ -117,14 +145,27 @@ def _version(value: Any) -> int:
 
 
 TEXT = Kind("text", _text, {"type": ["string", "number"]})
-RATE = Kind("number 0-1", _rate, {"type": ["number", "string"]})
+RATE = Kind("number 0-1", _rate, {"type": ["number", "string"]}, "{:g}".format)
 BOOLEAN = Kind("boolean", _boolean, {"type": ["boolean", "string"]})
-DURATION = Kind("duration", _duration, {"type": "string", "pattern": r"^(\$\{.*\}|[0-9]+(\.[0-9]+)?(ms|s|m|h|d))$"})
+DURATION = Kind(
+    "duration",
+    _duration,
+    {"type": "string", "pattern": r"^(\$\{.*\}|[0-9]+(\.[0-9]+)?(ms|s|m|h|d))$"},
+    duration.written,
+)
 COUNT = Kind("whole number", _count, {"type": ["integer", "string"]})
 NAMES = Kind("list of names", _names, {"type": ["array", "string"], "items": {"type": "string"}})
 LIBRARIES = Kind("auto \\| list of names", _libraries, {"type": ["array", "string"], "items": {"type": "string"}})
 ENDPOINT = Kind("URL", _endpoint, {"type": "string"})
 FUNCTIONS = Kind("functions", _hooks, {})
+SHARE = Kind("number between 0 and 1", _share, {"type": ["number", "string"]}, "{:g}".format)
+TRACE_RATE = Kind(
+    "number \\| unlimited",
+    _trace_rate,
+    {"type": ["number", "string"], "minimum": 0},
+    lambda rate: rate if isinstance(rate, str) else f"{rate:g}",
+)
+STATE_FILE = Kind("auto \\| off \\| path", _state_file, {"type": "string"})
 VERSION = Kind("1", _version, {"enum": [1]})
 
 

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote
 
 from otel_pipeline import environment as environments
 from otel_pipeline.config import (
-    BY_PATH,
-    GROUPS,
-    OPTIONS,
     Capture,
     Config,
     ConfigError,
+    Contracts,
     Exclude,
     Export,
-    Option,
+    ForeignSampling,
+    Health,
+    ObjectiveOptions,
     Problem,
     Process,
     Source,
 )
-from otel_pipeline.config_kinds import meant
+from otel_pipeline.config_kinds import Kind, meant
+from otel_pipeline.config_named import check, complete, defaults, gathered, leaves, shown
+from otel_pipeline.config_options import BY_PATH, GROUPS, NAMED, OPTIONS, Named, Option
 from otel_pipeline.configuration_file import Section, locate, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
     from otel_pipeline.environment import Environment
 
@@ -49,6 +51,8 @@ class Loading:
         self._overridden: list[str] = []
         self._values: dict[str, Any] = {}
         self._sources: dict[str, Source] = {}
+        self._kinds: dict[str, Kind] = {}
+        self._things: dict[str, dict[str, Any]] = {}
         self._file: Path | None = None
         self._top = Section(1)
 
@@ -64,6 +68,9 @@ class Loading:
             self._settle(option, section, resolved)
         self._values["environment"] = resolved.name
         self._sources["environment"] = _environment_source(resolved)
+        for named in NAMED.values():
+            self._settle_named(named, section)
+        self._check_other_environments(resolved.name)
         if self._problems and raises and self._values["strict"]:
             raise ConfigError(self._problems)
         return self._made(resolved)
@@ -101,8 +108,10 @@ class Loading:
                     self._check(value, path + ".", overrides=overrides)
                 elif value is not None:
                     self._problems.append(Problem(path, "is no mapping", "indent its options below it", where))
+            elif path in NAMED:
+                check(NAMED[path], value, path, section.lines[name], self._say)
             elif path not in BY_PATH or not BY_PATH[path].in_file:
-                known = [option.path for option in OPTIONS if option.in_file] + ["environments"]
+                known = [option.path for option in OPTIONS if option.in_file] + [*NAMED, *GROUPS, "environments"]
                 remedy = "remove it" + meant(path, known)
                 self._problems.append(Problem(path, "is no option", remedy, where))
             elif overrides and not BY_PATH[path].overridable:
@@ -118,23 +127,41 @@ class Loading:
         for name, section in value.values.items():
             if isinstance(section, Section):
                 self._check(section, overrides=True)
-                for path, content in _leaves(section):
-                    option = BY_PATH.get(path)
-                    if option is not None and content is not None:
-                        self._parsed(option, content, f"{self._file}:{section.line}", f"environments.{name}.")
             elif section is not None:
                 self._problems.append(Problem(f"environments.{name}", "is no mapping", "indent its options", where))
+
+    def _check_other_environments(self, mine: str | None) -> None:
+        """Their values are not used here, but a mistake in them is better found here than there."""
+        overrides = self._top.values.get("environments")
+        for name, section in overrides.values.items() if isinstance(overrides, Section) else ():
+            if name == mine or not isinstance(section, Section):
+                continue
+            prefix = f"environments.{name}."
+            for path, content, line in _leaves(section):
+                option = BY_PATH.get(path)
+                if option is not None and content is not None:
+                    self._parsed(option, content, f"{self._file}:{line}", prefix)
+            for named in NAMED.values():
+                for _ in leaves(named, section.values.get(named.path), prefix + named.path, self._say):
+                    pass
+            changed = section.values.get("objectives")
+            if isinstance(changed, Section):
+                whole = section.over(self._top).values["objectives"]
+                complete(whole, f"{prefix}objectives", self._say, changed.values)
+
+    def _say(self, option: str, message: str, remedy: str, line: int) -> None:
+        self._problems.append(Problem(option, message, remedy, f"{self._file}:{line}"))
 
     def _parsed(self, option: Option, value: Any, where: str, prefix: str = "") -> Any:
         """The value as its kind has it; a bad one is a problem, and None."""
         try:
             return option.kind.parse(value)
         except ValueError as error:
-            shown = "a mapping" if isinstance(value, Section) else repr(value)[:80]
-            self._problems.append(Problem(prefix + option.path, f"is {shown}", str(error), where))
+            self._problems.append(Problem(prefix + option.path, f"is {shown(value)}", str(error), where))
             return None
 
     def _settle(self, option: Option, section: Section, resolved: Environment) -> None:
+        self._kinds[option.path] = option.kind
         candidates = list(self._candidates(option, section))
         if option.path == "disable":
             # A safety switch: whoever says "leave it alone" is obeyed.
@@ -150,6 +177,25 @@ class Loading:
         else:
             self._values[option.path] = option.default
             self._sources[option.path] = Source("default")
+
+    def _settle_named(self, named: Named, section: Section) -> None:
+        below = section.values.get(named.path)
+        found = list(leaves(named, below, named.path, self._say))
+        if named.path == "objectives":
+            whole = complete(below, named.path, self._say)
+            # A required value that is there and bad has been said already.
+            whole &= {name for name, said in gathered(found).items() if _is_objective(said)}
+            found = [leaf for leaf in found if leaf.names[0] in whole]
+        self._things[named.path] = things = gathered(found)
+        said = {leaf.names for leaf in found}
+        found += [leaf for leaf in defaults(named, things) if leaf.names not in said]
+        order = {name: at for at, name in enumerate(dict.fromkeys(leaf.names[0] for leaf in found))}
+        for leaf in sorted(found, key=lambda leaf: order[leaf.names[0]]):
+            path = ".".join((named.path, *leaf.names))
+            source = Source("file", f"{self._file}:{leaf.line}") if leaf.line else Source("default")
+            self._values[path], self._sources[path], self._kinds[path] = leaf.value, source, leaf.kind
+        if not found:
+            self._values[named.path], self._sources[named.path] = {}, Source("default")
 
     def _candidates(self, option: Option, section: Section) -> Iterable[tuple[Any, Source]]:
         given = self._arguments.get(option.path)
@@ -196,7 +242,7 @@ class Loading:
             )
 
     def _made(self, resolved: Environment) -> Config:
-        of = self._values
+        of, traces = self._values, self._values["foreign_sampling.max_traces_per_second"]
         return Config(
             service_name=of["service_name"],
             service_version=of["service_version"],
@@ -212,14 +258,43 @@ class Loading:
             receive_spans=of["receive_spans"],
             capture=Capture(of["capture.content"], of["capture.message_key"]),
             exclude=Exclude(of["exclude.destinations"], of["exclude.clients"]),
+            contracts=Contracts(self._path("contracts.directory"), of["contracts.learn_messages"]),
+            health=Health(
+                of["health.state_file"]
+                if of["health.state_file"] in ("auto", "off")
+                else self._path("health.state_file"),
+                of["health.interval"],
+                of["health.stuck_after"],
+                of["health.lost_after"],
+                of["health.on_reject"],
+            ),
+            foreign_sampling=ForeignSampling(None if traces == "unlimited" else traces),
+            mirrors=MappingProxyType(self._things["mirrors"]),
+            objectives=tuple(ObjectiveOptions(name, **said) for name, said in self._things["objectives"].items()),
+            destinations=MappingProxyType(self._things["destinations"]),
             sdk_disabled=self._environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true",
             resolved=resolved,
             file=self._file,
             values=MappingProxyType(self._values),
             sources=MappingProxyType(self._sources),
+            kinds=MappingProxyType(self._kinds),
             problems=tuple(self._problems),
             overridden=tuple(self._overridden),
         )
+
+    def _path(self, option: str) -> Path:
+        """A path that begins at the file's folder."""
+        folder = self._file.parent if self._file is not None else Path()
+        text: str = self._values[option]
+        try:
+            return (folder / Path(text).expanduser()).absolute()
+        except (OSError, RuntimeError):
+            return folder / text  # No home, or a working folder that was deleted.
+
+
+def _is_objective(said: Mapping[str, Any]) -> bool:
+    """Whether all that is needed could be used."""
+    return {"threshold_s", "objective"} <= said.keys() and ("destination" in said) != ("model" in said)
 
 
 def _environment_source(resolved: Environment) -> Source:
@@ -243,12 +318,12 @@ def _lookup(section: Section, path: str) -> tuple[Any, int]:
     return value, line
 
 
-def _leaves(section: Section, prefix: str = "") -> Iterable[tuple[str, Any]]:
+def _leaves(section: Section, prefix: str = "") -> Iterable[tuple[str, Any, int]]:
     for name, value in section.values.items():
-        if isinstance(value, Section):
+        if isinstance(value, Section) and prefix + name in GROUPS:
             yield from _leaves(value, f"{prefix}{name}.")
         else:
-            yield prefix + name, value
+            yield prefix + name, value, section.lines[name]
 
 
 def _resource_attribute(environ: Mapping[str, str], name: str) -> str | None:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from otel_pipeline.config import OPTIONS, Option
+from otel_pipeline.config_kinds import Kind
+from otel_pipeline.config_options import NAMED, OPTIONS, Named, Option
 
 
 def schema() -> dict[str, Any]:
     """JSON Schema, draft 2020-12."""
     top = _properties([option for option in OPTIONS if option.in_file])
     override = _properties([option for option in OPTIONS if option.in_file and option.overridable])
+    for path, named in NAMED.items():
+        top["properties"][path] = _named(named)
+        # An override says what differs: nothing is required of it.
+        override["properties"][path] = _named(named, whole=False)
     top["properties"]["environments"] = {
         "type": "object",
         "description": "What differs, by name of the environment.",
@@ -25,13 +30,32 @@ def schema() -> dict[str, Any]:
 
 
 def _properties(options: list[Option]) -> dict[str, Any]:
-    made: dict[str, Any] = {"type": "object", "additionalProperties": False, "properties": {}}
+    made = _object()
     for option in options:
         group, _, name = option.path.rpartition(".")
-        into = made
-        if group:
-            into = made["properties"].setdefault(
-                group, {"type": "object", "additionalProperties": False, "properties": {}}
-            )
-        into["properties"][name] = {"description": option.help, **option.kind.schema}
+        into = made["properties"].setdefault(group, _object()) if group else made
+        into["properties"][name] = _described(option)
     return made
+
+
+def _object() -> dict[str, Any]:
+    return {"type": "object", "additionalProperties": False, "properties": {}}
+
+
+def _described(option: Option) -> dict[str, Any]:
+    return {"description": option.help, **option.kind.schema}
+
+
+def _named(named: Named, *, whole: bool = True) -> dict[str, Any]:
+    if isinstance(named.each, Kind):
+        return {"type": "object", "description": named.help, "additionalProperties": dict(named.each.schema)}
+    thing = _object()
+    for option in named.each:
+        thing["properties"][option.path] = _named(option) if isinstance(option, Named) else _described(option)
+    required = [option.path for option in named.each if isinstance(option, Option) and option.required]
+    if required and whole:
+        thing["required"] = required
+    if named.one_of:
+        either = [{"required": [path]} for path in named.one_of]
+        thing |= {"oneOf": either} if whole else {"not": {"required": list(named.one_of)}}
+    return {"type": "object", "description": named.help, "additionalProperties": thing}

@@ -17,3 +17,11 @@ def seconds(text: str) -> float:
         if isfinite(found) and found > 0:
             return found
     raise ValueError("give a duration such as 500ms, 15s, 15m, 2h or 28d")
+
+
+def written(duration_s: float) -> str:
+    """The duration as the configuration file has it, in its largest whole unit: 900 becomes 15m."""
+    for unit in ("d", "h", "m", "s"):
+        if duration_s % _UNITS[unit] == 0:
+            return f"{int(duration_s / _UNITS[unit])}{unit}"
+    return f"{duration_s * 1000:g}ms"

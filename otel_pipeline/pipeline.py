@@ -23,7 +23,7 @@ from otel_pipeline.engine.totals import Totals
 from otel_pipeline.health import require_fresh
 from otel_pipeline.health.decisions import Decisions
 from otel_pipeline.health.flows import Flows
-from otel_pipeline.health.settings import HealthSettings
+from otel_pipeline.health_configuration import health_settings
 from otel_pipeline.registry import ADAPTERS, Adapter
 from otel_pipeline.status import AdapterStatus, Status
 from otel_pipeline.version import VERSION
@@ -252,7 +252,9 @@ def _start(pipeline: Pipeline, config: Config, guard: Guard, providers: Any) -> 
         **{name: clock for name, clock in clocks.items() if name == "clock_ns"},
     )
     pipeline._engine = engine
-    pipeline._flows = flows = Flows(totals, HealthSettings(environment=environment), problem=guard.problem)
+    pipeline._flows = flows = Flows(
+        totals, health_settings(config, _service_name(config, providers)), problem=guard.problem
+    )
     engine.observe = flows.watch
     inferences.decided = Decisions(totals, flows, engine.metric_destination).decided
     require_fresh.activate(flows.instruments.objectives, guard)

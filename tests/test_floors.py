@@ -11,8 +11,11 @@ import otel_pipeline
 ROOT = Path(otel_pipeline.__file__).parent
 GROUND = {
     "config",
+    "config_destinations",
     "config_kinds",
     "config_loading",
+    "config_named",
+    "config_options",
     "config_schema",
     "configuration_file",
     "duration",
@@ -29,6 +32,7 @@ FLOORS = {
     "health": 2,
     "export": 3,
     "registry": 4,
+    "health_configuration": 4,
     "pipeline": 4,
     "distro": 4,
     "cli": 5,
@@ -41,7 +45,18 @@ SEES = {
     1: {"engine", "semconv"},
     2: {"engine", "semconv", "duration"},
     3: {"export", "engine", *GROUND},
-    4: {"registry", "pipeline", "distro", "export", "models", "brokers", "health", "engine", *GROUND},
+    4: {
+        "registry",
+        "pipeline",
+        "distro",
+        "health_configuration",
+        "export",
+        "models",
+        "brokers",
+        "health",
+        "engine",
+        *GROUND,
+    },
     5: set(FLOORS),
 }
 OTHERS = {

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from otel_pipeline import environment as environments
 from otel_pipeline.cli.errors import CommandError
-from otel_pipeline.config import OPTIONS, Config, load
+from otel_pipeline.config import Config, load
+from otel_pipeline.config_options import BY_PATH, NAMED
 from otel_pipeline.config_schema import schema
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def _print(config: Config) -> None:
     name = config.environment or "no environment"
     print(f"# {name}: {config.resolved.reason}")
     print(f"# file: {config.file or 'none'}")
-    rows = [(option.path, _shown(config.values[option.path]), _source(config, option.path)) for option in _listed()]
+    rows = [(path, _shown(config, path), _source(config, path)) for path in _listed(config)]
     widths = [max(len(row[at]) for row in rows) for at in (0, 1)]
     for path, value, source in rows:
         print(f"{path:<{widths[0]}}  {value:<{widths[1]}}  {source}")
@@ -90,10 +91,12 @@ def _print(config: Config) -> None:
 
 def _diff(arguments: argparse.Namespace) -> int:
     one, other = (_load(arguments.file, name) for name in arguments.diff)
+    # A mapping that is empty in one of them has a row of its own there: what it lacks is seen by the other's rows.
+    paths = [path for path in dict.fromkeys((*_listed(one), *_listed(other))) if path not in ("environment", *NAMED)]
     rows = [
-        (option.path, _shown(one.values[option.path]), _shown(other.values[option.path]))
-        for option in _listed()
-        if one.values[option.path] != other.values[option.path] and option.path != "environment"
+        (path, _shown(one, path), _shown(other, path))
+        for path in paths
+        if one.values.get(path) != other.values.get(path)
     ]
     if arguments.json:
         print(json.dumps({path: dict(zip(arguments.diff, values, strict=True)) for path, *values in rows}, indent=2))
@@ -107,8 +110,8 @@ def _diff(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _listed() -> list[Any]:
-    return [option for option in OPTIONS if option.in_file]
+def _listed(config: Config) -> list[str]:
+    return [path for path in config.values if path not in BY_PATH or BY_PATH[path].in_file]
 
 
 def _source(config: Config, path: str) -> str:
@@ -118,23 +121,20 @@ def _source(config: Config, path: str) -> str:
     return str(source)
 
 
-def _shown(value: Any) -> str:
+def _shown(config: Config, path: str) -> str:
+    value = config.values.get(path)
     if isinstance(value, bool):
         return str(value).lower()
     if value is None:
         return "-"
     if isinstance(value, (tuple, list)):
         return "[" + ", ".join(map(str, value)) + "]"
-    if isinstance(value, float):
-        return f"{value:g}"
-    return str(value)
+    kind = config.kinds.get(path)
+    return kind.written(value) if kind is not None else str(value)
 
 
 def _as_json(config: Config) -> dict[str, Any]:
-    return {
-        option.path: {"value": config.values[option.path], "source": _source(config, option.path)}
-        for option in _listed()
-    }
+    return {path: {"value": config.values[path], "source": _source(config, path)} for path in _listed(config)}
 
 
 def _complain(config: Config) -> None:

@@ -36,7 +36,62 @@ def test_what_differs_between_two_environments(folder, capsys):
         "sample_rate": {"local": "0.5", "production": "0.1"},
         "receive_spans": {"local": "true", "production": "false"},
         "capture.message_key": {"local": "true", "production": "false"},
+        "health.lost_after": {"local": "5s", "production": "150s"},
+        "foreign_sampling.max_traces_per_second": {"local": "unlimited", "production": "1"},
     }
+
+
+def test_named_things_with_value_and_source(folder, capsys):
+    """Each option of each, in the file's order; the defaults of "*" and of objectives; what is empty."""
+    (folder / "otel_pipeline.yaml").write_text(
+        "destinations:\n"
+        "  orders: {foreign: {local: allow}, expect_every: 300s}\n"
+        "objectives:\n"
+        "  fresh: {model: churn-v3, threshold: 2s, objective: 0.99}\n"
+        "environments:\n"
+        "  staging: {objectives: {fresh: {threshold: 10s}}}\n"
+    )
+    main(["config", "--environment", "staging", "--json"])
+    found = json.loads(capsys.readouterr().out)
+
+    file = f"file: {folder}/otel_pipeline.yaml"
+    named = {path: (row["value"], row["source"]) for path, row in found.items() if path.startswith(("de", "mi", "ob"))}
+    assert list(named.items()) == [
+        ("mirrors", ({}, "default")),
+        ("destinations.orders.foreign.local", ("allow", f"{file}:2")),
+        ("destinations.orders.expect_every", (300.0, f"{file}:2")),
+        ("destinations.*.trust", ("all", "default")),
+        ("destinations.*.foreign.*", ("flag", "default")),
+        ("destinations.*.contract", ("learn", "default")),
+        ("destinations.*.log", ("plain", "default")),
+        ("destinations.*.ordered", (False, "default")),
+        ("objectives.fresh.model", ("churn-v3", f"{file}:4")),
+        ("objectives.fresh.threshold", (10.0, f"{file}:6")),
+        ("objectives.fresh.objective", (0.99, f"{file}:4")),
+        ("objectives.fresh.age", ("data", "default")),
+        ("objectives.fresh.window", (2419200.0, "default")),
+    ]
+
+
+def test_values_are_written_as_in_the_file(folder, capsys):
+    """Durations with the largest unit that divides them, also where environments differ by a named thing."""
+    (folder / "otel_pipeline.yaml").write_text(
+        "environments:\n"
+        "  local: {objectives: {fresh: {model: m, threshold: 0.25s, objective: 0.990, window: 168h}}}\n"
+        "  test: {mirrors: {copy: orders}}\n"
+    )
+    main(["config", "--diff", "local", "test"])
+
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
+        ["local", "test"],
+        ["strict", "false", "true"],
+        ["objectives.fresh.model", "m", "-"],
+        ["objectives.fresh.threshold", "250ms", "-"],
+        ["objectives.fresh.objective", "0.99", "-"],
+        ["objectives.fresh.window", "7d", "-"],
+        ["objectives.fresh.age", "data", "-"],
+        ["mirrors.copy", "-", "orders"],
+    ]
 
 
 def test_check(folder, capsys):
@@ -55,4 +110,12 @@ def test_the_schema_describes_every_option(capsys):
     schema = json.loads(capsys.readouterr().out)
 
     assert schema["properties"]["process"]["properties"]["parent"]["enum"] == ["message", "ambient", "link"]
-    assert "environment" not in schema["properties"]["environments"]["additionalProperties"]["properties"]
+    override = schema["properties"]["environments"]["additionalProperties"]["properties"]
+    assert "environment" not in override
+    whole, part = (each["objectives"]["additionalProperties"] for each in (schema["properties"], override))
+    assert (whole["required"], part.get("required")) == (["threshold", "objective"], None)
+    assert schema["properties"]["destinations"]["additionalProperties"]["properties"]["foreign"] == {
+        "type": "object",
+        "description": 'What is done with messages that began in this environment; "*" is any other.',
+        "additionalProperties": {"enum": ["allow", "flag", "reject"]},
+    }

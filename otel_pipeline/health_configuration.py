@@ -1,0 +1,51 @@
+"""What the configuration says, as the plain values that the detectors and the verdict take."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from otel_pipeline.health.settings import DestinationSettings, HealthSettings, Objective
+
+if TYPE_CHECKING:
+    from otel_pipeline.config import Config, ObjectiveOptions
+
+
+def health_settings(config: Config, service_name: str) -> HealthSettings:
+    """The settings of `health/` for a process of this configuration that calls itself `service_name`."""
+
+    def destination(name: str) -> DestinationSettings:
+        options = config.destination(name)
+        return DestinationSettings(
+            trust=options.trust,
+            foreign=options.foreign,
+            contract=options.contract,
+            log=options.log,
+            ordered=options.ordered,
+            expect_every_s=options.expect_every_s,
+        )
+
+    return HealthSettings(
+        environment=config.resolved.name,
+        service_name=service_name,
+        destination=destination,
+        objectives=tuple(map(_objective, config.objectives)),
+        mirrors=config.mirrors,
+        interval_s=config.health.interval_s,
+        stuck_after_s=config.health.stuck_after_s,
+        lost_after_s=config.health.lost_after_s,
+        on_reject=config.health.on_reject,
+        learn_messages=config.contracts.learn_messages,
+    )
+
+
+def _objective(options: ObjectiveOptions) -> Objective:
+    return Objective(
+        name=options.name,
+        threshold_s=options.threshold_s,
+        objective=options.objective,
+        age=options.age,
+        destination=options.destination,
+        group=options.group,
+        model=options.model,
+        window_s=options.window_s,
+    )
