@@ -255,7 +255,7 @@ def _start(pipeline: Pipeline, config: Config, guard: Guard, providers: Any) -> 
     pipeline._flows = flows = Flows(
         totals, health_settings(config, _service_name(config, providers)), problem=guard.problem
     )
-    engine.observe = flows.watch
+    flows.attach(engine)
     inferences.decided = Decisions(totals, flows, engine.metric_destination).decided
     require_fresh.activate(flows.instruments.objectives, guard)
     pipeline._patches = patches = Patches(guard)

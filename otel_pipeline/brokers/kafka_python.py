@@ -13,6 +13,7 @@ import weakref
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+from otel_pipeline.brokers import kafka_python_fetches, kafka_python_hazards
 from otel_pipeline.engine.engine import client_attributes, server_of
 from otel_pipeline.engine.iterate import Iteration, called_by_pool
 from otel_pipeline.engine.messages import MessageFields
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from otel_pipeline.engine.engine import Engine
     from otel_pipeline.engine.patching import Patches
+    from otel_pipeline.engine.receive import PartitionState
 
 SYSTEM = "kafka"
 FIELDS = MessageFields(
@@ -58,6 +60,7 @@ def instrument(patches: Patches, engine: Engine) -> None:
     sequences = _instrument_sequence(patches, engine)
     _instrument_producer(patches, engine, KafkaProducer, sequences)
     _instrument_consumer(patches, engine, KafkaConsumer, ConsumerRecord)
+    kafka_python_fetches.instrument(patches, engine)
 
 
 def _client_id(client: Any) -> str | None:
@@ -198,6 +201,7 @@ def _producers(engine: Engine, sequences: Sequences | None) -> Callable[[Any], P
         )
         if sequences is not None:
             weakref.finalize(client, lambda: sequences.forget(made.identifier)).atexit = False
+        engine.hazards.update((hazard, "kafka-python") for hazard in kafka_python_hazards.of_producer(client.config))
         return made
 
     return producer_of
@@ -230,6 +234,8 @@ def _instrument_consumer(patches: Patches, engine: Engine, consumer: type, recor
     patches.replace(consumer, "__next__", functools.partial(_make_next, consumer_of, iteration))
     patches.replace(consumer, "poll", functools.partial(_make_poll, engine, consumer_of))
     patches.replace(consumer, "close", functools.partial(_make_close, consumer_of, iteration))
+    for name in ("seek", "seek_to_beginning", "seek_to_end"):
+        patches.replace(consumer, name, functools.partial(_make_seek, engine))
     patches.replace(consumer, "commit", functools.partial(_make_commit, engine, consumer_of))
     patches.replace(consumer, "commit_async", functools.partial(_make_commit_async, engine, consumer_of))
 
@@ -267,8 +273,11 @@ def _consumers(engine: Engine) -> Callable[[Any], Consumer]:
             excluded=excluded,
             operation="poll",
             cluster_id=functools.partial(_cluster_id, weakref.ref(client), "_client.cluster"),
+            positions=functools.partial(kafka_python_fetches.positions, weakref.ref(client)),
         )
         engine.add_consumer(made)
+        kafka_python_fetches.belongs_to(client, made)
+        engine.hazards.update((hazard, "kafka-python") for hazard in kafka_python_hazards.of_consumer(client.config))
         return made
 
     return consumer_of
@@ -310,6 +319,7 @@ def _make_poll(
     engine: Engine, consumer_of: Callable[[Any], Consumer], original: Callable[..., Any]
 ) -> Callable[..., Any]:
     received = receiver(engine, FIELDS)
+    assigned = kafka_python_fetches.teller_of_assignments(engine.guard)
     monotonic_ns = engine.monotonic_ns
 
     @functools.wraps(original)
@@ -319,12 +329,16 @@ def _make_poll(
             leave_polled(engine, consumer)
         by_iterator = not update_offsets
         started_ns = monotonic_ns()
+        consumer.polling.begin(started_ns, by_iterator=by_iterator)
         try:
             records = original(self, timeout_ms=timeout_ms, max_records=max_records, update_offsets=update_offsets)
         except Exception as error:
             received(consumer, (), started_ns, error, by_iterator)
             raise
+        finally:
+            consumer.polling.end(monotonic_ns())
         if records:
+            assigned(self, consumer, records)
             received(consumer, tuple(records.values()), started_ns, None, by_iterator)
         return records
 
@@ -342,9 +356,31 @@ def _make_close(
         try:
             return original(self, *args, **kwargs)
         finally:
-            consumer.partitions.clear()
+            consumer.close()
 
     return close
+
+
+def _make_seek(engine: Engine, original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def seek(self: Any, *args: Any, **kwargs: Any) -> Any:
+        result = original(self, *args, **kwargs)
+        try:
+            consumer = self.__dict__.get(_ATTRIBUTE)
+            for state in () if consumer is None else list(consumer.partitions.values()):
+                if state.observer is not None and _is_sought(state, args, kwargs):
+                    state.observer.sought()
+        except Exception:
+            engine.guard.failed("seek")
+        return result
+
+    return seek
+
+
+def _is_sought(state: PartitionState, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a call of seek, or of the others that take any number of partitions, means this one; without any, all."""
+    named = [each for each in (*args, *kwargs.values()) if isinstance(each, tuple)]
+    return not named or (state.destination, state.partition) in named
 
 
 def _make_commit(

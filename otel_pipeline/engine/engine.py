@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from weakref import ref
 
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.context import Context
 
-    from otel_pipeline.engine.observer import Observe
+    from otel_pipeline.engine.observer import Observe, ObserveFetches
     from otel_pipeline.engine.processing import Client
     from otel_pipeline.engine.propagation import Propagation
     from otel_pipeline.engine.receive import Consumer
@@ -28,6 +28,14 @@ MAX_DESTINATIONS = 100
 OTHER = "_other"
 # `suppress_instrumentation()` of opentelemetry-instrumentation sets both the API's key and this plain one.
 PLAIN_SUPPRESS_KEY = "suppress_instrumentation"
+
+
+class Acknowledged(NamedTuple):
+    """Where messages were sent to."""
+
+    system: str
+    cluster: str | None
+    destination: str
 
 
 class Engine:
@@ -61,6 +69,12 @@ class Engine:
         self.active = True
         self.observe: Observe | None = None
         """Makes the observer of a partition at its first message: the detectors of the data's health."""
+        self.observe_fetches: ObserveFetches | None = None
+        """The same for what brokers say of the end of a partition."""
+        self.acknowledged: dict[Acknowledged, dict[int, int]] = {}
+        """The newest acknowledged offset by partition."""
+        self.hazards: set[tuple[str, str]] = set()
+        """Client settings that can lose or reorder data: (hazard, client library)."""
         self.clients: dict[type, Client] = {}
         self._consumers: tuple[ref[Consumer], ...] = ()
         self._destinations: set[str] = set()

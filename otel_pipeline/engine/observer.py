@@ -1,4 +1,4 @@
-"""What the engine tells those who watch the data: each message once, in its consumer's thread."""
+"""What the engine tells those who watch the data: each message once, in its consumer's thread, and each fetch."""
 
 from __future__ import annotations
 
@@ -36,8 +36,31 @@ class PartitionObserver(Protocol):
     def processed_batch(self, offset: int, origins_ms: Sequence[int], now_ms: int) -> None:
         """The application asks for more, so it has processed a pull that ended with this offset."""
 
+    def sought(self) -> None:
+        """The application chose another position."""
+
+    def assigned(self) -> None:
+        """The group has given the partition to this consumer anew."""
+
+    def committed(self, offset: int, in_hand: int | None) -> None:
+        """The group's position was set to `offset`, by code that has the message at `in_hand` before it, if any."""
+
     def rejection(self, header: Any) -> Exception | None:
         """What to raise before this message is processed; None where the configuration does not ask for it."""
 
 
+class FetchObserver(Protocol):
+    """Is told what brokers say of the end of one partition's log. From any thread; times are monotonic, in s."""
+
+    def fetched(self, sent_s: float, arrived_s: float, position: int, end: int | None) -> None:
+        """A fetch from `position` was answered.
+
+        `end` is where what may be read ends: the offset of the next message to come; None when it is unchanged.
+        """
+
+    def out_of_range(self, offset: int, cause: str) -> None:
+        """The position is no longer in the log, and the client goes to another one for this cause."""
+
+
 Observe: TypeAlias = "Callable[[Consumer, PartitionState], PartitionObserver | None]"
+ObserveFetches: TypeAlias = "Callable[[Consumer, str, int], FetchObserver]"

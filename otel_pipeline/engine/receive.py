@@ -12,6 +12,7 @@ from otel_pipeline import semconv
 from otel_pipeline.engine.engine import with_error
 from otel_pipeline.engine.flow import ambient, heal
 from otel_pipeline.engine.polled import PolledBatch, hand_out_batches
+from otel_pipeline.engine.polling import Polling
 from otel_pipeline.engine.spans import SPAN_KEY, LightLink
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.engine import Engine
     from otel_pipeline.engine.flow import OpenDelivery
     from otel_pipeline.engine.messages import Message, MessageFields
-    from otel_pipeline.engine.observer import PartitionObserver
+    from otel_pipeline.engine.observer import FetchObserver, PartitionObserver
     from otel_pipeline.engine.totals import AttributeValue, CounterCell, HistogramCell, ThreadCells
 
 MAX_PARTITION_STATES = 10_000
@@ -30,10 +31,15 @@ def _unknown_cluster() -> str | None:
     return None
 
 
+def _unknown_positions() -> Mapping[tuple[str, int], int | None]:
+    return {}
+
+
 class PartitionState:
     """What is the same for every message of one partition at one consumer; made once, dropped with the consumer."""
 
     __slots__ = (
+        "assignment",
         "attributes",
         "consumed",
         "destination",
@@ -67,6 +73,8 @@ class PartitionState:
         self.process_attributes = {**metric_attributes, semconv.MESSAGING_OPERATION_NAME: "process"}
         self.process_duration: ThreadCells[HistogramCell] = engine.process_duration.local(self.process_attributes)
         self.observer: PartitionObserver | None = None
+        self.assignment: object = None
+        """Of the client's: the same as long as the partition stays assigned."""
 
 
 class Consumer:
@@ -79,6 +87,7 @@ class Consumer:
         "engine",
         "excluded",
         "explicit",
+        "fetches",
         "fields",
         "iterator_spans",
         "metric_attributes",
@@ -86,6 +95,8 @@ class Consumer:
         "operation",
         "partitions",
         "polled",
+        "polling",
+        "positions",
         "rejection",
     )
 
@@ -100,8 +111,11 @@ class Consumer:
         excluded: bool,
         operation: str,
         cluster_id: Callable[[], str | None] = _unknown_cluster,
+        positions: Callable[[], Mapping[tuple[str, int], int | None]] = _unknown_positions,
     ) -> None:
         self.engine = engine
+        self.positions = positions
+        """The next offset of each partition that is assigned, None where it is not known yet. No I/O; any thread."""
         self.fields = fields
         self._cluster_id = cluster_id
         self.excluded = excluded
@@ -119,6 +133,25 @@ class Consumer:
         """Whether the application says itself, with `process()`, when a message is processed."""
         self.polled: PolledBatch | None = None
         self.rejection: Exception | None = None
+        self.polling = Polling(engine.monotonic_ns())
+        self.fetches: dict[tuple[str, int], FetchObserver] = {}
+
+    def fetch_observer(self, destination: str, partition: int) -> FetchObserver | None:
+        """Who is told of a partition's fetches; from the client's own thread, before the first message."""
+        known = self.fetches.get((destination, partition))
+        engine = self.engine
+        if known is not None or engine.observe_fetches is None or self.excluded:
+            return known
+        if len(self.fetches) >= MAX_PARTITION_STATES or engine.settings.excludes_destination(destination):
+            return None
+        self._learn_cluster()
+        return engine.observe_fetches(self, destination, partition)
+
+    def close(self) -> None:
+        """The application is done with the client."""
+        self.positions = _unknown_positions
+        self.partitions.clear()
+        self.fetches.clear()
 
     def partition(self, destination: str, partition: int) -> PartitionState:
         """The state of a partition, made at its first message."""

@@ -10,7 +10,7 @@ from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 
 from otel_pipeline import semconv
 from otel_pipeline.engine import pipeline_header
-from otel_pipeline.engine.engine import error_type, with_error
+from otel_pipeline.engine.engine import Acknowledged, error_type, with_error
 from otel_pipeline.engine.flow import DELIVERY_KEY, Flow, OpenDelivery, ambient, heal
 from otel_pipeline.engine.polled import polled
 from otel_pipeline.engine.spans import SPAN_KEY
@@ -41,10 +41,21 @@ class SentMessage(NamedTuple):
 class Destination:
     """What is the same for every message of one producer to one destination; made once."""
 
-    __slots__ = ("attributes", "bound", "duration", "first_hop", "metric_attributes", "name", "sent", "span_name")
+    __slots__ = (
+        "acknowledged",
+        "attributes",
+        "bound",
+        "duration",
+        "first_hop",
+        "metric_attributes",
+        "name",
+        "sent",
+        "span_name",
+    )
 
     sent: ThreadCells[CounterCell]
     duration: ThreadCells[HistogramCell]
+    acknowledged: dict[int, int]
 
     def __init__(self, engine: Engine, producer: Producer, name: str, operation: str) -> None:
         self.name = name
@@ -75,6 +86,9 @@ class Destination:
             {**self.metric_attributes, semconv.MESSAGING_OPERATION_TYPE: "send"}
         )
         self.sent = engine.sent.local(self.metric_attributes)
+        where = Acknowledged(str(self.attributes.get(semconv.MESSAGING_SYSTEM)), cluster, self.name)
+        named = self.metric_attributes[semconv.MESSAGING_DESTINATION_NAME] == self.name
+        self.acknowledged = engine.acknowledged.setdefault(where, {}) if named else {}
         self.bound = True
 
 
@@ -162,7 +176,9 @@ class Sending:
             self._engine.guard.failed("send.acknowledgement")
             self.finish(None, None)
 
-    def finish(self, partition: int | None, offset: int | None, error: BaseException | None = None) -> None:
+    def finish(  # noqa: C901 - the end of one message's path, read in one place
+        self, partition: int | None, offset: int | None, error: BaseException | None = None
+    ) -> None:
         """The broker acknowledged or refused, or the client raised. Called once, from any thread; never raises."""
         engine = self._engine
         try:
@@ -177,6 +193,8 @@ class Sending:
             if error is None:
                 destination.sent.cell.value += 1
                 destination.duration.cell.record(elapsed_ns / 1e9)
+                if partition is not None and offset is not None:
+                    destination.acknowledged[partition] = offset
             else:
                 attributes = with_error(destination.metric_attributes, error)
                 engine.sent.local(attributes).cell.value += 1

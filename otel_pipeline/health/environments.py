@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from otel_pipeline.health.settings import Policy
 
 MAX_ENVIRONMENTS = 8
+KNOWN = frozenset(pipeline_header.ENVIRONMENT_CODES)
+"""Their series exist from the beginning, at 0."""
 OTHER = "_other"
 
 

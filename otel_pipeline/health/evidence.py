@@ -71,6 +71,14 @@ class Pace:
     caught_up_age_s: float | None = None
     time_lag_s: tuple[float, float] | None = None
     utilization: float | None = None
+    in_rate: float | None = None
+    """Messages written a second."""
+    out_rate: float | None = None
+    """Messages read a second."""
+    growing: bool = False
+    """Whether the lag has been growing for a minute."""
+    rewound: bool = False
+    """Whether a position has moved back within the last minute."""
     drain_time_s: float | None = None
     status: str = "unknown"
     """ok, lagging, stalled, stopped, rewound, unknown."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 import threading
 import time
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, NamedTuple
-from weakref import WeakKeyDictionary, ref
+from typing import TYPE_CHECKING
+from weakref import ref
 
 from otel_pipeline import semconv
 from otel_pipeline.engine import pipeline_header
 from otel_pipeline.engine.engine import OTHER
-from otel_pipeline.health.environments import PartitionEnvironments, policy_of
+from otel_pipeline.health.environments import KNOWN, PartitionEnvironments, policy_of
 from otel_pipeline.health.evidence import (
     Coverage,
     Environments,
@@ -24,193 +24,27 @@ from otel_pipeline.health.evidence import (
     Freshness,
     ObjectiveEvidence,
     Order,
+    Pace,
 )
+from otel_pipeline.health.flow_pace import FlowPace
 from otel_pipeline.health.freshness import ObjectiveCounts, PartitionFreshness
-from otel_pipeline.health.order import CAUSES, VIOLATIONS, PartitionOrder
+from otel_pipeline.health.instruments import Instruments
+from otel_pipeline.health.order import PartitionOrder
+from otel_pipeline.health.pace import PartitionPace
 from otel_pipeline.health.watch import PartitionWatch
+from otel_pipeline.health.watched_flow import Watched, WatchedFlow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from otel_pipeline.engine.engine import Engine
     from otel_pipeline.engine.receive import Consumer, PartitionState
     from otel_pipeline.engine.totals import Attributes, AttributeValue, Counter, CounterCell, HistogramCell, Totals
-    from otel_pipeline.health.settings import DestinationSettings, HealthSettings
+    from otel_pipeline.health.settings import HealthSettings
+    from otel_pipeline.health.watched_flow import Label
 
 MAX_FLOWS = 200
 MAX_GROUPS = 20
-_HEADER_STATES = ("ok", "missing", "unreadable", "relayed")
-
-
-class Instruments:
-    """The metrics of the detectors (docs/telemetry.md)."""
-
-    def __init__(self, totals: Totals) -> None:
-        self.delivery_age = totals.histogram(
-            semconv.OTEL_PIPELINE_DELIVERY_AGE, "s", "Produced to delivered to the application.", semconv.AGE_BUCKETS_S
-        )
-        self.data_age = totals.histogram(
-            semconv.OTEL_PIPELINE_DATA_AGE, "s", "Oldest origin to the end of processing.", semconv.AGE_BUCKETS_S
-        )
-        self.objectives = totals.counter(
-            semconv.OTEL_PIPELINE_SLO_EVENTS, "{event}", "Cases that met a freshness objective, or did not."
-        )
-        self.violations = totals.counter(
-            semconv.OTEL_PIPELINE_ORDER_VIOLATIONS, "{message}", "Messages that came out of order, or again."
-        )
-        self.missing = totals.counter(
-            semconv.OTEL_PIPELINE_MESSAGES_MISSING, "{message}", "Messages that never came, by where they were lost."
-        )
-        self.commit_ahead = totals.counter(
-            semconv.OTEL_PIPELINE_COMMIT_AHEAD, "{message}", "Offsets committed before their processing had ended."
-        )
-        self.coverage = totals.counter(
-            semconv.OTEL_PIPELINE_HEADER_COVERAGE, "{message}", "Messages by what their data-flow header was like."
-        )
-        self.foreign = totals.counter(
-            semconv.OTEL_PIPELINE_MESSAGES_FOREIGN_ENVIRONMENT,
-            "{message}",
-            "Messages that began in another environment.",
-        )
-        self.negative_ages = totals.counter(
-            semconv.OTEL_PIPELINE_CLOCK_NEGATIVE_AGES, "{message}", "Messages that came before they were sent."
-        )
-
-    def counters(self) -> tuple[Counter, ...]:
-        """Those whose values are summed up when they are read."""
-        return (
-            self.violations,
-            self.missing,
-            self.commit_ahead,
-            self.coverage,
-            self.foreign,
-            self.negative_ages,
-        )
-
-
-class _Watched(NamedTuple):
-    """A watch, and what tells whether it is still in use."""
-
-    consumer: ref[Consumer]
-    partition: int
-    watch: PartitionWatch
-
-    def in_use(self, destination: str) -> bool:
-        consumer = self.consumer()
-        if consumer is None:
-            return False
-        state = consumer.partitions.get((destination, self.partition))
-        return state is not None and state.observer is self.watch
-
-
-Label = tuple[str, str]
-"""Metric, and the value of its one own attribute."""
-
-
-class WatchedFlow:
-    """One flow: its settings, the partitions that are watched, and the sums of those that no longer are."""
-
-    def __init__(
-        self,
-        key: FlowKey,
-        attributes: Attributes,
-        settings: DestinationSettings,
-        objectives: tuple[ObjectiveCounts, ...],
-    ) -> None:
-        self.key = key
-        self.attributes = dict(attributes)
-        """System, destination and group, as metrics have them."""
-        self.settings = settings
-        self.objectives = objectives
-        self.decisions: set[ObjectiveCounts] = set()
-        """Objectives of models that decided on messages of this flow."""
-        self.watched: list[_Watched] = []
-        self.gone: dict[Label, int] = {}
-        self.newest_gone: dict[tuple[int, int], int] = {}
-        """Newest number by (partition, producer), of what is no longer watched."""
-        self.newest_origin_ms = 0
-        self.last_ms = 0
-        self.cells: dict[Label, CounterCell] = {}
-        self._delivery_ages: WeakKeyDictionary[Consumer, HistogramCell] = WeakKeyDictionary()
-
-    def delivery_age_of(self, consumer: Consumer, instruments: Instruments) -> HistogramCell:
-        """The consumer's own cell: its thread alone records."""
-        cell = self._delivery_ages.get(consumer)
-        if cell is None:
-            cell = self._delivery_ages[consumer] = instruments.delivery_age.cell(self.attributes, owner=consumer)
-        return cell
-
-    def watches(self) -> list[PartitionWatch]:
-        """Those in use."""
-        return [each.watch for each in self.watched]
-
-    def fold(self) -> None:
-        """Keep what was counted by watches that are no longer used, but not them."""
-        left = []
-        for each in self.watched:
-            self.last_ms = max(self.last_ms, each.watch.last_ms)
-            self.newest_origin_ms = max(self.newest_origin_ms, each.watch.freshness.newest_origin_ms)
-            if each.in_use(self.key.destination):
-                left.append(each)
-                continue
-            for label, count in self._counts_of(each.watch):
-                self.gone[label] = self.gone.get(label, 0) + count
-            for producer, number in each.watch.order.numbers().items():
-                if len(self.newest_gone) < 10_000:  # noqa: PLR2004 - producers come and go: bounded
-                    self.newest_gone[each.partition, producer] = number
-        self.watched = left
-
-    def counts(self) -> dict[Label, int]:
-        """All sums, those of the past included."""
-        total = dict.fromkeys(_BORN_AT_ZERO, 0)
-        for label, count in self.gone.items():
-            total[label] = total.get(label, 0) + count
-        for watch in self.watches():
-            for label, count in self._counts_of(watch):
-                total[label] = total.get(label, 0) + count
-        return total
-
-    def numbers(self) -> dict[tuple[int, int], int]:
-        """The newest number of each (partition, producer): what was given beyond it has not come."""
-        newest = dict(self.newest_gone)
-        for each in self.watched:
-            for producer, number in each.watch.order.numbers().items():
-                newest[each.partition, producer] = number
-        return newest
-
-    def _counts_of(self, watch: PartitionWatch) -> Iterator[tuple[Label, int]]:
-        order = watch.order
-        yield ("messages", ""), watch.messages
-        yield ("open", ""), order.open
-        yield ("violation", "reordered"), order.reordered
-        yield ("violation", "duplicate"), order.duplicate
-        yield ("violation", "redelivered"), order.redelivered
-        yield ("violation", "rewound"), order.rewound
-        yield ("cause", "before_broker"), order.missing_before_broker
-        yield ("cause", "skipped"), order.missing_skipped
-        yield ("cause", "expired"), order.missing_expired
-        yield ("cause", "offset_reset"), order.missing_offset_reset
-        yield ("commit_ahead", ""), watch.ahead
-        yield ("header", "ok"), watch.readable - order.relayed
-        yield ("header", "relayed"), order.relayed
-        yield ("header", "missing"), watch.without_header
-        yield ("header", "unreadable"), watch.unreadable
-        yield ("negative_ages", ""), watch.freshness.negative_ages
-        yield ("unlabelled", ""), watch.environments.unlabelled
-        for origin, count in list(watch.environments.visitors.items()):
-            yield ("foreign", origin), count
-
-
-_BORN_AT_ZERO: tuple[Label, ...] = (
-    *(("violation", name) for name in VIOLATIONS),
-    *(("cause", name) for name in CAUSES),
-    *(("header", name) for name in _HEADER_STATES),
-    ("commit_ahead", ""),
-    ("negative_ages", ""),
-    ("messages", ""),
-    ("open", ""),
-    ("unlabelled", ""),
-)
 
 
 class Flows:
@@ -219,6 +53,7 @@ class Flows:
     Args:
         clock_ms: wall clock, ms since the epoch.
         monotonic_s: clock for what is waited for, s.
+        work_ns: clock that the engine measures durations with, ns.
     """
 
     def __init__(
@@ -228,13 +63,16 @@ class Flows:
         *,
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         monotonic_s: Callable[[], float] = time.monotonic,
+        work_ns: Callable[[], int] = time.perf_counter_ns,
         problem: Callable[[str, str], None] = lambda _key, _message: None,
     ) -> None:
         self.instruments = Instruments(totals)
         self.settings = settings
         self._clock_ms = clock_ms
         self._monotonic_s = monotonic_s
+        self._work_ns = work_ns
         self._problem = problem
+        self._engine: Engine | None = None
         self._lock = threading.RLock()
         self._flows: dict[FlowKey, WatchedFlow] = {}
         self._groups: set[str] = set()
@@ -249,6 +87,12 @@ class Flows:
         totals.gauge(
             semconv.OTEL_PIPELINE_SLO_OBJECTIVE, "1", "The share that an objective asks for.", self._objective_shares
         )
+
+    def attach(self, engine: Engine) -> None:
+        """Watch what goes through this engine."""
+        self._engine = engine
+        engine.observe = self.watch
+        engine.observe_fetches = self.pace
 
     def renew(self) -> None:
         """A forked child must not wait for a thread that only its parent has."""
@@ -265,7 +109,7 @@ class Flows:
 
     def watch(self, consumer: Consumer, state: PartitionState) -> PartitionWatch:
         """Begin to watch one partition at one consumer."""
-        flow = self._flow_of(consumer.engine, consumer, state)
+        flow = self._flow_of(consumer.engine, consumer, state.destination)
         settings, own = flow.settings, self.settings.environment
         original = self.settings.mirrors.get(state.destination, state.destination)
         instruments = self.instruments
@@ -283,10 +127,40 @@ class Flows:
             environments=PartitionEnvironments(own, settings.foreign, raises=self.settings.on_reject == "raise"),
             flow=flow,
         )
+        pace = consumer.fetches.get((state.destination, state.partition))
+        if isinstance(pace, PartitionPace):
+            pace.watched_by(watch.order)
         with self._lock:
+            flow.process_attributes = state.process_attributes
             flow.fold()
-            flow.watched.append(_Watched(ref(consumer), state.partition, watch))
+            # Before it is added: what no consumer observes with is folded.
+            state.observer = watch
+            flow.watched.append(Watched(ref(consumer), state.partition, watch))
         return watch
+
+    def pace(self, consumer: Consumer, destination: str, partition: int) -> PartitionPace:
+        """Begin to follow the fetches of one partition at one consumer."""
+        flow = self._flow_of(consumer.engine, consumer, destination)
+        with self._lock:
+            pace = PartitionPace(self._monotonic_s())
+            consumer.fetches[destination, partition] = pace
+            flow.pace.add(consumer, partition, pace)
+        state = consumer.partitions.get((destination, partition))
+        watch = None if state is None else state.observer
+        if isinstance(watch, PartitionWatch):
+            pace.watched_by(watch.order)
+        return pace
+
+    def look(self) -> None:
+        """To be called once a second: rates, and what stands still."""
+        now_s, now_ns = self._monotonic_s(), self._work_ns()
+        for flow in self.every():
+            flow.pace.look(now_s, now_ns)
+
+    def paces(self) -> list[tuple[WatchedFlow, Pace]]:
+        """How each flow keeps up now."""
+        now_s, now_ns = self._monotonic_s(), self._work_ns()
+        return [(flow, flow.pace.read(now_s, now_ns)) for flow in self.every()]
 
     def refresh(self) -> None:
         """Bring the metrics' sums up to date."""
@@ -301,15 +175,27 @@ class Flows:
     def evidence(self) -> list[Evidence]:
         """What is known of each flow now."""
         self.refresh()
-        return [self._evidence_of(flow) for flow in self.every()]
+        refused = self._refused_sends()
+        return [self._evidence_of(flow, pace, refused.get(flow.key.destination, {})) for flow, pace in self.paces()]
 
-    def _flow_of(self, engine: Engine, consumer: Consumer, state: PartitionState) -> WatchedFlow:
+    def _refused_sends(self) -> dict[str, dict[str, int]]:
+        """Failed sends of this process by destination and error type."""
+        refused: dict[str, dict[str, int]] = {}
+        if self._engine is not None:
+            for attributes, count in self._engine.sent.points():
+                error = attributes.get(semconv.ERROR_TYPE)
+                if error is not None:
+                    errors = refused.setdefault(str(attributes.get(semconv.MESSAGING_DESTINATION_NAME)), {})
+                    errors[str(error)] = errors.get(str(error), 0) + int(count)
+        return refused
+
+    def _flow_of(self, engine: Engine, consumer: Consumer, destination: str) -> WatchedFlow:
         attributes = consumer.metric_attributes
         cluster, group = (
             None if (value := attributes.get(name)) is None else str(value)
             for name in (semconv.MESSAGING_KAFKA_CLUSTER_ID, semconv.MESSAGING_CONSUMER_GROUP_NAME)
         )
-        key = FlowKey(cluster, state.destination, group)
+        key = FlowKey(cluster, destination, group)
         with self._lock:
             known = self._flows.get(key)
             if known is None and len(self._flows) >= MAX_FLOWS:
@@ -333,7 +219,16 @@ class Flows:
             else:
                 self._groups.add(key.group)
                 labels[semconv.MESSAGING_CONSUMER_GROUP_NAME] = key.group
-        return WatchedFlow(key, labels, self.settings.destination(key.destination), self._objectives_of(key))
+        settings = self.settings
+        pace = FlowPace(key.destination, stuck_after_s=settings.stuck_after_s, lost_after_s=settings.lost_after_s)
+        return WatchedFlow(
+            key,
+            labels,
+            settings.destination(key.destination),
+            self._objectives_of(key),
+            pace,
+            foreign=() if settings.environment is None else tuple(KNOWN - {settings.environment}),
+        )
 
     def _objectives_of(self, key: FlowKey) -> tuple[ObjectiveCounts, ...]:
         return tuple(
@@ -379,7 +274,7 @@ class Flows:
             "negative_ages": (instruments.negative_ages, destination, ""),
         }
 
-    def _evidence_of(self, flow: WatchedFlow) -> Evidence:
+    def _evidence_of(self, flow: WatchedFlow, pace: Pace, refused: dict[str, int]) -> Evidence:
         counts = flow.counts()
         now_ms = self._clock_ms()
 
@@ -394,7 +289,7 @@ class Flows:
             coverage=Coverage(**headers),
             freshness=Freshness(
                 objectives=[_objective_evidence(each) for each in (*flow.objectives, *flow.decisions)],
-                age_p99_s=_p99(self.instruments.data_age.total(flow.attributes)),
+                age_p99_s=_quantile(self.instruments.data_age.total(flow.attributes), 0.99),
                 staleness_s=(now_ms - flow.newest_origin_ms) / 1000 if flow.newest_origin_ms else None,
                 quiet_s=max(0.0, (now_ms - flow.last_ms) / 1000) if flow.last_ms else None,
                 expect_every_s=flow.settings.expect_every_s,
@@ -404,13 +299,23 @@ class Flows:
                 missing=named("cause"),
                 open_gaps=counts["open", ""],
                 commits_ahead=counts["commit_ahead", ""],
+                refused_sends=refused,
             ),
+            pace=self._with_processing(flow, pace),
             environments=Environments(
                 own=self.settings.environment,
                 foreign={(origin, policy_of(foreign, origin)): count for origin, count in named("foreign").items()},
                 unlabelled=counts["unlabelled", ""],
             ),
         )
+
+    def _with_processing(self, flow: WatchedFlow, pace: Pace) -> Pace:
+        """The pace with the median of the processing spans, which an iterator's messages have."""
+        if self._engine is not None and flow.process_attributes:
+            median_s = _quantile(self._engine.process_duration.total(flow.process_attributes), 0.5)
+            if median_s is not None:
+                pace.processing_median_s = max(median_s, pace.processing_median_s or 0.0)
+        return pace
 
     def _staleness(self) -> Iterable[tuple[Attributes, float]]:
         now_ms = self._clock_ms()
@@ -435,8 +340,8 @@ def _objective_evidence(counts: ObjectiveCounts) -> ObjectiveEvidence:
     return ObjectiveEvidence(objective.name, objective.threshold_s, objective.objective, met, missed, unknown)
 
 
-def _p99(cell: HistogramCell) -> float | None:
-    """The upper bound of the bucket that the 99th percentile is in, but not above the highest value, s."""
+def _quantile(cell: HistogramCell, share: float) -> float | None:
+    """The upper bound of the bucket that the quantile is in, but not above the highest value, s."""
     counts = cell.bucket_counts
     total = sum(counts)
     if not total:
@@ -444,6 +349,6 @@ def _p99(cell: HistogramCell) -> float | None:
     seen = 0
     for bound, count in zip((*cell.bounds, cell.max), counts, strict=True):
         seen += count
-        if seen >= 0.99 * total:
+        if seen >= share * total:
             return min(bound, cell.max)
     return cell.max

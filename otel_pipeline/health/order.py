@@ -7,6 +7,7 @@ duplicate: a number that has arrived already; missing: a number that is given up
 from __future__ import annotations
 
 from operator import ne
+from threading import Lock
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ NUMBERS = 0xFFFF_FFFF
 """Numbers run from 1 to this and begin again; 0 is none."""
 _FULL = (1 << WINDOW) - 1
 _HALF = NUMBERS // 2
+_WAIT_S = 0.1
+"""For the lock. Longer it is held by nobody, save in a forked child by a thread that only the parent has."""
 
 VIOLATIONS = ("reordered", "duplicate", "redelivered", "rewound", "event_time_regression")
 CAUSES = ("before_broker", "skipped", "offset_reset", "expired", "unknown")
@@ -59,6 +62,9 @@ class _Window:
 class PartitionOrder:
     """What one consumer has seen of one partition. Used by the consumer's thread; its counts are read by any.
 
+    `ended` and `close` may be called from any thread. They touch only windows with gaps, which the fast path leaves
+    to `_out_of_line`: there is the lock.
+
     Args:
         tag: of this destination and partition; a number with another one was given elsewhere (rule 5).
         monotonic_s: clock for `lost_after`, s.
@@ -66,7 +72,9 @@ class PartitionOrder:
 
     __slots__ = (
         "_awaiting",
+        "_lock",
         "_monotonic_s",
+        "_reset",
         "_rewound_below",
         "_skipped",
         "_sought",
@@ -95,9 +103,11 @@ class PartitionOrder:
         self._skipped = 0
         self._rewound_below = -1
         self._sought = False
-        self._awaiting = False
+        self._awaiting = -1
+        self._reset: tuple[int, str] | None = None
+        self._lock = Lock()
         self.highest = -1
-        """The highest offset seen."""
+        """The highest offset seen; below -1 while it has to be looked at whether the next one follows it."""
         self.open = 0
         """Numbers that are missing and not given up yet."""
         self.gapped = False
@@ -165,18 +175,38 @@ class PartitionOrder:
 
     def assigned(self) -> None:
         """The partition was taken away, and has come back (rule 6)."""
-        self._awaiting = True
+        if self.highest >= 0:
+            self._awaiting = self.highest
+            self.highest = -2
+
+    def out_of_range(self, offset: int, cause: str) -> None:
+        """The position was no longer in the log: what lies between it and the next message has not come.
+
+        Args:
+            offset: the position.
+            cause: expired where the client goes on with the oldest message, offset_reset with the newest.
+        """
+        self._reset = (offset, cause)
+
+    def in_range(self) -> None:
+        """The position was found after all, at another replica."""
+        self._reset = None
 
     def ended(self, now_s: float, lost_after_s: float) -> None:
         """The log was read to its end: gaps older than `lost_after_s` are given up (rule 7)."""
-        for window in self._windows.values():
-            if window.gaps is not None:
-                left = [gap for gap in window.gaps if now_s - gap.seen_s < lost_after_s]
-                for gap in window.gaps:
-                    if now_s - gap.seen_s >= lost_after_s:
-                        self._give_up(window, gap)
-                window.gaps = left
-        self.gapped = any(window.gaps for window in self._windows.values())
+        held = self._lock.acquire(timeout=_WAIT_S)
+        try:
+            for window in list(self._windows.values()):
+                if window.gaps is not None:
+                    left = [gap for gap in window.gaps if now_s - gap.seen_s < lost_after_s]
+                    for gap in window.gaps:
+                        if now_s - gap.seen_s >= lost_after_s:
+                            self._give_up(window, gap)
+                    window.gaps = left
+            self.gapped = any(window.gaps for window in list(self._windows.values()))
+        finally:
+            if held:
+                self._lock.release()
 
     def close(self) -> None:
         """Nothing comes any more, as somebody knows who asks for it: every gap is given up."""
@@ -184,15 +214,26 @@ class PartitionOrder:
 
     def numbers(self) -> dict[int, int]:
         """The newest number of each producer, to compare with what was given: a lost tail leaves no gap."""
-        return {producer: window.newest for producer, window in self._windows.items()}
+        return {producer: window.newest for producer, window in list(self._windows.items())}
 
     def _at_jump(self, offset: int, highest: int) -> bool:
         """The offset is not the next one; false when the message is not to be looked at any further."""
-        if self._awaiting or highest < 0:
-            self._awaiting = False
-            self._sought = False
-            self._rewound_below = -1
-            self._begin_anew()
+        if self._reset is not None:
+            (position, cause), self._reset = self._reset, None
+            before = max(position, highest + 1, self._awaiting + 1)
+            if offset > before:
+                if cause == "expired":
+                    self.missing_expired += offset - before
+                else:
+                    self.missing_offset_reset += offset - before
+            self._sought = True
+        if highest < 0:
+            follows = offset == self._awaiting + 1 and self._awaiting >= 0
+            self._awaiting = -1
+            if not follows:
+                self._sought = False
+                self._rewound_below = -1
+                self._begin_anew()
             return True
         if offset <= highest:
             if self._sought:
@@ -211,19 +252,33 @@ class PartitionOrder:
         return True
 
     def _begin_anew(self) -> None:
-        self._windows.clear()
+        held = self._lock.acquire(timeout=_WAIT_S)
+        self._windows = {}
         self.open = 0
         self.gapped = False
         self._skipped = 0
+        if held:
+            self._lock.release()
 
     def _add(self, producer: int, number: int, offset: int) -> None:
         windows = self._windows
         if len(windows) >= MAX_PRODUCERS:
             oldest = min(windows, key=lambda known: windows[known].offset)
+            held = self._lock.acquire(timeout=_WAIT_S)
             self.open -= _open_bits(windows.pop(oldest)).bit_count()
+            if held:
+                self._lock.release()
         windows[producer] = _Window(number, offset, self._skipped)
 
     def _out_of_line(self, window: _Window, number: int, offset: int) -> None:
+        held = self._lock.acquire(timeout=_WAIT_S)
+        try:
+            self._place(window, number, offset)
+        finally:
+            if held:
+                self._lock.release()
+
+    def _place(self, window: _Window, number: int, offset: int) -> None:
         ahead = (number - window.newest) % NUMBERS
         if ahead > _HALF:
             self._late(window, NUMBERS - ahead)

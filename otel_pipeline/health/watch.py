@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
     from otel_pipeline.engine.messages import Message, MessageFields
     from otel_pipeline.health.environments import PartitionEnvironments
-    from otel_pipeline.health.flows import WatchedFlow
     from otel_pipeline.health.freshness import PartitionFreshness
     from otel_pipeline.health.order import PartitionOrder
+    from otel_pipeline.health.watched_flow import WatchedFlow
 
 MAX_IN_FLIGHT = 10_000
 _PER_PARTITION = pipeline_header.PER_PARTITION
@@ -158,10 +158,21 @@ class PartitionWatch:
         self.processed_offset = max(self.processed_offset, offset)
         self.freshness.processed_many(origins_ms, now_ms)
 
-    def committed(self, offset: int) -> None:
-        """The group's position was set to `offset`: what is still in hand below it is lost by a crash."""
+    def sought(self) -> None:
+        """As `PartitionObserver` says."""
+        self.order.sought()
+
+    def assigned(self) -> None:
+        """As `PartitionObserver` says."""
+        self.order.assigned()
+
+    def committed(self, offset: int, in_hand: int | None) -> None:
+        """The group's position was set to `offset`: what others still process below it is lost by a crash.
+
+        The message that the committing code itself has in hand is its own affair: it has done its work.
+        """
         for held, told in list(self.in_flight.items()):
-            if held < offset and not told:
+            if held < offset and not told and held != in_hand:
                 self.in_flight[held] = True
                 self.ahead += 1
 

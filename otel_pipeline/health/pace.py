@@ -1,0 +1,179 @@
+"""Whether a consumer keeps up, from what fetches tell: no broker is asked, and no other machine's clock is believed.
+
+Each fetch tells where the log ended at some time between its request and its answer. So the message at the consumer's
+position was written between the last fetch that ended at or before it and the first that ended after it: its age, the
+time lag, is known as an interval that contains the truth (DATAFLOW.md, "Lag as an interval").
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from otel_pipeline.health.order import PartitionOrder
+
+MAX_POINTS = 64
+
+
+class _Point(NamedTuple):
+    """The log ended at `end`, as fetches told that were answered from `first_s` on and sent until `last_s`."""
+
+    end: int
+    first_s: float
+    last_s: float
+
+
+class TimeLag(NamedTuple):
+    """How long ago the message at a position was written, s; `upper` is infinite where no fetch saw its absence."""
+
+    lower: float
+    upper: float
+
+
+class PartitionPace:
+    """What fetches told of the end of one partition's log. Written by one thread, read by any; times monotonic, s."""
+
+    __slots__ = ("_ended", "_out_of_range", "_points", "order", "since_s", "still_since_s", "was_at")
+
+    def __init__(self, now_s: float) -> None:
+        self.since_s = now_s
+        # A new tuple each time: readers keep the one that they have.
+        self._points: tuple[_Point, ...] = ()
+        self._out_of_range: tuple[int, str] | None = None
+        self.order: PartitionOrder | None = None
+        self._ended: int | None = None
+        self.was_at: int | None = None
+        """The position when it was looked at last."""
+        self.still_since_s = now_s
+        """Since when the position has not moved."""
+
+    def watched_by(self, order: PartitionOrder) -> None:
+        """The first message has come: what is known of the position before it counts for its order."""
+        self.order = order
+        if self._out_of_range is not None:
+            order.out_of_range(*self._out_of_range)
+
+    def fetched(self, sent_s: float, arrived_s: float, position: int, end: int | None) -> None:
+        """As `FetchObserver` says."""
+        if self._out_of_range is not None and self._out_of_range[0] == position:
+            self._out_of_range = None
+            if self.order is not None:
+                self.order.in_range()
+        points = self._points
+        last = points[-1] if points else None
+        if end is None:
+            if last is not None:
+                self._points = (*points[:-1], _Point(last.end, last.first_s, sent_s))
+        elif last is None or end < last.end:
+            # Shorter than it was: another log, or one that lost its end.
+            self._points = (_Point(end, arrived_s, sent_s),)
+        elif end == last.end:
+            self._points = (*points[:-1], _Point(end, last.first_s, sent_s))
+        else:
+            if len(points) >= MAX_POINTS:
+                # Leaving out whole points widens intervals, and never makes one wrong.
+                half = MAX_POINTS // 2
+                points = (*points[:half:2], *points[half:])
+            self._points = (*points, _Point(end, arrived_s, sent_s))
+
+    def out_of_range(self, offset: int, cause: str) -> None:
+        """As `FetchObserver` says."""
+        self._out_of_range = (offset, cause)
+        if self.order is not None:
+            self.order.out_of_range(offset, cause)
+
+    @property
+    def end(self) -> int | None:
+        """Where the log ended when it was last looked at."""
+        points = self._points
+        return points[-1].end if points else None
+
+    def lag(self, position: int) -> int | None:
+        """Messages behind; None before the first fetch."""
+        end = self.end
+        return None if end is None else max(0, end - position)
+
+    def time_lag(self, position: int, now_s: float) -> TimeLag | None:
+        """How old the message at the position is, or could be by now where it did not exist yet; None: no fetch."""
+        points = self._points
+        if not points:
+            return None
+        upper = inf
+        for end, first_s, last_s in points:
+            if end > position:
+                return TimeLag(now_s - first_s, upper)
+            upper = now_s - last_s
+        return TimeLag(0.0, upper)
+
+    def caught_up_age(self, position: int, now_s: float) -> float:
+        """How long ago the consumer was provably caught up, s; since it began where it never was."""
+        lag = self.time_lag(position, now_s)
+        return now_s - self.since_s if lag is None or lag.upper == inf else lag.upper
+
+    def read_to_the_end_at(self, position: int) -> float | None:
+        """When the last fetch was sent that found nothing after the position; None where it found something."""
+        points = self._points
+        return points[-1].last_s if points and points[-1].end <= position else None
+
+    def look(self, position: int, now_s: float, lost_after_s: float) -> Moved:
+        """To be called once a second; returns how far log and consumer have moved since.
+
+        Gaps in the order are given up here: at the second look with the same position, so that what has been handed
+        out has also been counted.
+        """
+        was_at, self.was_at = self.was_at, position
+        ended, end = self._ended, self.end
+        self._ended = end
+        if was_at == position:
+            order, end_s = self.order, self.read_to_the_end_at(position)
+            if order is not None and order.gapped and end_s is not None:
+                order.ended(end_s, lost_after_s)
+        else:
+            self.still_since_s = now_s
+        return Moved(
+            0 if end is None or ended is None else max(0, end - ended),
+            0 if was_at is None else position - was_at,
+        )
+
+
+class Moved(NamedTuple):
+    """Messages between two looks."""
+
+    written: int
+    read: int
+    """Negative where the position moved back."""
+
+
+class Rates:
+    """How fast messages come and go, and how much of the time is worked: exponentially weighted, half-life 30 s."""
+
+    __slots__ = ("incoming", "outgoing", "utilization")
+
+    HALF_LIFE_S = 30.0
+
+    def __init__(self) -> None:
+        self.incoming: float | None = None
+        self.outgoing: float | None = None
+        self.utilization: float | None = None
+
+    def count(self, written: int, read: int, worked: float | None, elapsed_s: float) -> None:
+        """What happened in `elapsed_s`; `worked` is the share of the time that was not spent waiting."""
+        weight = 1 - 0.5 ** (elapsed_s / self.HALF_LIFE_S)
+        self.incoming = _weighted(self.incoming, written / elapsed_s, weight)
+        self.outgoing = _weighted(self.outgoing, read / elapsed_s, weight)
+        if worked is not None:
+            self.utilization = _weighted(self.utilization, min(1.0, max(0.0, worked)), weight)
+
+    def drain_time_s(self, lag: int) -> float | None:
+        """How long the lag lasts at these rates, s; None where it does not get smaller."""
+        incoming, outgoing = self.incoming, self.outgoing
+        if lag == 0:
+            return 0.0
+        if incoming is None or outgoing is None or outgoing <= 1.05 * incoming:
+            return None
+        return lag / (outgoing - incoming)
+
+
+def _weighted(known: float | None, found: float, weight: float) -> float:
+    return found if known is None else known + weight * (found - known)
