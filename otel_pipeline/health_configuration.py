@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from otel_pipeline.health.settings import DestinationSettings, HealthSettings, Objective
+from otel_pipeline.detectors.settings import DestinationSettings, HealthSettings, Objective
 
 if TYPE_CHECKING:
     from otel_pipeline.config import Config, ObjectiveOptions
 
 
 def health_settings(config: Config, service_name: str) -> HealthSettings:
-    """The settings of `health/` for a process of this configuration that calls itself `service_name`."""
+    """The settings of `detectors/` for a process of this configuration that calls itself `service_name`."""
 
     def destination(name: str) -> DestinationSettings:
         options = config.destination(name)

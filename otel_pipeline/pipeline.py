@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
+import time
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal
+from uuid import uuid4
 
 from opentelemetry.propagate import get_global_textmap
 
 from otel_pipeline import semconv
 from otel_pipeline.config import Config, ConfigError, load
+from otel_pipeline.detectors import require_fresh
+from otel_pipeline.detectors.report import Health, Process
 from otel_pipeline.engine import inference, processing
 from otel_pipeline.engine.engine import Engine
 from otel_pipeline.engine.guard import Guard
@@ -20,10 +25,8 @@ from otel_pipeline.engine.messages import EngineSettings
 from otel_pipeline.engine.patching import DriftedError, Patches
 from otel_pipeline.engine.propagation import Propagation
 from otel_pipeline.engine.totals import Totals
-from otel_pipeline.health import require_fresh
-from otel_pipeline.health.decisions import Decisions
-from otel_pipeline.health.flows import Flows
 from otel_pipeline.health_configuration import health_settings
+from otel_pipeline.monitoring import Monitoring, state_file
 from otel_pipeline.registry import ADAPTERS, Adapter
 from otel_pipeline.status import AdapterStatus, Status
 from otel_pipeline.version import VERSION
@@ -46,7 +49,7 @@ class Pipeline:
         self._reason = reason
         self._adapters: dict[str, AdapterStatus] = {}
         self._engine: Engine | None = None
-        self._flows: Flows | None = None
+        self._monitoring: Monitoring | None = None
         self._patches: Patches | None = None
         self._providers: Any = None
         self._connections: list[Any] = []
@@ -73,6 +76,13 @@ class Pipeline:
             errors=dict(self._guard.errors),
             reason=self._reason,
         )
+
+    def health(self) -> Health | None:
+        """The five lights of each flow of data in this process; None where nothing is instrumented."""
+        if self._monitoring is None:
+            return None
+        found: Health | None = self._guarded("health", self._monitoring.health)
+        return found
 
     def flush(self, timeout: float = 5.0) -> bool:
         """Hand over what has been recorded so far, within `timeout` seconds; false when that was not possible."""
@@ -102,6 +112,8 @@ class Pipeline:
                 processing.activate(None)
                 inference.activate(None)
                 require_fresh.activate(None)
+            if self._monitoring is not None:
+                self._guarded("uninstrument", self._monitoring.stop)
             for connection in self._connections:
                 self._guarded("uninstrument", connection.disconnect)
             self._connections.clear()
@@ -211,6 +223,23 @@ def instrument(
         return pipeline
 
 
+def health() -> Health:
+    """The health of the data that flows through this process: five lights for each destination and group.
+
+    fresh, in order, keeping pace, contract kept, environment clean; grey is no evidence. Judged once a second, so that
+    asking costs nothing. Safe in any thread; never raises. Before `instrument()` it has no flows, and says so.
+
+        if not otel_pipeline.health().ok:
+            print(otel_pipeline.health())
+    """
+    pipeline = _pipeline
+    found = pipeline.health() if pipeline is not None else None
+    if found is not None:
+        return found
+    reason = "nothing is instrumented: call otel_pipeline.instrument()"
+    return Health(Process(os.getpid(), time.time(), "unknown_service", "", None), time.time(), 1.0, reason=reason)
+
+
 def _start(pipeline: Pipeline, config: Config, guard: Guard, providers: Any) -> None:
     from otel_pipeline.export import logs, metrics
 
@@ -252,12 +281,7 @@ def _start(pipeline: Pipeline, config: Config, guard: Guard, providers: Any) -> 
         **{name: clock for name, clock in clocks.items() if name == "clock_ns"},
     )
     pipeline._engine = engine
-    pipeline._flows = flows = Flows(
-        totals, health_settings(config, _service_name(config, providers)), problem=guard.problem
-    )
-    flows.attach(engine)
-    inferences.decided = Decisions(totals, flows, engine.metric_destination).decided
-    require_fresh.activate(flows.instruments.objectives, guard)
+    pipeline._guarded("health", _begin_monitoring, pipeline, config, engine, inferences, totals)
     pipeline._patches = patches = Patches(guard)
     connected = pipeline._guarded(
         "logs", lambda: logs.connect(providers.logger_provider, environment, level=logging.INFO, problem=guard.problem)
@@ -271,6 +295,19 @@ def _start(pipeline: Pipeline, config: Config, guard: Guard, providers: Any) -> 
     inference.activate(inferences)
     if config.resolved.is_local and sys.stderr is not None:
         _greet(pipeline)
+
+
+def _begin_monitoring(
+    pipeline: Pipeline, config: Config, engine: Engine, inferences: Inferences, totals: Totals
+) -> None:
+    providers = pipeline._providers
+    service, instance = _service_name(config, providers), getattr(providers, "instance", None) or str(uuid4())
+    pipeline._monitoring = monitoring = Monitoring(
+        engine, inferences, totals, health_settings(config, service), instance=instance
+    )
+    # Where a test counts the clock's ticks, a thread of ours must not look at it.
+    if getattr(providers, "clock_ns", None) is None:
+        monitoring.begin(state_file(config.health.state_file, service, instance, engine.guard.problem))
 
 
 def _instrument_library(pipeline: Pipeline, config: Config, patches: Patches, adapter: Adapter, engine: Any) -> None:

@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 
 from otel_pipeline.config import ObjectiveOptions, load
 from otel_pipeline.config_destinations import DestinationOptions
-from otel_pipeline.health.settings import DestinationSettings, HealthSettings, Objective
+from otel_pipeline.detectors.settings import DestinationSettings, HealthSettings, Objective
 from otel_pipeline.health_configuration import health_settings
 
 FILE = """\

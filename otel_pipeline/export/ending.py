@@ -32,7 +32,7 @@ class Ending:
             atexit.register(self.leave)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._start)
-        _at_the_end_of_children(self)
+        _at_the_end_of_children(self, self.leave)
 
     def _start(self) -> None:
         self._wanted, self._done = threading.Event(), threading.Event()
@@ -52,12 +52,20 @@ class Ending:
         return self._done.wait(self._at_most_s if at_most_s is None else at_most_s)
 
 
-def _at_the_end_of_children(ending: Ending) -> None:
-    """Children of `multiprocessing` leave by `os._exit`: only its own finalizers run."""
+def when_leaving(owner: object, act: Callable[[], object]) -> None:
+    """Call `act`, which must be short, when the program is left in order; in children of `multiprocessing` too."""
+    import atexit
+
+    atexit.register(act)
+    _at_the_end_of_children(owner, act)
+
+
+def _at_the_end_of_children(owner: object, act: Callable[[], object]) -> None:
+    """Children of `multiprocessing` leave by `os._exit`: only its own finalizers run. They do while `owner` lives."""
     from multiprocessing import util
 
-    def in_child(_ending: Ending) -> None:
+    def in_child(_owner: object) -> None:
         # The registry of finalizers has been cleared just before: this one is the child's.
-        util.Finalize(None, ending.leave, exitpriority=100)
+        util.Finalize(None, act, exitpriority=100)
 
-    util.register_after_fork(ending, in_child)
+    util.register_after_fork(owner, in_child)

@@ -15,6 +15,7 @@ from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 
+from otel_pipeline import semconv
 from otel_pipeline.export import compiled_spans, exporters, metrics, resource, sampling
 from otel_pipeline.export import destination as destinations
 from otel_pipeline.export.data_age import DataAge
@@ -73,6 +74,7 @@ class Providers:
         self._problem = problem
         self._lines = Lines(telemetry_folder(), self.service_name, problem)
         self._resource = resource.make(config)
+        self.instance = str(self._resource.attributes[semconv.SERVICE_INSTANCE_ID])
         self._ours: dict[str, Any] = {}
         self._destinations: dict[str, Destination] = {}
         self._processors: list[Any] = []

@@ -23,6 +23,14 @@ def state_folder(environ: Mapping[str, str] = os.environ) -> Path:
     return Path.home() / ".local" / "state" / "otel-pipeline"
 
 
+def health_folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where running processes keep their health: rather in memory, where it does not outlive the user's session."""
+    runtime = environ.get("XDG_RUNTIME_DIR")
+    if runtime and not environ.get(VARIABLE) and os.name != "nt":
+        return Path(runtime) / "otel-pipeline" / "health"
+    return state_folder(environ) / "health"
+
+
 def telemetry_folder(environ: Mapping[str, str] = os.environ) -> Path:
     """Where telemetry lines lie."""
     return state_folder(environ) / "telemetry"

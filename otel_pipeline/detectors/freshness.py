@@ -13,8 +13,8 @@ from otel_pipeline import semconv
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from otel_pipeline.detectors.settings import Objective
     from otel_pipeline.engine.totals import Counter, CounterCell, HistogramCell, ThreadCells
-    from otel_pipeline.health.settings import Objective
 
 TOLERANCE_MS = 5
 """Clocks of one machine differ by as much: an age above minus this is 0."""

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from opentelemetry.trace import get_current_span
 
 from otel_pipeline import semconv
+from otel_pipeline.detectors.freshness import ObjectiveCounts
+from otel_pipeline.detectors.settings import Objective
 from otel_pipeline.duration import seconds
 from otel_pipeline.engine.fan_in import capture
 from otel_pipeline.engine.scope import decorate
-from otel_pipeline.health.freshness import ObjectiveCounts
-from otel_pipeline.health.settings import Objective
 
 if TYPE_CHECKING:
     from types import TracebackType

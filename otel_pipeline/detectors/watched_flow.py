@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary, ref
 
-from otel_pipeline.health.order import CAUSES, VIOLATIONS
+from otel_pipeline.detectors.order import CAUSES, VIOLATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from otel_pipeline.detectors.evidence import FlowKey
+    from otel_pipeline.detectors.flow_pace import FlowPace
+    from otel_pipeline.detectors.freshness import ObjectiveCounts
+    from otel_pipeline.detectors.instruments import Instruments
+    from otel_pipeline.detectors.settings import DestinationSettings
+    from otel_pipeline.detectors.watch import PartitionWatch
     from otel_pipeline.engine.receive import Consumer
     from otel_pipeline.engine.totals import Attributes, CounterCell, HistogramCell
-    from otel_pipeline.health.evidence import FlowKey
-    from otel_pipeline.health.flow_pace import FlowPace
-    from otel_pipeline.health.freshness import ObjectiveCounts
-    from otel_pipeline.health.instruments import Instruments
-    from otel_pipeline.health.settings import DestinationSettings
-    from otel_pipeline.health.watch import PartitionWatch
 
 HEADER_STATES = ("ok", "missing", "unreadable", "relayed")
 
@@ -59,8 +59,8 @@ class WatchedFlow:
         """System, destination and group, as metrics have them."""
         self.settings = settings
         self.objectives = objectives
-        self.decisions: set[ObjectiveCounts] = set()
-        """Objectives of models that decided on messages of this flow."""
+        self.decisions: dict[ObjectiveCounts, None] = {}
+        """Objectives of models that decided on messages of this flow, in the order of their first decisions."""
         self.pace = pace
         self._born_at_zero: tuple[Label, ...] = (*_BORN_AT_ZERO, *(("foreign", name) for name in foreign))
         self.process_attributes: Attributes = {}
@@ -118,6 +118,14 @@ class WatchedFlow:
             for producer, number in each.watch.order.numbers().items():
                 newest[each.partition, producer] = number
         return newest
+
+    def processed_offsets(self) -> dict[int, int]:
+        """The newest processed offset of each partition that is watched."""
+        offsets: dict[int, int] = {}
+        for each in self.watched:
+            if each.watch.processed_offset >= 0:
+                offsets[each.partition] = max(each.watch.processed_offset, offsets.get(each.partition, -1))
+        return offsets
 
     def _counts_of(self, watch: PartitionWatch) -> Iterator[tuple[Label, int]]:
         order = watch.order

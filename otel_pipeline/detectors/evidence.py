@@ -25,6 +25,8 @@ class ObjectiveEvidence:
     name: str
     threshold_s: float
     objective: float
+    subject: str = "messages"
+    """messages, or decisions of a model."""
     met: int = 0
     missed: int = 0
     unknown: int = 0

@@ -9,11 +9,11 @@ from otel_pipeline.engine import pipeline_header
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from otel_pipeline.detectors.environments import PartitionEnvironments
+    from otel_pipeline.detectors.freshness import PartitionFreshness
+    from otel_pipeline.detectors.order import PartitionOrder
+    from otel_pipeline.detectors.watched_flow import WatchedFlow
     from otel_pipeline.engine.messages import Message, MessageFields
-    from otel_pipeline.health.environments import PartitionEnvironments
-    from otel_pipeline.health.freshness import PartitionFreshness
-    from otel_pipeline.health.order import PartitionOrder
-    from otel_pipeline.health.watched_flow import WatchedFlow
 
 MAX_IN_FLIGHT = 10_000
 _PER_PARTITION = pipeline_header.PER_PARTITION

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from otel_pipeline import semconv
-from otel_pipeline.health.freshness import TOLERANCE_MS
+from otel_pipeline.detectors.freshness import TOLERANCE_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from otel_pipeline.detectors.flows import Flows
+    from otel_pipeline.detectors.freshness import ObjectiveCounts
     from otel_pipeline.engine.flow import OpenDelivery
     from otel_pipeline.engine.totals import AttributeValue, HistogramCell, ThreadCells, Totals
-    from otel_pipeline.health.flows import Flows
-    from otel_pipeline.health.freshness import ObjectiveCounts
 
 
 class Decisions:
@@ -55,7 +55,7 @@ class Decisions:
         observer = delivery.state.observer
         flow = None if observer is None else observer.flow
         if flow is not None:
-            flow.decisions.add(objective)
+            flow.decisions.setdefault(objective)
 
     def _cells_of(self, model: str, destination: str | None) -> ThreadCells[HistogramCell]:
         attributes: dict[str, AttributeValue] = {semconv.OTEL_PIPELINE_MODEL_NAME: model}

@@ -12,14 +12,14 @@ from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary, ref
 
-from otel_pipeline.health.evidence import Pace
-from otel_pipeline.health.pace import Rates
+from otel_pipeline.detectors.evidence import Pace
+from otel_pipeline.detectors.pace import Rates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from otel_pipeline.detectors.pace import PartitionPace
     from otel_pipeline.engine.receive import Consumer
-    from otel_pipeline.health.pace import PartitionPace
 
 STATES = ("ok", "lagging", "stalled", "stopped", "rewound", "unknown")
 _GROWING_S = 60
@@ -119,11 +119,13 @@ class FlowPace:
         ages: list[float] = []
         bounds: list[tuple[float, float]] = []
         still: list[float] = []
-        unpolled: list[float] = []
+        unasked: dict[Consumer, float] = {}
         for consumer, _, pace, position in self.live():
             found.assigned += 1
             polling = consumer.polling
-            unpolled.append(0.0 if polling.began_ns else max(0.0, (now_ns - polling.since_ns) / 1e9))
+            polled_s = 0.0 if polling.began_ns else max(0.0, (now_ns - polling.since_ns) / 1e9)
+            # An iterator hands out a whole pull before it polls again: then the position moves.
+            unasked[consumer] = min(unasked.get(consumer, polled_s), now_s - pace.still_since_s)
             if position is None or (lag := pace.lag(position)) is None:
                 continue
             lags.append(lag)
@@ -134,7 +136,7 @@ class FlowPace:
                 still.append(now_s - pace.still_since_s)
             if (working := polling.working_median_s()) is not None:
                 found.processing_median_s = max(working, found.processing_median_s or 0.0)
-        found.unpolled_s = max(unpolled, default=None)
+        found.unpolled_s = max(unasked.values(), default=None)
         if not lags:
             return found
         rates = self._rates

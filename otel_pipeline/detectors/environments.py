@@ -9,7 +9,7 @@ from otel_pipeline.engine import pipeline_header
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from otel_pipeline.health.settings import Policy
+    from otel_pipeline.detectors.settings import Policy
 
 MAX_ENVIRONMENTS = 8
 KNOWN = frozenset(pipeline_header.ENVIRONMENT_CODES)

@@ -11,7 +11,7 @@ from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from otel_pipeline.health.order import PartitionOrder
+    from otel_pipeline.detectors.order import PartitionOrder
 
 MAX_POINTS = 64
 

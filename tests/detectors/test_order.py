@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from otel_pipeline.health.order import NUMBERS, WINDOW, PartitionOrder
+from otel_pipeline.detectors.order import NUMBERS, WINDOW, PartitionOrder
 
 TAG = 7
 

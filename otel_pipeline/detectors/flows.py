@@ -13,10 +13,8 @@ from typing import TYPE_CHECKING
 from weakref import ref
 
 from otel_pipeline import semconv
-from otel_pipeline.engine import pipeline_header
-from otel_pipeline.engine.engine import OTHER
-from otel_pipeline.health.environments import KNOWN, PartitionEnvironments, policy_of
-from otel_pipeline.health.evidence import (
+from otel_pipeline.detectors.environments import KNOWN, PartitionEnvironments, policy_of
+from otel_pipeline.detectors.evidence import (
     Coverage,
     Environments,
     Evidence,
@@ -26,22 +24,24 @@ from otel_pipeline.health.evidence import (
     Order,
     Pace,
 )
-from otel_pipeline.health.flow_pace import FlowPace
-from otel_pipeline.health.freshness import ObjectiveCounts, PartitionFreshness
-from otel_pipeline.health.instruments import Instruments
-from otel_pipeline.health.order import PartitionOrder
-from otel_pipeline.health.pace import PartitionPace
-from otel_pipeline.health.watch import PartitionWatch
-from otel_pipeline.health.watched_flow import Watched, WatchedFlow
+from otel_pipeline.detectors.flow_pace import FlowPace
+from otel_pipeline.detectors.freshness import ObjectiveCounts, PartitionFreshness
+from otel_pipeline.detectors.instruments import Instruments
+from otel_pipeline.detectors.order import PartitionOrder
+from otel_pipeline.detectors.pace import PartitionPace
+from otel_pipeline.detectors.watch import PartitionWatch
+from otel_pipeline.detectors.watched_flow import Watched, WatchedFlow
+from otel_pipeline.engine import pipeline_header
+from otel_pipeline.engine.engine import OTHER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from otel_pipeline.detectors.settings import HealthSettings
+    from otel_pipeline.detectors.watched_flow import Label
     from otel_pipeline.engine.engine import Engine
     from otel_pipeline.engine.receive import Consumer, PartitionState
     from otel_pipeline.engine.totals import Attributes, AttributeValue, Counter, CounterCell, HistogramCell, Totals
-    from otel_pipeline.health.settings import HealthSettings
-    from otel_pipeline.health.watched_flow import Label
 
 MAX_FLOWS = 200
 MAX_GROUPS = 20
@@ -288,7 +288,7 @@ class Flows:
             messages=counts["messages", ""],
             coverage=Coverage(**headers),
             freshness=Freshness(
-                objectives=[_objective_evidence(each) for each in (*flow.objectives, *flow.decisions)],
+                objectives=[_objective_evidence(each) for each in (*flow.objectives, *list(flow.decisions))],
                 age_p99_s=_quantile(self.instruments.data_age.total(flow.attributes), 0.99),
                 staleness_s=(now_ms - flow.newest_origin_ms) / 1000 if flow.newest_origin_ms else None,
                 quiet_s=max(0.0, (now_ms - flow.last_ms) / 1000) if flow.last_ms else None,
@@ -337,7 +337,8 @@ def _labels(flow: WatchedFlow) -> Attributes:
 def _objective_evidence(counts: ObjectiveCounts) -> ObjectiveEvidence:
     met, missed, unknown = counts.values()
     objective = counts.objective
-    return ObjectiveEvidence(objective.name, objective.threshold_s, objective.objective, met, missed, unknown)
+    subject = "messages" if objective.model is None else "decisions"
+    return ObjectiveEvidence(objective.name, objective.threshold_s, objective.objective, subject, met, missed, unknown)
 
 
 def _quantile(cell: HistogramCell, share: float) -> float | None:

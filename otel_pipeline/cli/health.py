@@ -1,0 +1,126 @@
+"""`otel-pipeline health`: the five lights of every instrumented process of this user on this machine."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from otel_pipeline.cli.errors import CommandError
+from otel_pipeline.cli.terminal import Terminal, add_color_option, detect, duration, printable
+from otel_pipeline.detectors.report import lines
+from otel_pipeline.export.state_file import read, read_all
+from otel_pipeline.export.state_folder import health_folder
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator, Sequence
+
+    from otel_pipeline.export.state_file import Found
+
+RED = 1
+NOBODY = 3
+_STYLES = {"green": "green", "amber": "yellow", "red": "red", "grey": "dim"}
+_CLEAR = "\x1b[H\x1b[2J"
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the subcommand."""
+    parser = subparsers.add_parser(
+        "health",
+        help="is the data healthy: the five lights of every process on this machine",
+        description="Read what each instrumented process of this user keeps: fresh, in order, keeping pace, contract "
+        "kept, environment clean, for each destination and group. Grey is no evidence. "
+        f"Exit code {RED} when a light is red or a process has died or does not answer, {NOBODY} when there is none.",
+    )
+    parser.add_argument("services", nargs="*", metavar="SERVICE", help="only these services")
+    parser.add_argument(
+        "--file", action="append", type=Path, metavar="PATH", help="state files instead of the folder's"
+    )
+    parser.add_argument("--json", action="store_true", help="print what the processes keep, as a JSON list")
+    parser.add_argument("--watch", action="store_true", help="look again every second, until Ctrl-C")
+    add_color_option(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print once, or again and again; returns the exit code."""
+    terminal = detect(sys.stdout, no_color=arguments.no_color)
+    while True:
+        found = _found(arguments.file, arguments.services)
+        text = _json(found) if arguments.json else "\n".join(_page(found, terminal))
+        if arguments.watch and not arguments.json and sys.stdout.isatty():
+            text = _CLEAR + text
+        print(text, flush=True)
+        if not arguments.watch:
+            return code(found)
+        time.sleep(1)
+
+
+def code(found: Sequence[Found]) -> int:
+    """The exit code: 0 where nothing is red."""
+    if not found:
+        return NOBODY
+    return RED if any(_trouble(each) or not each.document["ok"] for each in found) else 0
+
+
+def _found(files: Sequence[Path] | None, services: Sequence[str]) -> list[Found]:
+    if files:
+        known = []
+        for path in files:
+            each = read(path)
+            if each is None:
+                raise CommandError(f"{path} is no state file", "give files that processes keep, or leave --file out")
+            known.append(each)
+    else:
+        known = read_all(health_folder())
+    return [each for each in known if not services or each.document["process"]["service"] in services]
+
+
+def _trouble(found: Found) -> str | None:
+    """What is wrong with the process itself."""
+    if not found.alive:
+        return f"the process died {duration(found.age_s)} ago; this is what it knew"
+    if found.silent:
+        return f"the process does not answer: it wrote last {duration(found.age_s)} ago"
+    return None
+
+
+def _json(found: Sequence[Found]) -> str:
+    return json.dumps(
+        [
+            {**each.document, "alive": each.alive, "age_s": round(each.age_s, 3), "trouble": _trouble(each)}
+            for each in found
+        ],
+        indent=2,
+    )
+
+
+def _page(found: Sequence[Found], terminal: Terminal) -> Iterator[str]:
+    if not found:
+        yield "no process keeps its health here"
+        yield f"  start one with otel_pipeline.instrument(); looked in {health_folder()}"
+        return
+
+    def paint(text: str, state: str) -> str:
+        return terminal.paint(text, _STYLES.get(state, ""))
+
+    for at, each in enumerate(found):
+        if at:
+            yield ""
+        trouble = _trouble(each)
+        for number, line in enumerate(lines(_printable(each.document), paint)):
+            yield line
+            if number == 0 and trouble is not None:
+                yield f"  {paint('red', 'red')}  {trouble}"
+
+
+def _printable(value: Any) -> Any:
+    """Names come from clients: they must not steer the terminal."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, dict):
+        return {name: _printable(each) for name, each in value.items()}
+    return [_printable(each) for each in value] if isinstance(value, list) else value

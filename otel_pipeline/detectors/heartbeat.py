@@ -1,0 +1,57 @@
+"""Once a second, in a thread of its own, for as long as the process lives; in a forked child as well."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING
+from weakref import WeakSet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_beating: WeakSet[Heartbeat] = WeakSet()
+
+
+class Heartbeat:
+    """Calls `beat` until it is stopped. The thread is a daemon: it keeps no process from ending.
+
+    Args:
+        beat: what it raises is told to `failed`, and does not end the beating.
+        interval_s: between two calls, s.
+        failed: counts a failure; true when the beating is to end.
+    """
+
+    def __init__(self, beat: Callable[[], None], interval_s: float, failed: Callable[[], bool]) -> None:
+        self._beat = beat
+        self._interval_s = interval_s
+        self._failed = failed
+        self.start()
+        _beating.add(self)
+
+    def start(self) -> None:
+        """Begin; in a forked child anew, since threads do not come along."""
+        self._stopped = threading.Event()
+        threading.Thread(target=self._run, args=(self._stopped,), name="otel_pipeline.health", daemon=True).start()
+
+    def stop(self) -> None:
+        """End, without waiting for a call that is under way."""
+        _beating.discard(self)
+        self._stopped.set()
+
+    def _run(self, stopped: threading.Event) -> None:
+        while not stopped.wait(self._interval_s):
+            try:
+                self._beat()
+            except Exception:
+                if self._failed():
+                    return
+
+
+def _in_child() -> None:
+    for heartbeat in list(_beating):
+        heartbeat.start()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)

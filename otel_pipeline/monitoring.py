@@ -1,0 +1,144 @@
+"""The health of the data of one pipeline: detectors on its engine, the verdict once a second, and the state file."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Literal
+
+from otel_pipeline import semconv
+from otel_pipeline.detectors import require_fresh
+from otel_pipeline.detectors.decisions import Decisions
+from otel_pipeline.detectors.flows import Flows
+from otel_pipeline.detectors.heartbeat import Heartbeat
+from otel_pipeline.detectors.lights import RANK
+from otel_pipeline.detectors.pace_gauges import PaceGauges
+from otel_pipeline.detectors.report import Health, Process
+from otel_pipeline.detectors.verdict import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from otel_pipeline.detectors.lights import Minimums
+    from otel_pipeline.detectors.settings import HealthSettings
+    from otel_pipeline.engine.engine import Engine
+    from otel_pipeline.engine.inference import Inferences
+    from otel_pipeline.engine.totals import Attributes, AttributeValue, Totals
+    from otel_pipeline.export.state_file import StateFile
+
+_STARTED_AT = time.time()
+MAX_WAIT_S = 0.5
+
+
+class Monitoring:
+    """What watches the data. `health()` is safe in any thread and never raises; nothing here blocks the application."""
+
+    def __init__(
+        self, engine: Engine, inferences: Inferences, totals: Totals, settings: HealthSettings, *, instance: str
+    ) -> None:
+        self.settings = settings
+        self._guard = engine.guard
+        self._instance = instance
+        self.flows = Flows(
+            totals,
+            settings,
+            clock_ms=lambda: engine.clock_ns() // 1_000_000,
+            work_ns=engine.monotonic_ns,
+            problem=engine.guard.problem,
+        )
+        self.flows.attach(engine)
+        inferences.decided = Decisions(totals, self.flows, engine.metric_destination).decided
+        require_fresh.activate(self.flows.instruments.objectives, engine.guard)
+        PaceGauges(totals, self.flows, engine)
+        totals.gauge(
+            semconv.OTEL_PIPELINE_HEALTH_LIGHT,
+            "{state}",
+            "0 no evidence, 1 green, 2 amber, 3 red.",
+            self._lights,
+        )
+        self._verdict = Verdict(settings)
+        self._judging = threading.Lock()
+        self._latest: Health | None = None
+        self._heartbeat: Heartbeat | None = None
+        self._file: StateFile | None = None
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._renew)
+
+    def begin(self, file: StateFile | None) -> None:
+        """Judge once in `interval_s` from now on, and keep the result in the file."""
+        from otel_pipeline.export.ending import when_leaving
+
+        self._file = file
+        self._heartbeat = Heartbeat(self.beat, self.settings.interval_s, lambda: self._guard.failed("health"))
+        if file is not None:
+            when_leaving(self, self.stop)
+
+    def stop(self) -> None:
+        """Judge no more; the state file goes."""
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
+        if self._file is not None:
+            self._file.close()
+
+    def beat(self) -> None:
+        """Look at everything once."""
+        self.flows.look()
+        health = self.judge()
+        if self._file is not None:
+            self._file.write(health.to_dict())
+
+    def judge(self) -> Health:
+        """The verdict of now."""
+        held = self._judging.acquire(timeout=MAX_WAIT_S)
+        try:
+            now = time.time()
+            flows = self._verdict.judge(self.flows.evidence(), time.monotonic(), now)
+            process = Process(
+                os.getpid(), _STARTED_AT, self.settings.service_name, self._instance, self.settings.environment
+            )
+            self._latest = Health(process, now, self.settings.interval_s, flows)
+            return self._latest
+        finally:
+            if held:
+                self._judging.release()
+
+    def judge_anew(self, minimums: Minimums) -> None:
+        """From now on by other minimums, and without what was before: for tests, which are short."""
+        self._verdict = Verdict(self.settings, minimums)
+
+    def health(self) -> Health:
+        """The verdict of the last second; of now where nobody judges regularly."""
+        latest = self._latest
+        if latest is None or self._heartbeat is None or time.time() - latest.written_at > 2 * self.settings.interval_s:
+            return self.judge()
+        return latest
+
+    def _renew(self) -> None:
+        """A forked child must not wait for a thread that only its parent has."""
+        self._judging = threading.Lock()
+        self.flows.renew()
+        self._latest = None
+
+    def _lights(self) -> Iterator[tuple[Attributes, float]]:
+        for flow in self.health().flows:
+            attributes: dict[str, AttributeValue] = {semconv.MESSAGING_DESTINATION_NAME: flow.destination}
+            if flow.group is not None:
+                attributes[semconv.MESSAGING_CONSUMER_GROUP_NAME] = flow.group
+            if flow.cluster is not None:
+                attributes[semconv.MESSAGING_KAFKA_CLUSTER_ID] = flow.cluster
+            for name, light in flow.lights.items():
+                yield {**attributes, semconv.OTEL_PIPELINE_LIGHT: name}, RANK[light.state]
+
+
+def state_file(
+    wanted: Literal["auto", "off"] | Path, service: str, instance: str, problem: Callable[[str, str], None]
+) -> StateFile | None:
+    """The state file that the configuration asks for; None where it wants none."""
+    from otel_pipeline.export.state_file import StateFile
+    from otel_pipeline.export.state_folder import health_folder
+
+    if wanted == "off":
+        return None
+    return StateFile(health_folder(), service, instance, problem, None if wanted == "auto" else wanted)
