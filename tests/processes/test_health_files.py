@@ -1,0 +1,150 @@
+"""`otel-pipeline health` beside running processes: they live, hang, die, fork and leave."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from otel_pipeline.cli.main import main
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+
+APP = """
+import os, sys, time
+import otel_pipeline
+otel_pipeline.instrument("scorer", endpoint="http://127.0.0.1:1")
+{then}
+sys.stdin.read(1)
+"""
+
+
+@pytest.fixture
+def start(tmp_path, state_folder):
+    """A function that starts a program, which ends when its input is closed."""
+    started = []
+
+    def begin(then=""):
+        script = tmp_path / "app.py"
+        script.write_text(APP.format(then=textwrap.dedent(then)))
+        environ = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "CI", "PYTEST"))}
+        environ |= {"OTEL_PIPELINE_STATE_DIR": str(state_folder), "OTEL_PIPELINE_ENVIRONMENT": "local"}
+        started.append(
+            subprocess.Popen(
+                [sys.executable, str(script)], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environ
+            )
+        )
+        return started[-1]
+
+    yield begin
+    for process in started:
+        process.stdin.close()
+        process.kill()
+        process.wait()
+
+
+def wait_for(condition, seconds=20):
+    """Look again and again; the state is told when it does not come."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.1)
+    return found
+
+
+def health(capsys, *words):
+    """Exit code and what is printed."""
+    code = main(["health", *words])
+    return code, capsys.readouterr().out
+
+
+def documents(capsys):
+    """What the processes keep."""
+    return json.loads(health(capsys, "--json")[1])
+
+
+def test_nobody_is_said_to_be_nobody(capsys):
+    """Not green."""
+    code, out = health(capsys)
+
+    assert (code, out.splitlines()[0]) == (3, "no process keeps its health here")
+
+
+def test_a_process_is_found_and_goes_without_a_trace(start, capsys):
+    """It says that it has seen nothing; when it has left in order, nobody is there."""
+    process = start()
+    wait_for(lambda: documents(capsys))
+    code, out = health(capsys)
+
+    assert (code, out) == (0, f"scorer in local (pid {process.pid})\n  no messages yet\n")
+    process.stdin.close()
+    process.wait()
+    assert health(capsys)[0] == 3
+
+
+def test_a_killed_process_is_said_to_have_died(start, capsys):
+    """Red, by its lock."""
+    process = start()
+    wait_for(lambda: documents(capsys))
+    process.kill()
+    process.wait()
+    code, out = health(capsys)
+
+    assert (code, "red  the process died " in out) == (1, True)
+
+
+def test_a_process_that_hangs_does_not_answer(start, capsys):
+    """It is there, and writes nothing."""
+    process = start()
+    wait_for(lambda: documents(capsys))
+    process.send_signal(signal.SIGSTOP)
+    (document,) = wait_for(lambda: [each for each in documents(capsys) if each["trouble"]])
+
+    assert document["trouble"].startswith("the process does not answer: it wrote last ")
+    assert health(capsys)[0] == 1
+    process.send_signal(signal.SIGCONT)
+    wait_for(lambda: health(capsys)[0] == 0)
+
+
+def test_a_forked_child_answers_for_itself(start, capsys):
+    """Two processes, both alive; a parent that is killed is dead although its child lives."""
+    process = start(
+        """
+        if os.fork() == 0:
+            time.sleep(60)
+        """
+    )
+    found = wait_for(lambda: len(known := documents(capsys)) == 2 and known)
+    child = next(each["process"]["pid"] for each in found if each["process"]["pid"] != process.pid)
+    try:
+        process.kill()
+        process.wait()
+        alive = {each["process"]["pid"]: each["alive"] for each in documents(capsys)}
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+    assert alive == {process.pid: False, child: True}
+
+
+def test_a_file_that_is_none_is_refused_with_a_remedy(tmp_path, capsys):
+    """The option is named."""
+    (tmp_path / "x.json").write_text("{}")
+    code = main(["health", "--file", str(tmp_path / "x.json")])
+    err = capsys.readouterr().err
+
+    assert (code, "is no state file" in err, "leave --file out" in err) == (1, True, True)
+
+
+def test_only_the_services_that_were_asked_for(start, capsys):
+    """Another service is nobody."""
+    start()
+    wait_for(lambda: documents(capsys))
+
+    assert health(capsys, "scorer")[0] == 0
+    assert health(capsys, "features")[0] == 3
