@@ -6,6 +6,7 @@ A path is `customer.name`, `items[].sku`, `prices.*` (any key); `$` is the value
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from hashlib import blake2b
 from types import MappingProxyType
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from otel_pipeline.health.contract_values import (
     MAX_DEPTH,
     MAX_ITEMS,
+    MAX_KEY_LETTERS,
     MAX_KEYS,
     TYPE_OF,
     TYPES,
@@ -33,7 +35,10 @@ ROOT = "$"
 ANY_KEY = "*"
 ITEM = "[]"
 DIFFERENCES = ("field_added", "field_missing", "type_changed", "became_null", "int_to_float", "unreadable")
-_SPECIAL = frozenset(".[]*\\")
+_SPECIAL = frozenset('.[]*\\"')
+_EMPTY_KEY = '""'
+_STEP = re.compile(r"\[\]|\.?((?:\\.|[^.\[\\])+)", re.DOTALL)
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
 
 class ContractError(ValueError):
@@ -145,7 +150,9 @@ def child_path(parent: str, key: str) -> str:
         parent = ""
     if key == ROOT and not parent:
         return "\\$"
-    if not _SPECIAL.isdisjoint(key):
+    if not key:
+        key = _EMPTY_KEY
+    elif not _SPECIAL.isdisjoint(key):
         key = "".join(f"\\{letter}" if letter in _SPECIAL else letter for letter in key)
     return f"{parent}.{key}" if parent else key
 
@@ -161,46 +168,28 @@ def item_path(parent: str) -> str:
 
 
 def steps(path: str) -> list[str]:
-    """A path's steps with its special letters still marked: `a.b[]` is a, b, [].
+    """A path's steps as they are written: `a.b[]` is a, b, [].
 
     Raises:
         ContractError: it is no path.
     """
-    if path == ROOT:
-        return []
     taken: list[str] = []
-    step = ""
-    at = 0
+    at = len(path) if path == ROOT else 0
     while at < len(path):
-        if path[at] == "\\":
-            step += path[at : at + 2]
-            at += 2
-        elif path.startswith(ITEM, at):
-            taken += [step, ITEM] if step or not (taken or at == 0) else [ITEM]
-            step = ""
-            at += 2
-            if at < len(path) and path[at] == ".":
-                at += 1
-                if at == len(path):
-                    raise ContractError(f"{path!r} is no path")
-        elif path[at] == ".":
-            taken.append(step)
-            step = ""
-            at += 1
-            if at == len(path):
-                taken.append("")
-        else:
-            step += path[at]
-            at += 1
-    return [*taken, step] if step or not path else taken
+        found = _STEP.match(path, at)
+        # A dot stands before each name but the first, and nowhere else.
+        if found is None or (found[1] is not None and (found[0][0] == ".") == (at == 0)):
+            raise ContractError(f"{path!r} is no path")
+        taken.append(found[1] or ITEM)
+        at = found.end()
+    return taken
 
 
 def step_key(step: str) -> str:
     """The key that a step stands for."""
-    if "\\" not in step:
-        return step
-    letters = iter(step)
-    return "".join(next(letters, "") if letter == "\\" else letter for letter in letters)
+    if step == _EMPTY_KEY:
+        return ""
+    return _ESCAPED.sub(r"\1", step) if "\\" in step else step
 
 
 def accepted_types(types: Iterable[str]) -> frozenset[str]:
@@ -383,4 +372,4 @@ def _differ_in_fields(node: _Known, value: dict[Any, Any], found: dict[tuple[str
             _differ(child, item, found)
         elif added < MAX_ADDED and len(found) < MAX_PATHS:
             added += 1
-            found[child_path(node.path, text[:MAX_DEPTH * MAX_ADDED]), "field_added"] = None
+            found[child_path(node.path, text[:MAX_KEY_LETTERS]), "field_added"] = None
