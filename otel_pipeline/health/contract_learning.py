@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from otel_pipeline.health.contract import MAX_PATHS, ROOT, Contract, Field, any_path, child_path, item_path
+from otel_pipeline.health.contract import MAX_PATHS, Contract, Field
+from otel_pipeline.health.contract_paths import ROOT, any_path, child_path, item_path
 from otel_pipeline.health.contract_values import (
     MAX_DEPTH,
     MAX_ITEMS,

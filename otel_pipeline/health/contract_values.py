@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from collections import deque
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from decimal import Decimal
 from enum import Enum
 from itertools import islice
@@ -36,7 +37,7 @@ TYPE_OF: dict[type, str] = {
 }
 """What JSON parsers make, by exact class: one look-up for nearly every value."""
 # JSON has no form of their own for these; serializers write them as text.
-_TEXT = (datetime.date, datetime.time, datetime.timedelta, Decimal, UUID, PurePath)
+_TEXT = (dt.date, dt.time, dt.timedelta, Decimal, UUID, PurePath)
 
 
 def reduced(value: Any) -> tuple[str, Any]:
@@ -67,7 +68,7 @@ def reduced(value: Any) -> tuple[str, Any]:
 def _other(cls: type, value: Any) -> tuple[str, Any]:
     if issubclass(cls, Mapping):
         return "object", dict(islice(value.items(), MAX_KEYS))
-    if issubclass(cls, (list, tuple, Set, deque)):
+    if issubclass(cls, (list, tuple, AbstractSet, deque)):
         return "array", list(islice(value, MAX_ITEMS))
     if issubclass(cls, (bytes, bytearray, memoryview)):
         return "bytes", value
