@@ -154,8 +154,8 @@ def fits(node: Known, value: Any) -> bool:
     if cls is not list or node.items is None or "array" not in node.types:
         return False
     items = node.items
-    for item in value if len(value) <= MAX_ITEMS else value[:MAX_ITEMS]:
-        if not fits(items, item):  # noqa: SIM110  # a generator would be an object
+    for item in value if len(value) <= MAX_ITEMS else value[:MAX_ITEMS]:  # noqa: SIM110  # a generator is an object
+        if not fits(items, item):
             return False
     return True
 

@@ -1,6 +1,6 @@
 """Compares two contracts: who can still read whom.
 
-backward: readers of the new contract read values of the old one. forward: readers of the old one read values of the new.
+backward: a reader with the new contract reads values of the old one. forward: the other way round.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from otel_pipeline.health.contract_check import accepted_types
-from otel_pipeline.health.contract_paths import ITEM, ROOT, any_path, child_path, item_path, step_key, steps
+from otel_pipeline.health.contract_paths import ANY_KEY, ITEM, ROOT, any_path, child_path, item_path, step_key, steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -58,8 +58,10 @@ def _path(walked: list[str]) -> str:
     for step in walked:
         if step == ITEM:
             path = item_path(path)
+        elif step == ANY_KEY:
+            path = any_path(path)
         else:
-            path = any_path(path) if step == "*" else child_path(path, step_key(step))
+            path = child_path(path, step_key(step))
     return path
 
 
@@ -68,33 +70,41 @@ def _parent(path: str) -> str:
 
 
 def _came_and_went(before: Mapping[str, Field], after: Mapping[str, Field]) -> Iterator[Change]:
-    folded: dict[str, list[Field]] = {}
-    unfolded: dict[str, list[Field]] = {}
-    for path in before.keys() - after.keys():
+    gone, come = dict(_only_in(before, after)), dict(_only_in(after, before))
+    folded, unfolded = _taken_by_any(gone, after), _taken_by_any(come, before)
+    for parent, paths in folded.items():
+        wide, narrow = _over([before[path] for path in paths], after[any_path(parent)])
+        required = any(before[path].required for path in paths)
+        yield Change(any_path(parent), "named fields became *", wide, narrow and not required)
+    for parent, paths in unfolded.items():
+        wide, narrow = _over([after[path] for path in paths], before[any_path(parent)])
+        required = any(after[path].required for path in paths)
+        yield Change(any_path(parent), "* became named fields", narrow and not required, wide)
+    said = {path for paths in (*folded.values(), *unfolded.values()) for path in paths}
+    said.update(any_path(parent) for parent in (*folded, *unfolded))
+    for path, field in gone.items():
+        if path not in said:
+            yield Change(path, f"removed {_word(field)}", True, not field.required)
+    for path, field in come.items():
+        if path not in said:
+            yield Change(path, f"added {_word(field)}", not field.required, True)
+
+
+def _only_in(these: Mapping[str, Field], those: Mapping[str, Field]) -> Iterator[tuple[str, Field]]:
+    """Fields whose parent is in both. An array's items are left out: where they are new, nothing was agreed on."""
+    for path in these.keys() - those.keys():
+        if path != ROOT and (parent := _parent(path)) in those and path != item_path(parent):
+            yield path, these[path]
+
+
+def _taken_by_any(paths: Iterable[str], other: Mapping[str, Field]) -> dict[str, list[str]]:
+    """By parent the named fields whose place the other contract gives to any key."""
+    taken: dict[str, list[str]] = {}
+    for path in paths:
         parent = _parent(path)
-        # An array's items come and go with what it held: nothing was agreed on before.
-        if path == ROOT or parent not in after or path == item_path(parent):
-            continue
-        if any_path(parent) in after:
-            folded.setdefault(parent, []).append(before[path])
-        else:
-            yield Change(path, f"removed {_word(before[path])}", True, not before[path].required)
-    for path in after.keys() - before.keys():
-        parent = _parent(path)
-        if path == ROOT or parent not in before or path == item_path(parent):
-            continue
-        if any_path(parent) in before:
-            unfolded.setdefault(parent, []).append(after[path])
-        elif parent not in folded or path != any_path(parent):
-            yield Change(path, f"added {_word(after[path])}", not after[path].required, True)
-    for parent, fields in folded.items():
-        path = any_path(parent)
-        wide, narrow = _over(fields, after[path])
-        yield Change(path, "named fields became *", wide, narrow and not any(field.required for field in fields))
-    for parent, fields in unfolded.items():
-        path = any_path(parent)
-        wide, narrow = _over(fields, before[path])
-        yield Change(path, "* became named fields", narrow and not any(field.required for field in fields), wide)
+        if path != any_path(parent) and any_path(parent) in other:
+            taken.setdefault(parent, []).append(path)
+    return taken
 
 
 def _over(named: Iterable[Field], any_key: Field) -> tuple[bool, bool]:

@@ -47,8 +47,8 @@ class Sampler:
         "_outliers",
         "_random",
         "_rest_until_ns",
-        "_sizes",
         "_sized",
+        "_sizes",
         "_spent_ns",
         "_taken",
         "high",
@@ -143,7 +143,7 @@ class Sampler:
         self._sizes.append(size_bytes)
         self._sized += 1
         if self._sized >= _SIZES_AFTER:
-            sizes = sorted(tuple(self._sizes))
+            sizes = sorted(self._sizes)
             self.low = sizes[len(sizes) // 100] // 2
             self.high = 2 * sizes[len(sizes) * 99 // 100]
             self._sized = self._outliers = 0
