@@ -261,9 +261,7 @@ class Color(Enum):
 Pair = namedtuple("Pair", "x y")  # noqa: PYI024
 
 
-@pytest.mark.parametrize(
-    "value", [Point(1, 2.0), Model(), Pair(1, 2.0), OrderedDict(x=1, y=2.0), UserDict(x=1, y=2.0)]
-)
+@pytest.mark.parametrize("value", [Point(1, 2.0), Model(), Pair(1, 2.0), OrderedDict(x=1, y=2.0), UserDict(x=1, y=2.0)])
 def test_objects_are_seen_as_their_fields(value):
     """Dataclasses, pydantic's models, named tuples, mappings."""
     contract = learned([{"x": 1, "y": 2.0}] * 400)
@@ -318,7 +316,9 @@ class Hostile(dict):
         raise RuntimeError
 
 
-keys = st.one_of(st.text(max_size=6), st.integers(), st.none(), st.booleans(), st.sampled_from([".", "[]", "*", "$", '""']))
+keys = st.one_of(
+    st.text(max_size=6), st.integers(), st.none(), st.booleans(), st.sampled_from([".", "[]", "*", "$", '""'])
+)
 scalars = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=4), st.binary(max_size=4))
 values = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(keys, inner), max_leaves=40)
 
