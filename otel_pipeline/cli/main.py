@@ -20,6 +20,7 @@ COMMANDS = (
     ("demo", "otel_pipeline.cli.demo", "three services, one broker, one trace: see it work on this machine"),
     ("show", "otel_pipeline.cli.show", "draw a trace that was recorded on this machine, or in files"),
     ("config", "otel_pipeline.cli.config", "print every option, its value and where it comes from"),
+    ("contract", "otel_pipeline.cli.contract", "record what a topic's values look like, check them, compare contracts"),
 )
 _BROKEN_PIPE = 141
 _INTERRUPTED = 130

@@ -77,7 +77,7 @@ def test_the_other_way_round(old, new, expected):
 def test_items_that_were_never_seen():
     """Nothing was agreed on."""
     old = contract(a=("array", R))
-    new = contract(**{"a": ("array", R), "a_items": ("object", O), "a_items__x": ("int", R)})
+    new = contract(a=("array", R), a_items=("object", O), a_items__x=("int", R))
 
     assert compare(old, new) == []
 

@@ -146,7 +146,7 @@ def test_good_messages_push_bad_ones_out():
     assert (watched.broken_of_last_100, watched.violations) == (0, {"field_missing": 5})
 
 
-def streams():
+def streams():  # noqa: C901
     """A dozen of them, each a function of a generator of random numbers and the message's number."""
 
     def union(r, at):
