@@ -1,4 +1,4 @@
-"""`otel-pipeline contract`: record what the values of a topic look like, check them against it, compare two contracts."""
+"""`otel-pipeline contract`: record what a topic's values look like, check them against it, compare two contracts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "contract",
         help="record what a topic's values look like, check them against it, compare two contracts",
-        description="A contract is which fields the values of a topic have, of which types, and which are always there: "
+        description="A contract is which fields a topic's values have, of which types, and which are always there: "
         "shape only, never values. It lies in contracts/<topic>.json, beside the code.",
     )
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
@@ -134,7 +134,7 @@ _VERDICTS = {
     "update consumers first",
     "forward": "forward: readers with the old contract can read new values, not the other way round; "
     "update producers first",
-    "none": "none: neither side can read the other's values",
+    "none": "none: neither side can be sure to read the other's values",
 }
 
 

@@ -1,4 +1,4 @@
-"""Reads the values of a topic for `otel-pipeline contract`: a consumer of its own, in no group, that leaves no trace."""
+"""Reads topics for `otel-pipeline contract`: with a consumer of its own, in no group, that leaves no trace."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class TopicValues:
         except (KafkaError, ValueError, TypeError, AssertionError, OSError) as error:
             raise CommandError(
                 f"no consumer can be made for {bootstrap_servers}: {error or type(error).__name__}",
-                "--bootstrap-servers names a broker that can be reached from here, --client NAME=VALUE what it asks for",
+                "--bootstrap-servers names a broker that can be reached, --client NAME=VALUE gives what it asks for",
             ) from error
         self.unreadable = 0
         """Values of the last topic read that are not JSON."""
@@ -83,7 +83,7 @@ class TopicValues:
             if not numbers:
                 raise CommandError(
                     f"there is no topic {topic!r}",
-                    "`kafka-topics --list` or the broker's console names those there are",
+                    "or the user has no right to see it; `kafka-topics --list` names those there are",
                 )
             partitions = [TopicPartition(topic, number) for number in sorted(numbers)]
             self._consumer.assign(partitions)
