@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _POLL_MS = 200
+_BOOTSTRAP_MS = 5000
 _STILL_SECONDS = 15.0
 """Without a message for so long, the end of the topic is not waited for."""
 
@@ -35,13 +36,15 @@ class TopicValues:
         from kafka.errors import KafkaError
 
         logging.getLogger("kafka").setLevel(logging.CRITICAL)
+        # kafka-python 3 tries for half a minute; 2 does not, and does not know the setting.
+        patience = {name: _BOOTSTRAP_MS for name in ("bootstrap_timeout_ms",) if name in KafkaConsumer.DEFAULT_CONFIG}
         try:
             self._consumer = KafkaConsumer(
                 bootstrap_servers=bootstrap_servers.split(","),
                 group_id=None,
                 enable_auto_commit=False,
                 auto_offset_reset="earliest",
-                **dict(map(_setting, settings)),
+                **{**patience, **dict(map(_setting, settings))},
             )
         # An option that kafka-python does not have is an AssertionError there.
         except (KafkaError, ValueError, TypeError, AssertionError, OSError) as error:
@@ -89,10 +92,7 @@ class TopicValues:
             self._consumer.assign(partitions)
             return dict(self._consumer.end_offsets(partitions))
         except KafkaError as error:
-            raise CommandError(
-                f"topic {topic!r} cannot be read: {error or type(error).__name__}",
-                "the user needs the right to read it: --client NAME=VALUE gives kafka-python's consumer its settings",
-            ) from error
+            raise _cannot_be_read(error) from error
 
     def _read(self, ends: dict[Any, int], messages: int, seconds: float | None) -> Iterator[tuple[Any, int]]:
         # Not expected to be JSON: what is not is counted here, by name.
@@ -122,9 +122,21 @@ class TopicValues:
         return all(self._consumer.position(partition) >= end for partition, end in ends.items())
 
     def _poll(self) -> dict[Any, list[Any]]:
-        with _unrecorded():
-            found: dict[Any, list[Any]] = self._consumer.poll(timeout_ms=_POLL_MS)
+        from kafka.errors import KafkaError
+
+        try:
+            with _unrecorded():
+                found: dict[Any, list[Any]] = self._consumer.poll(timeout_ms=_POLL_MS)
+        except KafkaError as error:
+            raise _cannot_be_read(error) from error
         return found
+
+
+def _cannot_be_read(error: Exception) -> CommandError:
+    return CommandError(
+        f"the topic cannot be read: {error or type(error).__name__}",
+        "the user needs the right to read it: --client NAME=VALUE gives kafka-python's consumer its settings",
+    )
 
 
 def _setting(said: str) -> tuple[str, Any]:

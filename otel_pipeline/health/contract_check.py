@@ -49,24 +49,25 @@ class _Everything:
         return True
 
 
-class _OpenFields(dict[str, "Container[type]"]):
-    """Accepted classes by key, and those of every other key."""
+class _OpenFields(dict[str, "type | None"]):
+    """The usual class by key, and that of every other key."""
 
     __slots__ = ("other",)
-    other: Container[type]
+    other: type | None
 
-    def __missing__(self, _key: str) -> Container[type]:
+    def __missing__(self, _key: str) -> type | None:
         return self.other
 
 
 _EVERYTHING = _Everything()
 _CLASS = {name: cls for cls, name in TYPE_OF.items()}
+_MOST_USUAL = (float, str, int, bool, bytes, list, dict, type(None))
 
 
 class Known:
     """What is known of one path, laid out so that a value that matches is walked without making an object."""
 
-    __slots__ = ("accepts", "any_key", "children", "classes", "items", "path", "required", "required_keys", "types")
+    __slots__ = ("any_key", "children", "classes", "items", "path", "required", "required_keys", "types", "usual")
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -77,8 +78,8 @@ class Known:
         self.items: Known | None = None
         self.classes: Container[type] = _EVERYTHING
         """Classes whose instances need no further look."""
-        self.accepts: dict[str, Container[type]] = {}
-        """Of the children."""
+        self.usual: dict[str, type | None] = {}
+        """By key of the children the class that most of their values have: one comparison settles those."""
         self.required_keys: frozenset[str] = frozenset()
 
     def child(self, key: str) -> Known | None:
@@ -89,6 +90,11 @@ class Known:
     def judged(self) -> bool:
         """Whether its type is known."""
         return not self.types <= {"null"}
+
+    @property
+    def usual_class(self) -> type | None:
+        """The class of most values; None where a class does not say enough."""
+        return next((cls for cls in _MOST_USUAL if self.judged and cls in self.classes), None)
 
     def finish(self) -> None:
         """Work out what the walk needs, from below upwards."""
@@ -102,10 +108,10 @@ class Known:
             if self.items is not None:
                 classes.discard(list)
             self.classes = frozenset(classes)
-        self.accepts = {key: node.classes for key, node in self.children.items()}
+        self.usual = {key: node.usual_class for key, node in self.children.items()}
         if self.any_key is not None:
-            self.accepts = _OpenFields(self.accepts)
-            self.accepts.other = self.any_key.classes
+            self.usual = usual = _OpenFields(self.usual)
+            usual.other = self.any_key.usual_class
         self.required_keys = frozenset(key for key, node in self.children.items() if node.required)
 
 
@@ -146,33 +152,35 @@ def _below(node: Known, step: str) -> Known:
 
 def fits(node: Known, value: Any) -> bool:
     """Whether a value of plain dicts and lists has no difference. False says nothing: ask `differ`."""
+    return type(value) in node.classes or _parts_fit(node, value)
+
+
+def _parts_fit(node: Known, value: Any) -> bool:  # noqa: PLR0911  # one call for each object, not two
+    """The same of a value whose class alone does not say so."""
     cls = type(value)
-    if cls in node.classes:
-        return True
     if cls is dict:
-        return _fields_fit(node, value)
-    if cls is not list or node.items is None or "array" not in node.types:
-        return False
+        if "object" not in node.types or len(value) > MAX_KEYS:
+            return False
+        usual, children = node.usual, node.children
+        try:
+            for key, item in value.items():
+                cls = type(item)
+                if cls is not usual[key]:
+                    child = children.get(key) or node.any_key
+                    if child is None or (cls not in child.classes and not _parts_fit(child, item)):
+                        return False
+        except KeyError:
+            return False
+        complete: bool = node.required_keys <= value.keys()
+        return complete
     items = node.items
-    for item in value if len(value) <= MAX_ITEMS else value[:MAX_ITEMS]:  # noqa: SIM110  # a generator is an object
-        if not fits(items, item):
+    if cls is not list or items is None or "array" not in node.types:
+        return False
+    classes = items.classes
+    for item in value if len(value) <= MAX_ITEMS else value[:MAX_ITEMS]:
+        if type(item) not in classes and not _parts_fit(items, item):
             return False
     return True
-
-
-def _fields_fit(node: Known, value: dict[Any, Any]) -> bool:
-    if "object" not in node.types or len(value) > MAX_KEYS:
-        return False
-    accepts = node.accepts
-    try:
-        for key, item in value.items():
-            if type(item) not in accepts[key]:
-                child = node.child(key)
-                if child is None or not fits(child, item):
-                    return False
-    except KeyError:
-        return False
-    return node.required_keys <= value.keys()
 
 
 def differ(node: Known, value: Any, found: dict[tuple[str, str], None]) -> None:

@@ -49,6 +49,7 @@ class Sampler:
         "_rest_until_ns",
         "_sized",
         "_sizes",
+        "_sizes_after",
         "_spent_ns",
         "_taken",
         "high",
@@ -78,6 +79,7 @@ class Sampler:
         self._rest_until_ns = 0
         self._sizes: deque[int] = deque(maxlen=_SIZES)
         self._sized = 0
+        self._sizes_after = _SIZES_AFTER
         self._outliers = 0
 
     @property
@@ -142,8 +144,9 @@ class Sampler:
     def _note(self, size_bytes: int) -> None:
         self._sizes.append(size_bytes)
         self._sized += 1
-        if self._sized >= _SIZES_AFTER:
+        if self._sized >= self._sizes_after:
             sizes = sorted(self._sizes)
             self.low = sizes[len(sizes) // 100] // 2
             self.high = 2 * sizes[len(sizes) * 99 // 100]
             self._sized = self._outliers = 0
+            self._sizes_after = len(sizes)

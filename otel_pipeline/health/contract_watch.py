@@ -171,7 +171,7 @@ class ContractWatch:
         self._sampler.spent(self._clock_ns() - started_ns)
 
     def _look(self, value: Any) -> None:
-        if isinstance(value, TEXTS):
+        if type(value) is not dict and isinstance(value, TEXTS):
             value = self._text.read(value)
             if value is NOTHING:
                 return
