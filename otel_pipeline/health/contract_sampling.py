@@ -19,7 +19,7 @@ AFTER_DIFFERENCE = 200
 WATCHFUL_EVERY = 32
 """One of so many is taken, whatever it costs, where a break must not pass: of 100 messages in a row at least one."""
 MOST_EVERY = 1024
-CHEAP_NS = 100_000
+CHEAP_NS = 500_000
 """Below this mean cost every message is learned from: that ends."""
 _ADAPT_AFTER = 64
 _SIZES = 512
@@ -41,6 +41,7 @@ class Sampler:
         "_after_difference",
         "_burst_spent_ns",
         "_clock_ns",
+        "_dearest_ns",
         "_drawn",
         "_every",
         "_messages",
@@ -73,6 +74,7 @@ class Sampler:
         self._drawn = 0
         self._messages = 0
         self._spent_ns = 0
+        self._dearest_ns = 0
         self._adapted_ns = clock_ns()
         self._after_difference = 0
         self._burst_spent_ns = 0
@@ -104,6 +106,7 @@ class Sampler:
     def spent(self, cost_ns: int) -> None:
         """What the message that was taken has cost."""
         self._spent_ns += cost_ns
+        self._dearest_ns = max(self._dearest_ns, cost_ns)
         if self._after_difference:
             self._burst_spent_ns += cost_ns
         if self._drawn >= _ADAPT_AFTER:
@@ -134,12 +137,13 @@ class Sampler:
     def _adapt(self) -> None:
         now_ns = self._clock_ns()
         elapsed_ns = max(now_ns - self._adapted_ns, 1)
-        cost_ns = self._spent_ns / self._drawn
+        # The dearest is left out: more often than not the system gave the time to somebody else.
+        cost_ns = (self._spent_ns - self._dearest_ns) / (self._drawn - 1)
         most = WATCHFUL_EVERY if self.watchful or self.learning else MOST_EVERY
         wanted = int(cost_ns * self._messages / (SHARE * elapsed_ns)) + 1
         self._every = 1 if self.learning and cost_ns < CHEAP_NS else min(wanted, most)
         self._adapted_ns = now_ns
-        self._drawn = self._messages = self._spent_ns = 0
+        self._drawn = self._messages = self._spent_ns = self._dearest_ns = 0
 
     def _note(self, size_bytes: int) -> None:
         self._sizes.append(size_bytes)

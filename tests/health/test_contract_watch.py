@@ -37,7 +37,7 @@ class Clock:
 
 
 def watch(side="consumer", **options):
-    return ContractWatch("orders", side, **options)
+    return ContractWatch("orders", side, **{"clock_ns": Clock(), **options})
 
 
 def order(at=0):
