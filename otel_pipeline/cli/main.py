@@ -21,6 +21,7 @@ COMMANDS = (
     ("show", "otel_pipeline.cli.show", "draw a trace that was recorded on this machine, or in files"),
     ("health", "otel_pipeline.cli.health", "is the data healthy: the five lights of every process on this machine"),
     ("config", "otel_pipeline.cli.config", "print every option, its value and where it comes from"),
+    ("contract", "otel_pipeline.cli.contract", "record what a topic's values look like, check them, compare contracts"),
 )
 _BROKEN_PIPE = 141
 _INTERRUPTED = 130
