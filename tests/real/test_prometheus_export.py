@@ -50,10 +50,11 @@ def test_every_metric_has_the_name_and_labels_that_queries_use(exporting):
     for name, labels, _value in samples(exporting):
         found[name] |= set(labels)
 
-    expected = {series: metric.labels for metric in prometheus.metrics() for series in metric.series}
-    for name in expected:
-        if not name.endswith("_bucket"):
-            expected[name] = expected[name] - {"le"}
+    expected = {
+        series: metric.labels if series.endswith("_bucket") else metric.labels - {"le"}
+        for metric in prometheus.metrics()
+        for series in metric.series
+    }
     ours = {name: labels for name, labels in found.items() if not name.startswith("target_")}
     assert ours == expected
 
@@ -74,7 +75,9 @@ def test_an_exemplar_leads_to_its_trace(exporting):
     """The trace id stands beside the bucket."""
     send(exporting, resource={}, instance="1")
 
-    assert re.search(r'otel_pipeline_data_age_seconds_bucket\{.*\} 1(\.0)? # \{.*trace_id="' + "ab" * 16, text(exporting))
+    assert re.search(
+        r'otel_pipeline_data_age_seconds_bucket\{.*\} 1(\.0)? # \{.*trace_id="' + "ab" * 16, text(exporting)
+    )
 
 
 def test_a_killed_process_is_gone_after_the_expiration(exporting):
@@ -99,7 +102,9 @@ def text(exporting):
 
 
 def samples(exporting):
-    return [(name, dict(LABEL.findall(labels)), float(value)) for name, labels, value in SAMPLE.findall(text(exporting))]
+    return [
+        (name, dict(LABEL.findall(labels)), float(value)) for name, labels, value in SAMPLE.findall(text(exporting))
+    ]
 
 
 def send(exporting, *, resource, instance):
@@ -110,7 +115,9 @@ def send(exporting, *, resource, instance):
         "resourceMetrics": [
             {
                 "resource": {"attributes": pairs(attributes)},
-                "scopeMetrics": [{"scope": {"name": "otel_pipeline"}, "metrics": list(map(otlp, prometheus.metrics()))}],
+                "scopeMetrics": [
+                    {"scope": {"name": "otel_pipeline"}, "metrics": list(map(otlp, prometheus.metrics()))}
+                ],
             }
         ]
     }
