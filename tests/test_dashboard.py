@@ -211,9 +211,9 @@ def order(violation="reordered", values="0x60", missing="0x60", ok="0+60x60", ca
     }
 
 
-def status(state, utilization="0.1"):
+def status(state, utilization="0.1", values="1x60"):
     return {
-        f'otel_pipeline_consumer_status{{{GROUP}, otel_pipeline_state="{state}"}}': "1x60",
+        f'otel_pipeline_consumer_status{{{GROUP}, otel_pipeline_state="{state}"}}': values,
         f"otel_pipeline_consumer_utilization_ratio{{{GROUP}}}": f"{utilization}x60",
     }
 
@@ -266,6 +266,7 @@ LIGHTS = {
         GROUP,
         [
             (GREY, status("unknown")),
+            (GREY, status("stalled", values="1x40 stale")),
             (GREEN, status("ok")),
             (AMBER, status("ok", "0.9")),
             (AMBER, status("lagging")),
@@ -287,7 +288,9 @@ LIGHTS = {
     "environment clean": (
         FLOW,
         [
-            (GREY, environment(ok="0x60", missing="0+0x60")),
+            (GREY, environment(ok="0x60")),
+            (GREY, environment(missing="0+90x60")),
+            (GREY, {key.replace("production", "unknown"): values for key, values in environment("flag", NOW).items()}),
             (GREEN, environment()),
             (GREEN, environment("allow", NOW)),
             (AMBER, environment(missing="0x58 20x2")),
@@ -297,6 +300,10 @@ LIGHTS = {
         ],
     ),
 }
+
+
+def _seen(labels, series):
+    return labels if any("production" in key for key in series) else labels.replace("production", "unknown")
 
 
 @pytest.mark.real
@@ -315,7 +322,7 @@ def test_a_light_shows_what_it_should(real_promtool, tmp_path, name):
                 {
                     "expr": substituted(query),
                     "eval_time": "60m",
-                    "exp_samples": [{"labels": f"{{{labels}}}", "value": level}],
+                    "exp_samples": [{"labels": f"{{{_seen(labels, series)}}}", "value": level}],
                 }
             ],
         }
