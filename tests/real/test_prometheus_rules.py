@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from collections import defaultdict
 
 import pytest
@@ -60,3 +61,18 @@ def test_every_alert_says_what_it_means():
         assert set(rule["annotations"]) == {"summary", "description"}
         used = set(re.findall(r"\$labels\.(\w+)", " ".join(rule["annotations"].values())))
         assert used - labels_of[alert] == set(), alert
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the real parts are for POSIX systems")
+def test_without_apt_get_the_reason_is_said(monkeypatch, tmp_path):
+    """promtool comes from a Debian package."""
+    from real import parts
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(
+        parts.PartMissingError, match=r"promtool needs `apt-get`: install apt \(Debian and Ubuntu; it is not"
+    ):
+        parts.PROMTOOL.fetch()
+    with pytest.raises(parts.PartMissingError, match="promtool has not been fetched; .*real fetch promtool"):
+        parts.PROMTOOL.required()
