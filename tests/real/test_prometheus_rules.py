@@ -74,5 +74,5 @@ def test_without_apt_get_the_reason_is_said(monkeypatch, tmp_path):
         parts.PartMissingError, match=r"promtool needs `apt-get`: install apt \(Debian and Ubuntu; it is not"
     ):
         parts.PROMTOOL.fetch()
-    with pytest.raises(parts.PartMissingError, match="promtool has not been fetched; .*real fetch promtool"):
+    with pytest.raises(parts.PartMissingError, match=r"promtool has not been fetched; .*real fetch promtool"):
         parts.PROMTOOL.required()
