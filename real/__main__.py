@@ -63,7 +63,9 @@ def run(command: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m real", description="Real Kafka, Collector and Java agent.")
+    parser = argparse.ArgumentParser(
+        prog="python -m real", description="Real Kafka, Collector, Java agent and promtool."
+    )
     words = parser.add_subparsers(dest="what", required=True)
     fetch = words.add_parser("fetch", help="fetch or build the parts into the cache; all of them when none is named")
     # Not choices=: argparse would check the empty list against it too.

@@ -58,3 +58,15 @@ def real_relay() -> Callable[..., None]:
     """`real.servers.relay`: a Java service under the Java agent that sends messages on."""
     _or_skip(parts.JAVA.required)
     return servers.relay
+
+
+@pytest.fixture(scope="session")
+def real_promtool() -> Path:
+    """Prometheus' tool that checks configurations and rules, and tests rules."""
+    return _or_skip(parts.PROMTOOL.required) / "promtool"
+
+
+@pytest.fixture(scope="session")
+def real_collector_binary() -> Path:
+    """The Collector's program, for its `validate`."""
+    return _or_skip(parts.COLLECTOR.required) / "otelcol"

@@ -27,6 +27,8 @@ TOOLS = {
     "javac": "a Java development kit, 17 or newer (Debian: openjdk-17-jdk-headless)",
     "mvn": "Apache Maven (Debian: maven)",
     "go": "Go, at least the version in real/collector/go.mod (https://go.dev/dl)",
+    "apt-get": "apt (Debian and Ubuntu; it is not available elsewhere)",
+    "dpkg": "dpkg (Debian and Ubuntu; it is not available elsewhere)",
 }
 
 
@@ -142,6 +144,17 @@ def fetch_java() -> Path:
     return JAVA.fetch()
 
 
+def promtool_binary() -> Path | None:
+    """Prometheus' tool that checks and tests rules, or None when not fetched."""
+    folder = PROMTOOL.found()
+    return folder / "promtool" if folder else None
+
+
+def fetch_promtool() -> Path:
+    """The same, fetched when it is not there; nothing is installed."""
+    return PROMTOOL.fetch() / "promtool"
+
+
 def say(text: str) -> None:
     """Progress, on stderr."""
     print(f"real: {text}", file=sys.stderr, flush=True)
@@ -182,6 +195,17 @@ def _build_collector(folder: Path) -> None:
     shutil.rmtree(source)
 
 
+def _build_promtool(folder: Path) -> None:
+    # The version is the distribution's, which keeps one: a pinned one would be gone after its next correction.
+    package = PINS.joinpath("promtool/debian-package").read_text().strip()
+    _run(["apt-get", "download", package], folder)
+    (archive,) = folder.glob(f"{package}_*.deb")
+    _run(["dpkg", "-x", archive.name, "unpacked"], folder)
+    folder.joinpath("unpacked/usr/bin/promtool").rename(folder / "promtool")
+    archive.unlink()
+    shutil.rmtree(folder / "unpacked")
+
+
 KAFKA = Part(
     name="kafka",
     title="Apache Kafka",
@@ -206,7 +230,16 @@ JAVA = Part(
     run_tools=("java",),
     build=_build_java,
 )
-PARTS = {part.name: part for part in (KAFKA, COLLECTOR, JAVA)}
+PROMTOOL = Part(
+    name="promtool",
+    title="promtool",
+    pins=("promtool/debian-package",),
+    build_tools=("apt-get", "dpkg"),
+    run_tools=(),
+    build=_build_promtool,
+)
+# promtool last: where apt-get is not, `fetch` has made the others first.
+PARTS = {part.name: part for part in (KAFKA, COLLECTOR, JAVA, PROMTOOL)}
 
 
 def _need(title: str, tools: tuple[str, ...]) -> None:

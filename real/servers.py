@@ -132,14 +132,20 @@ def kafka_broker(properties: Mapping[str, str] | None = None) -> Iterator[Broker
 
 
 @contextmanager
-def collector(config: Path = COLLECTOR_CONFIG, environment: Mapping[str, str] | None = None) -> Iterator[Collector]:
+def collector(
+    config: Path = COLLECTOR_CONFIG, environment: Mapping[str, str] | None = None, *, more: Sequence[Path] = ()
+) -> Iterator[Collector]:
     """A Collector whose configuration takes addresses and file from the variables of collector-config/otelcol.yaml.
+
+    `more` are files that are merged into it.
 
     Raises:
         PartMissingError: when the Collector has not been built.
         StartError: when it does not start.
     """
-    command = [f"{parts.COLLECTOR.required()}/otelcol", "--config", str(config.absolute())]
+    command = [f"{parts.COLLECTOR.required()}/otelcol"]
+    for file in (config, *more):
+        command += ["--config", str(file.absolute())]
 
     def prepare(folder: Path) -> _Launch:
         over_http, over_grpc, health = (f"127.0.0.1:{port}" for port in _free_ports(3))
