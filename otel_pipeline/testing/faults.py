@@ -6,31 +6,17 @@ spans and counts nowhere. It comes with `pip install 'otel-pipeline[embedded]'`.
 
 from __future__ import annotations
 
-import argparse
-import json
-import signal
 import sys
 import threading
 import time
 import uuid
 from collections import Counter, deque
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from otel_pipeline.testing.fault_plan import (
-    CHANGES,
-    Fault,
-    FaultOptions,
-    FaultsError,
-    Injected,
-    Message,
-    Outgoing,
-    Plan,
-    check,
-    faults_of,
-    injected_of,
-)
+from otel_pipeline.testing.fault_options import Fault, FaultOptions, FaultsError, check, faults_of
+from otel_pipeline.testing.fault_plan import Injected, Message, Outgoing, Plan, injected_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,6 +31,8 @@ STOP_SECONDS = 5.0
 _FLUSH_SECONDS = 3.5
 _POLL_SECONDS = 0.05
 _PULL = 1_000
+_PASSING = {"_ALL_BROKERS_DOWN", "_TRANSPORT", "_RESOLVE", "_TIMED_OUT"}
+"""Errors after which the client itself tries again."""
 _MAX_WAITING = 100_000
 """Messages that are delayed at one time; more are left in the source."""
 
@@ -116,6 +104,11 @@ class Relay:
         with self._changed:
             return self._shown
 
+    @property
+    def running(self) -> bool:
+        """Between `start()` and `stop()`, unless it failed; then `stop()` raises why."""
+        return self._thread is not None and self._thread.is_alive()
+
     def add(self, **faults: Unpack[FaultOptions]) -> None:
         """Switch faults on, beside those that are; they apply to the messages that are read from now on."""
         check(faults)
@@ -157,7 +150,11 @@ class Relay:
                 "the relay's client comes with confluent-kafka: pip install 'otel-pipeline[embedded]'"
             ) from error
         common = {**self._settings, "bootstrap.servers": self._servers, "log_level": 0}
-        reading = {"group.id": f"otel-pipeline-faults-{uuid.uuid4()}", "enable.auto.commit": False}
+        reading = {
+            "group.id": f"otel-pipeline-faults-{uuid.uuid4()}",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "error",
+        }
         pace = {"fetch.wait.max.ms": 50, "queued.max.messages.kbytes": 65_536}
         writing = {"enable.idempotence": True, "linger.ms": 5, "queue.buffering.max.messages": 1_000_000}
         try:
@@ -231,7 +228,7 @@ class Relay:
             return
         self._thawed_at = time.monotonic() + seconds
         self._freezes += 1
-        self._show()
+        self._shown = replace(self._shown, freeze=self._freezes)
 
     def _positions(self, position: Any, unreachable: type[Exception]) -> list[Any]:
         """Where each partition of the source is read from."""
@@ -297,7 +294,7 @@ class Relay:
             error = message.error()
             if error is None:
                 self._pulled.append(_read(message))
-            elif not error.retriable():
+            elif not (error.retriable() or error.name() in _PASSING):
                 raise FaultsError(f"{self._source!r} cannot be read: {error.str()}", "source")
 
     def _take(self) -> None:
@@ -305,7 +302,7 @@ class Relay:
         now_s = time.monotonic()
         while self._pulled:
             with self._changed:
-                faults, released_at = self._faults, self._released_at
+                faults = self._faults
                 for planned in self._planned_freezes:
                     if planned[0] == self._read + 1:
                         self._planned_freezes.remove(planned)
@@ -313,12 +310,16 @@ class Relay:
                         return
                 self._read += 1
             self._queue(self._plan.take(self._pulled.popleft(), faults), now_s)
-            if released_at is not None and self._read >= released_at:
-                self._queue(self._plan.release(), now_s)
+            self._release(now_s)
+        self._release(now_s)
+
+    def _release(self, now_s: float) -> None:
+        """What is held, once all is read that somebody waits for; what is held after that waits for others again."""
         with self._changed:
-            released_at = self._released_at
-        if released_at is not None and self._read >= released_at and self._plan.held:
-            self._queue(self._plan.release(), now_s)
+            if self._released_at is None or self._read < self._released_at:
+                return
+            self._released_at = None
+        self._queue(self._plan.release(), now_s)
 
     def _queue(self, messages: Sequence[Outgoing], now_s: float) -> None:
         for outgoing in messages:
@@ -370,7 +371,9 @@ class Relay:
         self._unacknowledged += 1
 
     def _finish(self) -> None:
-        self._thawed_at = 0.0
+        with self._changed:
+            self._thawed_at = 0.0
+            self._planned_freezes = []
         now_s = time.monotonic()
         self._take()
         self._queue(self._plan.release(), now_s)
@@ -410,3 +413,9 @@ def _reason(error: BaseException) -> str:
     """A KafkaException holds the client's own error."""
     inner = error.args[0] if error.args else error
     return str(inner.str()) if hasattr(inner, "str") else str(inner)
+
+
+if __name__ == "__main__":
+    from otel_pipeline.testing.fault_command import main
+
+    sys.exit(main())
