@@ -1,4 +1,4 @@
-"""pytest plugin, loaded by its entry point: the fixtures `telemetry` and `faults`. Imports nothing until a test asks."""
+"""pytest plugin, loaded by its entry point: fixtures `telemetry` and `faults`. Imports nothing until a test asks."""
 
 from __future__ import annotations
 
