@@ -347,7 +347,7 @@ def test_a_freeze_before_a_message(broker):
         relay.wait_until_relayed(40)
         until(lambda: relay.injected.freeze == 1)
         assert relay.injected.relayed == 40
-        with pytest.raises(TimeoutError, match="40 of 100 messages were relayed in 0.3 s, 40 read, the relay is froz"):
+        with pytest.raises(TimeoutError, match=r"40 of 100 messages were relayed in 0\.3 s, 40 read, the .* frozen"):
             relay.wait_until_relayed(100, timeout=0.3)
         relay.thaw()
         relay.wait_until_relayed(100)
@@ -387,11 +387,10 @@ def test_a_burst_at_the_head_and_the_tail_is_said_to_leave_no_gap(embedded):
     source, destination = embedded.topics()
     embedded.send(source, numbered(source, 100, partitions=(2,)))
 
-    with Relay(embedded.address, source, destination) as relay:
-        pass
-    with Relay(embedded.address, source, destination, drop=1.0, last=9) as relay:
-        relay.drop_range(50, 54)
-        relay.drop_range(90)
+    relay = Relay(embedded.address, source, destination, drop=1.0, last=9)
+    relay.drop_range(50, 54)
+    relay.drop_range(90)
+    with relay:
         injected = relay.wait_until_relayed(100)
 
     assert (injected.drop, injected.lost_head, injected.lost_tail) == (25, 10, 10)
@@ -495,7 +494,7 @@ def test_start_says_what_is_missing(broker):
 
 def test_start_says_that_there_is_no_broker():
     before = time.monotonic()
-    with pytest.raises(FaultsError, match="bootstrap_servers: no Kafka broker answers at 127.0.0.1:1 .*: start it"):
+    with pytest.raises(FaultsError, match=r"bootstrap_servers: no Kafka broker answers at 127\.0\.0\.1:1 .*: start"):
         Relay("127.0.0.1:1", "a", "b").start()
 
     assert time.monotonic() - before < 10
@@ -504,7 +503,7 @@ def test_start_says_that_there_is_no_broker():
 def test_a_destination_with_too_few_partitions_is_refused():
     with (
         embedded_broker({"a": 3, "b": 2}) as address,
-        pytest.raises(FaultsError, match="destination: 'b' has 2 partitions, 'a' has 3, .*: create it with 3"),
+        pytest.raises(FaultsError, match=r"destination: 'b' has 2 partitions, 'a' has 3, .*: create it with 3"),
     ):
         Relay(address, "a", "b").start()
 
@@ -518,7 +517,7 @@ def test_stop_says_what_the_broker_did_not_take_and_ends_in_time():
         relay.wait_until_relayed(10)
         until(lambda: relay.injected.freeze == 1)
     before = time.monotonic()
-    with pytest.raises(FaultsError, match="10 messages were not acknowledged within 3.5 s of the stop"):
+    with pytest.raises(FaultsError, match=r"10 messages were not acknowledged within 3\.5 s of the stop"):
         relay.stop()
 
     assert time.monotonic() - before < 5
