@@ -231,30 +231,42 @@ class Relay:
         self._shown = replace(self._shown, freeze=self._freezes)
 
     def _positions(self, position: Any, unreachable: type[Exception]) -> list[Any]:
-        """Where each partition of the source is read from."""
-        try:
-            topics = self._consumer.list_topics(timeout=START_SECONDS / 2).topics
-            for option, name in (("source", self._source), ("destination", self._destination)):
-                if name not in topics or topics[name].error is not None:
-                    raise FaultsError(f"there is no topic {name!r} at {self._servers}: create it first", option)
-            read, written = len(topics[self._source].partitions), len(topics[self._destination].partitions)
-            if written < read:
+        """Where each partition of the source is read from; a topic that was just made takes a moment to answer."""
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                return [position(self._source, *place) for place in self._places(position, unreachable)]
+            except unreachable as error:
+                if error.args[0].retriable() and time.monotonic() + START_SECONDS / 2 < deadline:
+                    self._stopping.wait(_POLL_SECONDS)
+                    continue
                 raise FaultsError(
-                    f"{self._destination!r} has {written} partitions, {self._source!r} has {read}, and a message keeps "
-                    f"its own: create it with {read}",
-                    "destination",
-                )
-            found = []
-            for partition in range(read):
-                place = position(self._source, partition)
-                first, end = self._consumer.get_watermark_offsets(place, timeout=START_SECONDS / 2)
-                found.append(position(self._source, partition, first if self._from_the_beginning else end))
-        except unreachable as error:
+                    f"no Kafka broker answers at {self._servers} ({_reason(error)}): start it, or give its address",
+                    "bootstrap_servers",
+                ) from error
+
+    def _places(self, position: Any, unreachable: type[Exception]) -> list[tuple[int, int]]:
+        """Partitions and offsets."""
+        topics = self._consumer.list_topics(timeout=START_SECONDS / 2).topics
+        for option, name in (("source", self._source), ("destination", self._destination)):
+            error = topics[name].error if name in topics else None
+            if error is not None and error.retriable():
+                raise unreachable(error)
+            if name not in topics or error is not None:
+                raise FaultsError(f"there is no topic {name!r} at {self._servers}: create it first", option)
+        read, written = len(topics[self._source].partitions), len(topics[self._destination].partitions)
+        if written < read:
             raise FaultsError(
-                f"no Kafka broker answers at {self._servers} ({_reason(error)}): start it, or give its address",
-                "bootstrap_servers",
-            ) from error
-        return found
+                f"{self._destination!r} has {written} partitions, {self._source!r} has {read}, and a message keeps "
+                f"its own: create it with {read}",
+                "destination",
+            )
+        places = []
+        for partition in range(read):
+            asked = position(self._source, partition)
+            first, end = self._consumer.get_watermark_offsets(asked, timeout=START_SECONDS / 2)
+            places.append((partition, first if self._from_the_beginning else end))
+        return places
 
     def _run(self) -> None:
         try:
