@@ -11,9 +11,11 @@ import sys
 import time
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
+import otel_pipeline
 from otel_pipeline.engine.pipeline_header import NAME, decode, encode, stamp, tag_of
 from otel_pipeline.health.order import PartitionOrder
 from otel_pipeline.testing.broker import API_VERSION, embedded_broker
@@ -589,3 +591,21 @@ def until(true, seconds=20):
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_the_pages_example_runs(tmp_path):
+    """As a user has it: a file of its own, and the plugin."""
+    page = (Path(otel_pipeline.__file__).parents[1] / "docs" / "faults.md").read_text("utf-8")
+    source = page.split("```python\n")[1].split("```")[0]
+    (tmp_path / "test_page.py").write_text(source)
+    plugins = ["-p", "no:otel_pipeline", "-p", "otel_pipeline.testing.plugin", "-p", "no:cacheprovider"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", *plugins, "test_page.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(otel_pipeline.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert "1 passed" in ended.stdout, ended.stdout + ended.stderr
