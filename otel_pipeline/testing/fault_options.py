@@ -143,12 +143,21 @@ def check(options: FaultOptions) -> None:
         _check_count(name, given.get(name), lowest)
     if given.get("displacement", 1) > MAX_DISPLACEMENT:
         raise FaultsError(f"{given['displacement']} messages are too many: {MAX_DISPLACEMENT} at most", "displacement")
+    _check_texts(given)
     _check_company(given)
 
 
 def _check_count(name: str, count: Any, lowest: int) -> None:
     if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < lowest):
         raise FaultsError(f"{count!r} does not fit: give a whole number, {lowest} or more", name)
+
+
+def _check_texts(given: Mapping[str, Any]) -> None:
+    for name in ("change_field", "change_to", "foreign_environment"):
+        if not isinstance(given.get(name, ""), str):
+            raise FaultsError(f"{given[name]!r} is no text: give a str", name)
+    if len(given.get("foreign_environment", "").encode()) > _MAX_ENVIRONMENT_BYTES:
+        raise FaultsError(f"the header has room for {_MAX_ENVIRONMENT_BYTES} bytes", "foreign_environment")
 
 
 def _check_company(given: Mapping[str, Any]) -> None:
@@ -171,8 +180,6 @@ def _check_company(given: Mapping[str, Any]) -> None:
         raise FaultsError("the new name of the field, given when change is rename and only then", "change_to")
     if given.get("last") is not None and given["last"] < given.get("first", 0):
         raise FaultsError(f"offset {given['last']} is before first, {given.get('first', 0)}", "last")
-    if len(given.get("foreign_environment", "").encode()) > _MAX_ENVIRONMENT_BYTES:
-        raise FaultsError(f"the header has room for {_MAX_ENVIRONMENT_BYTES} bytes", "foreign_environment")
     if given.get("change_field"):
         _path(given["change_field"], change)
 

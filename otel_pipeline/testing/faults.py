@@ -31,6 +31,8 @@ STOP_SECONDS = 5.0
 _FLUSH_SECONDS = 3.5
 _POLL_SECONDS = 0.05
 _PULL = 1_000
+_MAX_MESSAGE_BYTES = 1_000_000_000
+"""The broker's own limit is the one that counts."""
 _PASSING = {"_ALL_BROKERS_DOWN", "_TRANSPORT", "_RESOLVE", "_TIMED_OUT"}
 """Errors after which the client itself tries again."""
 _MAX_WAITING = 100_000
@@ -86,7 +88,7 @@ class Relay:
         self._error: FaultsError | None = None
         self._counts: Counter[tuple[str, int]] = Counter()
         self._shown = Injected()
-        self._released_at: int | None = None
+        self._awaited: list[int] = []
         self._read = 0
         self._freezes = 0
         self._planned_freezes: list[tuple[int, float]] = []
@@ -156,7 +158,7 @@ class Relay:
             "auto.offset.reset": "error",
         }
         pace = {"fetch.wait.max.ms": 50, "queued.max.messages.kbytes": 65_536}
-        writing = {"enable.idempotence": True, "linger.ms": 5, "queue.buffering.max.messages": 1_000_000}
+        writing = {"enable.idempotence": True, "linger.ms": 5, "message.max.bytes": _MAX_MESSAGE_BYTES}
         try:
             # Not `confluent_kafka.Consumer`: instrumentations put their own class there.
             self._consumer: Any = cimpl.Consumer({**common, **reading, **pace})
@@ -183,6 +185,8 @@ class Relay:
         with self._changed:
             self._changed.notify_all()
         self._thread.join(STOP_SECONDS)
+        if self._thread.is_alive():
+            raise FaultsError(f"the client did not end within {STOP_SECONDS:g} s, and ends by itself")
         with self._changed:
             error, self._error = self._error, None
         if error is not None:
@@ -208,7 +212,7 @@ class Relay:
         """
         deadline = time.monotonic() + timeout
         with self._changed:
-            self._released_at = messages
+            self._awaited.append(messages)
             while self._shown.relayed < messages:
                 if self._error is not None:
                     raise self._error
@@ -288,12 +292,13 @@ class Relay:
             frozen_s = self._thawed_at - time.monotonic()
             if frozen_s > 0:
                 self._changed.wait(min(frozen_s, _POLL_SECONDS))
+        full = sum(map(len, self._waiting.values())) >= _MAX_WAITING
         if frozen_s <= 0:
-            if not self._pulled and sum(map(len, self._waiting.values())) < _MAX_WAITING:
+            if not self._pulled and not full:
                 self._pull()
             self._take()
             self._write(time.monotonic())
-        self._producer.poll(0)
+        self._producer.poll(_POLL_SECONDS if full else 0)
         with self._changed:
             self._show()
 
@@ -328,9 +333,10 @@ class Relay:
     def _release(self, now_s: float) -> None:
         """What is held, once all is read that somebody waits for; what is held after that waits for others again."""
         with self._changed:
-            if self._released_at is None or self._read < self._released_at:
+            left = [messages for messages in self._awaited if messages > self._read]
+            if len(left) == len(self._awaited):
                 return
-            self._released_at = None
+            self._awaited = left
         self._queue(self._plan.release(), now_s)
 
     def _queue(self, messages: Sequence[Outgoing], now_s: float) -> None:

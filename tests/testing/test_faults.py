@@ -422,15 +422,14 @@ def test_latest_begins_with_what_is_sent_after_the_start(broker):
     assert [each.value for each in broker.read(destination)[0]] == [b"later"]
 
 
-def test_the_relay_is_not_instrumented_and_numbers_of_an_instrumented_producer_are_judged(
-    embedded, telemetry, monkeypatch
-):
+def test_the_relay_is_not_instrumented_and_the_sdks_own_metric_says_what_was_injected(embedded, telemetry, monkeypatch):
     """Neither by us nor by others who put their own classes into confluent_kafka."""
     monkeypatch.setattr("confluent_kafka.Producer", None)
     monkeypatch.setattr("confluent_kafka.Consumer", None)
     source, destination = embedded.topics()
     telemetry.instrument("sender", environment="test")
-    producer = client.KafkaProducer(bootstrap_servers=embedded.address, linger_ms=0, **embedded.options)
+    options = {"bootstrap_servers": embedded.address, **embedded.options}
+    producer = client.KafkaProducer(linger_ms=0, **options)
     for number in range(300):
         producer.send(source, b"%d" % number, partition=0)
     producer.flush(20)
@@ -447,7 +446,16 @@ def test_the_relay_is_not_instrumented_and_numbers_of_an_instrumented_producer_a
         "reordered": injected.reorder,
         "duplicate": injected.duplicate,
     }
-    telemetry.clear()
+    consumer = client.KafkaConsumer(group_id="g", auto_offset_reset="earliest", **options)
+    consumer.assign([client.TopicPartition(destination, 0)])
+    for _ in range(injected.written):
+        next(consumer)
+    points = telemetry.metric("otel_pipeline.order.violations").points
+    consumer.close()
+    assert {point.attributes["otel_pipeline.violation"]: point.value for point in points if point.value} == {
+        "reordered": injected.reorder,
+        "duplicate": injected.duplicate,
+    }
 
 
 def test_the_fixture_starts_relays_and_stops_them(embedded, faults):
@@ -470,6 +478,7 @@ def test_the_fixture_starts_relays_and_stops_them(embedded, faults):
         ({"change_field": "a..b"}, "change_field: 'a..b' is no path of a field"),
         ({"change_field": "a", "change": "rename"}, "change_to: the new name of the field"),
         ({"change_field": "a", "change": "burn"}, "change: 'burn' is no change: give one of rename, null, retype, rem"),
+        ({"change_field": 5}, "change_field: 5 is no text: give a str"),
         ({"foreign_environment": "x" * 17}, "foreign_environment: the header has room for 16 bytes"),
         ({"first": 9, "last": 3}, "last: offset 3 is before first, 9"),
         ({"dorp": 0.1}, "dorp: no such fault; there are drop, duplicate, "),
