@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from heapq import heappop, heappush
+from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_pipeline.engine.pipeline_header import NAME, fields, tag_of
@@ -38,7 +40,7 @@ class Injected:
     lost_tail: int = 0
     """Of `drop`: after the last message of the same producer that was written, so no number tells yet."""
     not_applicable: int = 0
-    """Chosen, but there was nothing to change: no such field, no header, or it says so already."""
+    """Chosen, but without effect: no such field, no header, it says so already, or nothing came to pass it."""
     by_partition: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
     """The same counts for each partition, without zeros."""
 
@@ -65,19 +67,27 @@ class Outgoing(NamedTuple):
 
 
 class _Held(NamedTuple):
+    """Held to be passed by later ones. In a heap: the first two fields order it."""
+
     due: int
-    """Position in the partition."""
-    outgoing: tuple[Outgoing, ...]
+    """Position in the partition at which it comes, if it was passed by then."""
+    offset: int
+    until: int
+    """Position at which it comes in any case."""
+    producer: int
+    copies: tuple[Outgoing, ...]
 
 
 class _Partition:
     """One partition: where it is, what is held back, and what each producer has had written (0: has no number)."""
 
-    __slots__ = ("dropped", "held", "newest", "position")
+    __slots__ = ("dropped", "held", "newest", "not_passed", "position")
 
     def __init__(self) -> None:
         self.position = 0
         self.held: list[_Held] = []
+        self.not_passed: list[_Held] = []
+        """Due, but nothing of the same producer has passed yet."""
         self.newest: dict[int, int] = {}
         """The highest offset written, by producer."""
         self.dropped: dict[int, list[int]] = {}
@@ -94,11 +104,6 @@ class Plan:
         self._partitions: dict[int, _Partition] = {}
         self.counts: Counter[tuple[str, int]] = Counter()
         """By fault and partition, of what is settled here: drops, and what did not apply."""
-
-    @property
-    def held(self) -> int:
-        """Messages that wait for others to pass them."""
-        return sum(len(state.held) for state in self._partitions.values())
 
     def take(self, message: Message, faults: tuple[Fault, ...]) -> list[Outgoing]:
         """What is to be written, in this order, now that this message has come."""
@@ -119,7 +124,8 @@ class Plan:
                     chance(self._seed, f"{displaced.salt}/by", message.partition, message.offset)
                     * displaced.displacement
                 )
-                state.held.append(_Held(state.position + passing, copies))
+                at, until = state.position + passing, state.position + displaced.displacement
+                heappush(state.held, _Held(at, message.offset, until, producer, copies))
             else:
                 out += self._written(state, producer, copies)
         return out + self._due(state)
@@ -128,25 +134,31 @@ class Plan:
         """All that is held, in the source's order: nothing comes any more that could pass it."""
         out: list[Outgoing] = []
         for state in self._partitions.values():
-            for held in sorted(state.held, key=lambda each: each.outgoing[0].message.offset):
-                out += self._written(state, self._producer(held.outgoing[0].message), held.outgoing)
-            state.held = []
+            for held in sorted(state.held + state.not_passed, key=attrgetter("offset")):
+                out += self._late(state, held)
+            state.held, state.not_passed = [], []
         return out
 
     def _due(self, state: _Partition) -> list[Outgoing]:
-        if not state.held or min(state.held)[0] > state.position:
-            return []
         out: list[Outgoing] = []
-        waiting: list[_Held] = []
-        for held in state.held:
-            message = held.outgoing[0].message
-            producer = self._producer(message)
-            if held.due <= state.position and state.newest[producer] > message.offset:
-                out += self._written(state, producer, held.outgoing)
-            else:
-                waiting.append(held)
-        state.held = waiting
+        while state.held and state.held[0].due <= state.position:
+            state.not_passed.append(heappop(state.held))
+        if state.not_passed:
+            waiting: list[_Held] = []
+            for held in state.not_passed:
+                if held.until <= state.position or state.newest[held.producer] > held.offset:
+                    out += self._late(state, held)
+                else:
+                    waiting.append(held)
+            state.not_passed = waiting
         return out
+
+    def _late(self, state: _Partition, held: _Held) -> tuple[Outgoing, ...]:
+        first, *others = held.copies
+        if state.newest[held.producer] < held.offset:
+            self.counts["not_applicable", first.message.partition] += 1
+            return self._written(state, held.producer, held.copies)
+        return (first._replace(faults=(*first.faults, "reorder")), *others)
 
     def _drop(self, state: _Partition, message: Message, producer: int) -> None:
         self.counts["drop", message.partition] += 1
@@ -159,8 +171,6 @@ class Plan:
 
     def _written(self, state: _Partition, producer: int, copies: tuple[Outgoing, ...]) -> tuple[Outgoing, ...]:
         message = copies[0].message
-        if state.newest.get(producer, -1) > message.offset:
-            return (copies[0]._replace(faults=(*copies[0].faults, "reorder")), *copies[1:])
         state.newest[producer] = message.offset
         tail = state.dropped.get(producer)
         if tail:

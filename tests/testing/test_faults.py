@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -19,6 +20,8 @@ import otel_pipeline
 from otel_pipeline.engine.pipeline_header import NAME, decode, encode, stamp, tag_of
 from otel_pipeline.health.order import PartitionOrder
 from otel_pipeline.testing.broker import API_VERSION, embedded_broker
+from otel_pipeline.testing.fault_options import faults_of
+from otel_pipeline.testing.fault_plan import Message, Plan
 from otel_pipeline.testing.faults import FaultsError, Relay
 
 client = pytest.importorskip("kafka")
@@ -221,6 +224,34 @@ def test_what_was_injected_is_what_is_found(broker, displacement, share, produce
         partition: by_partition[partition]["written"] for partition in (0, 1)
     }
     assert sum(each["drop"] for each in by_partition.values()) == injected.drop
+
+
+@pytest.mark.parametrize("displacement", [1, 10, 1_000])
+@pytest.mark.parametrize("producers", [1, 5])
+def test_the_detector_agrees_whatever_the_shares(displacement, producers):
+    """The plan alone, without a broker: many shares up to everything, producers that come as they like."""
+    found, expected = [], []
+    for seed in range(8):
+        roll = random.Random(seed)
+        shares = {"drop": roll.choice([0, 0.01, 0.6]), "duplicate": roll.choice([0, 0.01, 0.5])}
+        faults = faults_of({**shares, "reorder": roll.choice([0.01, 0.1, 1.0]), "displacement": displacement})
+        plan, order, given, out = Plan(seed, "a", "b"), PartitionOrder(tag_of("b", 0), time.monotonic), Counter(), []
+        for offset in range(roll.choice([50, 1_500])):
+            producer = roll.randint(1, producers)
+            given[producer] += 1
+            headers = [(NAME, header(producer, given[producer], tag_of("a", 0)))]
+            out += plan.take(Message(0, offset, None, b"x", headers, BASE_MS), faults)
+        out += plan.release()
+        counts = plan.counts + Counter((name, 0) for each in out for name in each.faults)
+        for offset, each in enumerate(out):
+            read = decode(each.message.headers[0][1])
+            order.one(offset, read.producer_id, read.sequence, read.tag)
+        order.close()
+        found.append((order.missing_before_broker, order.reordered, order.duplicate, order.stale, order.open))
+        lost = counts["drop", 0] - counts["lost_head", 0] - counts["lost_tail", 0]
+        expected.append((lost, counts["reorder", 0], counts["duplicate", 0], 0, 0))
+
+    assert found == expected
 
 
 def test_two_runs_do_the_same_and_another_seed_does_not(broker):
