@@ -1,14 +1,16 @@
-"""pytest plugin, loaded by its entry point: the `telemetry` fixture. Imports nothing until a test asks for it."""
+"""pytest plugin, loaded by its entry point: fixtures `telemetry` and `faults`. Imports nothing until a test asks."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from otel_pipeline.testing.faults import Relay
     from otel_pipeline.testing.telemetry import Telemetry
 
 
@@ -29,3 +31,20 @@ def telemetry() -> Iterator[Telemetry]:
         yield recorded
     finally:
         recorded.end()
+
+
+@pytest.fixture
+def faults() -> Iterator[Callable[..., Relay]]:
+    """Makes relays between two topics that are started, and stopped when the test ends; arguments as `Relay` has them.
+
+    def test_losses_are_seen(faults):
+        relay = faults(address, "orders", "orders-faulty", seed=7, drop=0.01)
+    """
+    from otel_pipeline.testing.faults import Relay
+
+    with ExitStack() as stack:
+
+        def started(bootstrap_servers: str, source: str, destination: str, **options: Any) -> Relay:
+            return stack.enter_context(Relay(bootstrap_servers, source, destination, **options))
+
+        yield started
