@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 import otel_pipeline
+from otel_pipeline.detectors.order import PartitionOrder
 from otel_pipeline.engine.pipeline_header import NAME, decode, encode, stamp, tag_of
-from otel_pipeline.health.order import PartitionOrder
 from otel_pipeline.testing.broker import API_VERSION, embedded_broker
 from otel_pipeline.testing.fault_options import faults_of
 from otel_pipeline.testing.fault_plan import Message, Plan
