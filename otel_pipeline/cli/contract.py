@@ -8,11 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.cli.errors import CommandError
+<<<<<<< HEAD
 from otel_pipeline.detectors.contract import Contract
 from otel_pipeline.detectors.contract_diff import compare, verdict
 from otel_pipeline.detectors.contract_learning import REQUIRED_PARENTS, ContractLearner
 from otel_pipeline.detectors.contract_paths import ContractError
 from otel_pipeline.detectors.contract_watch import BREAKS
+=======
+from otel_pipeline.cli.terminal import printable
+from otel_pipeline.detectors.contract import Contract
+from otel_pipeline.detectors.contract_diff import compare, verdict
+from otel_pipeline.detectors.contract_learning import REQUIRED_PARENTS, ContractLearner
+from otel_pipeline.detectors.contract_paths import ContractError
+from otel_pipeline.detectors.contract_watch import BREAKS
+>>>>>>> contract
 
 if TYPE_CHECKING:
     import argparse
@@ -181,19 +190,21 @@ def _print_checked(found: Sequence[dict[str, Any]]) -> None:
         if topic["messages"]:
             said += f"{len(rows)} differences" if len(rows) > 1 else "1 difference" if rows else "no difference"
         print(f"{topic['topic']}: {said}")
-        width = max((len(row["path"]) for row in rows), default=0)
-        for row in rows:
+        paths = [printable(row["path"]) for row in rows]
+        width = max(map(len, paths), default=0)
+        for path, row in zip(paths, rows, strict=True):
             print(
-                f"  {row['path']:<{width}}  {row['kind']:<13}  in {row['messages']} of {topic['messages']}"
+                f"  {path:<{width}}  {row['kind']:<13}  in {row['messages']} of {topic['messages']}"
                 + ("  breaks" if row["breaks"] else "")
             )
 
 
 def _print_changes(changes: Sequence[Change]) -> None:
-    width = max((len(change.path) for change in changes), default=0)
-    for change in changes:
+    paths = [printable(change.path) for change in changes]
+    width = max(map(len, paths), default=0)
+    for path, change in zip(paths, changes, strict=True):
         held = verdict([change])
-        print(f"  {change.path:<{width}}  {change.what}: {'neither way' if held == 'none' else held}")
+        print(f"  {path:<{width}}  {change.what}: {'neither way' if held == 'none' else held}")
 
 
 def _directory(arguments: argparse.Namespace) -> Path:

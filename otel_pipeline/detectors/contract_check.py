@@ -67,10 +67,23 @@ _MOST_USUAL = (float, str, int, bool, bytes, list, dict, type(None))
 class Known:
     """What is known of one path, laid out so that a value that matches is walked without making an object."""
 
-    __slots__ = ("any_key", "children", "classes", "items", "path", "required", "required_keys", "types", "usual")
+    __slots__ = (
+        "agreed",
+        "any_key",
+        "children",
+        "classes",
+        "items",
+        "path",
+        "required",
+        "required_keys",
+        "types",
+        "usual",
+    )
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.agreed = False
+        """The table has a row for it."""
         self.types: frozenset[str] = frozenset()
         self.required = False
         self.children: dict[str, Known] = {}
@@ -87,6 +100,11 @@ class Known:
         return self.children.get(key) or self.any_key
 
     @property
+    def below(self) -> list[Known]:
+        """Everything one step down."""
+        return [*self.children.values(), *(node for node in (self.any_key, self.items) if node is not None)]
+
+    @property
     def judged(self) -> bool:
         """Whether its type is known."""
         return not self.types <= {"null"}
@@ -98,8 +116,7 @@ class Known:
 
     def finish(self) -> None:
         """Work out what the walk needs, from below upwards."""
-        below = [*self.children.values(), *(node for node in (self.any_key, self.items) if node is not None)]
-        for node in below:
+        for node in self.below:
             node.finish()
         if self.judged:
             classes = {_CLASS[name] for name in accepted_types(self.types)}
@@ -119,7 +136,7 @@ def compiled(fields: Mapping[str, Field]) -> Known:
     """A contract's table as the tree that is walked.
 
     Raises:
-        ContractError: one of the paths is none, or too deep.
+        ContractError: one of the paths is none, or too deep, or lacks the row of what it is part of.
     """
     root = Known(ROOT)
     for path, field in fields.items():
@@ -131,8 +148,19 @@ def compiled(fields: Mapping[str, Field]) -> Known:
             node = _below(node, step)
         node.types = frozenset(field.types)
         node.required = field.required
+        node.agreed = True
+    _demand_rows(root)
     root.finish()
     return root
+
+
+def _demand_rows(node: Known) -> None:
+    """Without a row of its own a path has no type, and nothing below it would ever be judged."""
+    below = node.below
+    if below and not node.agreed:
+        raise ContractError(f"{node.path!r} has no row, {below[0].path!r} below it has one")
+    for child in below:
+        _demand_rows(child)
 
 
 def _below(node: Known, step: str) -> Known:

@@ -235,6 +235,7 @@ def test_a_file_holds_no_values():
         ('{"schema": 1, "topic": "t", "fields": {"a": {"types": ["int"]}}}', "`required` of 'a'"),
         ('{"schema": 1, "topic": "t", "fields": {"a..b": {"types": ["int"], "required": true}}}', "no path"),
         ('{"schema": 1, "topic": "t", "fields": {"a": 1}}', "no field"),
+        ('{"schema": 1, "topic": "t", "fields": {"a": {"types": ["int"], "required": true}}}', "has no row, 'a' below"),
     ],
 )
 def test_what_is_no_contract(text, said):
