@@ -8,20 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.cli.errors import CommandError
-<<<<<<< HEAD
-from otel_pipeline.detectors.contract import Contract
-from otel_pipeline.detectors.contract_diff import compare, verdict
-from otel_pipeline.detectors.contract_learning import REQUIRED_PARENTS, ContractLearner
-from otel_pipeline.detectors.contract_paths import ContractError
-from otel_pipeline.detectors.contract_watch import BREAKS
-=======
 from otel_pipeline.cli.terminal import printable
 from otel_pipeline.detectors.contract import Contract
 from otel_pipeline.detectors.contract_diff import compare, verdict
 from otel_pipeline.detectors.contract_learning import REQUIRED_PARENTS, ContractLearner
 from otel_pipeline.detectors.contract_paths import ContractError
 from otel_pipeline.detectors.contract_watch import BREAKS
->>>>>>> contract
 
 if TYPE_CHECKING:
     import argparse
