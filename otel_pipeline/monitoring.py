@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from otel_pipeline.detectors.contract import Contract
     from otel_pipeline.detectors.lights import Minimums
     from otel_pipeline.detectors.settings import HealthSettings
     from otel_pipeline.engine.engine import Engine
@@ -36,7 +37,14 @@ class Monitoring:
     """What watches the data. `health()` is safe in any thread and never raises; nothing here blocks the application."""
 
     def __init__(
-        self, engine: Engine, inferences: Inferences, totals: Totals, settings: HealthSettings, *, instance: str
+        self,
+        engine: Engine,
+        inferences: Inferences,
+        totals: Totals,
+        settings: HealthSettings,
+        *,
+        instance: str,
+        load_contract: Callable[[str], Contract | None],
     ) -> None:
         self.settings = settings
         self._guard = engine.guard
@@ -47,6 +55,7 @@ class Monitoring:
             clock_ms=lambda: engine.clock_ns() // 1_000_000,
             work_ns=engine.monotonic_ns,
             problem=engine.guard.problem,
+            load_contract=load_contract,
         )
         self.flows.attach(engine)
         inferences.decided = Decisions(totals, self.flows, engine.metric_destination).decided

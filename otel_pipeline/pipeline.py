@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
@@ -16,6 +17,7 @@ from opentelemetry.propagate import get_global_textmap
 from otel_pipeline import semconv
 from otel_pipeline.config import Config, ConfigError, load
 from otel_pipeline.detectors import require_fresh
+from otel_pipeline.detectors.contract_files import contract_in
 from otel_pipeline.detectors.report import Health, Process
 from otel_pipeline.engine import inference, processing
 from otel_pipeline.engine.engine import Engine
@@ -303,7 +305,12 @@ def _begin_monitoring(
     providers = pipeline._providers
     service, instance = _service_name(config, providers), getattr(providers, "instance", None) or str(uuid4())
     pipeline._monitoring = monitoring = Monitoring(
-        engine, inferences, totals, health_settings(config, service), instance=instance
+        engine,
+        inferences,
+        totals,
+        health_settings(config, service),
+        instance=instance,
+        load_contract=partial(contract_in, config.contracts.directory),
     )
     # Where a test counts the clock's ticks, a thread of ours must not look at it.
     if getattr(providers, "clock_ns", None) is None:

@@ -13,7 +13,7 @@ import weakref
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from otel_pipeline.brokers import kafka_python_fetches, kafka_python_hazards
+from otel_pipeline.brokers import kafka_python_fetches, kafka_python_hazards, kafka_python_values
 from otel_pipeline.engine.engine import client_attributes, server_of
 from otel_pipeline.engine.iterate import Iteration, called_by_pool
 from otel_pipeline.engine.messages import MessageFields
@@ -77,6 +77,7 @@ def _instrument_sequence(patches: Patches, engine: Engine) -> Sequences | None:
         except (ImportError, AttributeError, TypeError):
             continue
         sequences = Sequences(engine.guard)
+        engine.given.append(sequences.given)
         patches.replace(batch, "try_append", functools.partial(_make_try_append, sequences))
         return sequences
     engine.guard.problem(
@@ -135,6 +136,7 @@ def _instrument_producer(patches: Patches, engine: Engine, producer: type, seque
                 )
             except BaseException as error:
                 sending.finish(None, None, error)
+                kafka_python_values.tell_of_failure(engine, error, "producer")
                 raise
             _follow(engine, sending, future)
             return future
@@ -334,6 +336,7 @@ def _make_poll(
             records = original(self, timeout_ms=timeout_ms, max_records=max_records, update_offsets=update_offsets)
         except Exception as error:
             received(consumer, (), started_ns, error, by_iterator)
+            kafka_python_values.tell_of_failure(engine, error, "consumer")
             raise
         finally:
             consumer.polling.end(monotonic_ns())

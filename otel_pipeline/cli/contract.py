@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ from otel_pipeline.cli.errors import CommandError
 from otel_pipeline.cli.terminal import printable
 from otel_pipeline.detectors.contract import Contract
 from otel_pipeline.detectors.contract_diff import compare, verdict
+from otel_pipeline.detectors.contract_files import file_of
 from otel_pipeline.detectors.contract_learning import REQUIRED_PARENTS, ContractLearner
 from otel_pipeline.detectors.contract_paths import ContractError
 from otel_pipeline.detectors.contract_watch import BREAKS
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from otel_pipeline.detectors.contract_diff import Change
 
-_TOPIC = re.compile(r"[A-Za-z0-9._-]+")
 _HOLDS = {"full": {"full", "backward", "forward"}, "backward": {"backward"}, "forward": {"forward"}, "none": set[str]()}
 """By verdict what may be required of it."""
 
@@ -209,9 +208,10 @@ def _directory(arguments: argparse.Namespace) -> Path:
 
 def _path(directory: Path, topic: str) -> Path:
     """The file of a topic. A name with a slash would be a file elsewhere; Kafka has none."""
-    if not _TOPIC.fullmatch(topic) or topic in (".", ".."):
+    path = file_of(directory, topic)
+    if path is None:
         raise CommandError(f"{topic!r} is no name of a topic", "letters, digits, `.`, `_` and `-`")
-    return directory / f"{topic}.json"
+    return path
 
 
 def _read(path: Path, option: str) -> Contract:

@@ -100,6 +100,17 @@ class ContractWatch:
             return
         self._examine(value, size_bytes)
 
+    def check_many(
+        self, messages: Sequence[Any], value_of: Callable[[Any], Any], size_of: Callable[[Any], int]
+    ) -> None:
+        """The same for a pull: at once where none of it is to be looked at."""
+        sampler, sizes = self._sampler, [*map(size_of, messages)]
+        if sampler.left > len(sizes) and sampler.low <= min(sizes) and max(sizes) <= sampler.high:
+            sampler.left -= len(sizes)
+            return
+        for message, size_bytes in zip(messages, sizes, strict=True):
+            self.check(value_of(message), size_bytes)
+
     def unreadable(self) -> None:
         """A deserializer raised."""
         self._judged(_UNREADABLE)

@@ -137,6 +137,8 @@ class Evidence:
     key: FlowKey
     messages: int = 0
     """Delivered to the application."""
+    only_sent: bool = False
+    """This process sends to the destination and does not read it: nothing but the contract can be told."""
     coverage: Coverage = field(default_factory=Coverage)
     freshness: Freshness = field(default_factory=Freshness)
     order: Order = field(default_factory=Order)

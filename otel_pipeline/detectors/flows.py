@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from weakref import ref
 
 from otel_pipeline import semconv
+from otel_pipeline.detectors.contracts import Contracts
 from otel_pipeline.detectors.environments import KNOWN, PartitionEnvironments, policy_of
 from otel_pipeline.detectors.evidence import (
     Coverage,
@@ -37,6 +38,7 @@ from otel_pipeline.engine.engine import OTHER
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from otel_pipeline.detectors.contract import Contract
     from otel_pipeline.detectors.settings import HealthSettings
     from otel_pipeline.detectors.watched_flow import Label
     from otel_pipeline.engine.engine import Engine
@@ -65,7 +67,9 @@ class Flows:
         monotonic_s: Callable[[], float] = time.monotonic,
         work_ns: Callable[[], int] = time.perf_counter_ns,
         problem: Callable[[str, str], None] = lambda _key, _message: None,
+        load_contract: Callable[[str], Contract | None] = lambda _destination: None,
     ) -> None:
+        self.contracts = Contracts(totals, settings, load=load_contract, problem=problem)
         self.instruments = Instruments(totals)
         self.settings = settings
         self._clock_ms = clock_ms
@@ -93,10 +97,13 @@ class Flows:
         self._engine = engine
         engine.observe = self.watch
         engine.observe_fetches = self.pace
+        engine.check_sent = self._check_sent
+        engine.unreadable = self.contracts.unreadable
 
     def renew(self) -> None:
         """A forked child must not wait for a thread that only its parent has."""
         self._lock = threading.RLock()
+        self.contracts.renew()
 
     def every(self) -> list[WatchedFlow]:
         """All flows."""
@@ -125,6 +132,7 @@ class Flows:
                 by_data,
             ),
             environments=PartitionEnvironments(own, settings.foreign, raises=self.settings.on_reject == "raise"),
+            contract=self.contracts.of(state.destination, "consumer"),
             flow=flow,
         )
         pace = consumer.fetches.get((state.destination, state.partition))
@@ -176,7 +184,14 @@ class Flows:
         """What is known of each flow now."""
         self.refresh()
         refused = self._refused_sends()
-        return [self._evidence_of(flow, pace, refused.get(flow.key.destination, {})) for flow, pace in self.paces()]
+        found = [self._evidence_of(flow, pace, refused.get(flow.key.destination, {})) for flow, pace in self.paces()]
+        read = {each.key.destination for each in found}
+        found += [
+            Evidence(FlowKey(None, name, None), contract=self.contracts.evidence(name, "producer"), only_sent=True)
+            for name in self.contracts.sent_to()
+            if name not in read
+        ]
+        return found
 
     def _refused_sends(self) -> dict[str, dict[str, int]]:
         """Failed sends of this process by destination and error type."""
@@ -188,6 +203,10 @@ class Flows:
                     errors = refused.setdefault(str(attributes.get(semconv.MESSAGING_DESTINATION_NAME)), {})
                     errors[str(error)] = errors.get(str(error), 0) + int(count)
         return refused
+
+    def _check_sent(self, destination: str) -> Callable[[object, int], None] | None:
+        watch = self.contracts.of(destination, "producer")
+        return None if watch is None else watch.check
 
     def _flow_of(self, engine: Engine, consumer: Consumer, destination: str) -> WatchedFlow:
         attributes = consumer.metric_attributes
@@ -302,6 +321,7 @@ class Flows:
                 refused_sends=refused,
             ),
             pace=self._with_processing(flow, pace),
+            contract=self.contracts.evidence(flow.key.destination, "consumer"),
             environments=Environments(
                 own=self.settings.environment,
                 foreign={(origin, policy_of(foreign, origin)): count for origin, count in named("foreign").items()},

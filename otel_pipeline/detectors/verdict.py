@@ -37,7 +37,7 @@ class FlowHealth:
     state: State
     """The worst of the lights; grey where nothing is worse and one has no evidence."""
     lights: Mapping[str, Light]
-    """By name: fresh, order, pace, contract, environment."""
+    """By name: fresh, order, pace, contract, environment; of what is only sent the contract alone."""
 
 
 class Verdict:
@@ -97,7 +97,11 @@ class _FlowVerdict:
             held_s=self._held(evidence, now_s),
             events={name: event.state(now_s) for name, event in self._events.items()},
         )
-        shown = {name: self._shown[name].show(judge(case), now_s, wall_s) for name, judge in _JUDGES.items()}
+        shown = {
+            name: self._shown[name].show(judge(case), now_s, wall_s)
+            for name, judge in _JUDGES.items()
+            if name == "contract" or not evidence.only_sent
+        }
         cluster, destination, group = evidence.key
         return FlowHealth(cluster, destination, group, _overall(shown), MappingProxyType(shown))
 

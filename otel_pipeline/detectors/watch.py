@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from otel_pipeline.engine import pipeline_header
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
+    from otel_pipeline.detectors.contract_watch import ContractWatch
     from otel_pipeline.detectors.environments import PartitionEnvironments
     from otel_pipeline.detectors.freshness import PartitionFreshness
     from otel_pipeline.detectors.order import PartitionOrder
@@ -23,13 +24,13 @@ class PartitionWatch:
     """An observer of the engine's (`PartitionObserver`). Its counts only grow; other threads read them.
 
     Args:
-        check: looks at a value's shape, sometimes: (value, size in bytes) -> nothing.
+        contract: looks at the shape of values, sometimes.
         flow: what the partition belongs to.
     """
 
     __slots__ = (
         "_body_bytes",
-        "_check",
+        "_contract",
         "_offset",
         "_timestamp_ms",
         "_value",
@@ -55,13 +56,13 @@ class PartitionWatch:
         order: PartitionOrder,
         freshness: PartitionFreshness,
         environments: PartitionEnvironments,
-        check: Callable[[Any, int], None] | None = None,
+        contract: ContractWatch | None = None,
         flow: WatchedFlow | None = None,
     ) -> None:
         self.flow = flow
         self._timestamp_ms, self._offset = fields.timestamp_ms, fields.offset
         self._value, self._body_bytes = fields.value, fields.body_bytes
-        self._check = check
+        self._contract = contract
         self.order = order
         self.freshness = freshness
         self.environments = environments
@@ -104,8 +105,8 @@ class PartitionWatch:
             origin_ms = max(0, timestamp_ms)
             self.order.one(offset, 0, 0, 0)
         self.freshness.delivered(timestamp_ms, now_ms)
-        if self._check is not None:
-            self._check(self._value(message), self._body_bytes(message))
+        if self._contract is not None:
+            self._contract.check(self._value(message), self._body_bytes(message))
         return origin_ms
 
     def batch(self, messages: Sequence[Message], headers: Sequence[Any], now_ms: int) -> Sequence[int]:
@@ -136,9 +137,8 @@ class PartitionWatch:
                 else:
                     environments.other(code, header)
         self.freshness.delivered_many(list(map(self._timestamp_ms, messages)), now_ms)
-        if self._check is not None:
-            for message in messages:
-                self._check(self._value(message), self._body_bytes(message))
+        if self._contract is not None:
+            self._contract.check_many(messages, self._value, self._body_bytes)
         return block.origins_ms()
 
     def began(self, offset: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 from weakref import ref
 
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.context import Context
 
-    from otel_pipeline.engine.observer import Observe, ObserveFetches
+    from otel_pipeline.engine.observer import CheckSent, Observe, ObserveFetches
     from otel_pipeline.engine.processing import Client
     from otel_pipeline.engine.propagation import Propagation
     from otel_pipeline.engine.receive import Consumer
@@ -62,6 +62,7 @@ class Engine:
     ) -> None:
         self.spans = spans
         self.propagation = propagation
+        self.totals = totals
         self.guard = guard or Guard()
         self.settings = settings or EngineSettings()
         self.clock_ns = clock_ns
@@ -71,8 +72,14 @@ class Engine:
         """Makes the observer of a partition at its first message: the detectors of the data's health."""
         self.observe_fetches: ObserveFetches | None = None
         """The same for what brokers say of the end of a partition."""
+        self.check_sent: CheckSent | None = None
+        """Makes what looks at the values that are sent to a destination: (value, size in bytes, 0 when unknown)."""
+        self.unreadable: Callable[[str, Literal["producer", "consumer"]], None] | None = None
+        """Told of a destination whose value could not be serialized, or not be read again."""
         self.acknowledged: dict[Acknowledged, dict[int, int]] = {}
         """The newest acknowledged offset by partition."""
+        self.given: list[Callable[[], Mapping[tuple[int, str, int], int]]] = []
+        """Each tells the last number given to (producer id, destination, partition)."""
         self.hazards: set[tuple[str, str]] = set()
         """Client settings that can lose or reorder data: (hazard, client library)."""
         self.clients: dict[type, Client] = {}

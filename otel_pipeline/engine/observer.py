@@ -64,3 +64,4 @@ class FetchObserver(Protocol):
 
 Observe: TypeAlias = "Callable[[Consumer, PartitionState], PartitionObserver | None]"
 ObserveFetches: TypeAlias = "Callable[[Consumer, str, int], FetchObserver]"
+CheckSent: TypeAlias = "Callable[[str], Callable[[object, int], None] | None]"

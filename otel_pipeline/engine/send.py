@@ -45,6 +45,7 @@ class Destination:
         "acknowledged",
         "attributes",
         "bound",
+        "check",
         "duration",
         "first_hop",
         "metric_attributes",
@@ -60,6 +61,7 @@ class Destination:
     def __init__(self, engine: Engine, producer: Producer, name: str, operation: str) -> None:
         self.name = name
         self.bound = False
+        self.check = None if engine.check_sent is None else engine.check_sent(name)
         self.first_hop: pipeline_header.Template | None = None
         self.span_name = f"{operation} {name}"
         self.attributes: dict[str, AttributeValue] = {
@@ -276,6 +278,8 @@ def sender(  # noqa: C901, PLR0915
                     copy = outgoing(headers, span, context)
                 sending.headers = copy
                 _set_pipeline_header(engine, copy, producer, destination, delivery, start_ns, had_headers=bool(headers))
+            if destination.check is not None:
+                destination.check(value, len(value) if type(value) is bytes else 0)
             if hook is not None and span is not None and span.is_recording():
                 engine.guarded(hook, span, SentMessage(topic, partition, key, value, headers))
         except Exception:

@@ -21,6 +21,7 @@ _PLACEHOLDER = b"AAAAAAAA"  # sequence 0 and tag 0 in base64: a stamped header n
 _STAMP = slice(32, 40)
 _LAST = 0xFFFF_FFFF  # Then they begin again at 1: 0 is none.
 MAX_SEQUENCES = 100_000
+MAX_FORGOTTEN = 1000
 
 Key = tuple[int, str, int]
 
@@ -41,11 +42,12 @@ Stamped = tuple[int, _Count, tuple[str, bytes]]
 class Sequences:
     """The last number of each (producer id, topic, partition). The caller holds the partition's lock."""
 
-    __slots__ = ("_counts", "_guard", "_templates")
+    __slots__ = ("_counts", "_forgotten", "_guard", "_templates")
 
     def __init__(self, guard: Guard) -> None:
         self._guard = guard
         self._counts: dict[Key, _Count] = {}
+        self._forgotten: dict[Key, int] = {}
         self._templates: dict[bytes, tuple[int, Template, dict[int, _Count]]] = {}
 
     def template(self, producer: int, template: Template) -> None:
@@ -108,9 +110,15 @@ class Sequences:
         else:
             headers[stamped[0]] = stamped[2]
 
+    def given(self) -> dict[Key, int]:
+        """The last number given to each (producer id, topic, partition), of producers that are gone a thousand."""
+        return {**self._forgotten, **{key: count.last for key, count in list(self._counts.items())}}
+
     def forget(self, producer: int) -> None:
         """Drop the numbers of a producer that is gone."""
         for key in [key for key in list(self._counts) if key[0] == producer]:
-            self._counts.pop(key, None)
+            count = self._counts.pop(key, None)
+            if count is not None and len(self._forgotten) < MAX_FORGOTTEN:
+                self._forgotten[key] = count.last
         for placeholder in [text for text, known in list(self._templates.items()) if known[0] == producer]:
             self._templates.pop(placeholder, None)

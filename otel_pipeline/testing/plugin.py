@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from otel_pipeline.testing.faults import Relay
+    from otel_pipeline.testing.pipeline_flow import PipelineFlow
     from otel_pipeline.testing.telemetry import Telemetry
 
 
@@ -48,3 +49,19 @@ def faults() -> Iterator[Callable[..., Relay]]:
             return stack.enter_context(Relay(bootstrap_servers, source, destination, **options))
 
         yield started
+
+
+@pytest.fixture
+def pipeline_flow(telemetry: Telemetry) -> PipelineFlow:
+    """The health of the data that flows during the test; instruments, like `telemetry.instrument()`.
+
+    def test_orders_are_decided_on_fresh_and_whole(pipeline_flow):
+        run_the_pipeline()
+        pipeline_flow.assert_fresh("500ms")
+        pipeline_flow.assert_in_order()
+        pipeline_flow.assert_nothing_lost()
+        pipeline_flow.assert_contract("orders")
+    """
+    from otel_pipeline.testing.pipeline_flow import PipelineFlow
+
+    return PipelineFlow(telemetry)

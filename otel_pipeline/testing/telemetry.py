@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
@@ -110,6 +111,10 @@ class Telemetry:
         if self.tracer_provider.sampler is not self._sampler:
             self.tracer_provider.sampler = ParentBased(sampler)
 
+    def real_time(self) -> None:
+        """The machine's clocks until the test ends: for ages of what a broker has stamped."""
+        self._real_time = True
+
     def as_in_production(self) -> None:
         """Random ids and a plain sampler until the test ends: spans are then made as they are outside of tests."""
         self.tracer_provider.id_generator = RandomIdGenerator()
@@ -150,6 +155,7 @@ class Telemetry:
         """Put these providers in, with everything at its start."""
         self.ids.traces = self.ids.spans = 0
         self._now_ns = START_NS
+        self._real_time = False
         self._exporter.spans = []
         self._sampler.inner = ALWAYS_ON
         self.tracer_provider.sampler = self._sampler
@@ -183,10 +189,14 @@ class Telemetry:
 
     def clock_ns(self) -> int:
         """The counted clock: each look is 1 ms later."""
+        if self._real_time:
+            return time.time_ns()
         self._now_ns += STEP_NS
         return self._now_ns
 
-    monotonic_ns = clock_ns
+    def monotonic_ns(self) -> int:
+        """The same clock, for durations."""
+        return time.perf_counter_ns() if self._real_time else self.clock_ns()
 
     def spans_of(self, name: str, version: str, schema_url: str) -> Spans:
         """Spans of the provider's tracer."""

@@ -1,0 +1,225 @@
+"""The `pipeline_flow` fixture: after a test has run its pipeline, was the data fresh, in order, complete, as agreed?"""
+
+from __future__ import annotations
+
+import time
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Literal
+
+from otel_pipeline import duration, semconv
+from otel_pipeline.detectors.contract_watch import BREAKS
+from otel_pipeline.detectors.lights import Minimums
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from otel_pipeline.detectors.evidence import Evidence
+    from otel_pipeline.detectors.report import Health
+    from otel_pipeline.detectors.watched_flow import WatchedFlow
+    from otel_pipeline.engine.totals import HistogramCell
+    from otel_pipeline.monitoring import Monitoring
+    from otel_pipeline.pipeline import Pipeline
+    from otel_pipeline.testing.telemetry import Telemetry
+
+_DISORDER = ("reordered", "duplicate", "event_time_regression")
+
+
+class PipelineFlow:
+    """What flowed through this process since the test began. Each assertion fails where there is no evidence."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        telemetry.real_time()
+        self.telemetry = telemetry
+        """Spans, metrics and logs of the same test."""
+        self.pipeline: Pipeline = telemetry.instrument()
+        monitoring = self.pipeline._monitoring
+        if monitoring is None:
+            raise RuntimeError(f"nothing is instrumented: {self.pipeline.status()}")
+        self._monitoring: Monitoring = monitoring
+        monitoring.judge_anew(Minimums(fresh=1, order=1))
+
+    def health(self) -> Health:
+        """The five lights, from one message on."""
+        self._monitoring.flows.look()
+        return self._monitoring.judge()
+
+    def wait_for_messages(self, count: int, destination: str = "*", *, timeout: str = "10s") -> None:
+        """Wait until so many messages have reached consumers, for a pipeline that runs in threads.
+
+        Raises:
+            AssertionError: they do not in time; says how many have.
+        """
+        deadline = time.monotonic() + duration.seconds(timeout)
+        while True:
+            seen = sum(flow.counts()["messages", ""] for flow in self._flows(destination))
+            if seen >= count:
+                return
+            _require(time.monotonic() < deadline, f"{seen} of {count} messages of {destination} came in {timeout}")
+            time.sleep(0.01)
+
+    def assert_fresh(
+        self,
+        threshold: str,
+        destination: str = "*",
+        *,
+        share: float = 1.0,
+        age: Literal["data", "delivery", "decision"] = "data",
+    ) -> None:
+        """The data was younger than `threshold`.
+
+        Args:
+            threshold: a duration such as 500ms.
+            destination: a name or pattern.
+            share: of the cases. Below 1 it is counted in the buckets of the age metrics: those that end above the
+                threshold count as too old.
+            age: data: from the oldest origin to the end of processing; delivery: of the last hop; decision: from the
+                oldest origin to the model call.
+
+        Raises:
+            AssertionError: too many were older, the age of some is not known, or there was none.
+        """
+        limit_s = duration.seconds(threshold)
+        name = {
+            "data": semconv.OTEL_PIPELINE_DATA_AGE,
+            "delivery": semconv.OTEL_PIPELINE_DELIVERY_AGE,
+            "decision": semconv.OTEL_PIPELINE_DECISION_AGE,
+        }[age]
+        cells = [cell for label, cell in self._ages(name) if fnmatchcase(label, destination)]
+        total = sum(sum(cell.bucket_counts) for cell in cells)
+        _require(total, f"no {age} age was measured for {destination}: nothing was processed, or no clock is known")
+        negative = sum(each.counts()["negative_ages", ""] for each in self._flows(destination))
+        _require(not negative, f"{negative} messages came before they were sent: a clock is wrong")
+        worst_s = max(cell.max for cell in cells if sum(cell.bucket_counts))
+        if worst_s <= limit_s:
+            return
+        young = sum(
+            count
+            for cell in cells
+            for bound, count in zip(cell.bounds, cell.bucket_counts, strict=False)
+            if bound <= limit_s
+        )
+        _require(
+            share < 1 and young >= share * total,
+            f"the oldest of {total} {age} ages was {worst_s:.3g} s, and {young} were surely below {threshold}",
+        )
+
+    def assert_in_order(self, destination: str = "*") -> None:
+        """Each message came once, and none after a later one.
+
+        Raises:
+            AssertionError: some did not, or producers gave no numbers, so that nobody knows.
+        """
+        for evidence in self._evidence(destination):
+            self._assert_numbered(evidence)
+            found = {kind: count for kind in _DISORDER if (count := evidence.order.violations.get(kind, 0))}
+            _require(not found, f"{_named(evidence)}: {_listed(found)} of {evidence.messages} messages")
+
+    def assert_nothing_lost(self, destination: str = "*") -> None:
+        """Every message that was sent has come; to be called when all of them should have.
+
+        Gaps count as losses now, and what producers of this process sent last is looked for too.
+
+        Raises:
+            AssertionError: something is missing or has not been read, or producers gave no numbers.
+        """
+        flows = self._flows(destination)
+        for flow in flows:
+            for watch in flow.watches():
+                watch.order.close()
+        for evidence in self._evidence(destination):
+            self._assert_numbered(evidence)
+            found = {cause: count for cause, count in evidence.order.missing.items() if count}
+            refused = evidence.order.refused_sends
+            told = f"; sends that were refused: {_listed(refused)}" if refused else ""
+            _require(
+                not found, f"{_named(evidence)}: {sum(found.values())} messages are missing: {_listed(found)}{told}"
+            )
+        for flow in flows:
+            tail = self._not_come(flow)
+            _require(not tail, f"{flow.key.destination}: the last {tail} messages sent have not come")
+
+    def assert_contract(self, destination: str) -> None:
+        """Values had the shape that `contracts/<destination>.json` says.
+
+        Raises:
+            AssertionError: some had not, none was looked at, or there is no such file.
+        """
+        contracts = self._monitoring.flows.contracts
+        found = [contracts.evidence(destination, side) for side in ("consumer", "producer")]
+        known = [each for each in found if each.source == "file"]
+        _require(
+            known,
+            f"{destination} has no contract file; `otel-pipeline contract record {destination}` writes it, and "
+            "contracts: {directory: ...} says where it lies",
+        )
+        _require(any(each.checked for each in known), f"no value of {destination} was looked at")
+        differing = sorted({path for each in known for path in each.differing_paths})
+        counted = {kind: sum(each.violations.get(kind, 0) for each in known) for kind in BREAKS}
+        broken = {kind: count for kind, count in counted.items() if count}
+        _require(not broken, f"{destination}: {_listed(broken)}: {', '.join(differing)}")
+
+    def assert_environment_clean(self, destination: str = "*") -> None:
+        """No message began in an environment that the configuration does not allow.
+
+        Raises:
+            AssertionError: one did, or the environment is not known.
+        """
+        for evidence in self._evidence(destination):
+            environments = evidence.environments
+            _require(environments.own is not None, "the environment of this process is not known")
+            foreign = {origin: n for (origin, policy), n in environments.foreign.items() if n and policy != "allow"}
+            _require(not foreign, f"{_named(evidence)}: messages of other environments: {_listed(foreign)}")
+
+    def _flows(self, destination: str) -> list[WatchedFlow]:
+        return [flow for flow in self._monitoring.flows.every() if fnmatchcase(flow.key.destination, destination)]
+
+    def _evidence(self, destination: str) -> list[Evidence]:
+        found = [
+            each
+            for each in self._monitoring.flows.evidence()
+            if not each.only_sent and each.messages and fnmatchcase(each.key.destination, destination)
+        ]
+        _require(found, f"no message of {destination} reached a consumer")
+        return found
+
+    @staticmethod
+    def _assert_numbered(evidence: Evidence) -> None:
+        coverage = evidence.coverage
+        _require(
+            coverage.ok == evidence.messages,
+            f"{_named(evidence)}: only {coverage.ok} of {evidence.messages} messages say which number they have "
+            f"({coverage.missing} without header, {coverage.unreadable} unreadable, {coverage.relayed} relayed)",
+        )
+
+    def _ages(self, name: str) -> Iterable[tuple[str, HistogramCell]]:
+        for histogram in self.pipeline._engine.totals.histograms if self.pipeline._engine else ():
+            if histogram.name == name:
+                for attributes, _ in histogram.points():
+                    yield str(attributes.get(semconv.MESSAGING_DESTINATION_NAME, "")), histogram.total(attributes)
+
+    def _not_come(self, flow: WatchedFlow) -> int:
+        """Numbers that producers of this process gave beyond the newest that came, in partitions that were read."""
+        engine = self.pipeline._engine
+        come = flow.numbers()
+        read = {partition for partition, _ in come} | {each.partition for each in flow.pace.live()}
+        given: dict[tuple[int, int], int] = {}
+        for tell in engine.given if engine is not None else ():
+            for (producer, topic, partition), number in tell().items():
+                if topic == flow.key.destination and partition in read:
+                    given[partition, producer] = number
+        return sum(max(0, number - come.get(key, 0)) for key, number in given.items())
+
+
+def _require(condition: object, otherwise: str) -> None:
+    """As `assert`, which an optimized Python leaves out."""
+    if not condition:
+        raise AssertionError(otherwise)
+
+
+def _named(evidence: Evidence) -> str:
+    _, destination, group = evidence.key
+    return f"{destination} -> {group}" if group else destination
+
+
+def _listed(found: dict[str, int]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(found.items()))

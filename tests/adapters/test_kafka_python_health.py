@@ -1,0 +1,314 @@
+"""The data's health through the real client: what a test of the pipeline asks, on both brokers."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+
+import pytest
+
+import otel_pipeline
+from otel_pipeline.detectors.contract import Contract, Field
+from otel_pipeline.engine import pipeline_header
+
+JSON = {"value_deserializer": json.loads}
+plain_functions = pytest.mark.filterwarnings("ignore:value_(de)?serializer does not implement:DeprecationWarning")
+
+
+@pytest.fixture
+def pipeline_flow(telemetry):
+    """As the plugin's, on this folder's two kinds of telemetry."""
+    from otel_pipeline.testing.pipeline_flow import PipelineFlow
+
+    return PipelineFlow(telemetry)
+
+
+@pytest.fixture
+def contracts(tmp_path, monkeypatch):
+    """A function that puts a contract into the folder that the configuration names."""
+    monkeypatch.setenv("OTEL_PIPELINE_CONTRACTS_DIRECTORY", str(tmp_path))
+
+    def put(topic, **fields):
+        table = {"$": Field(("object",), True), **{name: Field((kind,), True) for name, kind in fields.items()}}
+        (tmp_path / f"{topic}.json").write_text(Contract(topic, table).dumps())
+
+    return put
+
+
+def lights(flow):
+    """State by light of the only flow that is read."""
+    (found,) = [each for each in flow.health().flows if each.group]
+    return {name: light.state for name, light in found.lights.items()}
+
+
+def failure(act, *arguments, **keywords):
+    with pytest.raises(AssertionError) as raised:
+        act(*arguments, **keywords)
+    return str(raised.value).split("\n")[0]
+
+
+def test_a_healthy_pipeline_passes(pipeline_flow, kafka):
+    """Sent, read by an iterator and by polling, each assertion with evidence."""
+    topic = kafka.topic()
+    kafka.send(topic, *(b"%d" % number for number in range(20)))
+    consumer = kafka.consumer(topic)
+    for number, _record in enumerate(consumer):
+        if number == 9:
+            break
+    kafka.poll(consumer, 10)
+    consumer.poll(0)
+    pipeline_flow.wait_for_messages(20)
+
+    pipeline_flow.assert_fresh("30s")
+    pipeline_flow.assert_fresh("30s", topic, age="delivery")
+    pipeline_flow.assert_in_order(topic)
+    pipeline_flow.assert_nothing_lost()
+    pipeline_flow.assert_environment_clean()
+    assert lights(pipeline_flow) == {
+        "fresh": "grey",
+        "order": "green",
+        "pace": "green",
+        "contract": "grey",
+        "environment": "green",
+    }
+
+
+def test_no_evidence_is_no_success(pipeline_flow):
+    """Nothing has flowed."""
+    assert failure(pipeline_flow.assert_fresh, "1s") == (
+        "no data age was measured for *: nothing was processed, or no clock is known"
+    )
+    assert failure(pipeline_flow.assert_in_order) == "no message of * reached a consumer"
+    assert failure(pipeline_flow.assert_nothing_lost, "orders") == "no message of orders reached a consumer"
+    assert failure(pipeline_flow.assert_contract, "orders").startswith("orders has no contract file; ")
+
+
+def test_messages_without_numbers_are_no_evidence_of_order(pipeline_flow, kafka):
+    """Sent by somebody who is not instrumented."""
+    topic = kafka.topic()
+    pipeline_flow.pipeline._engine.active = False
+    kafka.send(topic, b"1", b"2")
+    pipeline_flow.pipeline._engine.active = True
+    kafka.poll(kafka.consumer(topic), 2)
+
+    assert "only 0 of 2 messages say which number they have (2 without header" in failure(pipeline_flow.assert_in_order)
+
+
+def test_old_data_is_not_fresh(pipeline_flow, kafka):
+    """Each age counts, not their mean."""
+    topic = kafka.topic()
+    kafka.send(topic, b"1")
+    consumer = kafka.consumer(topic)
+    for _record in consumer:
+        time.sleep(0.3)
+        break
+
+    assert failure(pipeline_flow.assert_fresh, "200ms").startswith("the oldest of 1 data ages was 0.")
+    pipeline_flow.assert_fresh("30s")
+
+
+def test_a_lost_tail_is_found_by_what_was_given(pipeline_flow, kafka):
+    """Two numbers are given and never arrive: no gap shows it."""
+    topic = kafka.topic()
+    producer = kafka.send(topic, b"1", b"2", b"3")
+    for key in [key for key in producer._otel_pipeline[1].numbers._counts if key[1] == topic]:
+        producer._otel_pipeline[1].numbers._counts[key].last += 2
+    kafka.poll(kafka.consumer(topic), 3)
+
+    pipeline_flow.assert_in_order()
+    assert failure(pipeline_flow.assert_nothing_lost) == f"{topic}: the last 2 messages sent have not come"
+
+
+def test_losses_duplicates_and_disorder_are_named(pipeline_flow, kafka):
+    """Numbers 1 2 5 4 4: one is missing, one came late, one twice."""
+    topic = kafka.topic()
+    producer = kafka.producer()
+    tag = pipeline_header.tag_of(topic, 0)
+    for number in (1, 2, 5, 4, 4):
+        header = pipeline_header.encode(
+            flags=pipeline_header.PER_PARTITION,
+            hops=1,
+            environment="test",
+            origin_ms=int(time.time() * 1000),
+            newest_ms=0,
+            path=1,
+            producer_id=77,
+            sequence=number,
+            tag=tag,
+        )
+        pipeline_flow.pipeline._engine.active = False
+        producer.send(topic, b"x", headers=[("otelp", header)], partition=0).get(10)
+        pipeline_flow.pipeline._engine.active = True
+    kafka.poll(kafka.consumer(topic), 5)
+
+    assert "1 duplicate, 1 reordered of 5 messages" in failure(pipeline_flow.assert_in_order)
+    assert "1 messages are missing: 1 before_broker" in failure(pipeline_flow.assert_nothing_lost)
+
+
+@plain_functions
+def test_a_contract_is_checked_on_both_sides(telemetry, kafka, contracts):
+    """The object before the serializer and after the deserializer."""
+    from otel_pipeline.testing.pipeline_flow import PipelineFlow
+
+    topic = kafka.topic()
+    contracts(topic, id="int", amount="float")
+    flow = PipelineFlow(telemetry)
+    producer = kafka.producer(value_serializer=lambda value: json.dumps(value).encode())
+    for value in ({"id": 1, "amount": 2.5}, {"id": 2, "amount": 3}):
+        producer.send(topic, value, partition=0).get(10)
+    consumer = kafka.consumer(topic, **JSON)
+    kafka.poll(consumer, 2)
+    flow.assert_contract(topic)
+
+    producer.send(topic, {"id": "3"}, partition=0).get(10)
+    kafka.poll(consumer, 1)
+    assert failure(flow.assert_contract, topic) == (
+        f"{topic}: 2 field_missing, 2 type_changed: amount field_missing, id type_changed"
+    )
+    assert lights(flow)["contract"] == "red"
+    metric = telemetry.metric("otel_pipeline.contract.violations")
+    counted = {
+        (point.attributes["otel_pipeline.side"], point.attributes["otel_pipeline.kind"]): point.value
+        for point in metric.points
+        if point.value
+    }
+    assert counted == {
+        ("producer", "field_missing"): 1,
+        ("producer", "type_changed"): 1,
+        ("consumer", "field_missing"): 1,
+        ("consumer", "type_changed"): 1,
+    }
+
+
+@plain_functions
+def test_a_value_that_the_deserializer_does_not_take_is_unreadable(telemetry, kafka, contracts):
+    """The application gets its exception, and it is counted."""
+    from otel_pipeline.testing.pipeline_flow import PipelineFlow
+
+    topic = kafka.topic()
+    contracts(topic, id="int")
+    flow = PipelineFlow(telemetry)
+    kafka.send(topic, b'{"id": 1', b'{"id": 1}')
+    consumer = kafka.consumer(topic, **JSON)
+    with pytest.raises(Exception) as raised:
+        kafka.poll(consumer, 2)
+
+    assert not isinstance(raised.value, AssertionError)
+    assert failure(flow.assert_contract, topic) == f"{topic}: 2 unreadable: $ unreadable"  # sent as bytes, and received
+
+
+def test_foreign_messages_are_counted_by_origin(pipeline_flow, kafka):
+    """A laptop's message in the test's topic: flagged, where the configuration says nothing."""
+    topic = kafka.topic()
+    header = pipeline_header.encode(
+        flags=0,
+        hops=1,
+        environment="production",
+        origin_ms=int(time.time() * 1000),
+        newest_ms=0,
+        path=1,
+        producer_id=7,
+        sequence=0,
+        tag=0,
+    )
+    pipeline_flow.pipeline._engine.active = False
+    kafka.producer().send(topic, b"x", headers=[("otelp", header)], partition=0).get(10)
+    pipeline_flow.pipeline._engine.active = True
+    kafka.poll(kafka.consumer(topic), 1)
+
+    assert "messages of other environments: 1 production" in failure(pipeline_flow.assert_environment_clean)
+    assert lights(pipeline_flow)["environment"] == "red"
+
+
+def test_pace_is_known_from_fetches(pipeline_flow, kafka):
+    """Twenty sent, five read: fifteen behind; the position is the client's own."""
+    topic = kafka.topic()
+    kafka.send(topic, *(b"%d" % number for number in range(20)))
+    consumer = kafka.consumer(topic, max_poll_records=5)
+    kafka.poll(consumer, 5)
+    flows = pipeline_flow.pipeline._monitoring.flows
+    (found,) = [pace for _, pace in flows.paces()]
+
+    assert (found.assigned, found.lag, found.status) == (1, 15, "ok")
+    kafka.poll(consumer, 15)
+    deadline = time.monotonic() + 10
+    while flows.paces()[0][1].lag != 0:
+        assert time.monotonic() < deadline
+        consumer.poll(100)
+    consumer.poll(0)  # What was handed out last is processed when more is asked for.
+    assert flows.paces()[0][1].caught_up_age_s < 10
+    offsets = {
+        name: pipeline_flow.telemetry.metric(f"otel_pipeline.{name}.offset").points[0].value
+        for name in ("producer", "consumer")
+    }
+    assert offsets == {"producer": 19, "consumer": 19}
+    consumer.close()
+    assert flows.paces()[0][1].assigned == 0
+
+
+def test_a_seek_is_no_loss(pipeline_flow, kafka):
+    """Back, forward, to the beginning and to the end."""
+    from kafka import TopicPartition
+
+    topic = kafka.topic()
+    kafka.send(topic, *(b"%d" % number for number in range(20)))
+    consumer = kafka.consumer(topic)
+    partition = TopicPartition(topic, 0)
+    kafka.poll(consumer, 20)
+    consumer.seek(partition, 5)
+    kafka.poll(consumer, 15)
+    consumer.seek_to_beginning(partition)
+    kafka.poll(consumer, 20)
+    consumer.seek_to_end()
+    assert consumer.position(partition) == 20
+    kafka.send(topic, b"20")
+    deadline = time.monotonic() + 10
+    while not consumer.poll(200):
+        assert time.monotonic() < deadline
+    (evidence,) = pipeline_flow.pipeline._monitoring.flows.evidence()
+
+    assert {kind: count for kind, count in evidence.order.violations.items() if count} == {"rewound": 35}
+    assert not any(evidence.order.missing.values())
+
+
+def test_a_commit_ahead_of_processing_is_counted(pipeline_flow, kafka):
+    """Two messages are in threads' hands when the group's position is set past them."""
+    topic = kafka.topic()
+    kafka.send(topic, b"1", b"2", b"3")
+    consumer = kafka.consumer(topic)
+    records = kafka.poll(consumer, 3)
+    go, begun = threading.Event(), threading.Barrier(3)
+
+    def handle(record):
+        with otel_pipeline.process(record, consumer=consumer):
+            begun.wait(10)
+            go.wait(10)
+
+    with otel_pipeline.process(records[0], consumer=consumer):
+        pass
+    threads = [threading.Thread(target=handle, args=(record,)) for record in records[1:]]
+    for thread in threads:
+        thread.start()
+    begun.wait(10)
+    consumer.commit()
+    go.set()
+    for thread in threads:
+        thread.join()
+    (evidence,) = pipeline_flow.pipeline._monitoring.flows.evidence()
+
+    assert evidence.order.commits_ahead == 2
+
+
+def test_client_settings_that_can_lose_data_are_said(pipeline_flow, mock):
+    """At a client's first use, without any traffic."""
+    topic = mock.topic()
+    mock.producer(acks=1, enable_idempotence=False, retries=3).send(topic, b"x", partition=0).get(10)
+    consumer = mock.consumer(topic, enable_auto_commit=True, auto_offset_reset="latest")
+    consumer.poll(0)
+    found = {
+        point.attributes["otel_pipeline.hazard"]
+        for point in pipeline_flow.telemetry.metric("otel_pipeline.client.hazard").points
+    }
+
+    assert {"acknowledged_by_leader_only", "retries_repeat", "new_group_skips_history", "commits_by_time"} <= found
