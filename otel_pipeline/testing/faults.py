@@ -230,6 +230,8 @@ class Relay:
         if at is not None:
             self._planned_freezes.append((at, seconds))
             return
+        if self._stopping.is_set():
+            return
         self._thawed_at = time.monotonic() + seconds
         self._freezes += 1
         self._shown = replace(self._shown, freeze=self._freezes)
@@ -321,10 +323,12 @@ class Relay:
             with self._changed:
                 faults = self._faults
                 for planned in self._planned_freezes:
-                    if planned[0] == self._read + 1:
+                    if planned[0] <= self._read + 1:
                         self._planned_freezes.remove(planned)
                         self._freeze(planned[1], None)
-                        return
+                        break
+                if self._thawed_at > now_s:
+                    return
                 self._read += 1
             self._queue(self._plan.take(self._pulled.popleft(), faults), now_s)
             self._release(now_s)
