@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 __all__ = ["FaultOptions", "FaultsError", "Injected", "Relay"]
 
-START_SECONDS = 10.0
+_ANSWER_SECONDS = 4.0
 STOP_SECONDS = 5.0
 _FLUSH_SECONDS = 3.5
 _POLL_SECONDS = 0.05
 _PULL = 1_000
 _MAX_MESSAGE_BYTES = 1_000_000_000
 """The broker's own limit is the one that counts."""
-_PASSING = {"_ALL_BROKERS_DOWN", "_TRANSPORT", "_RESOLVE", "_TIMED_OUT"}
+_PASSING = {"_ALL_BROKERS_DOWN", "_TRANSPORT", "_RESOLVE", "_TIMED_OUT", "LEADER_NOT_AVAILABLE"}
 """Errors after which the client itself tries again."""
 _MAX_WAITING = 100_000
 """Messages that are delayed at one time; more are left in the source."""
@@ -230,18 +230,20 @@ class Relay:
         if at is not None:
             self._planned_freezes.append((at, seconds))
             return
+        if self._stopping.is_set():
+            return
         self._thawed_at = time.monotonic() + seconds
         self._freezes += 1
         self._shown = replace(self._shown, freeze=self._freezes)
 
     def _positions(self, position: Any, unreachable: type[Exception]) -> list[Any]:
         """Where each partition of the source is read from; a topic that was just made takes a moment to answer."""
-        deadline = time.monotonic() + START_SECONDS
+        again_until = time.monotonic() + _ANSWER_SECONDS
         while True:
             try:
                 return [position(self._source, *place) for place in self._places(position, unreachable)]
             except unreachable as error:
-                if error.args[0].retriable() and time.monotonic() + START_SECONDS / 2 < deadline:
+                if time.monotonic() < again_until:
                     self._stopping.wait(_POLL_SECONDS)
                     continue
                 raise FaultsError(
@@ -251,10 +253,10 @@ class Relay:
 
     def _places(self, position: Any, unreachable: type[Exception]) -> list[tuple[int, int]]:
         """Partitions and offsets."""
-        topics = self._consumer.list_topics(timeout=START_SECONDS / 2).topics
+        topics = self._consumer.list_topics(timeout=_ANSWER_SECONDS).topics
         for option, name in (("source", self._source), ("destination", self._destination)):
             error = topics[name].error if name in topics else None
-            if error is not None and error.retriable():
+            if error is not None and error.name() in _PASSING:
                 raise unreachable(error)
             if name not in topics or error is not None:
                 raise FaultsError(f"there is no topic {name!r} at {self._servers}: create it first", option)
@@ -268,7 +270,7 @@ class Relay:
         places = []
         for partition in range(read):
             asked = position(self._source, partition)
-            first, end = self._consumer.get_watermark_offsets(asked, timeout=START_SECONDS / 2)
+            first, end = self._consumer.get_watermark_offsets(asked, timeout=_ANSWER_SECONDS)
             places.append((partition, first if self._from_the_beginning else end))
         return places
 
@@ -311,7 +313,7 @@ class Relay:
             error = message.error()
             if error is None:
                 self._pulled.append(_read(message))
-            elif not (error.retriable() or error.name() in _PASSING):
+            elif error.name() not in _PASSING:
                 raise FaultsError(f"{self._source!r} cannot be read: {error.str()}", "source")
 
     def _take(self) -> None:
@@ -321,10 +323,12 @@ class Relay:
             with self._changed:
                 faults = self._faults
                 for planned in self._planned_freezes:
-                    if planned[0] == self._read + 1:
+                    if planned[0] <= self._read + 1:
                         self._planned_freezes.remove(planned)
                         self._freeze(planned[1], None)
-                        return
+                        break
+                if self._thawed_at > now_s:
+                    return
                 self._read += 1
             self._queue(self._plan.take(self._pulled.popleft(), faults), now_s)
             self._release(now_s)

@@ -388,6 +388,38 @@ def test_a_freeze_before_a_message(broker):
     assert orders(destination, broker.read(destination)) == {}
 
 
+def test_a_freeze_on_command_stops_a_running_stream(embedded):
+    """What is not under way to the broker at that moment stays in the source, also when a stop follows the thaw."""
+    source, destination = embedded.topics()
+    embedded.send(source, numbered(source, 20_000))
+    with Relay(embedded.address, source, destination) as relay:
+        relay.wait_until_relayed(1)
+        relay.freeze()
+        until(lambda: relay._unacknowledged == 0)
+        relayed = relay.wait_until_relayed(1).relayed
+        with pytest.raises(TimeoutError, match="the relay is frozen"):
+            relay.wait_until_relayed(20_000, timeout=0.5)
+        assert relay.injected.relayed == relayed < 20_000
+        relay.thaw()
+        relay.wait_until_relayed(20_000)
+
+    assert orders(destination, embedded.read(destination)) == {}
+
+
+@pytest.mark.parametrize("planned", [1, 30, 50])
+def test_a_freeze_before_a_message_that_has_passed_comes_with_the_next_one(embedded, planned):
+    source, destination = embedded.topics()
+    messages = list(numbered(source, 60))
+    with Relay(embedded.address, source, destination) as relay:
+        embedded.send(source, messages[:30])
+        relay.wait_until_relayed(30)
+        relay.add(freeze=0.2, freeze_at=planned)
+        embedded.send(source, messages[30:])
+        relay.wait_until_relayed(60)
+
+    assert relay.injected.freeze == 1
+
+
 def test_faults_on_and_off_one_after_the_other(broker):
     """As a demo does: a burst, then duplicates, then a freeze on command, then nothing."""
     source, destination = broker.topics()
