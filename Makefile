@@ -29,7 +29,7 @@ real: $(SETUP)  ## fetch and build the real broker and Collector once, then run 
 	@OTEL_PIPELINE_REAL=required $(BIN)/python -m pytest -q -m real $(ARGS)
 
 bench: $(SETUP)
-	@$(BIN)/python scripts/bench.py $(ARGS)
+	@$(BIN)/python scripts/bench.py $(ARGS) && $(BIN)/python scripts/bench_health.py $(ARGS)
 
 lint: $(SETUP)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

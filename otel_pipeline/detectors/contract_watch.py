@@ -82,9 +82,9 @@ class ContractWatch:
         self._text = TextReader(expected=root is not None and {*root.types} <= {"object", "array"} and any(root.types))
         self._fields = FieldsHealth(fields_on_request) if fields_on_request else None
         self._clock_ns = clock_ns
-        self._sampler = Sampler(clock_ns)
-        self._sampler.watchful = self._from_file
-        self._sampler.learning = self._learner is not None
+        self.sampler = Sampler(clock_ns)
+        self.sampler.watchful = self._from_file
+        self.sampler.learning = self._learner is not None
         _watches.add(self)
 
     def check(self, value: Any, size_bytes: int) -> None:
@@ -94,22 +94,27 @@ class ContractWatch:
             value: what the application gave or got; bytes are taken for JSON where they look like it.
             size_bytes: of the serialized value; any constant where it is not known.
         """
-        sampler = self._sampler
+        sampler = self.sampler
         sampler.left = left = sampler.left - 1
         if left > 0 and sampler.low <= size_bytes <= sampler.high:
             return
-        self._examine(value, size_bytes)
+        self.examine(value, size_bytes)
 
     def check_many(
         self, messages: Sequence[Any], value_of: Callable[[Any], Any], size_of: Callable[[Any], int]
     ) -> None:
         """The same for a pull: at once where none of it is to be looked at."""
-        sampler, sizes = self._sampler, [*map(size_of, messages)]
-        if sampler.left > len(sizes) and sampler.low <= min(sizes) and max(sizes) <= sampler.high:
-            sampler.left -= len(sizes)
+        sampler, sizes = self.sampler, [*map(size_of, messages)]
+        if sampler.low > min(sizes) or max(sizes) > sampler.high:
+            for message, size_bytes in zip(messages, sizes, strict=True):
+                self.check(value_of(message), size_bytes)
             return
-        for message, size_bytes in zip(messages, sizes, strict=True):
-            self.check(value_of(message), size_bytes)
+        at, end = 0, len(sizes)
+        while sampler.left <= end - at:
+            at += max(sampler.left, 1)
+            sampler.left = 0
+            self.examine(value_of(messages[at - 1]), sizes[at - 1])
+        sampler.left -= end - at
 
     def unreadable(self) -> None:
         """A deserializer raised."""
@@ -170,16 +175,17 @@ class ContractWatch:
             differing_paths=self.differing_paths,
         )
 
-    def _examine(self, value: Any, size_bytes: int) -> None:
+    def examine(self, value: Any, size_bytes: int) -> None:
+        """A message was taken: what `check` does when the sampler says so."""
         started_ns = self._clock_ns()
         try:
-            self._sampler.take(size_bytes)
+            self.sampler.take(size_bytes)
             # No value at all is a deletion in a compacted topic, and no object with fields anywhere.
             if value is not None:
                 self._look(value)
         except Exception:
             self.failed += 1
-        self._sampler.spent(self._clock_ns() - started_ns)
+        self.sampler.spent(self._clock_ns() - started_ns)
 
     def _look(self, value: Any) -> None:
         if type(value) is not dict and isinstance(value, TEXTS):
@@ -210,7 +216,7 @@ class ContractWatch:
             if self._learned >= self.learn_messages:
                 self._learner = None
                 self._contract = learner.contract()
-                self._sampler.learning = False
+                self.sampler.learning = False
         finally:
             self._learning.release()
 
@@ -230,7 +236,7 @@ class ContractWatch:
                 self._differing[difference] = 1
                 new = True
         self._history = (self._history << 1 | broken) & _LAST_100
-        self._sampler.differed(new=new)
+        self.sampler.differed(new=new)
 
     def _renew(self) -> None:
         """In a forked child: the lock may be held by a thread that is not there."""

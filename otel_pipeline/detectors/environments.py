@@ -35,7 +35,7 @@ class PartitionEnvironments:
         raises: whether a rejected message is to raise.
     """
 
-    __slots__ = ("_foreign", "_own", "own_code", "raises", "same", "unlabelled", "visitors")
+    __slots__ = ("_foreign", "_own", "own_code", "raises", "unlabelled", "visitors")
 
     def __init__(self, own: str | None, foreign: Mapping[str, Policy], *, raises: bool = False) -> None:
         self._own = own
@@ -43,7 +43,6 @@ class PartitionEnvironments:
         self.own_code = pipeline_header.ENVIRONMENT_CODES.get(own, -1) if own is not None else -1
         """-1 where the name has to be read to know."""
         self.raises = raises and any(policy == "reject" for policy in foreign.values())
-        self.same = 0
         self.unlabelled = 0
         self.visitors: dict[str, int] = {}
         """Messages by origin environment, those of this one left out."""
@@ -53,9 +52,7 @@ class PartitionEnvironments:
         name = pipeline_header.environment_of(header, code)
         if name is None:
             self.unlabelled += 1
-        elif name == self._own:
-            self.same += 1
-        else:
+        elif name != self._own:
             visitors = self.visitors
             if name not in visitors and len(visitors) >= MAX_ENVIRONMENTS:
                 name = OTHER

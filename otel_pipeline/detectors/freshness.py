@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 TOLERANCE_MS = 5
 """Clocks of one machine differ by as much: an age above minus this is 0."""
-_LATEST_MS = 1 << 47
-"""No time of this millennium: what is above comes from a broken clock or a forged header."""
 
 
 class ObjectiveCounts:
@@ -66,7 +64,15 @@ class PartitionFreshness:
         by_data: those that look at the data age.
     """
 
-    __slots__ = ("_by_data", "_by_delivery", "_data_age", "_delivery_age", "negative_ages", "newest_origin_ms")
+    __slots__ = (
+        "_by_data",
+        "_by_delivery",
+        "_data_age",
+        "_delivery_age",
+        "_record_delivery",
+        "negative_ages",
+        "newest_origin_ms",
+    )
 
     def __init__(
         self,
@@ -76,6 +82,7 @@ class PartitionFreshness:
         by_data: tuple[ObjectiveCounts, ...] = (),
     ) -> None:
         self._delivery_age = delivery_age
+        self._record_delivery = delivery_age.record
         self._data_age = data_age
         self._by_delivery = by_delivery
         self._by_data = by_data
@@ -86,24 +93,25 @@ class PartitionFreshness:
 
     def delivered(self, timestamp_ms: int, now_ms: int) -> None:
         """A message arrived that was sent at `timestamp_ms`; one that is not above 0 says nothing."""
-        age_ms: int | None = None
-        if timestamp_ms > 0:
+        age_ms: int | None
+        if 0 < timestamp_ms <= now_ms:
             age_ms = now_ms - timestamp_ms
-            if age_ms >= 0:
-                self._delivery_age.record(age_ms / 1000)
-            elif age_ms >= -TOLERANCE_MS:
-                age_ms = 0
-                self._delivery_age.record(0.0)
-            else:
-                self.negative_ages += 1
-                age_ms = None
-        for objective in self._by_delivery:
-            objective.count(age_ms)
+            self._record_delivery(age_ms / 1000)
+        elif timestamp_ms <= 0:
+            age_ms = None
+        elif timestamp_ms <= now_ms + TOLERANCE_MS:
+            age_ms = 0
+            self._record_delivery(0.0)
+        else:
+            age_ms = None
+            self.negative_ages += 1
+        if self._by_delivery:
+            for objective in self._by_delivery:
+                objective.count(age_ms)
 
     def delivered_many(self, timestamps_ms: Sequence[int], now_ms: int) -> None:
         """The same for a pull."""
-        if not self._by_delivery and min(timestamps_ms) > 0 and max(timestamps_ms) <= now_ms:
-            self._delivery_age.record_many([(now_ms - sent_ms) / 1000 for sent_ms in timestamps_ms])
+        if not self._by_delivery and _record_many(self._delivery_age, timestamps_ms, now_ms):
             return
         for timestamp_ms in timestamps_ms:
             self.delivered(timestamp_ms, now_ms)
@@ -111,22 +119,29 @@ class PartitionFreshness:
     def processed(self, origin_ms: int, now_ms: int) -> None:
         """A message has been processed whose oldest origin is this; 0 is unknown."""
         age_ms: int | None = None
-        if 0 < origin_ms < _LATEST_MS:
-            age_ms = now_ms - origin_ms
-            if age_ms >= -TOLERANCE_MS:
-                age_ms = max(age_ms, 0)
-                self._data_age.cell.record(age_ms / 1000)
-                self.newest_origin_ms = max(self.newest_origin_ms, origin_ms)
-            else:
-                age_ms = None
-        for objective in self._by_data:
-            objective.count(age_ms)
+        if 0 < origin_ms <= now_ms + TOLERANCE_MS:
+            age_ms = now_ms - origin_ms if origin_ms < now_ms else 0
+            self._data_age.cell.record(age_ms / 1000)
+            if origin_ms > self.newest_origin_ms:  # noqa: PLR1730 - calling max() costs twice as much
+                self.newest_origin_ms = origin_ms
+        if self._by_data:
+            for objective in self._by_data:
+                objective.count(age_ms)
 
     def processed_many(self, origins_ms: Sequence[int], now_ms: int) -> None:
         """The same for a pull."""
-        if not self._by_data and min(origins_ms) > 0 and (newest_ms := max(origins_ms)) <= now_ms:
-            self._data_age.cell.record_many([(now_ms - origin_ms) / 1000 for origin_ms in origins_ms])
+        if not self._by_data and _record_many(self._data_age.cell, origins_ms, now_ms):
+            newest_ms = max(origins_ms)
             self.newest_origin_ms = max(self.newest_origin_ms, newest_ms)
             return
         for origin_ms in origins_ms:
             self.processed(origin_ms, now_ms)
+
+
+def _record_many(cell: HistogramCell, times_ms: Sequence[int], now_ms: int) -> bool:
+    """Record the ages of a pull at once; false where one is unknown or negative, or they fall into several buckets."""
+    oldest_ms, newest_ms, count = min(times_ms), max(times_ms), len(times_ms)
+    if oldest_ms <= 0 or newest_ms > now_ms:
+        return False
+    total_s = (count * now_ms - sum(times_ms)) / 1000
+    return cell.record_alike(count, total_s, (now_ms - newest_ms) / 1000, (now_ms - oldest_ms) / 1000)

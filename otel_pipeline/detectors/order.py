@@ -6,12 +6,12 @@ duplicate: a number that has arrived already; missing: a number that is given up
 
 from __future__ import annotations
 
-from operator import ne
+from array import array
 from threading import Lock
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
 WINDOW = 1024
 """Numbers that are remembered for each producer; what is displaced further is counted as stale, never as lost."""
@@ -42,9 +42,10 @@ class _Gap:
 class _Window:
     """The last numbers of one producer. Bit 0 stands for the newest."""
 
-    __slots__ = ("arrived", "excused", "first", "gaps", "given_up", "newest", "offset", "skipped")
+    __slots__ = ("arrived", "excused", "first", "gaps", "given_up", "newest", "offset", "producer", "skipped")
 
-    def __init__(self, number: int, offset: int, skipped: int) -> None:
+    def __init__(self, producer: int, number: int, offset: int, skipped: int) -> None:
+        self.producer = producer
         self.first = number
         """The base line: what is below it was never missing (rule 2)."""
         self.newest = number
@@ -57,6 +58,10 @@ class _Window:
         self.given_up = 0
         self.gaps: list[_Gap] | None = None
         """Open ones; None while every number of the window has arrived, so that nothing has to be shifted."""
+
+
+_NONE = _Window(-1, -1, -1, 0)
+"""Follows no message."""
 
 
 class PartitionOrder:
@@ -72,6 +77,7 @@ class PartitionOrder:
 
     __slots__ = (
         "_awaiting",
+        "_latest",
         "_lock",
         "_monotonic_s",
         "_reset",
@@ -100,6 +106,8 @@ class PartitionOrder:
         self._tag = tag
         self._monotonic_s = monotonic_s
         self._windows: dict[int, _Window] = {}
+        self._latest = _NONE
+        """The window of the last message, which is mostly that of the next one, too."""
         self._skipped = 0
         self._rewound_below = -1
         self._sought = False
@@ -126,6 +134,18 @@ class PartitionOrder:
     def one(self, offset: int, producer: int, number: int, tag: int) -> None:
         """A message reached the application. Producer 0 or number 0: it brought no number."""
         highest = self.highest
+        window = self._latest
+        if (
+            number == window.newest + 1
+            and offset == highest + 1
+            and producer == window.producer
+            and tag == self._tag
+            and window.gaps is None
+        ):
+            self.highest = window.offset = offset
+            window.newest = number
+            window.skipped = self._skipped
+            return
         if offset != highest + 1 and not self._at_jump(offset, highest):
             return
         self.highest = offset
@@ -134,37 +154,38 @@ class PartitionOrder:
         if tag != self._tag:
             self.relayed += 1
             return
-        window = self._windows.get(producer)
-        if window is None:
+        known = self._windows.get(producer)
+        if known is None:
             self._add(producer, number, offset)
-        elif number - window.newest == 1 and window.gaps is None:
+            return
+        window = self._latest = known
+        if number - window.newest == 1 and window.gaps is None:
             window.newest = number
             window.offset = offset
             window.skipped = self._skipped
         else:
             self._out_of_line(window, number, offset)
 
-    def batch(self, first: int, last: int, fields: Sequence[tuple[int, ...]]) -> bool:
+    def batch(self, first: int, last: int, producer: int, numbers: array[int], tag: int) -> bool:
         """The same for a whole pull, where nothing at all is remarkable; false where it has to be told one by one.
 
         Args:
             first: offset of the first message.
             last: offset of the last one.
-            fields: of every message: (producer, number, tag).
+            producer: of all messages.
+            numbers: of each message.
+            tag: of all messages.
         """
-        if first != self.highest + 1 or last - first != len(fields) - 1:
+        count, number = len(numbers), numbers[0]
+        if first != self.highest + 1 or last - first != count - 1:
             return False
-        producer, number, tag = fields[0]
         window = self._windows.get(producer)
         if window is None or window.gaps is not None or tag != self._tag or number - window.newest != 1:
             return False
-        if fields[-1][1] - number != last - first or number == 0:
-            return False
-        expected = zip([producer] * len(fields), range(number, number + len(fields)), [tag] * len(fields))  # noqa: B905
-        if any(map(ne, fields, expected)):
+        if number == 0 or numbers[-1] - number != count - 1 or numbers != array("I", range(number, number + count)):
             return False
         self.highest = last
-        window.newest = fields[-1][1]
+        window.newest = numbers[-1]
         window.offset = last
         window.skipped = self._skipped
         return True
@@ -254,6 +275,7 @@ class PartitionOrder:
     def _begin_anew(self) -> None:
         held = self._lock.acquire(timeout=_WAIT_S)
         self._windows = {}
+        self._latest = _NONE
         self.open = 0
         self.gapped = False
         self._skipped = 0
@@ -268,7 +290,7 @@ class PartitionOrder:
             self.open -= _open_bits(windows.pop(oldest)).bit_count()
             if held:
                 self._lock.release()
-        windows[producer] = _Window(number, offset, self._skipped)
+        windows[producer] = self._latest = _Window(producer, number, offset, self._skipped)
 
     def _out_of_line(self, window: _Window, number: int, offset: int) -> None:
         held = self._lock.acquire(timeout=_WAIT_S)

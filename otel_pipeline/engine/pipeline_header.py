@@ -18,7 +18,9 @@
 from __future__ import annotations
 
 import struct
+import sys
 import time
+from array import array
 from binascii import a2b_base64, b2a_base64
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -50,7 +52,7 @@ FAN_IN = 1 << 1
 PER_PARTITION = 1 << 3
 EXTENDED = 1 << 5
 
-_VERSION = 1
+VERSION = 1
 _OTHER_ENVIRONMENT = 255
 _TYPE_ENVIRONMENT = 2
 _MAX_ENVIRONMENT_BYTES = 16
@@ -63,9 +65,10 @@ _NAMES = {code: name for name, code in ENVIRONMENT_CODES.items()}
 _SHAPE = struct.Struct(">BBBBHIIHIIIH")
 _STAMP = struct.Struct(">IH")
 _NUMBERS = struct.Struct(">20xIIH")
-_ORIGINS = struct.Struct(">2xQ20x")
+_PRODUCER_AND_TAG = (20, 21, 22, 23, 28, 29)
+_LITTLE = sys.byteorder == "little"
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
-_STANDARD = bytes.maketrans(b"-_", b"+/")
+STANDARD = bytes.maketrans(b"-_", b"+/")
 _CACHE_LIMIT = 10_000
 
 
@@ -89,8 +92,8 @@ def decode(value: Any) -> PipelineHeader | None:
         if not value or len(value) > _MAX_CHARACTERS:
             return None
         text = value.encode("ascii") if isinstance(value, str) else bytes(value)
-        raw = a2b_base64(text.translate(_STANDARD) + b"=" * (-len(text) % 4))
-        if len(raw) < _BYTES or raw[0] != _VERSION:
+        raw = a2b_base64(text.translate(STANDARD) + b"=" * (-len(text) % 4))
+        if len(raw) < _BYTES or raw[0] != VERSION:
             return None
         fields = _SHAPE.unpack_from(raw)
         flags, hops, code = fields[1], fields[2], fields[3]
@@ -125,11 +128,11 @@ Fields = tuple[int, ...]
 def fields(value: Any) -> Fields | None:
     """The fixed part alone, as the numbers that stand there; None when it cannot be read. Never raises."""
     try:
-        found = _SHAPE.unpack(a2b_base64(value.translate(_STANDARD)))
+        found = _SHAPE.unpack(a2b_base64(value.translate(STANDARD)))
     except Exception:
         raw = _any_length(value)
         return None if raw is None else _SHAPE.unpack(raw)
-    return found if found[0] == _VERSION else None
+    return found if found[0] == VERSION else None
 
 
 def _any_length(value: Any) -> bytes | None:
@@ -137,7 +140,7 @@ def _any_length(value: Any) -> bytes | None:
     if decode(value) is None:
         return None
     text = value.encode("ascii") if isinstance(value, str) else bytes(value)
-    return a2b_base64(text[:_CHARACTERS].translate(_STANDARD))
+    return a2b_base64(text[:_CHARACTERS].translate(STANDARD))
 
 
 class HeaderBlock:
@@ -152,14 +155,14 @@ class HeaderBlock:
     def read(values: Sequence[Any]) -> HeaderBlock | None:
         """None where not every header is there, whole, of this version and without an extension."""
         try:
-            raw = a2b_base64(b"".join(values).translate(_STANDARD))
+            raw = a2b_base64(b"".join(values).translate(STANDARD))
         except Exception:
             return None
         if len(raw) != _BYTES * len(values):
             return None
         block = HeaderBlock(raw)
         # A header of 39 characters beside one of 41 would shift all others.
-        whole = set(map(len, values)) == {_CHARACTERS} and raw[::_BYTES] == bytes((_VERSION,)) * len(values)
+        whole = set(map(len, values)) == {_CHARACTERS} and raw[::_BYTES] == bytes((VERSION,)) * len(values)
         return block if whole else None
 
     @property
@@ -172,13 +175,39 @@ class HeaderBlock:
         """The environment code of each message."""
         return self._raw[3::_BYTES]
 
+    def one_producer(self) -> tuple[int, int] | None:
+        """Producer id and tag, where those of all messages are the same."""
+        raw = self._raw
+        count = len(raw) // _BYTES
+        if any(raw[at::_BYTES] != raw[at : at + 1] * count for at in _PRODUCER_AND_TAG):
+            return None
+        producer, _, tag = _NUMBERS.unpack_from(raw)
+        return producer, tag
+
     def numbers(self) -> list[tuple[int, ...]]:
         """(producer id, sequence, tag) of each message."""
         return list(_NUMBERS.iter_unpack(self._raw))
 
-    def origins_ms(self) -> list[int]:
+    def sequences(self) -> array[int]:
+        """The number of each message."""
+        return self._column("I", 24, 0)
+
+    def origins_ms(self) -> array[int]:
         """The oldest origin of each message."""
-        return [origin & _U48 for (origin,) in _ORIGINS.iter_unpack(self._raw)]
+        return self._column("Q", 4, 2)
+
+    def _column(self, kind: str, at: int, zeros: int) -> array[int]:
+        """Big-endian numbers that stand at `at` of each header, as many bytes long as `kind` has without `zeros`."""
+        column = array(kind)
+        width = column.itemsize
+        raw = self._raw
+        gathered = bytearray(len(raw) // _BYTES * width)
+        for byte in range(zeros, width):
+            gathered[byte::width] = raw[at + byte - zeros :: _BYTES]
+        column.frombytes(bytes(gathered))
+        if _LITTLE:
+            column.byteswap()
+        return column
 
 
 def environment_of(header: Any, code: int) -> str | None:
@@ -229,7 +258,7 @@ def encode(
     else:
         flags &= ~EXTENDED
     raw = _SHAPE.pack(
-        _VERSION,
+        VERSION,
         flags & 0xFF,
         hops if hops < 255 else 255,  # noqa: PLR2004, FURB136 - calling min() costs twice as much
         code,
@@ -265,8 +294,8 @@ def hops_of(header: Any) -> int:
         head = header[:4]
         found = _hops.get(head)
         if found is None:
-            raw = a2b_base64(head.translate(_STANDARD))
-            found = raw[2] if raw[0] == _VERSION else 0
+            raw = a2b_base64(head.translate(STANDARD))
+            found = raw[2] if raw[0] == VERSION else 0
             if len(_hops) >= _CACHE_LIMIT:
                 _hops.clear()
             _hops[head] = found
@@ -281,7 +310,7 @@ class Template:
     __slots__ = ("_flow", "_head", "extension", "placeholder")
 
     def __init__(self, header: bytes) -> None:
-        raw = a2b_base64(header.translate(_STANDARD) + b"=" * (-len(header) % 4))
+        raw = a2b_base64(header.translate(STANDARD) + b"=" * (-len(header) % 4))
         self._head, self._flow, self.extension = raw[:4], raw[10:24], raw[_BYTES:]
         self.placeholder = header
         """What stands in the message until then."""
@@ -295,7 +324,7 @@ class Template:
 def producer_of(header: bytes) -> int | None:
     """The producer id alone: the last four of bytes 18 to 23, which are characters 24 to 31."""
     try:
-        return int.from_bytes(a2b_base64(header[24:32].translate(_STANDARD))[2:6], "big")
+        return int.from_bytes(a2b_base64(header[24:32].translate(STANDARD))[2:6], "big")
     except Exception:
         return None
 

@@ -67,6 +67,17 @@ def own_header(headers: Any) -> Any:
         return None  # No pairs: there is nothing to read.
 
 
+def own_headers(headers: Sequence[Any]) -> Sequence[Any]:
+    """The data-flow header of each message of a pull, which mostly are all there."""
+    try:
+        names, values = zip(*[each[-1] for each in headers])  # noqa: B905 - pairs
+        if names.count(pipeline_header.NAME) == len(headers):
+            return values
+    except Exception:
+        pass
+    return [own_header(each) for each in headers]
+
+
 def hand_out_batches(
     engine: Engine, fields: MessageFields, consumer: Consumer, batches: Sequence[Sequence[Message]]
 ) -> None:
@@ -80,7 +91,7 @@ def hand_out_batches(
         state = consumer.partitions.get((fields.destination(first), fields.partition(first)))
         if state is None or state.observer is None:
             continue
-        headers = [own_header(each) for each in map(fields.headers, messages)]
+        headers = own_headers([*map(fields.headers, messages)])
         origins_ms = state.observer.batch(messages, headers, now_ms)
         pull.add(state.observer, fields.offset(messages[-1]), headers, origins_ms)
     if pull.parts:

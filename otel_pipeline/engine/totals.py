@@ -41,7 +41,7 @@ class CounterCell:
 class HistogramCell:
     """Buckets to record into, by one thread at a time."""
 
-    __slots__ = ("bounds", "bucket_counts", "forward", "max", "min", "sum")
+    __slots__ = ("_above", "_at", "_up_to", "bounds", "bucket_counts", "forward", "max", "min", "sum")
 
     def __init__(self, bounds: tuple[float, ...], forward: Callable[[float], None] | None = None) -> None:
         self.bounds = bounds
@@ -50,10 +50,15 @@ class HistogramCell:
         self.min = inf
         self.max = -inf
         self.forward = forward
+        # The bucket of the last value, where the next one mostly belongs as well.
+        self._at = 0
+        self._above = self._up_to = inf
 
     def record(self, seconds: float) -> None:
         """Count one value; the bounds are inclusive above, as OpenTelemetry's are."""
-        self.bucket_counts[bisect_left(self.bounds, seconds)] += 1
+        if not self._above < seconds <= self._up_to:
+            self._find(seconds)
+        self.bucket_counts[self._at] += 1
         self.sum += seconds
         if seconds < self.min:  # noqa: PLR1730 - calling min() costs twice as much
             self.min = seconds
@@ -62,20 +67,21 @@ class HistogramCell:
         if self.forward is not None:
             self.forward(seconds)
 
-    def record_many(self, seconds: Sequence[float]) -> None:
-        """Count many values, which are mostly alike: at once where they fall into the same bucket."""
-        low, high = min(seconds), max(seconds)
+    def _find(self, seconds: float) -> None:
+        at = self._at = bisect_left(self.bounds, seconds)
+        self._above = self.bounds[at - 1] if at else -inf
+        self._up_to = self.bounds[at] if at < len(self.bounds) else inf
+
+    def record_alike(self, count: int, total: float, low: float, high: float) -> bool:
+        """Count values from `low` to `high` at once, whose sum is `total`; false where they differ in their bucket."""
         at = bisect_left(self.bounds, low)
         if self.forward is not None or at != bisect_left(self.bounds, high):
-            for value in seconds:
-                self.record(value)
-            return
-        self.bucket_counts[at] += len(seconds)
-        self.sum += sum(seconds)
-        if low < self.min:  # noqa: PLR1730 - as above
-            self.min = low
-        if high > self.max:  # noqa: PLR1730
-            self.max = high
+            return False
+        self.bucket_counts[at] += count
+        self.sum += total
+        self.min = min(self.min, low)
+        self.max = max(self.max, high)
+        return True
 
     def absorb(self, other: HistogramCell) -> None:
         """Add what the other recorded."""

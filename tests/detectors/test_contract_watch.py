@@ -278,7 +278,7 @@ def test_however_dear_some_are_checked(contract, most):
     watched = watch(contract=contract, clock_ns=clock)
     feed(watched, (order(at) for at in range(200_000)))
 
-    assert watched._sampler.every == most
+    assert watched.sampler.every == most
 
 
 def test_100_broken_in_a_row_are_noticed_with_a_file():
@@ -286,7 +286,7 @@ def test_100_broken_in_a_row_are_noticed_with_a_file():
     clock = Clock(cost_ns=5_000_000)
     for seed in range(20):
         watched = watch(contract=file_contract(), clock_ns=clock)
-        watched._sampler._random.seed(seed)
+        watched.sampler._random.seed(seed)
         feed(watched, (order(at) for at in range(3000)))
         feed(watched, (broken_value("type_changed", at) for at in range(100)))
 
@@ -558,7 +558,7 @@ def test_a_forked_child_learns_on():
 def test_a_message_that_is_not_taken_makes_no_object():
     """It is counted down, and its size compared: two calls for three looks."""
     watched = learned()
-    watched._sampler.left = 10_000
+    watched.sampler.left = 10_000
     calls = []
     sys.setprofile(lambda frame, event, _arg: calls.append(frame.f_code.co_name) if event == "call" else None)
     try:
