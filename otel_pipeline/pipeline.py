@@ -305,6 +305,9 @@ def _begin_monitoring(
     pipeline._monitoring = monitoring = Monitoring(
         engine, inferences, totals, health_settings(config, service), instance=instance
     )
+    answers = getattr(providers, "answers", None)
+    if answers is not None:
+        answers.listener = monitoring.clock.add
     # Where a test counts the clock's ticks, a thread of ours must not look at it.
     if getattr(providers, "clock_ns", None) is None:
         monitoring.begin(state_file(config.health.state_file, service, instance, engine.guard.problem))

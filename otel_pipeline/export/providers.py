@@ -18,6 +18,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcess
 from otel_pipeline import semconv
 from otel_pipeline.export import compiled_spans, exporters, metrics, resource, sampling
 from otel_pipeline.export import destination as destinations
+from otel_pipeline.export.collector_clock import Answers
 from otel_pipeline.export.data_age import DataAge
 from otel_pipeline.export.ending import Ending
 from otel_pipeline.export.giving_way import give_way
@@ -72,6 +73,8 @@ class Providers:
         self._config = config
         self._totals = totals
         self._problem = problem
+        self.answers = Answers()
+        """What a Collector's answers say of its clock."""
         self._lines = Lines(telemetry_folder(), self.service_name, problem)
         self._resource = resource.make(config)
         self.instance = str(self._resource.attributes[semconv.SERVICE_INSTANCE_ID])
@@ -213,7 +216,7 @@ class Providers:
     def _exporters(self, signal: destinations.Signal) -> Sequence[tuple[str, Any]]:
         decided = destinations.decide(signal, self._config)
         self._destinations[signal] = decided
-        return exporters.make(signal, decided, self._lines, self._problem)
+        return exporters.make(signal, decided, self._lines, self.answers, self._problem)
 
     def _quick(self, signal: str, name: str) -> bool:
         """Lines cost little: what was recorded is to be seen at once."""
