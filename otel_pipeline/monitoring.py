@@ -40,6 +40,9 @@ class Monitoring:
         self, engine: Engine, inferences: Inferences, totals: Totals, settings: HealthSettings, *, instance: str
     ) -> None:
         self.settings = settings
+        self.looked: Callable[[int], object] | None = None
+        """Told after each look how many series there are: new ones are to be exported soon. Must not block."""
+        self._totals = totals
         self._guard = engine.guard
         self._instance = instance
         self.flows = Flows(
@@ -92,6 +95,8 @@ class Monitoring:
         health = self.judge()
         if self._file is not None:
             self._file.write(health.to_dict())
+        if self.looked is not None:
+            self.looked(self._totals.series_count)
 
     def judge(self) -> Health:
         """The verdict of now."""
