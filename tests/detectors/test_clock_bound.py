@@ -11,6 +11,7 @@ import pytest
 
 from otel_pipeline.detectors import clock_gauge, kernel_clock
 from otel_pipeline.detectors.clock_bound import SLOT_S, WINDOW_S, ClockBound
+from otel_pipeline.detectors.report import Health, Process
 from otel_pipeline.engine.totals import Totals
 
 
@@ -246,3 +247,22 @@ def test_the_kernel_is_believed_only_when_it_says_that_it_is_synchronised(monkey
 def test_this_kernel_answers():
     found = kernel_clock.error_s()
     assert found is None or 0 <= found < 100
+
+
+@pytest.mark.parametrize(
+    ("bound", "said"),
+    [
+        (None, ""),
+        (0.0531, ", clock within 54 ms of the Collector's"),
+        (0.9991, ", clock within 1000 ms of the Collector's"),
+        (1.02, ", clock within 1.1 s of the Collector's"),
+        (86_400.0, ", clock within 86400.0 s of the Collector's"),
+    ],
+)
+def test_health_says_it_beside_the_process(bound, said):
+    """Rounded up: it is a bound."""
+    process = Process(7, 0.0, "scorer", "i", "production")
+    health = Health(process, 0.0, 1.0, clock_bound_s=bound)
+
+    assert str(health).splitlines()[0] == f"scorer in production (pid 7){said}"
+    assert health.to_dict()["clock_bound_s"] == bound
