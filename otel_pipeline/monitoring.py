@@ -8,7 +8,8 @@ import time
 from typing import TYPE_CHECKING, Literal
 
 from otel_pipeline import semconv
-from otel_pipeline.detectors import require_fresh
+from otel_pipeline.detectors import clock_gauge, require_fresh
+from otel_pipeline.detectors.clock_bound import ClockBound
 from otel_pipeline.detectors.decisions import Decisions
 from otel_pipeline.detectors.flows import Flows
 from otel_pipeline.detectors.heartbeat import Heartbeat
@@ -47,6 +48,9 @@ class Monitoring:
         load_contract: Callable[[str], Contract | None],
     ) -> None:
         self.settings = settings
+        self.looked: Callable[[int], object] | None = None
+        """Told after each look how many series there are: new ones are to be exported soon. Must not block."""
+        self._totals = totals
         self._guard = engine.guard
         self._instance = instance
         self.flows = Flows(
@@ -61,6 +65,9 @@ class Monitoring:
         inferences.decided = Decisions(totals, self.flows, engine.metric_destination).decided
         require_fresh.activate(self.flows.instruments.objectives, engine.guard)
         PaceGauges(totals, self.flows, engine)
+        self.clock = ClockBound()
+        """Of this machine's clock, to be told of the Collector's answers."""
+        clock_gauge.define(totals, self.clock)
         totals.gauge(
             semconv.OTEL_PIPELINE_HEALTH_LIGHT,
             "{state}",
@@ -97,6 +104,8 @@ class Monitoring:
         health = self.judge()
         if self._file is not None:
             self._file.write(health.to_dict())
+        if self.looked is not None:
+            self.looked(self._totals.series_count)
 
     def judge(self) -> Health:
         """The verdict of now."""
@@ -107,7 +116,7 @@ class Monitoring:
             process = Process(
                 os.getpid(), _STARTED_AT, self.settings.service_name, self._instance, self.settings.environment
             )
-            self._latest = Health(process, now, self.settings.interval_s, flows)
+            self._latest = Health(process, now, self.settings.interval_s, flows, self.clock.bound())
             return self._latest
         finally:
             if held:
@@ -128,6 +137,7 @@ class Monitoring:
         """A forked child must not wait for a thread that only its parent has."""
         self._judging = threading.Lock()
         self.flows.renew()
+        self.clock.renew()
         self._latest = None
 
     def _lights(self) -> Iterator[tuple[Attributes, float]]:

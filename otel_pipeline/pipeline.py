@@ -312,6 +312,10 @@ def _begin_monitoring(
         instance=instance,
         load_contract=partial(contract_in, config.contracts.directory),
     )
+    answers = getattr(providers, "answers", None)
+    if answers is not None:
+        answers.listener = monitoring.clock.add
+    monitoring.looked = getattr(providers, "export_new_series", None)
     # Where a test counts the clock's ticks, a thread of ours must not look at it.
     if getattr(providers, "clock_ns", None) is None:
         monitoring.begin(state_file(config.health.state_file, service, instance, engine.guard.problem))

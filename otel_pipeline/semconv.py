@@ -72,6 +72,7 @@ OTEL_PIPELINE_HAZARD: Final[str] = "otel_pipeline.hazard"
 OTEL_PIPELINE_CLIENT_LIBRARY: Final[str] = "otel_pipeline.client_library"
 OTEL_PIPELINE_LIGHT: Final[str] = "otel_pipeline.light"
 OTEL_PIPELINE_REFERENCE: Final[str] = "otel_pipeline.reference"
+OTEL_PIPELINE_SIGNAL: Final[str] = "otel_pipeline.signal"
 OTEL_PIPELINE_INFERENCE_DURATION: Final[str] = "otel_pipeline.inference.duration"
 OTEL_PIPELINE_DECISION_AGE: Final[str] = "otel_pipeline.decision.age"
 OTEL_PIPELINE_EVENT_AGE: Final[str] = "otel_pipeline.event.age"
@@ -103,6 +104,7 @@ OTEL_PIPELINE_CLOCK_NEGATIVE_AGES: Final[str] = "otel_pipeline.clock.negative_ag
 OTEL_PIPELINE_CLOCK_OFFSET_BOUND: Final[str] = "otel_pipeline.clock.offset_bound"
 OTEL_PIPELINE_CLIENT_HAZARD: Final[str] = "otel_pipeline.client.hazard"
 OTEL_PIPELINE_SDK_ERRORS: Final[str] = "otel_pipeline.sdk.errors"
+OTEL_PIPELINE_SDK_DROPPED: Final[str] = "otel_pipeline.sdk.dropped"
 
 DURATION_BUCKETS_S: Final[tuple[float, ...]] = (
     0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -91,7 +92,10 @@ class Health:
 def lines(document: Mapping[str, Any], paint: Callable[[str, str], str] = lambda text, _state: text) -> Iterator[str]:
     """One process for people, from what `to_dict` gives; `paint(text, state)` adds colour beside the words."""
     process = document["process"]
-    yield f"{process['service']} in {process['environment'] or 'no environment'} (pid {process['pid']})"
+    yield (
+        f"{process['service']} in {process['environment'] or 'no environment'} (pid {process['pid']})"
+        f"{_clock(document.get('clock_bound_s'))}"
+    )
     if document["reason"]:
         yield f"  {document['reason']}"
     elif not document["flows"]:
@@ -105,6 +109,14 @@ def lines(document: Mapping[str, Any], paint: Callable[[str, str], str] = lambda
             yield f"    {TITLES.get(name, name):<18} {paint(f'{state:<5}', state)}  {light['why']}"
             if state != "green" and light["look"]:
                 yield f"    {'':<18} {'':<5}  look: {light['look']}"
+
+
+def _clock(bound_s: float | None) -> str:
+    """How far the clock can be off, rounded up: it is a bound."""
+    if bound_s is None:
+        return ""
+    text = f"{ceil(bound_s * 1000)} ms" if bound_s <= 1 else f"{ceil(bound_s * 10) / 10:.1f} s"
+    return f", clock within {text} of the Collector's"
 
 
 def _light(light: Light) -> dict[str, Any]:

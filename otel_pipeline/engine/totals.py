@@ -226,6 +226,11 @@ class _Recorded(Generic[CellT]):
         """A cell with all that one attribute set has counted since the start."""
         return self._series(attributes).total()
 
+    @property
+    def series_count(self) -> int:
+        """How many attribute sets there are; it never falls."""
+        return len(self._table)
+
     def _new_cell(self, attributes: Attributes) -> CellT:
         raise NotImplementedError
 
@@ -384,6 +389,11 @@ class Totals:
         gauge = self._define(Gauge, self.gauges, name, lambda: Gauge(name, unit, description, self._problem))
         gauge.add(read)
         return gauge
+
+    @property
+    def series_count(self) -> int:
+        """How many series the counters and histograms have; it never falls. Cheap, in any thread."""
+        return sum(each.series_count for each in self.counters) + sum(each.series_count for each in self.histograms)
 
     def on_new(self, callback: Callable[[Instrument], None]) -> Callable[[], None]:
         """Call back with each instrument, also with those there already; returns what stops it."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
+from otel_pipeline.export import collector_clock
 from otel_pipeline.export.destination import is_loopback, reachable
 from otel_pipeline.export.otlp_lines import LogLines, MetricLines, SpanLines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from otel_pipeline.export.collector_clock import Answers
     from otel_pipeline.export.destination import Destination, Signal
     from otel_pipeline.export.otlp_lines import Lines
 
@@ -20,25 +22,30 @@ _MODULES = {"traces": "trace_exporter", "metrics": "metric_exporter", "logs": "_
 
 
 def make(
-    signal: Signal, destination: Destination, lines: Lines, problem: Callable[[str, str], None]
+    signal: Signal, destination: Destination, lines: Lines, answers: Answers, problem: Callable[[str, str], None]
 ) -> list[tuple[str, Any]]:
     """The exporters by name; one that cannot be made is a problem, and left out."""
     made: list[tuple[str, Any]] = []
     for name in destination.exporters:
         try:
-            made.append((name, _make(name, signal, destination, lines, problem)))
+            made.append((name, _make(name, signal, destination, lines, answers, problem)))
         except Exception as error:
             problem(f"exporter.{signal}.{name}", f"the {signal} exporter {name!r} cannot be made: {error!r}")
     return made
 
 
 def _make(
-    name: str, signal: Signal, destination: Destination, lines: Lines, problem: Callable[[str, str], None]
+    name: str,
+    signal: Signal,
+    destination: Destination,
+    lines: Lines,
+    answers: Answers,
+    problem: Callable[[str, str], None],
 ) -> Any:
     if name == "lines":
         return _LINES[signal](lines)
     if name == "otlp":
-        exporter = _otlp(signal, destination)
+        exporter = _otlp(signal, destination, answers)
         if destination.lines_when_refused:
             return _either(signal, exporter, _LINES[signal](lines), destination.endpoint, problem)
         return exporter
@@ -48,19 +55,18 @@ def _make(
     return found[0].load()()
 
 
-def _otlp(signal: Signal, destination: Destination) -> Any:
+def _otlp(signal: Signal, destination: Destination, answers: Answers) -> Any:
     import importlib
 
     kind = "grpc" if destination.protocol == "grpc" else "http"
     module = importlib.import_module(f"opentelemetry.exporter.otlp.proto.{kind}.{_MODULES[signal]}")
     exporter = getattr(module, _CLASSES[signal])
     options: dict[str, Any] = {} if destination.given is None else {"endpoint": destination.given}
-    if kind == "http" and is_loopback(destination.endpoint):
-        import requests
-
-        session = requests.Session()
-        session.trust_env = False  # HTTP_PROXY is not for this machine.
-        options["session"] = session
+    if kind == "http":
+        # gRPC answers without a `Date`.
+        session = collector_clock.session(signal, answers, loopback=is_loopback(destination.endpoint))
+        if session is not None:
+            options["session"] = session
     return exporter(**options)
 
 

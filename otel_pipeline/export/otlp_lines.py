@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _LogExporter: Any = getattr(logs_export, "LogRecordExporter", None) or logs_export.LogExporter
 _LogExportResult: Any = getattr(logs_export, "LogRecordExportResult", None) or logs_export.LogExportResult
 
+_SIGNALS = {"resourceSpans": "traces", "resourceMetrics": "metrics", "resourceLogs": "logs"}
 MAX_FILE_BYTES = 64 * 1024 * 1024
 MAX_FOLDER_BYTES = 512 * 1024 * 1024
 MAX_AGE_S = 7 * 86_400
@@ -47,6 +48,8 @@ class Lines:
         self._pid = 0
         self._room = 0
         self.dropped = 0
+        self.count_dropped: Callable[[str], object] = lambda _signal: None
+        """Told the signal of each line that is dropped; in any thread."""
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._renew)
 
@@ -68,14 +71,14 @@ class Lines:
                 if self._file is None or len(line) > self._room:
                     if self._file is not None:
                         self._say("is full", f"at most {MAX_FILE_BYTES} bytes a process are kept")
-                    self.dropped += 1
+                    self._drop(request)
                     return False
                 written = os.write(self._file, line)
                 self._room -= written
                 if written < len(line):
                     raise OSError("the disk is full")  # noqa: TRY301 - said below, as what the system raises
         except Exception as error:
-            self.dropped += 1
+            self._drop(request)
             self._say("cannot be written", str(getattr(error, "strerror", None) or error))
             return False
         return True
@@ -94,6 +97,12 @@ class Lines:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
         flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
         self._file = os.open(self._folder / name, flags, 0o600)
+
+    def _drop(self, request: dict[str, Any]) -> None:
+        self.dropped += 1
+        for name, signal in _SIGNALS.items():
+            if name in request:
+                self.count_dropped(signal)
 
     def _say(self, what: str, why: str) -> None:
         self._problem(

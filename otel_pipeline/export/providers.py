@@ -18,7 +18,9 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcess
 from otel_pipeline import semconv
 from otel_pipeline.export import compiled_spans, exporters, metrics, resource, sampling
 from otel_pipeline.export import destination as destinations
+from otel_pipeline.export.collector_clock import Answers
 from otel_pipeline.export.data_age import DataAge
+from otel_pipeline.export.early import EarlyExport
 from otel_pipeline.export.ending import Ending
 from otel_pipeline.export.giving_way import give_way
 from otel_pipeline.export.otlp_lines import Lines
@@ -72,6 +74,8 @@ class Providers:
         self._config = config
         self._totals = totals
         self._problem = problem
+        self.answers = Answers()
+        """What a Collector's answers say of its clock."""
         self._lines = Lines(telemetry_folder(), self.service_name, problem)
         self._resource = resource.make(config)
         self.instance = str(self._resource.attributes[semconv.SERVICE_INSTANCE_ID])
@@ -79,6 +83,9 @@ class Providers:
         self._destinations: dict[str, Destination] = {}
         self._processors: list[Any] = []
         self._spans: list[FollowingSpans] = []
+        self._readers: list[PeriodicExportingMetricReader] = []
+        self.export_new_series = EarlyExport(self._readers_now, self._not_exported).look
+        """To be told from one thread, again and again, how many series there are; never blocks."""
         self.tracer_provider: Any = self._traces()
         self.meter_provider: Any = self._metrics()
         self.logger_provider: Any = self._logs()
@@ -92,7 +99,30 @@ class Providers:
         if self._connection is not None:
             self._connection.disconnect()
         self._totals, self._problem = totals, problem
+        self._count_dropped(totals)
         self._connection = metrics.connect(self.meter_provider, totals, problem=problem)
+
+    def _count_dropped(self, totals: Totals) -> None:
+        """Lines that are lost from now on; a series is there, at 0, for each signal that may be written as lines."""
+        signals = [
+            signal
+            for signal, where in self._destinations.items()
+            if where.lines_when_refused or "lines" in where.exporters
+        ]
+        if not signals:
+            return
+        dropped = totals.counter(
+            semconv.OTEL_PIPELINE_SDK_DROPPED,
+            "{line}",
+            "Lines of telemetry that could not be written; each is one export, of many spans, points or records.",
+        )
+        for signal in signals:
+            dropped.cell({semconv.OTEL_PIPELINE_SIGNAL: signal})
+
+        def count(signal: str) -> None:
+            dropped.local({semconv.OTEL_PIPELINE_SIGNAL: signal}).cell.value += 1
+
+        self._lines.count_dropped = count
 
     @property
     def owned(self) -> frozenset[str]:
@@ -154,6 +184,7 @@ class Providers:
 
     def _stop(self) -> None:
         """The last work: spans and logs first, metrics with their last values, then the exporters."""
+        self._readers = []
         for signal in ("traces", "logs", "metrics"):
             provider = self._ours.get(signal)
             if provider is not None:
@@ -184,15 +215,22 @@ class Providers:
         if found is not None and id(found) not in self._dead:
             return found
         interval_ms = self._config.export.metric_interval_s * 1000
-        readers = [
+        self._readers = [
             PeriodicExportingMetricReader(exporter, export_interval_millis=interval_ms)
             for _, exporter in self._exporters("metrics")
         ]
-        made = MeterProvider(readers, self._resource, shutdown_on_exit=False)
+        made = MeterProvider(self._readers, self._resource, shutdown_on_exit=False)
         metrics_api.set_meter_provider(made)
         give_way(metrics_api, "_METER_PROVIDER", self._metrics_replaced)
         self._ours["metrics"] = made
         return made
+
+    def _readers_now(self) -> Sequence[PeriodicExportingMetricReader]:
+        """Ours, as long as they collect."""
+        return self._readers if "metrics" in self._ours else ()
+
+    def _not_exported(self, error: Exception) -> None:
+        self._problem("early", f"new metrics wait for the next regular export: {type(error).__name__}")
 
     def _logs(self) -> Any:
         found = logs_api._LOGGER_PROVIDER
@@ -213,7 +251,7 @@ class Providers:
     def _exporters(self, signal: destinations.Signal) -> Sequence[tuple[str, Any]]:
         decided = destinations.decide(signal, self._config)
         self._destinations[signal] = decided
-        return exporters.make(signal, decided, self._lines, self._problem)
+        return exporters.make(signal, decided, self._lines, self.answers, self._problem)
 
     def _quick(self, signal: str, name: str) -> bool:
         """Lines cost little: what was recorded is to be seen at once."""

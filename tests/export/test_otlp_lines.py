@@ -92,3 +92,19 @@ def test_a_forked_child_writes_its_own_file(lines):
 def test_what_cannot_be_encoded_is_dropped_alone(lines):
     """The next one is written."""
     assert [lines.write({"a": {1, 2}}), lines.write({"a": 1})] == [False, True]
+
+
+def test_each_dropped_line_is_counted_by_its_signal(lines, monkeypatch):
+    """When the file is full, and when a line cannot be made; what is written is not counted."""
+    dropped = []
+    lines.count_dropped = dropped.append
+    monkeypatch.setattr(otlp_lines, "MAX_FILE_BYTES", 30)
+    for request in (
+        {"resourceSpans": []},
+        {"resourceSpans": ["x" * 50]},
+        {"resourceMetrics": {1, 2}},
+        {"resourceLogs": ["x" * 50]},
+    ):
+        lines.write(request)
+
+    assert (dropped, lines.dropped) == (["traces", "metrics", "logs"], 3)

@@ -155,3 +155,26 @@ def test_instrumenting_again_goes_on(programs, end):
 
     assert (ran.code, ran.names()) == (0, [f"predict model-{number}" for number in range(3)]), ran.err
     assert set(ran.out.splitlines()) == {"('traces: ours', 'metrics: ours', 'logs: ours')"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
+def test_lines_that_are_lost_are_counted(programs, tmp_path):
+    """By signal, from 0, and on whatever metrics still leave; nothing of it where no lines are written."""
+    (tmp_path / "taken").write_text("")
+    source = (
+        APP.format(arguments="")
+        + """
+def dropped():
+    return {point["otel_pipeline.signal"]: value for counter in pipe._monitoring._totals.counters
+            if counter.name == "otel_pipeline.sdk.dropped" for point, value in counter.points()}
+print(sorted(dropped()))
+pipe.flush()
+print(dropped().get("traces", 0) >= 1, dropped().get("metrics", 0) >= 1, dropped().get("logs"))
+"""
+    )
+    lost = programs.run(source, OTEL_PIPELINE_STATE_DIR=tmp_path / "taken")
+    elsewhere = programs.run(source, OTEL_PIPELINE_ENVIRONMENT="production", OTEL_TRACES_EXPORTER="none",
+                             OTEL_METRICS_EXPORTER="none", OTEL_LOGS_EXPORTER="none")  # fmt: skip
+
+    assert lost.out.splitlines() == ["['logs', 'metrics', 'traces']", "True True 0"], lost.err
+    assert elsewhere.out.splitlines() == ["[]", "False False None"], elsewhere.err
