@@ -15,6 +15,7 @@ from otel_pipeline.engine.polled import own_header
 from otel_pipeline.engine.receive import CreationLinks
 from otel_pipeline.engine.send import key_text
 from otel_pipeline.engine.spans import SPAN_KEY, LightLink, LightSpan
+from otel_pipeline.engine.trust import is_sampled, unsampled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +41,7 @@ class Processor:
         "_incoming",
         "_monotonic_ns",
         "_offset",
-        "_parent_is_message",
+        "_parent_of_process",
         "_spans",
         "_timestamp_ms",
     )
@@ -52,7 +53,7 @@ class Processor:
         self._clock_ns, self._monotonic_ns = engine.clock_ns, engine.monotonic_ns
         self._incoming = engine.propagation.incoming
         self._headers, self._timestamp_ms, self._offset = fields.headers, fields.timestamp_ms, fields.offset
-        self._parent_is_message = engine.settings.process_parent == "message"
+        self._parent_of_process = engine.settings.process_parent
         self._hook = engine.settings.hooks.get("process")
 
     def begin(self, state: PartitionState, message: Message, *, current: bool = True) -> OpenDelivery | None:
@@ -77,8 +78,8 @@ class Processor:
             delivery.offset = self._offset(message)
             around: Any = context.get(SPAN_KEY) if context else None
             parent = created
-            if created is None or not self._parent_is_message or self._too_far(delivery, start_ns):
-                parent = self._other_parent(created, around)
+            if created is None or not state.sender_is_parent or self._too_far(delivery, start_ns):
+                parent = self._parent(delivery, created, around, inside, start_ns)
             span: Span | None = self._spans.dropped(parent)
             if span is None:
                 attributes = self._attributes(state, delivery, message, start_ns)
@@ -106,14 +107,45 @@ class Processor:
                 oldest_ms = delivery.flow.origin_ms
         return isinstance(oldest_ms, int) and 0 < oldest_ms < now_ns // 1_000_000 - settings.parent_max_age_ms
 
-    def _other_parent(self, created: Span | None, around: Span | None) -> Span | None:
-        """The parent where it is not the sender's span: the application's own span, or none."""
-        if around is not None and around.get_span_context().is_valid:
-            if created is None or self._engine.settings.process_parent == "ambient":
+    def _parent(
+        self, delivery: OpenDelivery, created: Span | None, around: Span | None, inside: Context, start_ns: int
+    ) -> Span | None:
+        """The parent where it takes more to know: the sender's span, the application's own one, or none."""
+        if created is None or self._parent_of_process == "ambient":
+            if around is not None and around.get_span_context().is_valid:
                 return around
-        elif created is not None and self._engine.settings.process_parent == "ambient":
+            if created is None:
+                return None
+        if self._parent_of_process == "link" or self._too_far(delivery, start_ns):
+            return None
+        judge = delivery.state.judge
+        if judge is None:
             return created
-        return None
+        verdict = judge(is_sampled(created), delivery.header)
+        if verdict == "ask":
+            return self._as_permitted(delivery, created, inside, start_ns)
+        return created if verdict == "follow" else None
+
+    def _as_permitted(self, delivery: OpenDelivery, created: Span, inside: Context, start_ns: int) -> Span:
+        """The span of another environment's sender, with its sampled flag where this process records that trace.
+
+        The sampler is asked first. What it records anyway must not use up the rate, or of two services in a row the
+        second would refuse what the first has let through.
+        """
+        trace_id = created.trace_id if type(created) is LightSpan else created.get_span_context().trace_id
+        state: PartitionState = delivery.state
+        recorded = self._spans.samples_root(
+            trace_id,
+            state.span_name,
+            SpanKind.CONSUMER,
+            inside,
+            lambda: self._attributes(state, delivery, delivery.message, start_ns),
+        )
+        foreign_traces = self._engine.foreign_traces
+        if recorded or foreign_traces.admit(trace_id, self._monotonic_ns()):
+            return created
+        foreign_traces.refused += 1
+        return unsampled(created)
 
     def _attributes(
         self, state: PartitionState, delivery: OpenDelivery, message: Message, start_ns: int

@@ -93,8 +93,16 @@ Ids: TypeAlias = "tuple[int, int, int, Callable[[], TraceState | None] | None]"
 """Trace id, span id, flags, and how to read the tracestate where there is one."""
 
 
+RootDecision: TypeAlias = "Callable[[int, str, SpanKind, Context, Callable[[], Mapping[str, AttributeValue]]], bool]"
+"""Trace id, name, kind, context and attributes of a span -> whether the sampler would record it as a root."""
+
+
 class Spans(Protocol):
     """Makes spans; they are not yet current."""
+
+    @property
+    def samples_root(self) -> RootDecision:
+        """Whether a root with this trace id would be recorded: what the local sampler says, whoever the parent is."""
 
     def dropped_ids(self, parent: Span | None) -> Ids | None:
         """The ids of a span under this parent, if it is known without more that it is not recorded."""
@@ -120,11 +128,17 @@ class Spans(Protocol):
         ...
 
 
+def _samples_no_root(*_span: object) -> bool:
+    """Of a sampler that cannot be asked."""
+    return False
+
+
 class TracerSpans:
     """Spans of any OpenTelemetry tracer, whatever its sampler."""
 
-    def __init__(self, tracer: Tracer) -> None:
+    def __init__(self, tracer: Tracer, samples_root: RootDecision | None = None) -> None:
         self._tracer = tracer
+        self.samples_root: RootDecision = samples_root or _samples_no_root
 
     def dropped_ids(self, parent: Span | None) -> Ids | None:
         """Only the tracer knows."""
