@@ -290,8 +290,10 @@ def origin_environment(header: Any) -> str | None:
     """
     try:
         key = header[:6] + header[_CHARACTERS:]
-        if key in _environments and len(header) >= _CHARACTERS:
+        if len(header) >= _CHARACTERS:
             return _environments[key]
+    except KeyError:
+        pass
     except Exception:
         key = None
     read = decode(header)

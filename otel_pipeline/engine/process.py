@@ -15,7 +15,7 @@ from otel_pipeline.engine.polled import own_header
 from otel_pipeline.engine.receive import CreationLinks
 from otel_pipeline.engine.send import key_text
 from otel_pipeline.engine.spans import SPAN_KEY, LightLink, LightSpan
-from otel_pipeline.engine.trust import is_sampled, unsampled
+from otel_pipeline.engine.trust import sampled_trace, unsampled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.messages import Message, MessageFields
     from otel_pipeline.engine.receive import PartitionState
     from otel_pipeline.engine.totals import AttributeValue
+
+_CONSUMER = SpanKind.CONSUMER  # Looking an enumeration's member up costs as much as a call.
 
 
 class Processor:
@@ -79,14 +81,15 @@ class Processor:
             around: Any = context.get(SPAN_KEY) if context else None
             parent = created
             if created is None or not state.sender_is_parent or self._too_far(delivery, start_ns):
-                parent = self._parent(delivery, created, around, inside, start_ns)
+                parent = self._parent(delivery, created, around, start_ns)
             span: Span | None = self._spans.dropped(parent)
+            if span is None and state.is_foreign is not None and parent is not None and parent is created:
+                parent = self._as_permitted(delivery, parent, inside, start_ns)
+                span = self._spans.dropped(parent)
             if span is None:
-                attributes = self._attributes(state, delivery, message, start_ns)
+                attributes = self._attributes(delivery, start_ns)
                 links = _links(created, around, parent)
-                span = self._spans.start(
-                    state.span_name, SpanKind.CONSUMER, parent, inside, attributes, links, start_ns
-                )
+                span = self._spans.start(state.span_name, _CONSUMER, parent, inside, attributes, links, start_ns)
             self._open(delivery, span, inside, context, start_ns, current=current)
         except Exception:
             engine.guard.failed("process")
@@ -107,9 +110,7 @@ class Processor:
                 oldest_ms = delivery.flow.origin_ms
         return isinstance(oldest_ms, int) and 0 < oldest_ms < now_ns // 1_000_000 - settings.parent_max_age_ms
 
-    def _parent(
-        self, delivery: OpenDelivery, created: Span | None, around: Span | None, inside: Context, start_ns: int
-    ) -> Span | None:
+    def _parent(self, delivery: OpenDelivery, created: Span | None, around: Span | None, start_ns: int) -> Span | None:
         """The parent where it takes more to know: the sender's span, the application's own one, or none."""
         if created is None or self._parent_of_process == "ambient":
             if around is not None and around.get_span_context().is_valid:
@@ -118,28 +119,27 @@ class Processor:
                 return None
         if self._parent_of_process == "link" or self._too_far(delivery, start_ns):
             return None
-        judge = delivery.state.judge
-        if judge is None:
-            return created
-        verdict = judge(is_sampled(created), delivery.header)
-        if verdict == "ask":
-            return self._as_permitted(delivery, created, inside, start_ns)
-        return created if verdict == "follow" else None
+        state: PartitionState = delivery.state
+        return created if state.continues is None or state.continues(delivery.header) else None
 
     def _as_permitted(self, delivery: OpenDelivery, created: Span, inside: Context, start_ns: int) -> Span:
-        """The span of another environment's sender, with its sampled flag where this process records that trace.
+        """The sender's span; of another environment's without its sampled flag, where that is not permitted.
 
         The sampler is asked first. What it records anyway must not use up the rate, or of two services in a row the
         second would refuse what the first has let through.
         """
-        trace_id = created.trace_id if type(created) is LightSpan else created.get_span_context().trace_id
         state: PartitionState = delivery.state
+        trace_id = sampled_trace(created)
+        if trace_id is None or state.is_foreign is None or not state.is_foreign(delivery.header):
+            return created
         recorded = self._spans.samples_root(
             trace_id,
             state.span_name,
-            SpanKind.CONSUMER,
+            _CONSUMER,
             inside,
-            lambda: self._attributes(state, delivery, delivery.message, start_ns),
+            self._attributes,
+            delivery,
+            start_ns,
         )
         foreign_traces = self._engine.foreign_traces
         if recorded or foreign_traces.admit(trace_id, self._monotonic_ns()):
@@ -147,11 +147,9 @@ class Processor:
         foreign_traces.refused += 1
         return unsampled(created)
 
-    def _attributes(
-        self, state: PartitionState, delivery: OpenDelivery, message: Message, start_ns: int
-    ) -> dict[str, AttributeValue]:
-        fields = self._fields
-        attributes = state.attributes.copy()
+    def _attributes(self, delivery: OpenDelivery, start_ns: int) -> dict[str, AttributeValue]:
+        fields, message = self._fields, delivery.message
+        attributes: dict[str, AttributeValue] = delivery.state.attributes.copy()
         attributes[semconv.MESSAGING_KAFKA_OFFSET] = delivery.offset or 0
         if self._engine.settings.message_key:
             text = key_text(fields.key(message))
@@ -199,7 +197,7 @@ class Processor:
             _describe_flow(attributes, delivery.flow, start_ns)
             name = states[0].span_name if len({state.destination for state in states}) == 1 else "process"
             links = CreationLinks(engine, fields.headers, (messages,))
-            span = engine.spans.start(name, SpanKind.CONSUMER, parent, context, attributes, links, start_ns)
+            span = engine.spans.start(name, _CONSUMER, parent, context, attributes, links, start_ns)
         self._open(delivery, span, context, context, start_ns, current=True)
         hook = engine.settings.hooks.get("process")
         if hook is not None and span.is_recording():

@@ -93,8 +93,9 @@ Ids: TypeAlias = "tuple[int, int, int, Callable[[], TraceState | None] | None]"
 """Trace id, span id, flags, and how to read the tracestate where there is one."""
 
 
-RootDecision: TypeAlias = "Callable[[int, str, SpanKind, Context, Callable[[], Mapping[str, AttributeValue]]], bool]"
-"""Trace id, name, kind, context and attributes of a span -> whether the sampler would record it as a root."""
+RootDecision: TypeAlias = "Callable[..., bool]"
+"""(trace id, name, kind, context, function, *arguments) -> whether the sampler would record such a span as a root; the
+function, called with the arguments, tells the attributes where the sampler looks at them."""
 
 
 class Spans(Protocol):

@@ -9,7 +9,7 @@ import functools
 import math
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from otel_pipeline.engine import pipeline_header
 from otel_pipeline.engine.spans import LightSpan
@@ -20,50 +20,56 @@ if TYPE_CHECKING:
 
     from otel_pipeline.engine.messages import EngineSettings
 
-Verdict: TypeAlias = Literal["follow", "ask", "link"]
-"""The sender's trace goes on with its sampled flag; it goes on, but the flag needs a permission; it is linked only."""
-Judge: TypeAlias = Callable[[bool, Any], Verdict]
-"""(whether the sender's span is sampled, the data-flow header as it came) -> what becomes of its trace."""
+OfHeader: TypeAlias = Callable[[Any], bool]
+"""What is asked of a message: given its data-flow header as it came, None without one."""
 
 _MAX_REMEMBERED = 10_000
 _NS = 1_000_000_000
 _SAMPLED = 1
 
 
-def judge_of(settings: EngineSettings, destination: str) -> Judge | None:
-    """How the messages of one destination are judged; None where every sender is followed.
-
-    Another environment's sampled flag needs a permission under `all`. A message whose environment is unknown does not:
-    it comes from a service without this package, most often one of this very environment, whose traces must not break
-    because of that; and who forges a context can forge an environment as well. Destinations that anybody can write to
-    are told apart by `same-environment`, for which an unknown environment is another one.
-    """
-    trust, own = settings.trust(destination), settings.environment
+def continues(settings: EngineSettings, destination: str) -> OfHeader | None:
+    """Whether a sender's trace goes on here; otherwise it is linked. None where each of the destination's does."""
+    trust = settings.trust(destination)
     if trust == "none":
-        return _links
-    # As it stands in a header, which holds 16 bytes of a name.
-    own = None if own is None else pipeline_header.name_in_header(own)
+        return _never
     if trust == "same-environment":
-        return functools.partial(_follows_own, own)
-    if own is None or settings.max_foreign_traces_per_second is None:
+        # A process that does not know its own environment cannot know that a message is of the same.
+        return _never if settings.environment is None else functools.partial(_is_of, _own(settings.environment))
+    return None
+
+
+def is_foreign(settings: EngineSettings, destination: str) -> OfHeader | None:
+    """Whether a sender's sampled flag needs a permission: another environment's does. None where none does.
+
+    A message whose environment is unknown needs none: it comes from a service without this package, most often one of
+    this very environment, whose traces must not break because of that; and who forges a context can forge an
+    environment as well. For destinations that anybody can write to there is `same-environment`, for which an unknown
+    environment is another one.
+    """
+    limited = settings.environment is not None and settings.max_foreign_traces_per_second is not None
+    if not limited or settings.trust(destination) != "all":
         return None
-    return functools.partial(_asks_for_foreign, own)
+    own, origin_environment = _own(settings.environment), pipeline_header.origin_environment
+
+    def foreign(header: Any) -> bool:
+        origin = None if header is None else origin_environment(header)
+        return origin is not None and origin != own
+
+    return foreign
 
 
-def _links(_sampled: bool, _header: Any) -> Verdict:  # noqa: FBT001 - see Judge
-    return "link"
+def _own(environment: str | None) -> str | None:
+    """As it stands in a header, which holds 16 bytes of a name."""
+    return None if environment is None else pipeline_header.name_in_header(environment)
 
 
-def _follows_own(own: str | None, _sampled: bool, header: Any) -> Verdict:  # noqa: FBT001
-    # A process that does not know its own environment cannot know that a message is of the same.
-    return "follow" if own is not None and pipeline_header.origin_environment(header) == own else "link"
+def _never(_header: Any) -> bool:
+    return False
 
 
-def _asks_for_foreign(own: str, sampled: bool, header: Any) -> Verdict:  # noqa: FBT001
-    if not sampled or header is None:
-        return "follow"
-    origin = pipeline_header.origin_environment(header)
-    return "follow" if origin is None or origin == own else "ask"
+def _is_of(own: str | None, header: Any) -> bool:
+    return header is not None and pipeline_header.origin_environment(header) == own
 
 
 class ForeignTraces:
@@ -110,10 +116,12 @@ class ForeignTraces:
             self._lock.release()
 
 
-def is_sampled(span: Span) -> bool:
-    """Whether the sender says that its trace is recorded."""
-    flags = span.flags if type(span) is LightSpan else span.get_span_context().trace_flags
-    return bool(flags & _SAMPLED)
+def sampled_trace(span: Span) -> int | None:
+    """The trace id, where the sender says that the trace is recorded."""
+    if type(span) is LightSpan:
+        return span.trace_id if span.flags & _SAMPLED else None
+    context = span.get_span_context()
+    return context.trace_id if context.trace_flags & _SAMPLED else None
 
 
 def unsampled(span: Span) -> LightSpan:
@@ -121,8 +129,10 @@ def unsampled(span: Span) -> LightSpan:
     if type(span) is not LightSpan:
         made = span.get_span_context()
         span = LightSpan(made.trace_id, made.span_id, made.trace_flags, read_state=lambda: made.trace_state)
-    read_state = None if span.read_state is None else functools.partial(_without_threshold, span.read_state)
-    return LightSpan(span.trace_id, span.span_id, span.flags & ~_SAMPLED, is_remote=True, read_state=read_state)
+    read_state = span.read_state
+    if read_state is not None:
+        read_state = functools.partial(_without_threshold, read_state)
+    return LightSpan(span.trace_id, span.span_id, span.flags & ~_SAMPLED, True, read_state)
 
 
 def _without_threshold(read_state: Callable[[], TraceState | None]) -> TraceState | None:

@@ -72,12 +72,14 @@ def root_decision(tracer: Any) -> RootDecision | None:
         name: str,
         kind: SpanKind,
         context: Context,
-        attributes: Callable[[], Mapping[str, AttributeValue]],
+        attributes: Callable[..., Mapping[str, AttributeValue]],
+        *arguments: Any,
     ) -> bool:
         sampler: Sampler = tracer.sampler
         root = set_span_in_context(INVALID_SPAN, context)
         return (
-            sampler.should_sample(root, trace_id, name, kind, attributes(), ()).decision is Decision.RECORD_AND_SAMPLE
+            sampler.should_sample(root, trace_id, name, kind, attributes(*arguments), ()).decision
+            is Decision.RECORD_AND_SAMPLE
         )
 
     return samples_root

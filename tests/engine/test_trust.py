@@ -41,7 +41,7 @@ from otel_pipeline.engine.propagation import Propagation
 from otel_pipeline.engine.receive import Consumer
 from otel_pipeline.engine.spans import LightSpan, TracerSpans
 from otel_pipeline.engine.totals import Totals
-from otel_pipeline.engine.trust import ForeignTraces, judge_of, unsampled
+from otel_pipeline.engine.trust import ForeignTraces, continues, is_foreign, unsampled
 from otel_pipeline.export import compiled_spans
 from otel_pipeline.export.compiled_spans import CompiledSpans
 from otel_pipeline.export.sampling import root_decision
@@ -172,10 +172,10 @@ def nothing_is_left_current():
 
 
 def test_everything_is_trusted_without_a_question():
-    """The default, and the default outside of production: there is no judge, and begin() asks nobody."""
+    """The default, and the default outside of production: there is nobody to be asked about a message."""
     state = Side(ALWAYS_ON).consumer.partition("orders", 0)
 
-    assert (state.judge, state.sender_is_parent) == (None, True)
+    assert (state.continues, state.is_foreign, state.sender_is_parent) == (None, None, True)
 
 
 def test_without_an_own_environment_nothing_is_foreign():
@@ -183,44 +183,45 @@ def test_without_an_own_environment_nothing_is_foreign():
     unknown = EngineSettings(max_foreign_traces_per_second=1)
     own_only = EngineSettings(trust=lambda _name: "same-environment")
 
-    assert judge_of(unknown, "orders") is None
-    assert judge_of(own_only, "orders")(True, header(None)) == "link"
+    assert is_foreign(unknown, "orders") is None
+    assert not continues(own_only, "orders")(header(None))
 
 
 @pytest.mark.parametrize(
-    ("trust", "environment", "sampled", "verdict"),
+    ("trust", "environment", "becomes"),
     [
-        ("all", "production", True, "follow"),
-        ("all", "local", True, "ask"),
-        ("all", "local", False, "follow"),
-        ("all", "my-own-environment-name", True, "ask"),
-        ("all", None, True, "follow"),
-        ("all", "", True, "follow"),
-        ("same-environment", "production", True, "follow"),
-        ("same-environment", "local", True, "link"),
-        ("same-environment", "local", False, "link"),
-        ("same-environment", None, True, "link"),
-        ("same-environment", "", True, "link"),
-        ("none", "production", True, "link"),
-        ("none", "", False, "link"),
+        ("all", "production", "followed"),
+        ("all", "local", "limited"),
+        ("all", "my-own-environment-name", "limited"),
+        ("all", None, "followed"),
+        ("all", "", "followed"),
+        ("same-environment", "production", "followed"),
+        ("same-environment", "local", "linked"),
+        ("same-environment", None, "linked"),
+        ("same-environment", "", "linked"),
+        ("none", "production", "linked"),
+        ("none", "", "linked"),
     ],
 )
-def test_the_verdict(trust, environment, sampled, verdict):
-    """By trust, origin environment and sampled flag; an unknown environment is another one for same-environment only."""
+def test_what_becomes_of_a_senders_trace(trust, environment, becomes):
+    """By trust and origin environment; an unknown environment is another one for same-environment only."""
     settings = EngineSettings(environment="production", trust=lambda _name: trust, max_foreign_traces_per_second=1)
+    goes_on, foreign = continues(settings, "orders"), is_foreign(settings, "orders")
+    sent = header(environment) if environment != "" else None
 
-    assert judge_of(settings, "orders")(sampled, header(environment) if environment != "" else None) == verdict
+    assert (goes_on is None or goes_on(sent)) is (becomes != "linked")
+    assert (foreign is not None and foreign(sent)) is (becomes == "limited")
 
 
 @pytest.mark.parametrize("name", ["production", "a-region", "a-very-long-environment", "umgebung-süd-öst-1"])
 def test_the_own_environment_is_known_by_any_name(name):
     """A header holds 16 bytes of a name that is no code, as bytes or text, with any number of hops."""
-    judge = judge_of(EngineSettings(environment=name, trust=lambda _name: "same-environment"), "orders")
+    goes_on = continues(EngineSettings(environment=name, trust=lambda _name: "same-environment"), "orders")
     headers = [header(name), header(name, 200), header(name).decode()]
     others = [header("another"), header("local"), b"AA", b"", None, object(), header(name)[:30], header(name)[:39]]
 
-    assert {judge(True, each) for each in headers * 2} == {"follow"}
-    assert {judge(True, each) for each in others * 2} == {"link"}
+    assert {goes_on(each) for each in headers * 2} == {True}
+    assert {goes_on(each) for each in others * 2} == {False}
 
 
 def test_trust_none_gives_a_new_root_with_a_link(compiled):
