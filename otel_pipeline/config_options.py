@@ -239,7 +239,7 @@ OPTIONS: tuple[Option, ...] = (
         "foreign_sampling.max_traces_per_second",
         TRACE_RATE,
         1.0,
-        "Up to how many traces a second another environment's sampled flag is followed.",
+        "Up to how many traces a second another environment's sampled flag is followed; then the own sampler decides.",
         "OTEL_PIPELINE_FOREIGN_SAMPLING_MAX_TRACES_PER_SECOND",
         None,
         dict.fromkeys(("local", "test", "development", "staging"), "unlimited"),
@@ -306,7 +306,8 @@ NAMED: Mapping[str, Named] = {
                 "trust",
                 choice("all", "same-environment", "none"),
                 "all",
-                "Whose trace contexts become parents; the others' are links.",
+                "Whose trace contexts become parents: everybody's, those of data that began in this environment, "
+                "nobody's; the others' are links.",
             ),
             Named(
                 "foreign",

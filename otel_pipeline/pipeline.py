@@ -76,6 +76,7 @@ class Pipeline:
             adapters=tuple(self._adapters.values()),
             problems=(*_said_by(config), *self._guard.problems.values()),
             errors=dict(self._guard.errors),
+            foreign_not_followed=self._engine.foreign_traces.refused if self._engine is not None else 0,
             reason=self._reason,
         )
 
@@ -401,6 +402,8 @@ def _settings(config: Config, service_name: str) -> EngineSettings:
         max_hops=config.process.max_hops,
         receive_spans=config.receive_spans,
         message_key=config.capture.message_key,
+        trust=lambda destination: config.destination(destination).trust,
+        max_foreign_traces_per_second=config.foreign_sampling.max_traces_per_second,
         excludes_destination=_matcher(config.exclude.destinations),
         excludes_client=_matcher(config.exclude.clients),
         hooks=config.hooks,

@@ -31,6 +31,8 @@ class Status:
     problems: tuple[str, ...] = ()
     errors: dict[str, int] = field(default_factory=dict)
     """Failures of ours by place; the application has not noticed any."""
+    foreign_not_followed: int = 0
+    """Sampled messages of other environments that went on unrecorded, because of `foreign_sampling`."""
     reason: str = ""
     """Why nothing is instrumented, when `active` is false."""
 
@@ -47,6 +49,8 @@ class Status:
         lines.append(f"  export       {self.export}")
         lines += [f"  {'providers' if at == 0 else '':<12} {text}" for at, text in enumerate(self.providers)]
         lines += [_adapter_line(adapter) for adapter in self.adapters]
+        if self.foreign_not_followed:
+            lines.append(f"  foreign      {self.foreign_not_followed} sampled messages not recorded (foreign_sampling)")
         lines += [f"  problem      {problem}" for problem in self.problems]
         lines += [f"  failures     {count} in {place}" for place, count in sorted(self.errors.items())]
         return "\n".join(lines)

@@ -104,7 +104,7 @@ Standard names first: OpenTelemetry semantic conventions v1.44.0. What they lack
 
 A send ends when the broker has acknowledged or refused. Commits have no span but a duration. A failed operation has
 status ERROR and `error.type`; status OK is never set. A message older than `process.parent_max_age`, or with more hops
-than `process.max_hops`, starts a new trace with a link.
+than `process.max_hops`, starts a new trace with a link; so does one whose sender is not [trusted](production.md).
 
 Attributes of messaging spans are those of the semantic conventions: `messaging.system`, `.operation.name`,
 `.operation.type`, `.destination.name`, `.destination.partition.id`, `.consumer.group.name`, `.client.id`,

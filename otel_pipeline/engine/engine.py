@@ -11,6 +11,7 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 from otel_pipeline import semconv
 from otel_pipeline.engine.guard import Guard
 from otel_pipeline.engine.messages import EngineSettings
+from otel_pipeline.engine.trust import ForeignTraces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -68,6 +69,7 @@ class Engine:
         self.clock_ns = clock_ns
         self.monotonic_ns = monotonic_ns
         self.active = True
+        self.foreign_traces = ForeignTraces(self.settings.max_foreign_traces_per_second)
         self.observe: Observe | None = None
         """Makes the observer of a partition at its first message: the detectors of the data's health."""
         self.observe_fetches: ObserveFetches | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,6 +15,9 @@ Message = Any
 """The client library's own message object. It is read, never changed and never kept."""
 
 Headers = Sequence[tuple[str, bytes]]
+
+Trust: TypeAlias = Literal["all", "same-environment", "none"]
+"""Of which environments' messages the traces are continued."""
 
 
 class MessageFields(NamedTuple):
@@ -35,6 +38,10 @@ def _includes_none(_name: str) -> bool:
     return False
 
 
+def _trusts_all(_destination: str) -> Trust:
+    return "all"
+
+
 @dataclass(frozen=True)
 class EngineSettings:
     """The plain values the engine works with. Times in ms."""
@@ -49,4 +56,8 @@ class EngineSettings:
     message_key: bool = False
     excludes_destination: Callable[[str], bool] = _includes_none
     excludes_client: Callable[[str], bool] = _includes_none
+    trust: Callable[[str], Trust] = _trusts_all
+    """By destination; asked once a partition."""
+    max_foreign_traces_per_second: float | None = None
+    """Up to how many traces another environment's sampled flag is followed; None is all."""
     hooks: Mapping[str, Callable[[Span, Message], object]] = field(default_factory=dict)

@@ -274,6 +274,11 @@ def encode(
     return b2a_base64(raw + extension, newline=False).translate(_URL_SAFE, b"=")
 
 
+def name_in_header(environment: str) -> str:
+    """An environment's name as a reader of the header sees it: a long one is cut."""
+    return environment if environment in ENVIRONMENT_CODES else _cut(environment).decode()
+
+
 def _cut(name: str) -> bytes:
     """At most 16 bytes, never half of a character."""
     return name.encode("utf-8", "ignore")[:_MAX_ENVIRONMENT_BYTES].decode("utf-8", "ignore").encode()
@@ -302,6 +307,32 @@ def hops_of(header: Any) -> int:
     except Exception:
         return 0
     return found
+
+
+_environments: dict[Any, str | None] = {}
+
+
+def origin_environment(header: Any) -> str | None:
+    """The environment alone: it stands in the first six characters, and in the extension where its name is no code.
+
+    None when it is unknown or cannot be read. Never raises.
+    """
+    try:
+        key = header[:6] + header[_CHARACTERS:]
+        if len(header) >= _CHARACTERS:
+            return _environments[key]
+    except KeyError:
+        pass
+    except Exception:
+        key = None
+    read = decode(header)
+    if read is None:
+        return None
+    if key is not None:
+        if len(_environments) >= _CACHE_LIMIT:
+            _environments.clear()
+        _environments[key] = read.environment
+    return read.environment
 
 
 class Template:

@@ -15,6 +15,7 @@ from otel_pipeline.engine.polled import own_header
 from otel_pipeline.engine.receive import CreationLinks
 from otel_pipeline.engine.send import key_text
 from otel_pipeline.engine.spans import SPAN_KEY, LightLink, LightSpan
+from otel_pipeline.engine.trust import sampled_trace, unsampled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.messages import Message, MessageFields
     from otel_pipeline.engine.receive import PartitionState
     from otel_pipeline.engine.totals import AttributeValue
+
+_CONSUMER = SpanKind.CONSUMER  # Looking an enumeration's member up costs as much as a call.
 
 
 class Processor:
@@ -40,7 +43,7 @@ class Processor:
         "_incoming",
         "_monotonic_ns",
         "_offset",
-        "_parent_is_message",
+        "_parent_of_process",
         "_spans",
         "_timestamp_ms",
     )
@@ -52,7 +55,7 @@ class Processor:
         self._clock_ns, self._monotonic_ns = engine.clock_ns, engine.monotonic_ns
         self._incoming = engine.propagation.incoming
         self._headers, self._timestamp_ms, self._offset = fields.headers, fields.timestamp_ms, fields.offset
-        self._parent_is_message = engine.settings.process_parent == "message"
+        self._parent_of_process = engine.settings.process_parent
         self._hook = engine.settings.hooks.get("process")
 
     def begin(self, state: PartitionState, message: Message, *, current: bool = True) -> OpenDelivery | None:
@@ -77,15 +80,16 @@ class Processor:
             delivery.offset = self._offset(message)
             around: Any = context.get(SPAN_KEY) if context else None
             parent = created
-            if created is None or not self._parent_is_message or self._too_far(delivery, start_ns):
-                parent = self._other_parent(created, around)
+            if created is None or not state.sender_is_parent or self._too_far(delivery, start_ns):
+                parent = self._parent(delivery, created, around, start_ns)
             span: Span | None = self._spans.dropped(parent)
+            if span is None and state.is_foreign is not None and parent is not None and parent is created:
+                parent = self._as_permitted(delivery, parent, inside, start_ns)
+                span = self._spans.dropped(parent)
             if span is None:
-                attributes = self._attributes(state, delivery, message, start_ns)
+                attributes = self._attributes(delivery, start_ns)
                 links = _links(created, around, parent)
-                span = self._spans.start(
-                    state.span_name, SpanKind.CONSUMER, parent, inside, attributes, links, start_ns
-                )
+                span = self._spans.start(state.span_name, _CONSUMER, parent, inside, attributes, links, start_ns)
             self._open(delivery, span, inside, context, start_ns, current=current)
         except Exception:
             engine.guard.failed("process")
@@ -106,20 +110,46 @@ class Processor:
                 oldest_ms = delivery.flow.origin_ms
         return isinstance(oldest_ms, int) and 0 < oldest_ms < now_ns // 1_000_000 - settings.parent_max_age_ms
 
-    def _other_parent(self, created: Span | None, around: Span | None) -> Span | None:
-        """The parent where it is not the sender's span: the application's own span, or none."""
-        if around is not None and around.get_span_context().is_valid:
-            if created is None or self._engine.settings.process_parent == "ambient":
+    def _parent(self, delivery: OpenDelivery, created: Span | None, around: Span | None, start_ns: int) -> Span | None:
+        """The parent where it takes more to know: the sender's span, the application's own one, or none."""
+        if created is None or self._parent_of_process == "ambient":
+            if around is not None and around.get_span_context().is_valid:
                 return around
-        elif created is not None and self._engine.settings.process_parent == "ambient":
-            return created
-        return None
+            if created is None:
+                return None
+        if self._parent_of_process == "link" or self._too_far(delivery, start_ns):
+            return None
+        state: PartitionState = delivery.state
+        return created if state.continues is None or state.continues(delivery.header) else None
 
-    def _attributes(
-        self, state: PartitionState, delivery: OpenDelivery, message: Message, start_ns: int
-    ) -> dict[str, AttributeValue]:
-        fields = self._fields
-        attributes = state.attributes.copy()
+    def _as_permitted(self, delivery: OpenDelivery, created: Span, inside: Context, start_ns: int) -> Span:
+        """The sender's span; of another environment's without its sampled flag, where that is not permitted.
+
+        The sampler is asked first. What it records anyway must not use up the rate, or of two services in a row the
+        second would refuse what the first has let through.
+        """
+        state: PartitionState = delivery.state
+        trace_id = sampled_trace(created)
+        if trace_id is None or state.is_foreign is None or not state.is_foreign(delivery.header):
+            return created
+        recorded = self._spans.samples_root(
+            trace_id,
+            state.span_name,
+            _CONSUMER,
+            inside,
+            self._attributes,
+            delivery,
+            start_ns,
+        )
+        foreign_traces = self._engine.foreign_traces
+        if recorded or foreign_traces.admit(trace_id, self._monotonic_ns()):
+            return created
+        foreign_traces.refused += 1
+        return unsampled(created)
+
+    def _attributes(self, delivery: OpenDelivery, start_ns: int) -> dict[str, AttributeValue]:
+        fields, message = self._fields, delivery.message
+        attributes: dict[str, AttributeValue] = delivery.state.attributes.copy()
         attributes[semconv.MESSAGING_KAFKA_OFFSET] = delivery.offset or 0
         if self._engine.settings.message_key:
             text = key_text(fields.key(message))
@@ -167,7 +197,7 @@ class Processor:
             _describe_flow(attributes, delivery.flow, start_ns)
             name = states[0].span_name if len({state.destination for state in states}) == 1 else "process"
             links = CreationLinks(engine, fields.headers, (messages,))
-            span = engine.spans.start(name, SpanKind.CONSUMER, parent, context, attributes, links, start_ns)
+            span = engine.spans.start(name, _CONSUMER, parent, context, attributes, links, start_ns)
         self._open(delivery, span, context, context, start_ns, current=True)
         hook = engine.settings.hooks.get("process")
         if hook is not None and span.is_recording():

@@ -14,6 +14,7 @@ from otel_pipeline.engine.flow import ambient, heal
 from otel_pipeline.engine.polled import PolledBatch, hand_out_batches
 from otel_pipeline.engine.polling import Polling
 from otel_pipeline.engine.spans import SPAN_KEY, LightLink
+from otel_pipeline.engine.trust import continues, is_foreign
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -42,12 +43,15 @@ class PartitionState:
         "assignment",
         "attributes",
         "consumed",
+        "continues",
         "destination",
         "handed_offset",
+        "is_foreign",
         "observer",
         "partition",
         "process_attributes",
         "process_duration",
+        "sender_is_parent",
         "span_name",
     )
 
@@ -73,6 +77,10 @@ class PartitionState:
         self.process_attributes = {**metric_attributes, semconv.MESSAGING_OPERATION_NAME: "process"}
         self.process_duration: ThreadCells[HistogramCell] = engine.process_duration.local(self.process_attributes)
         self.observer: PartitionObserver | None = None
+        self.continues = continues(engine.settings, destination)
+        self.is_foreign = is_foreign(engine.settings, destination)
+        self.sender_is_parent = self.continues is None and engine.settings.process_parent == "message"
+        """Whether that is so without a look at the message, but for its age and its hops."""
         self.assignment: object = None
         """Of the client's: the same as long as the partition stays assigned."""
 

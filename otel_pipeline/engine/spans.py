@@ -93,8 +93,17 @@ Ids: TypeAlias = "tuple[int, int, int, Callable[[], TraceState | None] | None]"
 """Trace id, span id, flags, and how to read the tracestate where there is one."""
 
 
+RootDecision: TypeAlias = "Callable[..., bool]"
+"""(trace id, name, kind, context, function, *arguments) -> whether the sampler would record such a span as a root; the
+function, called with the arguments, tells the attributes where the sampler looks at them."""
+
+
 class Spans(Protocol):
     """Makes spans; they are not yet current."""
+
+    @property
+    def samples_root(self) -> RootDecision:
+        """Whether a root with this trace id would be recorded: what the local sampler says, whoever the parent is."""
 
     def dropped_ids(self, parent: Span | None) -> Ids | None:
         """The ids of a span under this parent, if it is known without more that it is not recorded."""
@@ -120,11 +129,17 @@ class Spans(Protocol):
         ...
 
 
+def _samples_no_root(*_span: object) -> bool:
+    """Of a sampler that cannot be asked."""
+    return False
+
+
 class TracerSpans:
     """Spans of any OpenTelemetry tracer, whatever its sampler."""
 
-    def __init__(self, tracer: Tracer) -> None:
+    def __init__(self, tracer: Tracer, samples_root: RootDecision | None = None) -> None:
         self._tracer = tracer
+        self.samples_root: RootDecision = samples_root or _samples_no_root
 
     def dropped_ids(self, parent: Span | None) -> Ids | None:
         """Only the tracer knows."""

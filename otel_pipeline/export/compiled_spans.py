@@ -27,6 +27,7 @@ from opentelemetry.sdk.trace.sampling import (
 from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
 
 from otel_pipeline.engine.spans import LightSpan, TracerSpans
+from otel_pipeline.export.sampling import root_decision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.totals import AttributeValue
 
 _ENOUGH_ATTRIBUTES = 64
+_LOW_64_BITS = (1 << 64) - 1
 _SAMPLED = 1
 _RANDOM = 2
 _RLOCK = type(threading.RLock())
@@ -56,7 +58,7 @@ def make(provider: Any, tracer: Any) -> Spans:
         found = _compiled(provider, tracer)
     except Exception:
         found = None  # An SDK that is built otherwise.
-    return found or TracerSpans(tracer)
+    return found or TracerSpans(tracer, root_decision(tracer))
 
 
 def _compiled(provider: Any, tracer: Any) -> CompiledSpans | None:
@@ -132,6 +134,10 @@ class CompiledSpans:
         self._max_events, self._max_links = events["_dq"].maxlen, vars(fields["_links"])["_dq"].maxlen
         if set(events) != {"dropped", "_dq", "_lock"}:
             raise TypeError("events are kept otherwise")
+
+    def samples_root(self, trace_id: int, *_span: object) -> bool:
+        """As the protocol says; the trace id alone decides."""
+        return trace_id & _LOW_64_BITS < self._bound
 
     def dropped(self, parent: Span | None) -> LightSpan | None:
         """As the protocol says."""

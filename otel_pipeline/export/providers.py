@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
     from otel_pipeline.config import Config
-    from otel_pipeline.engine.spans import Ids, LightSpan
+    from otel_pipeline.engine.spans import Ids, LightSpan, RootDecision
     from otel_pipeline.engine.totals import Totals
     from otel_pipeline.export.destination import Destination
 
@@ -287,6 +287,7 @@ class FollowingSpans:
     dropped_ids: Callable[[Span | None], Ids | None]
     dropped: Callable[[Span | None], LightSpan | None]
     start: Callable[..., Span]
+    samples_root: RootDecision
 
     def __init__(self, provider: Any, name: str, version: str, schema_url: str) -> None:
         self._named = (name, version, schema_url)
@@ -297,3 +298,4 @@ class FollowingSpans:
         name, version, schema_url = self._named
         spans = compiled_spans.make(provider, provider.get_tracer(name, version, schema_url=schema_url))
         self.dropped_ids, self.dropped, self.start = spans.dropped_ids, spans.dropped, spans.start
+        self.samples_root = spans.samples_root

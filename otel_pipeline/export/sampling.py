@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.sdk.trace.sampling import ParentBased, Sampler, SamplingResult, TraceIdRatioBased
-from opentelemetry.trace import get_current_span
+from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, SamplingResult, TraceIdRatioBased
+from opentelemetry.trace import INVALID_SPAN, get_current_span, set_span_in_context
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from opentelemetry.context import Context
     from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.trace import SpanKind
 
     from otel_pipeline.config import Config
+    from otel_pipeline.engine.spans import RootDecision
+    from otel_pipeline.engine.totals import AttributeValue
 
 
 def make(config: Config) -> Sampler | None:
@@ -52,3 +57,29 @@ def keep_tracestate(provider: TracerProvider) -> None:
     """Wrap a composite sampler that the variables chose."""
     if "composite" in type(provider.sampler).__name__.lower():
         provider.sampler = KeepsTraceState(provider.sampler)
+
+
+def root_decision(tracer: Any) -> RootDecision | None:
+    """What the tracer's sampler, of any kind, says of roots; None where it has none that can be asked.
+
+    Links are left out: a sampler that follows sampled links would else follow the very flag that is in question.
+    """
+    if not isinstance(getattr(tracer, "sampler", None), Sampler):
+        return None
+
+    def samples_root(
+        trace_id: int,
+        name: str,
+        kind: SpanKind,
+        context: Context,
+        attributes: Callable[..., Mapping[str, AttributeValue]],
+        *arguments: Any,
+    ) -> bool:
+        sampler: Sampler = tracer.sampler
+        root = set_span_in_context(INVALID_SPAN, context)
+        return (
+            sampler.should_sample(root, trace_id, name, kind, attributes(*arguments), ()).decision
+            is Decision.RECORD_AND_SAMPLE
+        )
+
+    return samples_root
