@@ -33,6 +33,7 @@ from otel_pipeline.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from datetime import datetime
     from pathlib import Path
 
 _LOGGER = logging.getLogger("otel_pipeline")
@@ -162,6 +163,7 @@ def instrument(
     capture_content: bool | None = None,
     strict: bool | None = None,
     hooks: Mapping[Literal["send", "process", "inference"], Callable[..., object]] | None = None,
+    event_time: Callable[[Any], datetime | float | None] | None = None,
     config_file: str | Path | None = None,
     _providers: Any = None,
 ) -> Pipeline:
@@ -184,6 +186,8 @@ def instrument(
         capture_content: whether message and model content may stand on spans.
         strict: raise on bad values instead of saying so and using the default; true in `test`.
         hooks: functions called as f(span, message) for recorded spans of send, process or inference.
+        event_time: function called as f(message), which returns when the message's event happened: a datetime (without
+            zone: UTC), s since the epoch, or None where that is not known. What it raises is counted.
         config_file: the configuration file; otherwise `otel_pipeline.yaml` is looked for.
 
     Raises:
@@ -201,6 +205,7 @@ def instrument(
         "capture.content": capture_content,
         "strict": strict,
         "hooks": hooks,
+        "event_time": event_time,
         "config_file": config_file,
     }
     given = {name: value for name, value in arguments.items() if value is not None}
