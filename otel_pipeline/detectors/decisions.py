@@ -46,7 +46,7 @@ class Decisions:
         objectives = self._by_model.get(model)
         if objectives is not None:
             for objective in objectives:
-                objective.count(age_ms)
+                objective.count(age_ms if objective.objective.age != "event" else _event_age_ms(delivery, now_ms))
                 if delivery is not None:
                     self._attribute(objective, delivery)
 
@@ -65,3 +65,17 @@ class Decisions:
         if len(self._cells) < 10_000:  # noqa: PLR2004 - names are the application's: bounded
             self._cells[model, destination] = cells
         return cells
+
+
+def _event_age_ms(delivery: OpenDelivery | None, now_ms: int) -> int | None:
+    """Of the oldest event in hand; None where the event of one of the messages is not known."""
+    if delivery is None:
+        return None
+    observed = [(delivery.state.observer, delivery.offset)]
+    if delivery.members is not None:
+        observed = [(observer, offset) for observer, offset, _ in delivery.members]
+    if delivery.flow.inputs > len(observed):
+        return None  # Joined with data from elsewhere.
+    times_ms = [0 if observer is None else observer.event_ms(offset) for observer, offset in observed]
+    oldest_ms = min(times_ms, default=0)
+    return max(0, now_ms - oldest_ms) if 0 < oldest_ms <= now_ms + TOLERANCE_MS else None

@@ -68,7 +68,7 @@ def _seconds_of(minute: str) -> int:
     return seconds
 
 
-def milliseconds(value: object) -> int:
+def milliseconds(value: Any) -> int:
     """What the application's function returned, in ms since the epoch; 0 is unknown. Never raises.
 
     A datetime without a zone is taken as UTC. A number is s since the epoch; NaN, infinity, a time before 1970 or after
@@ -81,7 +81,7 @@ def milliseconds(value: object) -> int:
         elif value is None or isinstance(value, (bool, str, bytes)):
             return 0
         else:
-            found_ms = int(float(value) * 1000)  # type: ignore[arg-type] - what is no number raises
+            found_ms = int(float(value) * 1000)
     except Exception:  # A class of the application's own may raise anything.
         return 0
     return found_ms if 0 < found_ms < LATEST_MS else 0
@@ -95,8 +95,30 @@ def reader(
     Args:
         fields: how to read a message.
         said: the application's own function, which comes first; what it raises or returns that is no time is counted.
+        guard: counts.
         header: whether `ce_time` is looked at where the application does not know.
     """
+    of_header = _header_reader(fields, guard) if header else _unknown
+    if said is None:
+        return of_header
+
+    def of_application(message: Message) -> int:
+        try:
+            value = said(message)
+        except Exception:
+            guard.failed("event_time")
+            return of_header(message)
+        found_ms = milliseconds(value)
+        if found_ms:
+            return found_ms
+        if value is not None:
+            guard.count("event_time.value")
+        return of_header(message)
+
+    return of_application
+
+
+def _header_reader(fields: MessageFields, guard: Guard) -> Callable[[Message], int]:
     headers = fields.headers
 
     def of_header(message: Message) -> int:
@@ -111,20 +133,8 @@ def reader(
             guard.failed("event_time.ce_time")
         return 0
 
-    if said is None:
-        return of_header if header else lambda _message: 0
+    return of_header
 
-    def of_application(message: Message) -> int:
-        value: Any = None
-        try:
-            value = said(message)
-        except Exception:
-            guard.failed("event_time")
-        if value is not None:
-            found_ms = milliseconds(value)
-            if found_ms:
-                return found_ms
-            guard.count("event_time.value")
-        return of_header(message) if header else 0
 
-    return of_application
+def _unknown(_message: Message) -> int:
+    return 0

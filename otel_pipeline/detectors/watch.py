@@ -43,6 +43,7 @@ class PartitionWatch:
         "order",
         "processed_offset",
         "readable",
+        "regressions",
         "rejects",
         "unreadable",
         "without_header",
@@ -70,6 +71,8 @@ class PartitionWatch:
         self.readable = 0
         self.unreadable = 0
         self.without_header = 0
+        self.regressions = 0
+        """Messages whose time is below the newest one; counted where the destination is ordered."""
         self.last_ms = 0
         """When the last message came, ms since the epoch."""
         self.processed_offset = -1
@@ -141,7 +144,7 @@ class PartitionWatch:
                 self._check(self._value(message), self._body_bytes(message))
         return block.origins_ms()
 
-    def began(self, offset: int) -> None:
+    def began(self, offset: int, message: Message) -> None:  # noqa: ARG002 - the timed watch reads it
         """The application begins to process a message on its own."""
         if len(self.in_flight) < MAX_IN_FLIGHT:
             self.in_flight[offset] = False
@@ -157,6 +160,10 @@ class PartitionWatch:
         """The application has processed a pull that ended with this offset."""
         self.processed_offset = max(self.processed_offset, offset)
         self.freshness.processed_many(origins_ms, now_ms)
+
+    def event_ms(self, offset: int | None) -> int:  # noqa: ARG002 - the timed watch knows it
+        """When the event of a message in hand happened, ms since the epoch; 0 is unknown."""
+        return 0
 
     def sought(self) -> None:
         """As `PartitionObserver` says."""

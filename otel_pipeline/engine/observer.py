@@ -27,7 +27,7 @@ class PartitionObserver(Protocol):
         """A pull is handed over, with the data-flow header of each message or None; returns the origins."""
         ...
 
-    def began(self, offset: int) -> None:
+    def began(self, offset: int, message: Message) -> None:
         """The application begins to process a message on its own, outside of the consumer's loop."""
 
     def processed(self, offset: int, origin_ms: int, now_ms: int) -> None:
@@ -35,6 +35,10 @@ class PartitionObserver(Protocol):
 
     def processed_batch(self, offset: int, origins_ms: Sequence[int], now_ms: int) -> None:
         """The application asks for more, so it has processed a pull that ended with this offset."""
+
+    def event_ms(self, offset: int | None) -> int:
+        """When the event of a message in hand happened, ms since the epoch; 0 is unknown."""
+        ...
 
     def sought(self) -> None:
         """The application chose another position."""
