@@ -295,7 +295,7 @@ def _start(pipeline: Pipeline, config: Config, guard: Guard, providers: Any) -> 
         pipeline._connections.append(connected)
     for adapter in ADAPTERS:
         _instrument_library(pipeline, config, patches, adapter, engine if adapter.kind == "broker" else inferences)
-    _switch_on_generative(pipeline, config, providers)
+    _switch_on_generative(pipeline, config, providers, inferences)
     processing.activate(engine)
     inference.activate(inferences)
     if config.resolved.is_local and sys.stderr is not None:
@@ -350,16 +350,20 @@ def _instrument_library(pipeline: Pipeline, config: Config, patches: Patches, ad
     return patches.when_imported(adapter.package, act)
 
 
-def _switch_on_generative(pipeline: Pipeline, config: Config, providers: Any) -> None:
-    """Official gen_ai instrumentations, each on its own; their spans get the age of the data in hand."""
+def _switch_on_generative(pipeline: Pipeline, config: Config, providers: Any, inferences: Inferences) -> None:
+    """Official gen_ai instrumentations, each on its own; their calls are counted as decisions on the data in hand."""
     from otel_pipeline.models import genai
 
+    tracers = genai.ObservedTracers(lambda: providers.tracer_provider, inferences.observed)
     for point in pipeline._guarded("genai", lambda: list(genai.installed())) or ():
         switched_off = not {point.name, "genai", "*"}.isdisjoint(config.disable)
         if switched_off or (config.libraries != "auto" and point.name not in config.libraries):
             pipeline._adapters[point.name] = AdapterStatus(point.name, "skipped", "switched off by configuration")
             continue
-        state, switch_off = pipeline._guarded(f"genai.{point.name}", genai.switch_on, point) or ("failed", None)
+        state, switch_off = pipeline._guarded(f"genai.{point.name}", genai.switch_on, point, tracers) or (
+            "failed",
+            None,
+        )
         reason = "its client library is not installed" if state == "skipped" else "the official instrumentation"
         pipeline._adapters[point.name] = AdapterStatus(point.name, state, reason)
         if switch_off is not None:
