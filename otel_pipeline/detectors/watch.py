@@ -9,6 +9,8 @@ from otel_pipeline.engine import pipeline_header
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from opentelemetry.trace import SpanContext
+
     from otel_pipeline.detectors.environments import PartitionEnvironments
     from otel_pipeline.detectors.freshness import PartitionFreshness
     from otel_pipeline.detectors.order import PartitionOrder
@@ -164,6 +166,12 @@ class PartitionWatch:
     def event_ms(self, offset: int | None) -> int:  # noqa: ARG002 - the timed watch knows it
         """When the event of a message in hand happened, ms since the epoch; 0 is unknown."""
         return 0
+
+    def exemplify(
+        self, span: SpanContext, origin_ms: int, now_ns: int, timestamp_ms: int = 0, delivered_ms: int = 0
+    ) -> None:
+        """As `PartitionObserver` says."""
+        self.freshness.exemplify(span, origin_ms, now_ns, timestamp_ms, delivered_ms)
 
     def sought(self) -> None:
         """As `PartitionObserver` says."""

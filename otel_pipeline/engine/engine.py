@@ -62,6 +62,7 @@ class Engine:
     ) -> None:
         self.spans = spans
         self.propagation = propagation
+        self.totals = totals
         self.guard = guard or Guard()
         self.settings = settings or EngineSettings()
         self.clock_ns = clock_ns

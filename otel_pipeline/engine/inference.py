@@ -55,8 +55,8 @@ class Inferences:
         self.clock_ns = clock_ns
         self.monotonic_ns = monotonic_ns
         self.active = True
-        self.decided: Callable[[str, OpenDelivery | None, int, int], None] | None = None
-        """Told of each call: (model, delivery in hand, oldest origin in ms or 0, now in ms)."""
+        self.decided: Callable[[str, OpenDelivery | None, int, int, Span], None] | None = None
+        """Told of each call: (model, delivery in hand, oldest origin in ms or 0, now in ns, span)."""
         self._models: set[str] = set()
         self._observed: WeakKeyDictionary[Span, str] = WeakKeyDictionary()
         """Spans of others' model calls that are under way."""
@@ -94,13 +94,14 @@ class Inferences:
         start_ns = self.clock_ns()
         attributes[semconv.OTEL_PIPELINE_MODEL_NAME] = call.model
         attributes[semconv.OTEL_PIPELINE_INFERENCE_OPERATION] = call.operation
-        flow = self._decide(call.model, context, start_ns)
+        delivery, flow = _rests_on(context)
         if flow is not None:
             attributes.update(describe(flow, start_ns))
         parent: Any = context.get(SPAN_KEY)
         span = self.spans.dropped(parent) or self.spans.start(
             f"predict {call.model}", SpanKind.INTERNAL, parent, context, attributes, (), start_ns
         )
+        self._decide(call.model, delivery, flow, start_ns, span)
         call.span = span
         call.start_ns = start_ns
         call.started_ns = self.monotonic_ns()
@@ -108,14 +109,9 @@ class Inferences:
         call.own = set_value(INFERENCE_KEY, call.model or True, set_span_in_context(span, context))
         call.resume()
 
-    def _decide(self, model: str, context: Context, start_ns: int) -> Flow | None:
-        """Count a decision; returns where the data that it rests on began."""
-        delivery = in_hand(context)
-        pull = polled.get() if delivery is None else None
-        flow = delivery.flow if delivery is not None else pull.flow if pull is not None else None
+    def _decide(self, model: str, delivery: OpenDelivery | None, flow: Flow | None, start_ns: int, span: Span) -> None:
         if self.decided is not None:
-            self.decided(self._bounded(model), delivery, flow.origin_ms if flow else 0, start_ns // 1_000_000)
-        return flow
+            self.decided(self._bounded(model), delivery, flow.origin_ms if flow else 0, start_ns, span)
 
     def observed(self, model: str, span: Span, given: Context | None) -> None:
         """A model call whose span another instrumentation has started in this context: counted, and described as ours.
@@ -133,7 +129,8 @@ class Inferences:
             if inside:
                 return
             start_ns = self.clock_ns()
-            flow = self._decide(model, ambient(context), start_ns)
+            delivery, flow = _rests_on(ambient(context))
+            self._decide(model, delivery, flow, start_ns, span)
             if flow is not None and span.is_recording():
                 span.set_attributes(describe(flow, start_ns))
         except Exception:
@@ -161,6 +158,15 @@ class Inferences:
             return OTHER
         self._models.add(model)
         return model
+
+
+def _rests_on(context: Context) -> tuple[OpenDelivery | None, Flow | None]:
+    """The delivery in hand, and where the data in it, or else in the last pull, began."""
+    delivery = in_hand(context)
+    if delivery is not None:
+        return delivery, delivery.flow
+    pull = polled.get()
+    return None, None if pull is None else pull.flow
 
 
 def describe(flow: Flow, start_ns: int) -> dict[str, AttributeValue]:

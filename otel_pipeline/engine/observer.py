@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from opentelemetry.trace import SpanContext
+
     from otel_pipeline.engine.messages import Message
     from otel_pipeline.engine.receive import Consumer, PartitionState
 
@@ -39,6 +41,11 @@ class PartitionObserver(Protocol):
     def event_ms(self, offset: int | None) -> int:
         """When the event of a message in hand happened, ms since the epoch; 0 is unknown."""
         ...
+
+    def exemplify(
+        self, span: SpanContext, origin_ms: int, now_ns: int, timestamp_ms: int = 0, delivered_ms: int = 0
+    ) -> None:
+        """A message was processed and its span is recorded: an example of its ages, of the delivery's where told."""
 
     def sought(self) -> None:
         """The application chose another position."""

@@ -6,6 +6,8 @@ import time
 from datetime import datetime, timezone
 
 import pytest
+from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 import otel_pipeline
 from otel_pipeline.detectors.timed_watch import TimedWatch
@@ -198,3 +200,74 @@ def test_decisions_by_the_age_of_events(configured, telemetry, mock):
             break
 
     assert met(telemetry, "decided") == {"true": 1, "false": 1, "unknown": 2}
+
+
+def exemplars(telemetry):
+    """(metric, value in whole seconds, trace id, span id) of each."""
+    data = telemetry._reader.get_metrics_data()
+    return {
+        (metric.name.removeprefix("otel_pipeline."), round(each.value), each.trace_id, each.span_id)
+        for resource in data.resource_metrics
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+        for point in metric.data.data_points
+        for each in getattr(point, "exemplars", ())
+    }
+
+
+def test_exemplars_lead_to_the_trace(telemetry, mock):
+    """Of the message's own span for its ages, of the call's for the decision."""
+    topic, producer = mock.topic(), mock.producer()
+    producer.send(topic, b"a", timestamp_ms=START_NS // 1_000_000 - 40_000, partition=0).get(10)
+    telemetry.instrument()
+    for _record in mock.consumer(topic):
+        with otel_pipeline.inference("m"):
+            pass
+        break
+    spans = {span.name: (int(span.trace_id, 16), int(span.span_id, 16)) for span in telemetry.spans()}
+
+    message, call = spans[f"process {topic}"], spans["predict m"]
+    assert exemplars(telemetry) == {
+        ("delivery.age", 40, *message),
+        ("data.age", 40, *message),
+        ("decision.age", 40, *call),
+    }
+
+
+def test_exemplars_of_batches_and_of_polled_messages(telemetry, mock):
+    """The age at the end, of a batch the oldest; no span of the message was there when it was delivered."""
+    topic, producer = mock.topic(), mock.producer(linger_ms=1_000)
+    for age_s in (200, 400, 20):
+        producer.send(topic, b"a", timestamp_ms=START_NS // 1_000_000 - age_s * 1_000, partition=0)
+    producer.flush()
+    telemetry.instrument()
+    records = mock.poll(mock.consumer(topic), 3)
+    with otel_pipeline.process(records[2]):
+        pass
+    with otel_pipeline.process(records):
+        pass
+    ids = [
+        (int(span.trace_id, 16), int(span.span_id, 16)) for span in telemetry.spans() if span.name == f"process {topic}"
+    ]
+
+    assert exemplars(telemetry) == {("data.age", 20, *ids[0]), ("data.age", 400, *ids[1])}
+
+
+@pytest.mark.parametrize("way", ["not sampled", "filtered"])
+def test_no_exemplars(telemetry, mock, way):
+    """Where no span is recorded, and where the provider wants none; ages are counted all the same."""
+    topic, producer = mock.topic(), mock.producer()
+    producer.send(topic, b"a", timestamp_ms=START_NS // 1_000_000 - 40_000, partition=0).get(10)
+    if way == "filtered":
+        telemetry.meter_provider._sdk_config.exemplar_filter = AlwaysOffExemplarFilter()
+    else:
+        telemetry.sample(ALWAYS_OFF)
+    telemetry.instrument()
+    for _record in mock.consumer(topic):
+        with otel_pipeline.inference("m"):
+            pass
+        break
+
+    assert exemplars(telemetry) == set()
+    names = ("delivery.age", "data.age", "decision.age")
+    assert [recorded(telemetry, f"otel_pipeline.{name}") for name in names] == [[(1, 40)]] * 3
