@@ -95,6 +95,7 @@ class Flows:
         self._engine = engine
         engine.observe = self.watch
         engine.observe_fetches = self.pace
+        self.instruments.delivery_age.refresh = self.instruments.data_age.refresh = engine.examples.show
 
     def renew(self) -> None:
         """A forked child must not wait for a thread that only its parent has."""

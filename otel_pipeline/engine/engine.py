@@ -9,6 +9,7 @@ from weakref import ref
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 
 from otel_pipeline import semconv
+from otel_pipeline.engine.examples import Examples
 from otel_pipeline.engine.guard import Guard
 from otel_pipeline.engine.messages import EngineSettings
 
@@ -68,6 +69,7 @@ class Engine:
         self.clock_ns = clock_ns
         self.monotonic_ns = monotonic_ns
         self.active = True
+        self.examples = Examples(self.guard)
         self.observe: Observe | None = None
         """Makes the observer of a partition at its first message: the detectors of the data's health."""
         self.observe_fetches: ObserveFetches | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.context import Context, attach, get_current
@@ -32,6 +31,7 @@ class Processor:
     """Begins and finishes deliveries of one client's messages. One message at a time, or a batch as one span."""
 
     __slots__ = (
+        "_add_example",
         "_clock_ns",
         "_dropped",
         "_engine",
@@ -57,6 +57,7 @@ class Processor:
         self._parent_is_message = engine.settings.process_parent == "message"
         self._hook = engine.settings.hooks.get("process")
         self._totals = engine.totals
+        self._add_example = engine.examples.add
 
     def begin(self, state: PartitionState, message: Message, *, current: bool = True) -> OpenDelivery | None:
         """Start the span of one message; None where nothing is to be recorded. Never raises."""
@@ -213,10 +214,9 @@ class Processor:
                     span.record_exception(error)
                     span.set_attribute(semconv.ERROR_TYPE, error_type(error))
                     span.set_status(Status(StatusCode.ERROR, str(error)))
-                shown = self._totals.exemplars and span.is_recording()
+                if self._totals.exemplars:
+                    self._add_example((delivery, delivery.start_ns + elapsed_ns))
                 span.end(delivery.start_ns + elapsed_ns)
-                if shown:
-                    self._exemplify(delivery, state, span, delivery.start_ns + elapsed_ns)
             if get_current() is delivery.own and delivery.execution is not None:
                 attach(delivery.before)
                 # Its own context holds the delivery: without this the two would wait for the garbage collector.
@@ -227,26 +227,6 @@ class Processor:
                 heal()
         except Exception:
             engine.guard.failed("process.finish")
-
-    def _exemplify(self, delivery: OpenDelivery, state: PartitionState, span: Span, now_ns: int) -> None:
-        """Show the observer a recorded span; of a batch the one that has the oldest message."""
-        try:
-            context = span.get_span_context()
-            if delivery.members is not None:
-                known = [member for member in delivery.members if member[2] > 0]
-                if known:
-                    observer, _, origin_ms = min(known, key=itemgetter(2))
-                    observer.exemplify(context, origin_ms, now_ns)
-            elif state.observer is not None:
-                known_ms = delivery.origin_ms
-                if known_ms is None:
-                    # The delivery was counted when it was polled, where no span of the message was.
-                    state.observer.exemplify(context, delivery.flow.origin_ms, now_ns)
-                else:
-                    delivered_ms = delivery.start_ns // 1_000_000
-                    state.observer.exemplify(context, known_ms, now_ns, delivery.timestamp_ms, delivered_ms)
-        except Exception:
-            self._engine.guard.failed("exemplars")
 
 
 def _tell_processed(delivery: OpenDelivery, state: PartitionState, now_ms: int) -> None:

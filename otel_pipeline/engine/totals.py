@@ -303,6 +303,9 @@ class Counter(_Recorded[CounterCell]):
 class Histogram(_Recorded[HistogramCell]):
     """How values are spread over buckets."""
 
+    refresh: Callable[[], None] | None = None
+    """Called before the points are read: brings exemplars. Does not raise."""
+
     def __init__(
         self, name: str, unit: str, description: str, *, bounds: Sequence[float], limit: int, problem: Problem
     ) -> None:
@@ -327,6 +330,8 @@ class Histogram(_Recorded[HistogramCell]):
 
     def points(self) -> list[tuple[Attributes, HistogramPoint]]:
         """Each attribute set that has values, cumulative since the start."""
+        if self.refresh is not None:
+            self.refresh()
         totals = [(series.attributes, series.total()) for series in self._every_series()]
         # The count is taken from the buckets, so that both always agree, whatever is recorded meanwhile.
         return [
