@@ -143,6 +143,7 @@ class Config:
     endpoint: str | None
     strict: bool
     hooks: Mapping[str, Callable[..., object]]
+    event_time: Callable[[Any], object] | None
     export: Export
     process: Process
     receive_spans: bool

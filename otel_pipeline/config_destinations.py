@@ -27,6 +27,8 @@ class DestinationOptions:
     log: Literal["plain", "transactional", "compacted"] = "plain"
     ordered: bool = False
     expect_every_s: float | None = None
+    event_age: bool = False
+    process_wait: bool = False
 
 
 def destination_options(patterns: Mapping[str, Mapping[str, Any]], name: str) -> DestinationOptions:

@@ -127,6 +127,12 @@ def _hooks(value: Any) -> Mapping[str, Callable[..., object]]:
     raise ValueError(f"give functions under the names {', '.join(HOOKS)}")
 
 
+def _function(value: Any) -> Any:
+    if callable(value):
+        return value
+    raise ValueError("give a function")
+
+
 def choice(*choices: str) -> Kind:
     """One of these words."""
 
@@ -158,6 +164,7 @@ NAMES = Kind("list of names", _names, {"type": ["array", "string"], "items": {"t
 LIBRARIES = Kind("auto \\| list of names", _libraries, {"type": ["array", "string"], "items": {"type": "string"}})
 ENDPOINT = Kind("URL", _endpoint, {"type": "string"})
 FUNCTIONS = Kind("functions", _hooks, {})
+FUNCTION = Kind("function", _function, {})
 SHARE = Kind("number between 0 and 1", _share, {"type": ["number", "string"]}, "{:g}".format)
 TRACE_RATE = Kind(
     "number \\| unlimited",

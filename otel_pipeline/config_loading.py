@@ -253,6 +253,7 @@ class Loading:
             endpoint=of["endpoint"],
             strict=of["strict"],
             hooks=of["hooks"],
+            event_time=of["event_time"],
             export=Export(of["export.metric_interval"]),
             process=Process(of["process.parent"], of["process.parent_max_age"], of["process.max_hops"]),
             receive_spans=of["receive_spans"],

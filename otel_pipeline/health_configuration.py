@@ -22,6 +22,8 @@ def health_settings(config: Config, service_name: str) -> HealthSettings:
             log=options.log,
             ordered=options.ordered,
             expect_every_s=options.expect_every_s,
+            event_age=options.event_age,
+            process_wait=options.process_wait,
         )
 
     return HealthSettings(
@@ -35,6 +37,7 @@ def health_settings(config: Config, service_name: str) -> HealthSettings:
         lost_after_s=config.health.lost_after_s,
         on_reject=config.health.on_reject,
         learn_messages=config.contracts.learn_messages,
+        event_time=config.event_time,
     )
 
 

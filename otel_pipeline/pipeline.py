@@ -35,6 +35,7 @@ from otel_pipeline.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from datetime import datetime
     from pathlib import Path
 
 _LOGGER = logging.getLogger("otel_pipeline")
@@ -165,6 +166,7 @@ def instrument(
     capture_content: bool | None = None,
     strict: bool | None = None,
     hooks: Mapping[Literal["send", "process", "inference"], Callable[..., object]] | None = None,
+    event_time: Callable[[Any], datetime | float | None] | None = None,
     config_file: str | Path | None = None,
     _providers: Any = None,
 ) -> Pipeline:
@@ -187,6 +189,8 @@ def instrument(
         capture_content: whether message and model content may stand on spans.
         strict: raise on bad values instead of saying so and using the default; true in `test`.
         hooks: functions called as f(span, message) for recorded spans of send, process or inference.
+        event_time: function called as f(message), which returns when the message's event happened: a datetime (without
+            zone: UTC), s since the epoch, or None where that is not known. What it raises is counted.
         config_file: the configuration file; otherwise `otel_pipeline.yaml` is looked for.
 
     Raises:
@@ -204,6 +208,7 @@ def instrument(
         "capture.content": capture_content,
         "strict": strict,
         "hooks": hooks,
+        "event_time": event_time,
         "config_file": config_file,
     }
     given = {name: value for name, value in arguments.items() if value is not None}
@@ -293,7 +298,7 @@ def _start(pipeline: Pipeline, config: Config, guard: Guard, providers: Any) -> 
         pipeline._connections.append(connected)
     for adapter in ADAPTERS:
         _instrument_library(pipeline, config, patches, adapter, engine if adapter.kind == "broker" else inferences)
-    _switch_on_generative(pipeline, config, providers)
+    _switch_on_generative(pipeline, config, providers, inferences)
     processing.activate(engine)
     inference.activate(inferences)
     if config.resolved.is_local and sys.stderr is not None:
@@ -357,16 +362,20 @@ def _instrument_library(pipeline: Pipeline, config: Config, patches: Patches, ad
     return patches.when_imported(adapter.package, act)
 
 
-def _switch_on_generative(pipeline: Pipeline, config: Config, providers: Any) -> None:
-    """Official gen_ai instrumentations, each on its own; their spans get the age of the data in hand."""
+def _switch_on_generative(pipeline: Pipeline, config: Config, providers: Any, inferences: Inferences) -> None:
+    """Official gen_ai instrumentations, each on its own; their calls are counted as decisions on the data in hand."""
     from otel_pipeline.models import genai
 
+    tracers = genai.ObservedTracers(lambda: providers.tracer_provider, inferences.observed)
     for point in pipeline._guarded("genai", lambda: list(genai.installed())) or ():
         switched_off = not {point.name, "genai", "*"}.isdisjoint(config.disable)
         if switched_off or (config.libraries != "auto" and point.name not in config.libraries):
             pipeline._adapters[point.name] = AdapterStatus(point.name, "skipped", "switched off by configuration")
             continue
-        state, switch_off = pipeline._guarded(f"genai.{point.name}", genai.switch_on, point) or ("failed", None)
+        state, switch_off = pipeline._guarded(f"genai.{point.name}", genai.switch_on, point, tracers) or (
+            "failed",
+            None,
+        )
         reason = "its client library is not installed" if state == "skipped" else "the official instrumentation"
         pipeline._adapters[point.name] = AdapterStatus(point.name, state, reason)
         if switch_off is not None:

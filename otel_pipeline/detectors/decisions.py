@@ -10,6 +10,8 @@ from otel_pipeline.detectors.freshness import TOLERANCE_MS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from opentelemetry.trace import Span
+
     from otel_pipeline.detectors.flows import Flows
     from otel_pipeline.detectors.freshness import ObjectiveCounts
     from otel_pipeline.engine.flow import OpenDelivery
@@ -26,6 +28,7 @@ class Decisions:
             "Oldest origin to the model call that used it.",
             semconv.AGE_BUCKETS_S,
         )
+        self._totals = totals
         self._flows = flows
         self._bounded = bounded_destination
         self._cells: dict[tuple[str, str | None], ThreadCells[HistogramCell]] = {}
@@ -33,8 +36,11 @@ class Decisions:
         for counts in flows.of_models():
             self._by_model.setdefault(counts.objective.model or "", []).append(counts)
 
-    def decided(self, model: str, delivery: OpenDelivery | None, origin_ms: int, now_ms: int) -> None:
-        """A model was called on data whose oldest origin is this; 0 is unknown."""
+    def decided(
+        self, model: str, delivery: OpenDelivery | None, origin_ms: int, now_ns: int, span: Span | None = None
+    ) -> None:
+        """A model was called, with this span, on data whose oldest origin is this; 0 is unknown."""
+        now_ms = now_ns // 1_000_000
         destination = None if delivery is None else delivery.destination
         age_ms: int | None = None
         if 0 < origin_ms <= now_ms + TOLERANCE_MS:
@@ -43,10 +49,12 @@ class Decisions:
             if cells is None:
                 cells = self._cells_of(model, destination)
             cells.cell.record(age_ms / 1000)
+            if span is not None and self._totals.exemplars and span.is_recording():
+                cells.cell.exemplify(age_ms / 1000, now_ns, span.get_span_context())
         objectives = self._by_model.get(model)
         if objectives is not None:
             for objective in objectives:
-                objective.count(age_ms)
+                objective.count(age_ms if objective.objective.age != "event" else _event_age_ms(delivery, now_ms))
                 if delivery is not None:
                     self._attribute(objective, delivery)
 
@@ -65,3 +73,17 @@ class Decisions:
         if len(self._cells) < 10_000:  # noqa: PLR2004 - names are the application's: bounded
             self._cells[model, destination] = cells
         return cells
+
+
+def _event_age_ms(delivery: OpenDelivery | None, now_ms: int) -> int | None:
+    """Of the oldest event in hand; None where the event of one of the messages is not known."""
+    if delivery is None:
+        return None
+    observed = [(delivery.state.observer, delivery.offset)]
+    if delivery.members is not None:
+        observed = [(observer, offset) for observer, offset, _ in delivery.members]
+    if delivery.flow.inputs > len(observed):
+        return None  # Joined with data from elsewhere.
+    times_ms = [0 if observer is None else observer.event_ms(offset) for observer, offset in observed]
+    oldest_ms = min(times_ms, default=0)
+    return max(0, now_ms - oldest_ms) if 0 < oldest_ms <= now_ms + TOLERANCE_MS else None

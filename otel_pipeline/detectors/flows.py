@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import TYPE_CHECKING
 from weakref import ref
 
@@ -30,6 +31,7 @@ from otel_pipeline.detectors.freshness import ObjectiveCounts, PartitionFreshnes
 from otel_pipeline.detectors.instruments import Instruments
 from otel_pipeline.detectors.order import PartitionOrder
 from otel_pipeline.detectors.pace import PartitionPace
+from otel_pipeline.detectors.timed_watch import TimedWatch, wanted
 from otel_pipeline.detectors.watch import PartitionWatch
 from otel_pipeline.detectors.watched_flow import Watched, WatchedFlow
 from otel_pipeline.engine import pipeline_header
@@ -99,6 +101,7 @@ class Flows:
         engine.observe_fetches = self.pace
         engine.check_sent = self._check_sent
         engine.unreadable = self.contracts.unreadable
+        self.instruments.delivery_age.refresh = self.instruments.data_age.refresh = engine.examples.show
 
     def renew(self) -> None:
         """A forked child must not wait for a thread that only its parent has."""
@@ -122,7 +125,10 @@ class Flows:
         instruments = self.instruments
         by_delivery = tuple(each for each in flow.objectives if each.objective.age == "delivery")
         by_data = tuple(each for each in flow.objectives if each.objective.age == "data")
-        watch = PartitionWatch(
+        timing = wanted(consumer, flow, instruments, self.settings, self._work_ns)
+        # Decided once a partition: where nothing more is asked for, nothing more is done for a message.
+        make = PartitionWatch if timing is None else partial(TimedWatch, wanted=timing)
+        watch = make(
             consumer.fields,
             order=PartitionOrder(pipeline_header.tag_of(original, state.partition), self._monotonic_s),
             freshness=PartitionFreshness(

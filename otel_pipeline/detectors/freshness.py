@@ -13,6 +13,8 @@ from otel_pipeline import semconv
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from opentelemetry.trace import SpanContext
+
     from otel_pipeline.detectors.settings import Objective
     from otel_pipeline.engine.totals import Counter, CounterCell, HistogramCell, ThreadCells
 
@@ -127,6 +129,14 @@ class PartitionFreshness:
         if self._by_data:
             for objective in self._by_data:
                 objective.count(age_ms)
+
+    def exemplify(self, span: SpanContext, origin_ms: int, now_ns: int, timestamp_ms: int, delivered_ms: int) -> None:
+        """A recorded span that shows how the ages of a message came about; only those that were counted."""
+        if isinstance(timestamp_ms, int) and 0 < timestamp_ms <= delivered_ms:
+            self._delivery_age.exemplify((delivered_ms - timestamp_ms) / 1000, now_ns, span)
+        age_ms = now_ns // 1_000_000 - origin_ms
+        if origin_ms > 0 and age_ms >= 0:
+            self._data_age.cell.exemplify(age_ms / 1000, now_ns, span)
 
     def processed_many(self, origins_ms: Sequence[int], now_ms: int) -> None:
         """The same for a pull."""

@@ -20,6 +20,21 @@ class Instruments:
         self.data_age = totals.histogram(
             semconv.OTEL_PIPELINE_DATA_AGE, "s", "Oldest origin to the end of processing.", semconv.AGE_BUCKETS_S
         )
+        self.event_age = totals.histogram(
+            semconv.OTEL_PIPELINE_EVENT_AGE, "s", "When it happened to the end of processing.", semconv.AGE_BUCKETS_S
+        )
+        self.process_wait = totals.histogram(
+            semconv.OTEL_PIPELINE_PROCESS_WAIT,
+            "s",
+            "Delivered to the beginning of its processing.",
+            semconv.AGE_BUCKETS_S,
+        )
+        self.lateness = totals.histogram(
+            semconv.OTEL_PIPELINE_ORDER_LATENESS,
+            "s",
+            "How far behind the newest time a message's time is.",
+            semconv.AGE_BUCKETS_S,
+        )
         self.objectives = totals.counter(
             semconv.OTEL_PIPELINE_SLO_EVENTS, "{event}", "Cases that met a freshness objective, or did not."
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,6 +24,8 @@ class DestinationSettings:
     log: Literal["plain", "transactional", "compacted"] = "plain"
     ordered: bool = False
     expect_every_s: float | None = None
+    event_age: bool = False
+    process_wait: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,3 +62,5 @@ class HealthSettings:
     lost_after_s: float = 150.0
     on_reject: Literal["flag", "raise"] = "flag"
     learn_messages: int = 1000
+    event_time: Callable[[Any], object] | None = None
+    """When a message's event happened, as the application knows it: see `detectors/event_time.py`."""

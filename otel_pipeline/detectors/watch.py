@@ -11,6 +11,8 @@ from otel_pipeline.engine import pipeline_header
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from opentelemetry.trace import SpanContext
+
     from otel_pipeline.detectors.contract_watch import ContractWatch
     from otel_pipeline.detectors.environments import PartitionEnvironments
     from otel_pipeline.detectors.freshness import PartitionFreshness
@@ -58,6 +60,7 @@ class PartitionWatch:
         "order",
         "processed_offset",
         "readable",
+        "regressions",
         "rejects",
         "unreadable",
         "without_header",
@@ -89,6 +92,8 @@ class PartitionWatch:
         self.readable = 0
         self.unreadable = 0
         self.without_header = 0
+        self.regressions = 0
+        """Messages whose time is below the newest one; counted where the destination is ordered."""
         self.last_ms = 0
         """When the last message came, ms since the epoch."""
         self.processed_offset = -1
@@ -172,7 +177,7 @@ class PartitionWatch:
             self._contract.check_many(messages, self._value, self._body_bytes)
         return block.origins_ms()
 
-    def began(self, offset: int) -> None:
+    def began(self, offset: int, message: Message) -> None:  # noqa: ARG002 - the timed watch reads it
         """The application begins to process a message on its own."""
         if len(self.in_flight) < MAX_IN_FLIGHT:
             self.in_flight[offset] = False
@@ -189,6 +194,16 @@ class PartitionWatch:
         """The application has processed a pull that ended with this offset."""
         self.processed_offset = max(self.processed_offset, offset)
         self.freshness.processed_many(origins_ms, now_ms)
+
+    def event_ms(self, offset: int | None) -> int:  # noqa: ARG002 - the timed watch knows it
+        """When the event of a message in hand happened, ms since the epoch; 0 is unknown."""
+        return 0
+
+    def exemplify(
+        self, span: SpanContext, origin_ms: int, now_ns: int, timestamp_ms: int = 0, delivered_ms: int = 0
+    ) -> None:
+        """As `PartitionObserver` says."""
+        self.freshness.exemplify(span, origin_ms, now_ns, timestamp_ms, delivered_ms)
 
     def sought(self) -> None:
         """As `PartitionObserver` says."""

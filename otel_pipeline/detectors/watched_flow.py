@@ -135,6 +135,7 @@ class WatchedFlow:
         yield ("violation", "duplicate"), order.duplicate
         yield ("violation", "redelivered"), order.redelivered
         yield ("violation", "rewound"), order.rewound
+        yield ("violation", "event_time_regression"), watch.regressions
         yield ("cause", "before_broker"), order.missing_before_broker
         yield ("cause", "skipped"), order.missing_skipped
         yield ("cause", "expired"), order.missing_expired

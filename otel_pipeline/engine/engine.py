@@ -9,6 +9,7 @@ from weakref import ref
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 
 from otel_pipeline import semconv
+from otel_pipeline.engine.examples import Examples
 from otel_pipeline.engine.guard import Guard
 from otel_pipeline.engine.messages import EngineSettings
 from otel_pipeline.engine.trust import ForeignTraces
@@ -70,6 +71,7 @@ class Engine:
         self.monotonic_ns = monotonic_ns
         self.active = True
         self.foreign_traces = ForeignTraces(self.settings.max_foreign_traces_per_second)
+        self.examples = Examples(self.guard)
         self.observe: Observe | None = None
         """Makes the observer of a partition at its first message: the detectors of the data's health."""
         self.observe_fetches: ObserveFetches | None = None

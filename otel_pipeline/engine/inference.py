@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+from weakref import WeakKeyDictionary
 
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, create_key, get_current, set_value
-from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
+from opentelemetry.trace import SpanKind, Status, StatusCode, get_current_span, set_span_in_context
 
 from otel_pipeline import semconv
 from otel_pipeline.engine.engine import OTHER, PLAIN_SUPPRESS_KEY, error_type
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Span
 
-    from otel_pipeline.engine.flow import OpenDelivery
+    from otel_pipeline.engine.flow import Flow, OpenDelivery
     from otel_pipeline.engine.guard import Guard
     from otel_pipeline.engine.spans import Spans
     from otel_pipeline.engine.totals import AttributeValue, Totals
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound="Callable[..., Any]")
 MAX_MODELS = 100
 INFERENCE_KEY = create_key("otel_pipeline.inference")
-"""In the context of a model call: what a library calls inside is no call of its own."""
+"""In the context of a model call, its model: what a library calls inside is no call of its own."""
 
 
 class Inferences:
@@ -54,9 +55,11 @@ class Inferences:
         self.clock_ns = clock_ns
         self.monotonic_ns = monotonic_ns
         self.active = True
-        self.decided: Callable[[str, OpenDelivery | None, int, int], None] | None = None
-        """Told of each call: (model, delivery in hand, oldest origin in ms or 0, now in ms)."""
+        self.decided: Callable[[str, OpenDelivery | None, int, int, Span], None] | None = None
+        """Told of each call: (model, delivery in hand, oldest origin in ms or 0, now in ns, span)."""
         self._models: set[str] = set()
+        self._observed: WeakKeyDictionary[Span, str] = WeakKeyDictionary()
+        """Spans of others' model calls that are under way."""
         self.duration = totals.histogram(
             semconv.OTEL_PIPELINE_INFERENCE_DURATION, "s", "Duration of a model call.", semconv.DURATION_BUCKETS_S
         )
@@ -91,29 +94,47 @@ class Inferences:
         start_ns = self.clock_ns()
         attributes[semconv.OTEL_PIPELINE_MODEL_NAME] = call.model
         attributes[semconv.OTEL_PIPELINE_INFERENCE_OPERATION] = call.operation
-        delivery = in_hand(context)
-        pull = polled.get() if delivery is None else None
-        flow = delivery.flow if delivery is not None else pull.flow if pull is not None else None
-        if self.decided is not None:
-            self.decided(self._bounded(call.model), delivery, flow.origin_ms if flow else 0, start_ns // 1_000_000)
+        delivery, flow = _rests_on(context)
         if flow is not None:
-            attributes[semconv.OTEL_PIPELINE_DATA_INPUTS] = flow.inputs
-            if flow.origin_ms > 0:
-                attributes[semconv.OTEL_PIPELINE_DATA_AGE] = start_ns / 1e9 - flow.origin_ms / 1e3
-            if flow.inputs > 1 and flow.newest_ms > 0:
-                attributes[semconv.OTEL_PIPELINE_DATA_NEWEST_AGE] = start_ns / 1e9 - flow.newest_ms / 1e3
-            if flow.environment is not None:
-                attributes[semconv.OTEL_PIPELINE_ORIGIN_ENVIRONMENT] = flow.environment
+            attributes.update(describe(flow, start_ns))
         parent: Any = context.get(SPAN_KEY)
         span = self.spans.dropped(parent) or self.spans.start(
             f"predict {call.model}", SpanKind.INTERNAL, parent, context, attributes, (), start_ns
         )
+        self._decide(call.model, delivery, flow, start_ns, span)
         call.span = span
         call.start_ns = start_ns
         call.started_ns = self.monotonic_ns()
         call.inferences = self
-        call.own = set_value(INFERENCE_KEY, True, set_span_in_context(span, context))
+        call.own = set_value(INFERENCE_KEY, call.model or True, set_span_in_context(span, context))
         call.resume()
+
+    def _decide(self, model: str, delivery: OpenDelivery | None, flow: Flow | None, start_ns: int, span: Span) -> None:
+        if self.decided is not None:
+            self.decided(self._bounded(model), delivery, flow.origin_ms if flow else 0, start_ns, span)
+
+    def observed(self, model: str, span: Span, given: Context | None) -> None:
+        """A model call whose span another instrumentation has started in this context: counted, and described as ours.
+
+        Whether the span is recorded or not. A call inside one of the same model is that call. Never raises.
+        """
+        try:
+            context = heal() if given is None else given
+            if not self.active or context.get(_SUPPRESS_INSTRUMENTATION_KEY) or context.get(PLAIN_SUPPRESS_KEY):
+                return
+            around = get_current_span(context)
+            inside = context.get(INFERENCE_KEY) == model or self._observed.get(around) == model
+            if span is not around and span.get_span_context().is_valid:  # Without a provider it is shared by all.
+                self._observed[span] = model
+            if inside:
+                return
+            start_ns = self.clock_ns()
+            delivery, flow = _rests_on(ambient(context))
+            self._decide(model, delivery, flow, start_ns, span)
+            if flow is not None and span.is_recording():
+                span.set_attributes(describe(flow, start_ns))
+        except Exception:
+            self.guard.failed("inference")
 
     def record(self, call: InferenceCall, elapsed_ns: int, error: BaseException | None) -> None:
         """Count a finished call."""
@@ -137,6 +158,27 @@ class Inferences:
             return OTHER
         self._models.add(model)
         return model
+
+
+def _rests_on(context: Context) -> tuple[OpenDelivery | None, Flow | None]:
+    """The delivery in hand, and where the data in it, or else in the last pull, began."""
+    delivery = in_hand(context)
+    if delivery is not None:
+        return delivery, delivery.flow
+    pull = polled.get()
+    return None, None if pull is None else pull.flow
+
+
+def describe(flow: Flow, start_ns: int) -> dict[str, AttributeValue]:
+    """What every inference span says of the data that it rests on."""
+    attributes: dict[str, AttributeValue] = {semconv.OTEL_PIPELINE_DATA_INPUTS: flow.inputs}
+    if flow.origin_ms > 0:
+        attributes[semconv.OTEL_PIPELINE_DATA_AGE] = start_ns / 1e9 - flow.origin_ms / 1e3
+    if flow.inputs > 1 and flow.newest_ms > 0:
+        attributes[semconv.OTEL_PIPELINE_DATA_NEWEST_AGE] = start_ns / 1e9 - flow.newest_ms / 1e3
+    if flow.environment is not None:
+        attributes[semconv.OTEL_PIPELINE_ORIGIN_ENVIRONMENT] = flow.environment
+    return attributes
 
 
 class InferenceCall:

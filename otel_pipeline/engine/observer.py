@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from opentelemetry.trace import SpanContext
+
     from otel_pipeline.engine.messages import Message
     from otel_pipeline.engine.receive import Consumer, PartitionState
 
@@ -27,7 +29,7 @@ class PartitionObserver(Protocol):
         """A pull is handed over, with the data-flow header of each message or None; returns the origins."""
         ...
 
-    def began(self, offset: int) -> None:
+    def began(self, offset: int, message: Message) -> None:
         """The application begins to process a message on its own, outside of the consumer's loop."""
 
     def processed(self, offset: int, origin_ms: int, now_ms: int) -> None:
@@ -35,6 +37,15 @@ class PartitionObserver(Protocol):
 
     def processed_batch(self, offset: int, origins_ms: Sequence[int], now_ms: int) -> None:
         """The application asks for more, so it has processed a pull that ended with this offset."""
+
+    def event_ms(self, offset: int | None) -> int:
+        """When the event of a message in hand happened, ms since the epoch; 0 is unknown."""
+        ...
+
+    def exemplify(
+        self, span: SpanContext, origin_ms: int, now_ns: int, timestamp_ms: int = 0, delivered_ms: int = 0
+    ) -> None:
+        """A message was processed and its span is recorded: an example of its ages, of the delivery's where told."""
 
     def sought(self) -> None:
         """The application chose another position."""

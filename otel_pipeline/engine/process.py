@@ -34,6 +34,7 @@ class Processor:
     """Begins and finishes deliveries of one client's messages. One message at a time, or a batch as one span."""
 
     __slots__ = (
+        "_add_example",
         "_clock_ns",
         "_dropped",
         "_engine",
@@ -46,6 +47,7 @@ class Processor:
         "_parent_of_process",
         "_spans",
         "_timestamp_ms",
+        "_totals",
     )
 
     def __init__(self, engine: Engine, fields: MessageFields) -> None:
@@ -57,6 +59,8 @@ class Processor:
         self._headers, self._timestamp_ms, self._offset = fields.headers, fields.timestamp_ms, fields.offset
         self._parent_of_process = engine.settings.process_parent
         self._hook = engine.settings.hooks.get("process")
+        self._totals = engine.totals
+        self._add_example = engine.examples.add
 
     def begin(self, state: PartitionState, message: Message, *, current: bool = True) -> OpenDelivery | None:
         """Start the span of one message; None where nothing is to be recorded. Never raises."""
@@ -240,6 +244,8 @@ class Processor:
                     span.record_exception(error)
                     span.set_attribute(semconv.ERROR_TYPE, error_type(error))
                     span.set_status(Status(StatusCode.ERROR, str(error)))
+                if self._totals.exemplars:
+                    self._add_example((delivery, delivery.start_ns + elapsed_ns))
                 span.end(delivery.start_ns + elapsed_ns)
             if get_current() is delivery.own and delivery.execution is not None:
                 attach(delivery.before)

@@ -147,7 +147,7 @@ class Processing:
     def _tell_began(self, client: Client, state: PartitionState, message: Message) -> None:
         observer = state.observer
         if observer is not None:
-            observer.began(client.fields.offset(message))
+            observer.began(client.fields.offset(message), message)
             self._rejection = self._rejection or observer.rejection(own_header(client.fields.headers(message)))
 
     def _state(self, engine: Engine, client: Client, message: Message) -> PartitionState | None:

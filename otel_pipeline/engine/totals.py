@@ -14,7 +14,10 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import SpanContext
 
 AttributeValue: TypeAlias = str | bool | int | float | Sequence[str] | Sequence[bool] | Sequence[int] | Sequence[float]
 Attributes: TypeAlias = Mapping[str, AttributeValue]
@@ -23,6 +26,11 @@ GaugeRead: TypeAlias = Callable[[], Iterable[tuple[Attributes, float]]]
 
 SERIES_LIMIT = 2000
 OVERFLOW: Attributes = {"otel.metric.overflow": True}
+
+
+Exemplar: TypeAlias = "tuple[float, int, SpanContext]"
+"""A value, its time in ns since the epoch, and a recorded span that shows how it came about."""
+Exemplars: TypeAlias = "Sequence[Exemplar | None]"
 
 
 class CounterCell:
@@ -41,7 +49,7 @@ class CounterCell:
 class HistogramCell:
     """Buckets to record into, by one thread at a time."""
 
-    __slots__ = ("_above", "_at", "_up_to", "bounds", "bucket_counts", "forward", "max", "min", "sum")
+    __slots__ = ("_above", "_at", "_up_to", "bounds", "bucket_counts", "exemplars", "forward", "max", "min", "sum")
 
     def __init__(self, bounds: tuple[float, ...], forward: Callable[[float], None] | None = None) -> None:
         self.bounds = bounds
@@ -53,6 +61,8 @@ class HistogramCell:
         # The bucket of the last value, where the next one mostly belongs as well.
         self._at = 0
         self._above = self._up_to = inf
+        self.exemplars: Exemplars = ()
+        """Of each bucket the newest; empty before the first."""
 
     def record(self, seconds: float) -> None:
         """Count one value; the bounds are inclusive above, as OpenTelemetry's are."""
@@ -83,12 +93,28 @@ class HistogramCell:
         self.max = max(self.max, high)
         return True
 
+    def exemplify(self, seconds: float, time_ns: int, span: SpanContext) -> None:
+        """A recorded span was current when this value was recorded: it shows what such a value is like."""
+        kept = self.exemplars
+        if type(kept) is not list:
+            kept = self.exemplars = [None] * len(self.bucket_counts)
+        kept[bisect_left(self.bounds, seconds)] = seconds, time_ns, span
+
     def absorb(self, other: HistogramCell) -> None:
         """Add what the other recorded."""
+        self.exemplars = newest(self.exemplars, other.exemplars)
         self.bucket_counts = [mine + theirs for mine, theirs in zip(self.bucket_counts, other.bucket_counts)]  # noqa: B905
         self.sum += other.sum
         self.min = min(self.min, other.min)
         self.max = max(self.max, other.max)
+
+
+def newest(mine: Exemplars, theirs: Exemplars) -> Exemplars:
+    """Of each bucket the newer one."""
+    if not mine or not theirs:
+        return tuple(mine or theirs)
+    pairs = zip(mine, theirs, strict=True)
+    return tuple(a if b is None or (a is not None and a[1] >= b[1]) else b for a, b in pairs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +126,7 @@ class HistogramPoint:
     min: float
     max: float
     bucket_counts: tuple[int, ...]
+    exemplars: Exemplars = ()
 
 
 class _Cell(Protocol):
@@ -287,6 +314,9 @@ class Counter(_Recorded[CounterCell]):
 class Histogram(_Recorded[HistogramCell]):
     """How values are spread over buckets."""
 
+    refresh: Callable[[], None] | None = None
+    """Called before the points are read: brings exemplars. Does not raise."""
+
     def __init__(
         self, name: str, unit: str, description: str, *, bounds: Sequence[float], limit: int, problem: Problem
     ) -> None:
@@ -311,10 +341,15 @@ class Histogram(_Recorded[HistogramCell]):
 
     def points(self) -> list[tuple[Attributes, HistogramPoint]]:
         """Each attribute set that has values, cumulative since the start."""
+        if self.refresh is not None:
+            self.refresh()
         totals = [(series.attributes, series.total()) for series in self._every_series()]
         # The count is taken from the buckets, so that both always agree, whatever is recorded meanwhile.
         return [
-            (attributes, HistogramPoint(count, total.sum, total.min, total.max, tuple(total.bucket_counts)))
+            (
+                attributes,
+                HistogramPoint(count, total.sum, total.min, total.max, tuple(total.bucket_counts), total.exemplars),
+            )
             for attributes, total in totals
             if (count := sum(total.bucket_counts))
         ]
@@ -361,6 +396,8 @@ class Totals:
         self.counters: list[Counter] = []
         self.histograms: list[Histogram] = []
         self.gauges: list[Gauge] = []
+        self.exemplars = False
+        """Whether anybody exports them: nothing is kept otherwise."""
         self._limit = limit
         self._problem = problem
         self._by_name: dict[str, Instrument] = {}

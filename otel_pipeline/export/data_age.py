@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from opentelemetry.sdk.trace import SpanProcessor
 
-from otel_pipeline import semconv
 from otel_pipeline.engine.flow import in_hand
+from otel_pipeline.engine.inference import describe
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -17,7 +17,10 @@ _MARK = "gen_ai.operation.name"
 
 
 class DataAge(SpanProcessor):
-    """Added to the provider only where such an instrumentation is switched on."""
+    """Added to the provider only where such an instrumentation is switched on, by us or by the application.
+
+    It stamps what is recorded and counts nothing: that is done where the spans are started (`models/genai.py`).
+    """
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Stamp what is a model call inside of a delivery."""
@@ -26,9 +29,5 @@ class DataAge(SpanProcessor):
         delivery = in_hand(parent_context)
         if delivery is None:
             return
-        flow = delivery.flow
-        span.set_attribute(semconv.OTEL_PIPELINE_DATA_INPUTS, flow.inputs)
-        if flow.origin_ms > 0 and span.start_time:
-            span.set_attribute(semconv.OTEL_PIPELINE_DATA_AGE, span.start_time / 1e9 - flow.origin_ms / 1e3)
-        if flow.environment is not None:
-            span.set_attribute(semconv.OTEL_PIPELINE_ORIGIN_ENVIRONMENT, flow.environment)
+        if span.start_time:
+            span.set_attributes(describe(delivery.flow, span.start_time))

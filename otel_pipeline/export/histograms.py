@@ -13,8 +13,8 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, Exemplar, MeterProvider
 from opentelemetry.sdk.metrics import Histogram as SdkHistogram
-from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics._internal.aggregation import _DropAggregation, _ExplicitBucketHistogramAggregation
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
@@ -30,7 +30,7 @@ from opentelemetry.sdk.metrics.export import Histogram as HistogramData
 from opentelemetry.sdk.metrics.view import View
 from opentelemetry.sdk.resources import Resource
 
-from otel_pipeline.engine.totals import Attributes, Histogram, HistogramPoint, Problem, Totals
+from otel_pipeline.engine.totals import Attributes, Histogram, HistogramPoint, Problem, Totals, newest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -56,6 +56,14 @@ class CollectedHistograms:
         self._attached = False
         self.renew()
         _living.add(self)
+
+    @property
+    def exemplars(self) -> bool:
+        """Whether the provider's filter, `OTEL_METRICS_EXEMPLAR_FILTER` unless it was given one, lets any pass.
+
+        `always_on` gets those of recorded spans too, and no more: any other leads nowhere.
+        """
+        return not isinstance(getattr(self._sdk_config, "exemplar_filter", None), AlwaysOffExemplarFilter)
 
     def renew(self) -> None:
         """Have a new lock: a forked child must not wait for a collecting thread that only its parent has."""
@@ -168,7 +176,8 @@ def _visible(points: Iterable[tuple[Attributes, HistogramPoint]], keys: Collecti
 
 def _sum(a: HistogramPoint, b: HistogramPoint) -> HistogramPoint:
     buckets = tuple(map(sum, zip(a.bucket_counts, b.bucket_counts, strict=True)))
-    return HistogramPoint(a.count + b.count, a.sum + b.sum, min(a.min, b.min), max(a.max, b.max), buckets)
+    examples = newest(a.exemplars, b.exemplars)
+    return HistogramPoint(a.count + b.count, a.sum + b.sum, min(a.min, b.min), max(a.max, b.max), buckets, examples)
 
 
 def _since(before: Points, now: Points) -> Points:
@@ -201,6 +210,11 @@ def _data(
                 explicit_bounds=bounds,
                 min=unknown if temporality is DELTA else point.min,
                 max=unknown if temporality is DELTA else point.max,
+                exemplars=[
+                    Exemplar({}, value, time_ns, span.span_id, span.trace_id)
+                    for value, time_ns, span in filter(None, point.exemplars)
+                    if temporality is not DELTA or times_ns[0] <= time_ns
+                ],
             )
             for attributes, point in points.values()
         ],

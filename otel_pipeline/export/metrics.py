@@ -67,6 +67,7 @@ class Connection:
         self._meter = meter
         self._problem = problem
         self._histograms: CollectedHistograms | None = None
+        self._exemplars = False
         self._waiting: deque[Instrument] = deque()
         self._undo: list[Callable[[], object]] = []
 
@@ -84,12 +85,14 @@ class Connection:
         if isinstance(provider, SdkMeterProvider) and histograms.fits():
             self._histograms = histograms.CollectedHistograms(provider, self._problem, self.add_waiting)
             self._histograms.attach()
+            self._exemplars = self._histograms.exemplars
             self._undo.append(self._histograms.detach)
             self.how = "collect"
 
     def follow(self, totals: Totals) -> None:
         """Connect every instrument, those to come too."""
         self._undo.append(totals.on_new(self._add))
+        totals.exemplars = self._exemplars
 
     def _add(self, instrument: Instrument) -> None:
         self._waiting.append(instrument)

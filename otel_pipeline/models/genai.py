@@ -5,8 +5,16 @@ from __future__ import annotations
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
+from opentelemetry.trace import SpanKind, Tracer, TracerProvider, use_span
+from opentelemetry.util._decorator import _agnosticcontextmanager
+
+from otel_pipeline.engine.engine import OTHER
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Mapping
+
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Span
 
 _PREFIX = "opentelemetry-instrumentation-genai-"
 # Those that came before the common prefix.
@@ -24,13 +32,125 @@ def installed(points: Collection[EntryPoint] | None = None) -> Iterator[EntryPoi
             yield point
 
 
-def switch_on(point: EntryPoint) -> tuple[str, Callable[[], Any] | None]:
-    """Switch one on. Returns what to say of it, and what switches it off again if we have switched it on."""
+def switch_on(point: EntryPoint, tracers: TracerProvider) -> tuple[str, Callable[[], Any] | None]:
+    """Switch one on, with these tracers. Returns what to say of it, and what switches it off if we switched it on."""
     instrumentor = point.load()()
     if instrumentor.is_instrumented_by_opentelemetry:
         return "instrumented", None
     # Without its client library there is a conflict of dependencies, which it would log as an error.
     if instrumentor._check_dependency_conflicts() is not None:
         return "skipped", None
-    instrumentor.instrument(skip_dep_check=True)
+    instrumentor.instrument(skip_dep_check=True, tracer_provider=tracers)
     return "instrumented", instrumentor.uninstrument
+
+
+_OPERATION = "gen_ai.operation.name"
+_MODEL = "gen_ai.request.model"
+_CALLS = frozenset(("chat", "text_completion", "generate_content", "embeddings"))
+# These have model calls inside, or none.
+_AROUND = frozenset(("invoke_agent", "create_agent", "execute_tool", "invoke_workflow", "retrieval", "plan"))
+
+
+def model_of(name: str, attributes: Mapping[str, Any] | None) -> str | None:
+    """The model that a span stands for a call of; None where it stands for something else.
+
+    `opentelemetry-util-genai` starts its spans without attributes: then their name tells, `{operation} {model}`.
+    """
+    given = attributes or {}
+    operation, _, rest = name.partition(" ")
+    said, model = given.get(_OPERATION), given.get(_MODEL)
+    if said in _AROUND or (said is None and operation not in _CALLS and (model is None or operation in _AROUND)):
+        return None
+    found = model or (rest if operation == said or said is None else None)
+    return found if isinstance(found, str) and found and found != "None" else OTHER
+
+
+class ObservedTracers(TracerProvider):
+    """The provider in force, for these instrumentations: each model call is told when its span starts, sampled or not.
+
+    A span processor would see only those that are recorded.
+
+    Args:
+        provider: the one in force now; the application may set another one later.
+        observed: told of each call: (model, span, the context that was given with it). Does not raise.
+    """
+
+    def __init__(self, provider: Callable[[], Any], observed: Callable[[str, Span, Context | None], None]) -> None:
+        self._provider = provider
+        self._observed = observed
+
+    def get_tracer(self, *args: Any, **kwargs: Any) -> Tracer:
+        """A tracer of the provider in force."""
+        return _ObservedTracer(self._provider, self._observed, args, kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        if "_provider" not in vars(self):
+            raise AttributeError(name)  # While it is copied.
+        return getattr(self._provider(), name)
+
+
+class _ObservedTracer(Tracer):
+    def __init__(
+        self,
+        provider: Callable[[], Any],
+        observed: Callable[[str, Span, Context | None], None],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        self._provider = provider
+        self._observed = observed
+        self._args, self._kwargs = args, kwargs
+        self._made: tuple[Any, Any] = (None, None)
+        self._current()
+
+    def _current(self) -> Any:
+        of, tracer = self._made
+        provider = self._provider()
+        if provider is not of:
+            tracer = provider.get_tracer(*self._args, **self._kwargs)
+            self._made = provider, tracer
+        return tracer
+
+    def start_span(
+        self,
+        name: str,
+        context: Context | None = None,
+        kind: Any = SpanKind.INTERNAL,
+        attributes: Any = None,
+        *others: Any,
+        **more: Any,
+    ) -> Span:
+        """As the tracer in force."""
+        span: Span = self._current().start_span(name, context, kind, attributes, *others, **more)
+        try:
+            model = model_of(name, attributes)
+        except Exception:
+            return span  # Names and attributes are others': what is none of ours is no model call.
+        if model is not None:
+            self._observed(model, span, context)
+        return span
+
+    @_agnosticcontextmanager
+    def start_as_current_span(
+        self,
+        name: str,
+        context: Context | None = None,
+        kind: Any = SpanKind.INTERNAL,
+        attributes: Any = None,
+        links: Any = (),
+        start_time: int | None = None,
+        record_exception: bool = True,  # noqa: FBT001, FBT002 - as the API has it
+        set_status_on_exception: bool = True,  # noqa: FBT001, FBT002
+        end_on_exit: bool = True,  # noqa: FBT001, FBT002
+    ) -> Iterator[Span]:
+        """As the SDK's."""
+        span = self.start_span(
+            name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception
+        )
+        with use_span(span, end_on_exit, record_exception, set_status_on_exception) as current:
+            yield current
+
+    def __getattr__(self, name: str) -> Any:
+        if "_made" not in vars(self):
+            raise AttributeError(name)  # While it is copied.
+        return getattr(self._current(), name)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+import threading
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
 from opentelemetry import trace
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
+from opentelemetry.trace import NoOpTracerProvider
 
 import otel_pipeline
+from otel_pipeline.engine import inference
 from otel_pipeline.models import genai
 
 
@@ -23,8 +29,16 @@ class Instrumentor:
     def _check_dependency_conflicts(self):
         return self.missing
 
-    def instrument(self, **_options):
+    def instrument(self, tracer_provider=None, **_options):
         self.is_instrumented_by_opentelemetry = True
+        self.tracer = trace.get_tracer("official", tracer_provider=tracer_provider)
+
+    @contextmanager
+    def call(self, name="chat m", **attributes):
+        """As `opentelemetry-util-genai` does: what the span is of is known at its end."""
+        span = self.tracer.start_span(name=name, kind=trace.SpanKind.CLIENT, attributes=attributes or None)
+        with trace.use_span(span, end_on_exit=True):
+            yield span
 
     def uninstrument(self):
         self.is_instrumented_by_opentelemetry = False
@@ -91,6 +105,137 @@ def test_their_spans_say_how_old_the_data_is(telemetry, official, record):
         "staging",
     )
     assert span.attributes["otel_pipeline.data.age"] > 0
+
+
+def decisions(telemetry):
+    """How many by model and destination."""
+    metric = telemetry.metric("otel_pipeline.decision.age")
+    return {
+        (point.attributes["otel_pipeline.model.name"], point.attributes.get("messaging.destination.name")): sum(
+            point.bucket_counts
+        )
+        for point in (metric.points if metric else ())
+    }
+
+
+@pytest.mark.no_check
+@pytest.mark.parametrize("sampler", [ALWAYS_ON, ALWAYS_OFF])
+def test_each_call_is_a_decision(telemetry, official, record, tmp_path, sampler):
+    """Sampled or not, in any thread, for the histogram and for the model's objective."""
+    path = tmp_path / "otel_pipeline.yaml"
+    path.write_text("objectives: {fresh: {model: m, threshold: 2s, objective: 0.9}}")
+    telemetry.instrument(config_file=path)
+    telemetry.sample(sampler)
+    call = official[0].call
+
+    def work():
+        with otel_pipeline.process(record), call(), call("execute_tool search"):
+            pass
+
+    with otel_pipeline.process(record):
+        with call():
+            pass
+        with call("chat m", **{"gen_ai.operation.name": "chat", "gen_ai.request.model": "other"}):
+            pass
+        with official[0].tracer.start_as_current_span("embeddings e"):
+            pass
+    with call():
+        pass
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+    assert decisions(telemetry) == {("m", "orders"): 2, ("other", "orders"): 1, ("e", "orders"): 1}
+    met = {
+        point.attributes["otel_pipeline.slo.met"]: point.value
+        for point in telemetry.metric("otel_pipeline.slo.events").points
+    }
+    assert met == {"true": 0, "false": 2, "unknown": 1}
+    recorded = [span for span in telemetry.spans() if span.name == "chat m"]
+    ages = ["otel_pipeline.data.age" in span.attributes for span in recorded]
+    assert ages == ([True, True, False, True] if sampler is ALWAYS_ON else [])
+
+
+@pytest.mark.no_check
+@pytest.mark.parametrize("sampler", [ALWAYS_ON, ALWAYS_OFF])
+def test_a_call_inside_of_itself_is_one(telemetry, official, record, sampler):
+    """A framework's span around the client's, and a call of ours around both; another model is another decision."""
+    telemetry.instrument()
+    telemetry.sample(sampler)
+    call = official[0].call
+    with otel_pipeline.process(record):
+        with call(), call(), call():
+            pass
+        with otel_pipeline.inference("m"), call(), call("chat n"):
+            pass
+        with call("invoke_agent a", **{"gen_ai.request.model": "m", "gen_ai.operation.name": "invoke_agent"}), call():
+            pass
+
+    assert decisions(telemetry) == {("m", "orders"): 3, ("n", "orders"): 1}
+
+
+@pytest.mark.no_check
+def test_they_follow_the_provider_in_force(telemetry, official, record):
+    """Also one that makes no spans; after `uninstrument()` nothing is counted."""
+    pipe = telemetry.instrument()
+    call, tracers = official[0].call, official[0].tracer
+    own, telemetry.tracer_provider = telemetry.tracer_provider, NoOpTracerProvider()
+    try:
+        with otel_pipeline.process(record):
+            for _ in range(3):
+                with call():
+                    pass
+        assert decisions(telemetry) == {("m", "orders"): 3}
+    finally:
+        telemetry.tracer_provider = own
+    pipe.uninstrument()
+    telemetry.instrument(disable=["genai"])
+    with call():
+        pass
+
+    assert decisions(telemetry) == {}
+    assert [span.name for span in telemetry.spans()].count("chat m") == 1
+    assert copy.copy(tracers).start_span("x").get_span_context().is_valid
+
+
+@pytest.mark.no_check
+def test_a_failure_of_ours_reaches_no_call(telemetry, official, record):
+    """It is counted; the call has its span."""
+    pipe = telemetry.instrument()
+
+    class Odd(str):
+        __slots__ = ()
+
+        def partition(self, _sign):
+            raise RuntimeError("no")
+
+    inference._inferences.clock_ns = None
+    with otel_pipeline.process(record), official[0].call() as span, official[0].call(Odd("chat m")) as other:
+        assert span.is_recording()
+        assert other.is_recording()
+    assert pipe.status().errors == {"inference": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "attributes", "model"),
+    [
+        ("chat gpt-4o", None, "gpt-4o"),
+        ("chat", None, "_other"),
+        ("chat None", None, "_other"),
+        ("generate_content models/gemini 2", {}, "models/gemini 2"),
+        ("x", {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m"}, "m"),
+        ("x", {"gen_ai.operation.name": "chat"}, "_other"),
+        ("x", {"gen_ai.request.model": "m"}, "m"),
+        ("chat m", {"gen_ai.request.model": 7}, "_other"),
+        ("x", {"gen_ai.operation.name": "execute_tool", "gen_ai.request.model": "m"}, None),
+        ("invoke_agent a", {"gen_ai.request.model": "m"}, None),
+        ("GET /v1", None, None),
+        ("", {}, None),
+    ],
+)
+def test_what_is_a_model_call(name, attributes, model):
+    """By attributes where there are some, else by the name that the conventions give."""
+    assert genai.model_of(name, attributes) == model
 
 
 @pytest.fixture
