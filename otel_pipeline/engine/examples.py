@@ -1,20 +1,29 @@
-"""Deliveries whose spans are recorded, kept until metrics are read: then they become exemplars of the ages.
+"""Deliveries whose spans are recorded: what is left of them until metrics are read, to be exemplars of the ages.
 
-To find an age's bucket costs more than to count it, so that the application's thread only hands over the delivery.
+To find an age's bucket costs more than to count it, so that the application's thread only hands it over.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from otel_pipeline.engine.flow import OpenDelivery
-    from otel_pipeline.engine.guard import Guard
+    from opentelemetry.trace import SpanContext
 
-MAX_EXAMPLES = 512
-"""Between two readings; of more the newest. Their spans live as long."""
+    from otel_pipeline.engine.flow import Flow
+    from otel_pipeline.engine.guard import Guard
+    from otel_pipeline.engine.observer import PartitionObserver
+    from otel_pipeline.engine.receive import PartitionState
+
+Members: TypeAlias = "list[tuple[PartitionObserver, int, int]]"
+Example: TypeAlias = "tuple[SpanContext, PartitionState, int | None, Flow | None, Members | None, int, int, int]"
+"""Span, partition, origin, flow, members, time of sending, start and end: as `OpenDelivery` has them, end in ns."""
+EXAMPLES_APART_NS = 10_000_000
+"""Of what ends within 10 ms the first is enough: where more than that is recorded, any bucket is met again."""
+MAX_EXAMPLES = 2048
+"""Between two readings; of more the newest. Those of an export interval, 15 s, are fewer."""
 
 
 class Examples:
@@ -24,39 +33,34 @@ class Examples:
 
     def __init__(self, guard: Guard) -> None:
         self._guard = guard
-        self._waiting: deque[tuple[OpenDelivery, int]] = deque(maxlen=MAX_EXAMPLES)
+        self._waiting: deque[Example] = deque(maxlen=MAX_EXAMPLES)
         self.add = self._waiting.append
-        """A delivery that was finished, and when, ns since the epoch."""
+        """What is left of a delivery that was finished."""
 
     def show(self) -> None:
         """Show them to those who have counted their ages. Never raises."""
         waiting = self._waiting
         while waiting:
             try:
-                _show(*waiting.popleft())
+                _show(waiting.popleft())
             except IndexError:
                 return  # Somebody else is reading as well.
             except Exception:
                 self._guard.failed("exemplars")
 
 
-def _show(delivery: OpenDelivery, now_ns: int) -> None:
+def _show(example: Example) -> None:
     """Of a batch the oldest message alone: the span is one."""
-    span = delivery.span.get_span_context()
+    span, state, origin_ms, flow, members, timestamp_ms, start_ns, end_ns = example
     if not span.trace_flags.sampled:
         return
-    if delivery.members is not None:
-        known = [member for member in delivery.members if member[2] > 0]
+    if members is not None:
+        known = [member for member in members if member[2] > 0]
         if known:
-            observer, _, origin_ms = min(known, key=itemgetter(2))
-            observer.exemplify(span, origin_ms, now_ns)
-        return
-    observer = delivery.state.observer
-    if observer is None:
-        return
-    known_ms = delivery.origin_ms
-    if known_ms is None:
+            observer, _, oldest_ms = min(known, key=itemgetter(2))
+            observer.exemplify(span, oldest_ms, end_ns)
+    elif state.observer is not None and origin_ms is not None:
+        state.observer.exemplify(span, origin_ms, end_ns, timestamp_ms, start_ns // 1_000_000)
+    elif state.observer is not None and flow is not None:
         # The delivery was counted when it was polled, where no span of the message was.
-        observer.exemplify(span, delivery.flow.origin_ms, now_ns)
-    else:
-        observer.exemplify(span, known_ms, now_ns, delivery.timestamp_ms, delivery.start_ns // 1_000_000)
+        state.observer.exemplify(span, flow.origin_ms, end_ns)

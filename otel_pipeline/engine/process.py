@@ -10,6 +10,7 @@ from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 from otel_pipeline import semconv
 from otel_pipeline.engine import pipeline_header
 from otel_pipeline.engine.engine import error_type, with_error
+from otel_pipeline.engine.examples import EXAMPLES_APART_NS
 from otel_pipeline.engine.flow import DELIVERY_KEY, Flow, OpenDelivery, ambient, execution, flow_of, heal, merge
 from otel_pipeline.engine.polled import own_header
 from otel_pipeline.engine.receive import CreationLinks
@@ -43,6 +44,7 @@ class Processor:
         "_hook",
         "_incoming",
         "_monotonic_ns",
+        "_next_example_ns",
         "_offset",
         "_parent_of_process",
         "_spans",
@@ -60,6 +62,7 @@ class Processor:
         self._parent_of_process = engine.settings.process_parent
         self._hook = engine.settings.hooks.get("process")
         self._totals = engine.totals
+        self._next_example_ns = 0
         self._add_example = engine.examples.add
 
     def begin(self, state: PartitionState, message: Message, *, current: bool = True) -> OpenDelivery | None:
@@ -230,7 +233,8 @@ class Processor:
             delivery.message = None
             error = error or delivery.error
             delivery.error = None
-            elapsed_ns = self._monotonic_ns() - delivery.started_ns
+            ended_ns = self._monotonic_ns()
+            elapsed_ns = ended_ns - delivery.started_ns
             span = delivery.span
             state: PartitionState = delivery.state
             if error is None:
@@ -244,9 +248,15 @@ class Processor:
                     span.record_exception(error)
                     span.set_attribute(semconv.ERROR_TYPE, error_type(error))
                     span.set_status(Status(StatusCode.ERROR, str(error)))
-                if self._totals.exemplars:
-                    self._add_example((delivery, delivery.start_ns + elapsed_ns))
-                span.end(delivery.start_ns + elapsed_ns)
+                end_ns = delivery.start_ns + elapsed_ns
+                if ended_ns >= self._next_example_ns and self._totals.exemplars:
+                    self._next_example_ns = ended_ns + EXAMPLES_APART_NS
+                    # Not the delivery: it would live until metrics are read, and with it what the context holds.
+                    origin_ms, flow, members = delivery.origin_ms, delivery.known_flow, delivery.members
+                    sent_ms, start_ns = delivery.timestamp_ms, delivery.start_ns
+                    shown = span.get_span_context()
+                    self._add_example((shown, state, origin_ms, flow, members, sent_ms, start_ns, end_ns))
+                span.end(end_ns)
             if get_current() is delivery.own and delivery.execution is not None:
                 attach(delivery.before)
                 # Its own context holds the delivery: without this the two would wait for the garbage collector.

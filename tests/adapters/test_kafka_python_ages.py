@@ -244,6 +244,8 @@ def test_exemplars_of_batches_and_of_polled_messages(telemetry, mock):
     records = mock.poll(mock.consumer(topic), 3)
     with otel_pipeline.process(records[2]):
         pass
+    for _ in range(10):  # Closer together than 10 ms the first is enough.
+        telemetry.clock_ns()
     with otel_pipeline.process(records):
         pass
     ids = [
