@@ -30,13 +30,13 @@ _SAMPLED = 1
 
 def continues(settings: EngineSettings, destination: str) -> OfHeader | None:
     """Whether a sender's trace goes on here; otherwise it is linked. None where each of the destination's does."""
-    trust = settings.trust(destination)
-    if trust == "none":
+    trust, own = settings.trust(destination), settings.environment
+    if trust == "all":
+        return None
+    # A process that does not know its own environment cannot know that a message is of the same.
+    if trust == "none" or own is None:
         return _never
-    if trust == "same-environment":
-        # A process that does not know its own environment cannot know that a message is of the same.
-        return _never if settings.environment is None else functools.partial(_is_of, _own(settings.environment))
-    return None
+    return functools.partial(_is_of, pipeline_header.name_in_header(own))
 
 
 def is_foreign(settings: EngineSettings, destination: str) -> OfHeader | None:
@@ -47,10 +47,10 @@ def is_foreign(settings: EngineSettings, destination: str) -> OfHeader | None:
     environment as well. For destinations that anybody can write to there is `same-environment`, for which an unknown
     environment is another one.
     """
-    limited = settings.environment is not None and settings.max_foreign_traces_per_second is not None
-    if not limited or settings.trust(destination) != "all":
+    environment, limit = settings.environment, settings.max_foreign_traces_per_second
+    if environment is None or limit is None or settings.trust(destination) != "all":
         return None
-    own, origin_environment = _own(settings.environment), pipeline_header.origin_environment
+    own, origin_environment = pipeline_header.name_in_header(environment), pipeline_header.origin_environment
 
     def foreign(header: Any) -> bool:
         origin = None if header is None else origin_environment(header)
@@ -59,16 +59,11 @@ def is_foreign(settings: EngineSettings, destination: str) -> OfHeader | None:
     return foreign
 
 
-def _own(environment: str | None) -> str | None:
-    """As it stands in a header, which holds 16 bytes of a name."""
-    return None if environment is None else pipeline_header.name_in_header(environment)
-
-
 def _never(_header: Any) -> bool:
     return False
 
 
-def _is_of(own: str | None, header: Any) -> bool:
+def _is_of(own: str, header: Any) -> bool:
     return header is not None and pipeline_header.origin_environment(header) == own
 
 

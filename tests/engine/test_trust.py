@@ -217,10 +217,12 @@ def test_what_becomes_of_a_senders_trace(trust, environment, becomes):
 def test_the_own_environment_is_known_by_any_name(name):
     """A header holds 16 bytes of a name that is no code, as bytes or text, with any number of hops."""
     goes_on = continues(EngineSettings(environment=name, trust=lambda _name: "same-environment"), "orders")
+    foreign = is_foreign(EngineSettings(environment=name, max_foreign_traces_per_second=1), "orders")
     headers = [header(name), header(name, 200), header(name).decode()]
     others = [header("another"), header("local"), b"AA", b"", None, object(), header(name)[:30], header(name)[:39]]
 
     assert {goes_on(each) for each in headers * 2} == {True}
+    assert {foreign(each) for each in headers} == {False}
     assert {goes_on(each) for each in others * 2} == {False}
 
 
@@ -273,6 +275,20 @@ def test_the_applications_own_span_with_trust_none(process_parent):
     inside, outside = side.recorded()
     assert inside[1:] == ((6, [(7, True)]) if process_parent == "ambient" else (None, [(7, True), (5, True)]))
     assert outside[1:] == (None, [(8, True)])
+
+
+def test_the_applications_own_span_is_not_limited(compiled):
+    """Where it is the parent, its flag is this process's own; where nobody is, there is no flag."""
+    for process_parent, expected in (("ambient", [(5, 6, [(7, True)])]), ("link", [])):
+        side = Side(
+            ParentBased(ALWAYS_OFF), compiled=compiled, max_foreign_traces_per_second=0, process_parent=process_parent
+        )
+        before = get_current()
+        attach(set_span_in_context(NonRecordingSpan(SpanContext(5, 6, is_remote=False, trace_flags=TraceFlags(1)))))
+        side.process(message(7))
+        attach(before)
+
+        assert (side.recorded(), side.engine.foreign_traces.refused) == (expected, 0)
 
 
 def test_a_laptop_is_followed_at_a_trace_a_second(compiled):
