@@ -29,6 +29,8 @@ class DestinationOptions:
     expect_every_s: float | None = None
     event_age: bool = False
     process_wait: bool = False
+    same_key: bool = False
+    fields: tuple[str, ...] = ()
 
 
 def destination_options(patterns: Mapping[str, Mapping[str, Any]], name: str) -> DestinationOptions:

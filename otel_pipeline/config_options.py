@@ -354,6 +354,18 @@ NAMED: Mapping[str, Named] = {
                 default=False,
                 help="Whether it is measured how long messages wait for `process()`: `otel_pipeline.process.wait`.",
             ),
+            Option(
+                "same_key",
+                BOOLEAN,
+                default=False,
+                help="Whether messages with the same key that `process()` has in hand at the same time are counted.",
+            ),
+            Option(
+                "fields",
+                NAMES,
+                (),
+                "Paths of the contract, 32 at most, of which null rate and range are kept: values, so none by default.",
+            ),
         ),
         "pattern",
         "What is said of destinations; the most specific pattern that says an option wins.",

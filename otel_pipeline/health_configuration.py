@@ -24,6 +24,8 @@ def health_settings(config: Config, service_name: str) -> HealthSettings:
             expect_every_s=options.expect_every_s,
             event_age=options.event_age,
             process_wait=options.process_wait,
+            same_key=options.same_key,
+            fields=options.fields,
         )
 
     return HealthSettings(

@@ -82,7 +82,11 @@ def _found(files: Sequence[Path] | None, services: Sequence[str]) -> list[Found]
 def _trouble(found: Found) -> str | None:
     """What is wrong with the process itself."""
     if not found.alive:
-        return f"the process died {duration(found.age_s)} ago; this is what it knew"
+        at_risk = sum(
+            flow["lights"].get("order", {}).get("figures", {}).get("at_risk", 0) for flow in found.document["flows"]
+        )
+        lost = f", with {at_risk:.0f} messages in hand whose offsets were committed: they are lost" if at_risk else ""
+        return f"the process died {duration(found.age_s)} ago{lost}; this is what it knew"
     if found.silent:
         return f"the process does not answer: it wrote last {duration(found.age_s)} ago"
     return None

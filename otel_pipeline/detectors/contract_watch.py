@@ -173,6 +173,16 @@ class ContractWatch:
             violations=dict(self.violations),
             broken_of_last_100=self.broken_of_last_100,
             differing_paths=self.differing_paths,
+            fields={
+                f"{path} {name}": value
+                for path, health in self.field_health.items()
+                for name, value in (
+                    ("null_rate", health.null_rate),
+                    ("minimum", health.minimum),
+                    ("maximum", health.maximum),
+                )
+                if value is not None
+            },
         )
 
     def examine(self, value: Any, size_bytes: int) -> None:

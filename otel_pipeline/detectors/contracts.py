@@ -101,7 +101,8 @@ class Contracts:
                     self._cell(watch, self._violations, kind, named).value = watch.violations.get(kind, 0)
 
     def _made(self, destination: str, side: Side) -> ContractWatch | None:
-        wanted = self._settings.destination(destination).contract
+        settings = self._settings.destination(destination)
+        wanted = settings.contract
         if wanted == "ignore":
             return None
         contract = None
@@ -116,7 +117,17 @@ class Contracts:
                 f"`otel-pipeline contract record {destination}` writes it",
             )
             return None
-        return ContractWatch(destination, side, contract=contract, learn_messages=self._settings.learn_messages)
+        try:
+            return ContractWatch(
+                destination,
+                side,
+                contract=contract,
+                learn_messages=self._settings.learn_messages,
+                fields_on_request=settings.fields,
+            )
+        except ContractError as error:
+            self._problem(f"contract.fields.{destination}", f"fields of {destination} are not looked at: {error}")
+            return ContractWatch(destination, side, contract=contract, learn_messages=self._settings.learn_messages)
 
     def _known(self) -> list[ContractWatch]:
         with self._lock:

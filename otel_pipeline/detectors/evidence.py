@@ -51,7 +51,7 @@ class Order:
     """Whether messages came in order, each once."""
 
     violations: dict[str, int] = field(default_factory=dict)
-    """reordered, duplicate, redelivered, rewound, event_time_regression."""
+    """reordered, duplicate, redelivered, rewound, event_time_regression, concurrent_key."""
     missing: dict[str, int] = field(default_factory=dict)
     """By cause: before_broker, skipped, offset_reset, expired, unknown."""
     open_gaps: int = 0
@@ -59,6 +59,8 @@ class Order:
     share_group: bool = False
     commits_ahead: int = 0
     """Offsets committed before their processing ended."""
+    at_risk: int = 0
+    """Of these the ones that are still in hand: lost when the process dies now."""
     refused_sends: dict[str, int] = field(default_factory=dict)
     """Sends of this process to the destination that failed, by error type: a reason for before_broker."""
 
@@ -106,6 +108,8 @@ class ContractEvidence:
     broken_of_last_100: int = 0
     """Of the last 100 messages checked, those with a difference that breaks."""
     differing_paths: list[str] = field(default_factory=list)
+    fields: dict[str, float] = field(default_factory=dict)
+    """Null rate, minimum and maximum of the fields that were asked for, as `path null_rate`."""
     sides_differ: bool = False
     """This process sends and receives the destination with different contracts."""
 

@@ -29,6 +29,7 @@ from otel_pipeline.detectors.evidence import (
 from otel_pipeline.detectors.flow_pace import FlowPace
 from otel_pipeline.detectors.freshness import ObjectiveCounts, PartitionFreshness
 from otel_pipeline.detectors.instruments import Instruments
+from otel_pipeline.detectors.keys_in_hand import KeysInHand
 from otel_pipeline.detectors.order import PartitionOrder
 from otel_pipeline.detectors.pace import PartitionPace
 from otel_pipeline.detectors.timed_watch import TimedWatch, wanted
@@ -139,6 +140,7 @@ class Flows:
             ),
             environments=PartitionEnvironments(own, settings.foreign, raises=self.settings.on_reject == "raise"),
             contract=self.contracts.of(state.destination, "consumer"),
+            keys=KeysInHand(consumer.fields.key) if settings.same_key else None,
             flow=flow,
         )
         pace = consumer.fetches.get((state.destination, state.partition))
@@ -324,6 +326,7 @@ class Flows:
                 missing=named("cause"),
                 open_gaps=counts["open", ""],
                 commits_ahead=counts["commit_ahead", ""],
+                at_risk=flow.at_risk(),
                 refused_sends=refused,
             ),
             pace=self._with_processing(flow, pace),

@@ -30,6 +30,8 @@ class Counts(NamedTuple):
     reordered: int = 0
     duplicate: int = 0
     redelivered: int = 0
+    regressed: int = 0
+    concurrent_key: int = 0
     offset_reset: int = 0
     missing: int = 0
     not_allowed: int = 0

@@ -181,6 +181,8 @@ def order(case: Case) -> Light:  # noqa: C901, PLR0911 - the table's rows from t
         "reordered": float(counts.reordered),
         "duplicate": float(counts.duplicate),
         "redelivered": float(counts.redelivered),
+        "event_time_regression": float(counts.regressed),
+        "at_risk": float(evidence.at_risk),
     }
 
     def light(state: State, why: str, look: str | None = None) -> Light:
@@ -202,6 +204,14 @@ def order(case: Case) -> Light:  # noqa: C901, PLR0911 - the table's rows from t
         return light("amber", f"{evidence.open_gaps} messages have not come yet", "whether they come")
     if disorder:
         return light("amber", disordered, _DISORDERED)
+    if counts.regressed:
+        return light("amber", f"{counts.regressed} of {n} messages are older than one before them", _DISORDERED)
+    if counts.concurrent_key:
+        return light(
+            "amber",
+            f"{counts.concurrent_key} messages were processed beside another one with the same key",
+            "how messages are handed to threads: one key, one thread",
+        )
     if counts.redelivered >= 3 and counts.redelivered > 0.01 * n:  # noqa: PLR2004 - HEALTH.md
         return light("amber", f"{counts.redelivered} of {n} messages were delivered again", "rebalances and commits")
     if counts.offset_reset:
@@ -286,7 +296,11 @@ def contract(case: Case) -> Light:
         learned = f"{found.learned} of {found.learn_messages} messages learned" if found.learned else "not watched"
         return Light("grey", learned, "otel-pipeline contract record keeps it in a file", found.learned)
     window_s, counts = case.shortest(1, "checked")
-    figures = {"checked": float(counts.checked), **{kind: float(n) for kind, n in found.violations.items() if n}}
+    figures = {
+        "checked": float(counts.checked),
+        **{kind: float(n) for kind, n in found.violations.items() if n},
+        **found.fields,
+    }
     where = ", ".join(found.differing_paths[:5])
 
     def light(state: State, why: str, look: str | None = None) -> Light:

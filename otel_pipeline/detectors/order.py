@@ -24,7 +24,7 @@ _HALF = NUMBERS // 2
 _WAIT_S = 0.1
 """For the lock. Longer it is held by nobody, save in a forked child by a thread that only the parent has."""
 
-VIOLATIONS = ("reordered", "duplicate", "redelivered", "rewound", "event_time_regression")
+VIOLATIONS = ("reordered", "duplicate", "redelivered", "rewound", "event_time_regression", "concurrent_key")
 CAUSES = ("before_broker", "skipped", "offset_reset", "expired", "unknown")
 
 

@@ -26,6 +26,9 @@ class DestinationSettings:
     expect_every_s: float | None = None
     event_age: bool = False
     process_wait: bool = False
+    same_key: bool = False
+    fields: tuple[str, ...] = ()
+    """Of the contract, whose null rate and range are kept."""
 
 
 @dataclass(frozen=True)

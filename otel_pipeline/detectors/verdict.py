@@ -168,6 +168,8 @@ def _counts(evidence: Evidence) -> Counts:
         reordered=violations.get("reordered", 0),
         duplicate=violations.get("duplicate", 0),
         redelivered=violations.get("redelivered", 0),
+        regressed=violations.get("event_time_regression", 0),
+        concurrent_key=violations.get("concurrent_key", 0),
         offset_reset=missing.get("offset_reset", 0),
         missing=sum(count for cause, count in missing.items() if cause != "offset_reset"),
         not_allowed=sum(

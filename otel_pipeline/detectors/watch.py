@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from otel_pipeline.detectors.contract_watch import ContractWatch
     from otel_pipeline.detectors.environments import PartitionEnvironments
     from otel_pipeline.detectors.freshness import PartitionFreshness
+    from otel_pipeline.detectors.keys_in_hand import KeysInHand
     from otel_pipeline.detectors.order import PartitionOrder
     from otel_pipeline.detectors.watched_flow import WatchedFlow
     from otel_pipeline.engine.messages import Message, MessageFields
@@ -37,6 +38,7 @@ class PartitionWatch:
 
     Args:
         contract: looks at the shape of values, sometimes.
+        keys: of the messages in hand, where that is asked for.
         flow: what the partition belongs to.
     """
 
@@ -56,6 +58,7 @@ class PartitionWatch:
         "flow",
         "freshness",
         "in_flight",
+        "keys",
         "last_ms",
         "order",
         "processed_offset",
@@ -74,8 +77,10 @@ class PartitionWatch:
         freshness: PartitionFreshness,
         environments: PartitionEnvironments,
         contract: ContractWatch | None = None,
+        keys: KeysInHand | None = None,
         flow: WatchedFlow | None = None,
     ) -> None:
+        self.keys = keys
         self.flow = flow
         self._timestamp_ms, self._offset = fields.timestamp_ms, fields.offset
         self._value, self._body_bytes = fields.value, fields.body_bytes
@@ -177,15 +182,19 @@ class PartitionWatch:
             self._contract.check_many(messages, self._value, self._body_bytes)
         return block.origins_ms()
 
-    def began(self, offset: int, message: Message) -> None:  # noqa: ARG002 - the timed watch reads it
+    def began(self, offset: int, message: Message) -> None:
         """The application begins to process a message on its own."""
         if len(self.in_flight) < MAX_IN_FLIGHT:
             self.in_flight[offset] = False
+        if self.keys is not None:
+            self.keys.began(offset, message)
 
     def processed(self, offset: int, origin_ms: int, now_ms: int) -> None:
         """The application has processed a message. From any thread."""
         if self.in_flight:
             self.in_flight.pop(offset, None)
+            if self.keys is not None:
+                self.keys.ended(offset)
         if offset > self.processed_offset:  # noqa: PLR1730 - calling max() costs twice as much
             self.processed_offset = offset
         self.freshness.processed(origin_ms, now_ms)

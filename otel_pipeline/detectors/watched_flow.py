@@ -119,6 +119,10 @@ class WatchedFlow:
                 newest[each.partition, producer] = number
         return newest
 
+    def at_risk(self) -> int:
+        """Offsets that are committed and still in hand: lost when the process dies now."""
+        return sum(sum(list(watch.in_flight.values())) for watch in self.watches())
+
     def processed_offsets(self) -> dict[int, int]:
         """The newest processed offset of each partition that is watched."""
         offsets: dict[int, int] = {}
@@ -136,6 +140,7 @@ class WatchedFlow:
         yield ("violation", "redelivered"), order.redelivered
         yield ("violation", "rewound"), order.rewound
         yield ("violation", "event_time_regression"), watch.regressions
+        yield ("violation", "concurrent_key"), 0 if watch.keys is None else watch.keys.concurrent
         yield ("cause", "before_broker"), order.missing_before_broker
         yield ("cause", "skipped"), order.missing_skipped
         yield ("cause", "expired"), order.missing_expired

@@ -312,3 +312,57 @@ def test_client_settings_that_can_lose_data_are_said(pipeline_flow, mock):
     }
 
     assert {"acknowledged_by_leader_only", "retries_repeat", "new_group_skips_history", "commits_by_time"} <= found
+
+
+def test_messages_with_the_same_key_at_the_same_time_are_counted_on_request(telemetry, mock, tmp_path):
+    """Two of three threads have the same key in hand; the third has another one."""
+    from otel_pipeline.testing.pipeline_flow import PipelineFlow
+
+    (tmp_path / "otel_pipeline.yaml").write_text("version: 1\ndestinations: {'*': {same_key: true}}\n")
+    telemetry.instrument(config_file=tmp_path / "otel_pipeline.yaml")
+    flow = PipelineFlow(telemetry)
+    topic = mock.topic()
+    producer = mock.producer()
+    for key in (b"a", b"a", b"b"):
+        producer.send(topic, b"x", key=key, partition=0).get(10)
+    consumer = mock.consumer(topic)
+    records = mock.poll(consumer, 3)
+    begun = threading.Barrier(3)
+
+    def handle(record):
+        with otel_pipeline.process(record, consumer=consumer):
+            begun.wait(10)
+
+    threads = [threading.Thread(target=handle, args=(record,)) for record in records]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with otel_pipeline.process(records[0], consumer=consumer):
+        pass
+    (evidence,) = flow.pipeline._monitoring.flows.evidence()
+
+    assert evidence.order.violations["concurrent_key"] == 1
+
+
+def test_ranges_of_fields_are_kept_on_request_only(telemetry, mock, tmp_path):
+    """Values: none by default."""
+    from otel_pipeline.testing.pipeline_flow import PipelineFlow
+
+    topic = mock.topic()
+    (tmp_path / "otel_pipeline.yaml").write_text(f"version: 1\ndestinations: {{{topic}: {{fields: [amount]}}}}\n")
+    telemetry.instrument(config_file=tmp_path / "otel_pipeline.yaml")
+    flow = PipelineFlow(telemetry)
+    mock.send(topic, b'{"amount": 3}', b'{"amount": null}', b'{"amount": -1.5}', b'{"amount": 2}')
+    mock.poll(mock.consumer(topic), 4)
+    other = mock.topic()
+    mock.send(other, b'{"amount": 3}')
+    mock.poll(mock.consumer(other), 1)
+    contracts = flow.pipeline._monitoring.flows.contracts
+
+    assert contracts.evidence(topic, "consumer").fields == {
+        "amount null_rate": 0.25,
+        "amount minimum": -1.5,
+        "amount maximum": 3.0,
+    }
+    assert contracts.evidence(other, "consumer").fields == {}

@@ -67,6 +67,8 @@ def test_named_things_with_value_and_source(folder, capsys):
         ("destinations.*.ordered", (False, "default")),
         ("destinations.*.event_age", (False, "default")),
         ("destinations.*.process_wait", (False, "default")),
+        ("destinations.*.same_key", (False, "default")),
+        ("destinations.*.fields", ([], "default")),
         ("objectives.fresh.model", ("churn-v3", f"{file}:4")),
         ("objectives.fresh.threshold", (10.0, f"{file}:6")),
         ("objectives.fresh.objective", (0.99, f"{file}:4")),
