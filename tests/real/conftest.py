@@ -129,21 +129,31 @@ class Watched:
                     records += batch
         return records
 
-    def read_and_settle(self, consumer, by, count, topic):
-        """So many messages, and then until every gap is closed; more than one pull at the end of the log, too."""
+    def read_and_settle(self, consumer, by, count, topic, group=None):
+        """So many messages, and then until the end of the log was looked at for long enough to judge all gaps."""
         records = self.read(consumer, by, count)
-        self.read(consumer, by, lambda: not self.found(topic).get("open"))
-        return records + self.read(consumer, by, self.seen_to_the_end(topic))
+        return records + self.read(consumer, by, self.seen_to_the_end(topic, group))
 
-    def seen_to_the_end(self, topic):
-        """A condition: the end of the log was looked at for longer than a gap may stay open."""
+    def seen_to_the_end(self, topic, group=None):
+        """A condition: no gap is open, and the end of the log was looked at for longer than one may stay open."""
         since_s = time.monotonic()
 
         def seen():
-            pace = self.evidence(topic).pace
-            return pace.lag == 0 and time.monotonic() - since_s > LOST_AFTER_S + 3 * LOOK_S
+            if time.monotonic() - since_s < LOST_AFTER_S + 3 * LOOK_S:
+                return False
+            evidence = self.evidence(topic, group)
+            return evidence.pace.lag == 0 and not evidence.order.open_gaps
 
         return seen
+
+    @staticmethod
+    def passed(consumer, topic):
+        """A condition: the consumer's position is the end of the log as it is now, commit markers included."""
+        from kafka import TopicPartition
+
+        partition = TopicPartition(topic, 0)
+        end = consumer.end_offsets([partition])[partition]
+        return lambda: consumer.position(partition) >= end
 
     def evidence(self, topic, group=None):
         """Of the one flow of the topic, or of the topic and the group."""
@@ -184,23 +194,23 @@ class Watched:
         """By the numbers alone, each producer in each partition, as RFC 4737 and RFC 5560 count them.
 
         reordered: below the next expected one, when it comes for the first time; duplicate: has come already; missing:
-        between the first and the highest that came, and never came.
+        between the first and the highest that came, and never came. What is below the first counts as nothing.
         """
         seen, highest, lowest = {}, {}, {}
         counts = Counter()
         for partition, _, producer, number, _ in cls.numbers_of(records):
             stream = partition, producer
             numbers = seen.setdefault(stream, set())
+            if number < lowest.setdefault(stream, number):
+                continue
             if number in numbers:
                 counts["duplicate"] += 1
             elif number < highest.get(stream, 0):
                 counts["reordered"] += 1
             numbers.add(number)
             highest[stream] = max(highest.get(stream, 0), number)
-            lowest.setdefault(stream, number)
         for stream, numbers in seen.items():
-            came = sum(number >= lowest[stream] for number in numbers)
-            counts["before_broker"] += highest[stream] - lowest[stream] + 1 - came
+            counts["before_broker"] += highest[stream] - lowest[stream] + 1 - len(numbers)
         return {name: count for name, count in counts.items() if count}
 
 
