@@ -72,6 +72,7 @@ class PartitionOrder:
 
     __slots__ = (
         "_awaiting",
+        "_left_at",
         "_lock",
         "_monotonic_s",
         "_reset",
@@ -104,6 +105,8 @@ class PartitionOrder:
         self._rewound_below = -1
         self._sought = False
         self._awaiting = -1
+        self._left_at = -1
+        """The highest offset seen when the application chose another position."""
         self._reset: tuple[int, str] | None = None
         self._lock = Lock()
         self.highest = -1
@@ -126,7 +129,7 @@ class PartitionOrder:
     def one(self, offset: int, producer: int, number: int, tag: int) -> None:
         """A message reached the application. Producer 0 or number 0: it brought no number."""
         highest = self.highest
-        if offset != highest + 1 and not self._at_jump(offset, highest):
+        if offset != highest + 1 and not self._at_jump(offset):
             return
         self.highest = offset
         if producer == 0 or number == 0:
@@ -172,9 +175,16 @@ class PartitionOrder:
     def sought(self) -> None:
         """The application chose another position: what is jumped over is its wish."""
         self._sought = True
+        self._reset = None
+        if self.highest >= 0:
+            # The next message is looked at in any case: a seek to where it was going anyway must end here, too.
+            self._left_at = self.highest
+            self.highest = -2
 
     def assigned(self) -> None:
         """The partition was taken away, and has come back (rule 6)."""
+        self._back_from_seek()
+        self._sought = False
         if self.highest >= 0:
             self._awaiting = self.highest
             self.highest = -2
@@ -193,7 +203,12 @@ class PartitionOrder:
         self._reset = None
 
     def ended(self, now_s: float, lost_after_s: float) -> None:
-        """The log was read to its end: gaps older than `lost_after_s` are given up (rule 7)."""
+        """The log was read to its end: gaps older than `lost_after_s` are given up (rule 7).
+
+        Not between a seek, or a reset, and the next message: what would close them may have been jumped over.
+        """
+        if self._sought or self._reset is not None:
+            return
         held = self._lock.acquire(timeout=_WAIT_S)
         try:
             for window in list(self._windows.values()):
@@ -216,10 +231,13 @@ class PartitionOrder:
         """The newest number of each producer, to compare with what was given: a lost tail leaves no gap."""
         return {producer: window.newest for producer, window in list(self._windows.items())}
 
-    def _at_jump(self, offset: int, highest: int) -> bool:
+    def _at_jump(self, offset: int) -> bool:
         """The offset is not the next one; false when the message is not to be looked at any further."""
-        if self._reset is not None:
-            (position, cause), self._reset = self._reset, None
+        highest = self._back_from_seek()
+        reset = self._reset
+        # Clients fetch ahead: what was fetched before the position was gone is still handed out.
+        if reset is not None and (self._sought or not highest < offset < reset[0]):
+            (position, cause), self._reset = reset, None
             before = max(position, highest + 1, self._awaiting + 1)
             if offset > before:
                 if cause == "expired":
@@ -230,8 +248,8 @@ class PartitionOrder:
         if highest < 0:
             follows = offset == self._awaiting + 1 and self._awaiting >= 0
             self._awaiting = -1
+            self._sought = False
             if not follows:
-                self._sought = False
                 self._rewound_below = -1
                 self._begin_anew()
             return True
@@ -246,10 +264,17 @@ class PartitionOrder:
             return False
         if self._sought:
             self._sought = False
-            self._begin_anew()
+            if offset > highest + 1:
+                self._begin_anew()
             return True
         self._skipped += offset - highest - 1
         return True
+
+    def _back_from_seek(self) -> int:
+        """The highest offset seen, as it was before a seek."""
+        if self._left_at >= 0:
+            self.highest, self._left_at = self._left_at, -1
+        return self.highest
 
     def _begin_anew(self) -> None:
         held = self._lock.acquire(timeout=_WAIT_S)
