@@ -178,7 +178,7 @@ def test_rule_1_seeks_are_rewound_and_nothing_is_lost(watched):
     with Relay(watched.address, source, topic, seed=2, reorder=0.004, displacement=1_000) as relay:
         injected = relay.wait_until_relayed(3_000)
     consumer, partition = watched.consumer(topic, consumer_timeout_ms=10_000), TopicPartition(topic, 0)
-    highest, again, reordered = -1, 0, 0
+    highest, again, runs = -1, 0, []
     for where, count in SEEKS:
         if where == "beginning":
             consumer.seek_to_beginning(partition)
@@ -186,15 +186,18 @@ def test_rule_1_seeks_are_rewound_and_nothing_is_lost(watched):
             consumer.seek_to_end(partition)
         elif where != "read":
             consumer.seek(partition, where)
-        records = [next(consumer) for _ in range(count)]
-        new = [record for record in records if record.offset > highest]
-        again += len(records) - len(new)
-        reordered += watched.truth(new).get("reordered", 0)
-        highest = max([highest, *(record.offset for record in new)])
+        for record in itertools.islice(consumer, count):
+            if record.offset <= highest:
+                again += 1
+                continue
+            if record.offset != highest + 1 or not runs:
+                runs.append([])
+            runs[-1].append(record)
+            highest = record.offset
     watched.read(consumer, "poll", watched.seen_to_the_end(topic))
 
-    assert injected.reorder == 11
-    assert (again, reordered) == (3_151, 7)
+    reordered = sum(watched.truth(run).get("reordered", 0) for run in runs)
+    assert (injected.reorder, len(runs), again, reordered) == (11, 3, 3_151, 7)
     assert watched.found(topic) == {"rewound": 3_151, "reordered": 7}
 
 
@@ -363,7 +366,6 @@ def test_rule_6_members_come_and_go(watched, by, commits):
         each.join(30)
 
     assert (failed, len(got)) == ([], 10_000)
-    print(len(moves), sum(got.values()))
     assert len(moves) >= 6
     assert watched.found(topic, group) == {}
 
@@ -489,24 +491,18 @@ def test_rule_9_a_batch_that_is_too_large_is_split(watched, idempotent):
         future.get(30)
     records = watched.read_and_settle(watched.consumer(topic), "poll", 200, topic)
 
-    assert (len(records), watched.truth(records)) == (200, {})
-    assert watched.found(topic) == {}
+    found = watched.found(topic)
+    assert (len(records), found) == (200, watched.truth(records))
+    # Without idempotence the parts come behind batches that were on their way already.
+    assert set(found) == (set() if idempotent else {"reordered"})
 
 
 @pytest.mark.parametrize("by", WAYS)
 def test_the_lag_interval_contains_the_truth(watched, by):
     """A consumer that is slower than its producer, and that stalls for 3 s: in every one of hundreds of checks."""
     topic = watched.topic()
-    sent, acknowledged, checks, stop = [], {}, [], threading.Event()
+    sent_s, acknowledged_s, checks, stop = {}, {}, [], threading.Event()
     producer = watched.producer(linger_ms=0)
-
-    def produce():
-        chance = random.Random(6)
-        while not stop.is_set():
-            sent.append(time.monotonic())
-            future = producer.send(topic, b"", partition=0)
-            future.add_callback(lambda answer: acknowledged.__setitem__(answer.offset, time.monotonic()))
-            stop.wait(0.7 if len(sent) % 500 == 0 else chance.choice((0.001, 0.004, 0.01, 0.02)))
 
     def check():
         while not stop.wait(0.01):
@@ -516,7 +512,10 @@ def test_the_lag_interval_contains_the_truth(watched, by):
                     checks.append((now_s, position, *lag))
 
     consumer = watched.consumer(topic, max_poll_records=20, consumer_timeout_ms=50)
-    threads = [threading.Thread(target=each) for each in (produce, check)]
+    threads = [
+        threading.Thread(target=_send_at_random, args=(producer, topic, stop, sent_s, acknowledged_s)),
+        threading.Thread(target=check),
+    ]
     for each in threads:
         each.start()
     end_s = time.monotonic() + 9
@@ -531,10 +530,18 @@ def test_the_lag_interval_contains_the_truth(watched, by):
         each.join(10)
     producer.flush()
 
-    print(len(checks))
     assert len(checks) > 500
-    assert _outside(checks, dict(enumerate(sent)), acknowledged) == []
+    assert _outside(checks, sent_s, acknowledged_s) == []
     assert max(lower for _, _, lower, _ in checks) > 2
+
+
+def _send_at_random(producer, topic, stop, sent_s, acknowledged_s):
+    chance = random.Random(6)
+    while not stop.is_set():
+        sent_s[len(sent_s)] = time.monotonic()
+        future = producer.send(topic, b"", partition=0)
+        future.add_callback(lambda answer: acknowledged_s.__setitem__(answer.offset, time.monotonic()))
+        stop.wait(0.7 if len(sent_s) % 500 == 0 else chance.choice((0.001, 0.004, 0.01, 0.02)))
 
 
 def _outside(checks, sent_s, acknowledged_s):
