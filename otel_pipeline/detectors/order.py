@@ -234,17 +234,8 @@ class PartitionOrder:
     def _at_jump(self, offset: int) -> bool:
         """The offset is not the next one; false when the message is not to be looked at any further."""
         highest = self._back_from_seek()
-        reset = self._reset
-        # Clients fetch ahead: what was fetched before the position was gone is still handed out.
-        if reset is not None and (self._sought or not highest < offset < reset[0]):
-            (position, cause), self._reset = reset, None
-            before = max(position, highest + 1, self._awaiting + 1)
-            if offset > before:
-                if cause == "expired":
-                    self.missing_expired += offset - before
-                else:
-                    self.missing_offset_reset += offset - before
-            self._sought = True
+        if self._reset is not None:
+            self._count_reset(*self._reset, offset, highest)
         if highest < 0:
             follows = offset == self._awaiting + 1 and self._awaiting >= 0
             self._awaiting = -1
@@ -269,6 +260,19 @@ class PartitionOrder:
             return True
         self._skipped += offset - highest - 1
         return True
+
+    def _count_reset(self, position: int, cause: str, offset: int, highest: int) -> None:
+        """The first message after a position that was gone; others are handed out that were fetched before it."""
+        if highest < offset < position and not self._sought:
+            return
+        self._reset = None
+        self._sought = True
+        missing = offset - max(position, highest + 1, self._awaiting + 1)
+        if missing > 0:
+            if cause == "expired":
+                self.missing_expired += missing
+            else:
+                self.missing_offset_reset += missing
 
     def _back_from_seek(self) -> int:
         """The highest offset seen, as it was before a seek."""
