@@ -109,7 +109,7 @@ class PartitionOrder:
         """The highest offset seen when the application chose another position."""
         self._reset: tuple[int, str] | None = None
         self._lock = Lock()
-        self.highest = -1
+        self.highest = -2
         """The highest offset seen; below -1 while it has to be looked at whether the next one follows it."""
         self.open = 0
         """Numbers that are missing and not given up yet."""
@@ -263,7 +263,7 @@ class PartitionOrder:
 
     def _count_reset(self, position: int, cause: str, offset: int, highest: int) -> None:
         """The first message after a position that was gone; others are handed out that were fetched before it."""
-        if highest < offset < position and not self._sought:
+        if 0 <= highest < offset < position and not self._sought:
             return
         self._reset = None
         self._sought = True

@@ -222,6 +222,14 @@ def test_what_was_fetched_ahead_comes_before_the_reset(order: PartitionOrder) ->
     assert (order.missing_expired, found(order)) == (70, {})
 
 
+def test_a_position_beyond_a_log_that_was_made_anew(order: PartitionOrder) -> None:
+    """The group's position is of the old one; the client goes back to the beginning, and losses there are losses."""
+    order.out_of_range(1_000, "expired")
+    read(order, [(0, 1, 1), (1, 1, 3)])
+    order.close()
+    assert (order.missing_expired, found(order)) == (0, {"missing_before_broker": 1})
+
+
 def test_rule_2_numbers_below_the_first_seen_are_never_missing(order: PartitionOrder) -> None:
     log = Log()
     log.send(count=8_000)
