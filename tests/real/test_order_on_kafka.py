@@ -360,7 +360,7 @@ def test_rule_6_members_come_and_go(watched, by, commits):
     deadline = time.monotonic() + 60
     while len(got) < 10_000 and time.monotonic() < deadline and not failed:
         stop.wait(0.1)
-    stop.wait(2 * 1.0)
+    stop.wait(2 * LOST_AFTER_S)  # A gap would be given up by then.
     stop.set()
     for each in members:
         each.join(30)
