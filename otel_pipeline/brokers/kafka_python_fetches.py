@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.receive import Consumer
 
 _ATTRIBUTE = "_otel_pipeline"
+_RESET = "_otel_pipeline_reset"
 _HANDLE = ("self", "node_id", "fetch_offsets", "send_time", "response")
 _HANDLE_2_0 = ("self", "request", "send_time", "response")
 _OFFSET_OUT_OF_RANGE = 1
@@ -30,8 +31,13 @@ _READ_COMMITTED = 1
 
 
 def belongs_to(client: Any, consumer: Consumer) -> None:
-    """Remember whose the client's subscription state is: fetcher and coordinator know that only."""
-    client._subscription.__dict__[_ATTRIBUTE] = ref(consumer)
+    """Remember whose the client's subscription state is: fetcher and coordinator know that only.
+
+    And what becomes of a position that is gone: the fetcher's own copy of the configuration leaves it out.
+    """
+    known = client._subscription.__dict__
+    known[_ATTRIBUTE] = ref(consumer)
+    known[_RESET] = "expired" if client.config.get("auto_offset_reset") == "earliest" else "offset_reset"
 
 
 def _consumer_of(subscription: Any) -> Consumer | None:
@@ -146,8 +152,7 @@ def _make_handle(
             consumer = _consumer_of(self._subscriptions)
             if consumer is not None and engine.active:
                 committed = getattr(self, "_isolation_level", 0) == _READ_COMMITTED
-                latest = self.config.get("auto_offset_reset") != "earliest"
-                _tell_of_fetch(consumer, *read(args), committed=committed, latest=latest)
+                _tell_of_fetch(consumer, *read(args), committed=committed, reset=self._subscriptions.__dict__[_RESET])
         except Exception:
             engine.guard.failed("fetched")
         return original(self, *args)
@@ -156,7 +161,7 @@ def _make_handle(
 
 
 def _tell_of_fetch(
-    consumer: Consumer, offsets: Mapping[Any, int], sent: float, response: Any, *, committed: bool, latest: bool
+    consumer: Consumer, offsets: Mapping[Any, int], sent: float, response: Any, *, committed: bool, reset: str
 ) -> None:
     """Each partition that was asked for; one that the answer leaves out is unchanged (KIP-227)."""
     if getattr(response, "error_code", 0):
@@ -176,7 +181,7 @@ def _tell_of_fetch(
             continue
         error, high_watermark, last_stable = answer
         if error == _OFFSET_OUT_OF_RANGE:
-            observer.out_of_range(position, "offset_reset" if latest else "expired")
+            observer.out_of_range(position, reset)
         elif error == 0:
             end = last_stable if committed and last_stable >= 0 else high_watermark
             observer.fetched(sent_s, arrived_s, position, end if end >= 0 else None)

@@ -78,6 +78,7 @@ class PartitionOrder:
     __slots__ = (
         "_awaiting",
         "_latest",
+        "_left_at",
         "_lock",
         "_monotonic_s",
         "_reset",
@@ -112,9 +113,11 @@ class PartitionOrder:
         self._rewound_below = -1
         self._sought = False
         self._awaiting = -1
+        self._left_at = -1
+        """The highest offset seen when the application chose another position."""
         self._reset: tuple[int, str] | None = None
         self._lock = Lock()
-        self.highest = -1
+        self.highest = -2
         """The highest offset seen; below -1 while it has to be looked at whether the next one follows it."""
         self.open = 0
         """Numbers that are missing and not given up yet."""
@@ -146,7 +149,7 @@ class PartitionOrder:
             window.newest = number
             window.skipped = self._skipped
             return
-        if offset != highest + 1 and not self._at_jump(offset, highest):
+        if offset != highest + 1 and not self._at_jump(offset):
             return
         self.highest = offset
         if producer == 0 or number == 0:
@@ -193,9 +196,16 @@ class PartitionOrder:
     def sought(self) -> None:
         """The application chose another position: what is jumped over is its wish."""
         self._sought = True
+        self._reset = None
+        if self.highest >= 0:
+            # The next message is looked at in any case: a seek to where it was going anyway must end here, too.
+            self._left_at = self.highest
+            self.highest = -2
 
     def assigned(self) -> None:
         """The partition was taken away, and has come back (rule 6)."""
+        self._back_from_seek()
+        self._sought = False
         if self.highest >= 0:
             self._awaiting = self.highest
             self.highest = -2
@@ -214,7 +224,12 @@ class PartitionOrder:
         self._reset = None
 
     def ended(self, now_s: float, lost_after_s: float) -> None:
-        """The log was read to its end: gaps older than `lost_after_s` are given up (rule 7)."""
+        """The log was read to its end: gaps older than `lost_after_s` are given up (rule 7).
+
+        Not between a seek, or a reset, and the next message: what would close them may have been jumped over.
+        """
+        if self._sought or self._reset is not None:
+            return
         held = self._lock.acquire(timeout=_WAIT_S)
         try:
             for window in list(self._windows.values()):
@@ -237,22 +252,16 @@ class PartitionOrder:
         """The newest number of each producer, to compare with what was given: a lost tail leaves no gap."""
         return {producer: window.newest for producer, window in list(self._windows.items())}
 
-    def _at_jump(self, offset: int, highest: int) -> bool:
+    def _at_jump(self, offset: int) -> bool:
         """The offset is not the next one; false when the message is not to be looked at any further."""
+        highest = self._back_from_seek()
         if self._reset is not None:
-            (position, cause), self._reset = self._reset, None
-            before = max(position, highest + 1, self._awaiting + 1)
-            if offset > before:
-                if cause == "expired":
-                    self.missing_expired += offset - before
-                else:
-                    self.missing_offset_reset += offset - before
-            self._sought = True
+            self._count_reset(*self._reset, offset, highest)
         if highest < 0:
             follows = offset == self._awaiting + 1 and self._awaiting >= 0
             self._awaiting = -1
+            self._sought = False
             if not follows:
-                self._sought = False
                 self._rewound_below = -1
                 self._begin_anew()
             return True
@@ -267,10 +276,30 @@ class PartitionOrder:
             return False
         if self._sought:
             self._sought = False
-            self._begin_anew()
+            if offset > highest + 1:
+                self._begin_anew()
             return True
         self._skipped += offset - highest - 1
         return True
+
+    def _count_reset(self, position: int, cause: str, offset: int, highest: int) -> None:
+        """The first message after a position that was gone; others are handed out that were fetched before it."""
+        if 0 <= highest < offset < position and not self._sought:
+            return
+        self._reset = None
+        self._sought = True
+        missing = offset - max(position, highest + 1, self._awaiting + 1)
+        if missing > 0:
+            if cause == "expired":
+                self.missing_expired += missing
+            else:
+                self.missing_offset_reset += missing
+
+    def _back_from_seek(self) -> int:
+        """The highest offset seen, as it was before a seek."""
+        if self._left_at >= 0:
+            self.highest, self._left_at = self._left_at, -1
+        return self.highest
 
     def _begin_anew(self) -> None:
         held = self._lock.acquire(timeout=_WAIT_S)

@@ -112,25 +112,25 @@ class PartitionPace:
         return now_s - self.since_s if lag is None or lag.upper == inf else lag.upper
 
     def read_to_the_end_at(self, position: int) -> float | None:
-        """When the last fetch was sent that found nothing after the position; None where it found something."""
-        points = self._points
-        return points[-1].last_s if points and points[-1].end <= position else None
+        """When the last fetch was sent that found nothing at or after the position; None where there was none."""
+        return next((last_s for end, _, last_s in reversed(self._points) if end <= position), None)
 
     def look(self, position: int, now_s: float, lost_after_s: float) -> Moved:
         """To be called once a second; returns how far log and consumer have moved since.
 
-        Gaps in the order are given up here: at the second look with the same position, so that what has been handed
-        out has also been counted.
+        Gaps in the order are given up here, by where the log ended at or below the position of the look before: so
+        what has been handed out has also been counted, and a consumer that never rests is judged, too.
         """
         was_at, self.was_at = self.was_at, position
         ended, end = self._ended, self.end
         self._ended = end
-        if was_at == position:
-            order, end_s = self.order, self.read_to_the_end_at(position)
-            if order is not None and order.gapped and end_s is not None:
-                order.ended(end_s, lost_after_s)
-        else:
+        if was_at != position:
             self.still_since_s = now_s
+        order = self.order
+        if order is not None and order.gapped and was_at is not None:
+            end_s = self.read_to_the_end_at(min(was_at, position))
+            if end_s is not None:
+                order.ended(end_s, lost_after_s)
         return Moved(
             0 if end is None or ended is None else max(0, end - ended),
             0 if was_at is None else position - was_at,

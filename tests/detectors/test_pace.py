@@ -110,6 +110,24 @@ def test_a_gap_is_given_up_when_the_end_was_read_late_enough_after_it():
     assert (order.open, order.missing_before_broker) == (0, 2)
 
 
+def test_a_gap_is_given_up_though_messages_never_stop_coming():
+    """Rule 7 on a topic with a message between any two looks, which a consumer that keeps pace reads at once."""
+    now = [0.0]
+    order = PartitionOrder(7, lambda: now[0])
+    pace = PartitionPace(0.0)
+    pace.watched_by(order)
+    found = []
+    for offset in range(10):
+        now[0] = float(offset)
+        order.one(offset, 9, offset + 1 + (offset >= 3), 7)
+        pace.fetched(offset + 0.1, offset + 0.9, offset + 1, offset + 2)
+        pace.look(offset + 1, offset + 0.95, 3.0)
+        found.append(order.missing_before_broker)
+
+    # Seen at 3.0. The fetch that was sent at 6.1 found the end at 8; at 7.95 the position is there, at 8.95 it was.
+    assert found == [0, 0, 0, 0, 0, 0, 0, 0, 1, 1]
+
+
 def test_a_gap_stays_open_while_there_is_more_to_read():
     """The missing number may be in what has not been read yet."""
     order = PartitionOrder(7, lambda: 0.0)
