@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from otel_pipeline.cli.demo_check import RAW, SERVICES, Verdict, check
+from otel_pipeline.cli.demo_lights import HopLights, settled
 from otel_pipeline.cli.demo_screen import Progress, Result, screen
 from otel_pipeline.cli.demo_services import Service, copy_scripts, fresh_folder, start, stop
 from otel_pipeline.cli.demo_topics import Broker, Witness, embedded, real
@@ -25,7 +26,7 @@ from otel_pipeline.export.otlp_reader import LogRecord, SpanRecord, read
 from otel_pipeline.export.state_folder import state_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 IMAGES = 1797
@@ -132,10 +133,10 @@ class _Demo:
         began = time.monotonic()
         folder = fresh_folder(state_folder() / "demo", keep=self.arguments.keep)
         scripts = folder / "services"
-        copy_scripts(scripts, with_line=not self.arguments.wrapper)
         with ExitStack() as stack:
             stack.callback(self.progress.close)
             broker = stack.enter_context(self._broker())
+            copy_scripts(scripts, with_line=not self.arguments.wrapper, prefix=broker.prefix)
             self.progress.say(f"broker: {broker.title}")
             endpoint = self.arguments.export or stack.enter_context(otlp_receiver(folder / "telemetry"))
             services: list[Service] = []
@@ -144,10 +145,11 @@ class _Demo:
             stack.callback(witness.close)
             self._start(services, scripts, {**broker.variables, "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint})
             self._stream(services, witness)
+            lights = settled(folder / "health", self.arguments.messages)
             notes = self._end(services)
         if not self.arguments.export:
             self.progress.say(f"reading the telemetry, {duration(time.monotonic() - began)} after the start")
-        return self._result(folder, broker, witness, notes, began)
+        return self._result(folder, broker, witness, notes, lights, began)
 
     def _broker(self) -> Any:
         bootstrap = self.arguments.bootstrap
@@ -172,7 +174,8 @@ class _Demo:
             "OTEL_SERVICE_NAME": name,
             "OTEL_PIPELINE_ENVIRONMENT": SERVICES[name],
             "OTEL_PIPELINE_STATE_DIR": str(scripts.parent),
-            "MESSAGES": str(self.arguments.messages),
+            # Consumers stay until they are asked to end: their health is looked at when all is done.
+            "MESSAGES": str(self.arguments.messages if name == "ingest" else 0),
         }
 
     def _stream(self, services: list[Service], witness: Witness) -> None:
@@ -193,8 +196,11 @@ class _Demo:
         witness.read_rest(messages)
 
     def _end(self, services: list[Service]) -> list[str]:
-        """Each ends by itself once it has handled all; says which had to be ended."""
+        """Each ends in order; says which did not."""
         self.progress.say("waiting for the services to hand over their telemetry")
+        for service in services:
+            if service.name != "ingest" and service.process.poll() is None:
+                service.process.terminate()
         deadline = time.monotonic() + _EXIT_SECONDS
         for service in services:
             while service.process.poll() is None and time.monotonic() < deadline:
@@ -203,7 +209,15 @@ class _Demo:
         late = [service.name for service in services if service.process.poll() is None]
         return [f"{name} had not ended after {_EXIT_SECONDS:.0f} s; some of its telemetry may be lost" for name in late]
 
-    def _result(self, folder: Path, broker: Broker, witness: Witness, notes: list[str], began: float) -> Result:
+    def _result(
+        self,
+        folder: Path,
+        broker: Broker,
+        witness: Witness,
+        notes: list[str],
+        lights: Sequence[HopLights],
+        began: float,
+    ) -> Result:
         arguments, messages = self.arguments, self.arguments.messages
         judged = {image: pair for image, pair in witness.predictions.items() if image % 2}
         verdict: Verdict | None = None
@@ -231,6 +245,7 @@ class _Demo:
             telemetry=arguments.export or str(telemetry),
             trace_id=next(iter(witness.trace_ids[RAW].values()), ""),
             notes=notes,
+            lights=lights,
         )
 
 
