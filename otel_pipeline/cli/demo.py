@@ -103,12 +103,18 @@ def _check_requirements(arguments: argparse.Namespace) -> None:
             "opentelemetry-instrument finds otel-pipeline only where it is installed", "pip install otel-pipeline"
         )
     if arguments.faults:
-        if find_spec("confluent_kafka") is None:
-            raise CommandError("--faults needs confluent_kafka", "pip install 'otel-pipeline[demo]'")
-        if arguments.export or arguments.messages != IMAGES:
-            raise CommandError(
-                "--faults reads the telemetry and needs all messages", "leave --export and --messages out"
-            )
+        _check_faults(arguments)
+    _check_addresses(arguments)
+
+
+def _check_faults(arguments: argparse.Namespace) -> None:
+    if find_spec("confluent_kafka") is None:
+        raise CommandError("--faults needs confluent_kafka", "pip install 'otel-pipeline[demo]'")
+    if arguments.export or arguments.messages != IMAGES:
+        raise CommandError("--faults reads the telemetry and needs all messages", "leave --export and --messages out")
+
+
+def _check_addresses(arguments: argparse.Namespace) -> None:
     if arguments.export:
         parts = _parts(arguments.export)
         if parts is None or parts[0] not in {"http", "https"}:

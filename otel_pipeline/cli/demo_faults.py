@@ -1,4 +1,4 @@
-"""`otel-pipeline demo --faults`: relays between the services do harm, and every harm must be found and none invented."""
+"""`otel-pipeline demo --faults`: relays between the services do harm; all of it must be found, none invented."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from otel_pipeline import semconv
 from otel_pipeline.cli.demo_check import FEATURES, RAW, SERVICES
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from otel_pipeline.cli.demo_screen import Progress
-    from otel_pipeline.cli.demo_services import Service
 
 RELAYED_TOPICS = (RAW + RELAYED, FEATURES + RELAYED)
 VARIABLES = {
@@ -79,8 +78,13 @@ class FaultyStream:
             relay = Relay(self.broker.bootstrap, source, source + RELAYED, seed=SEED)
             for fault in FAULTS:
                 if fault.topic == topic and fault.options:
-                    options = {**fault.options, "first": fault.first, "last": fault.last, "partition": fault.partition}
-                    relay.add(**options)  # type: ignore[typeddict-item]
+                    options: Any = {
+                        **fault.options,
+                        "first": fault.first,
+                        "last": fault.last,
+                        "partition": fault.partition,
+                    }
+                    relay.add(**options)
             try:
                 relay.start()
             except FaultsError as error:
@@ -134,9 +138,7 @@ class FaultyStream:
         self._metrics.read()
         self._findings.look(injected, self._metrics, time.monotonic())
 
-    def result(
-        self, services: list[Service], witness: Witness, end: Callable[[], list[str]], began_s: float
-    ) -> FaultsResult:
+    def result(self, witness: Witness, end: Callable[[], list[str]], began_s: float) -> FaultsResult:
         """End the services and tell."""
         lights = hops(documents(self.folder / "health"))
         for relay in self._relays.values():
