@@ -34,7 +34,7 @@ class TimeLag(NamedTuple):
 class PartitionPace:
     """What fetches told of the end of one partition's log. Written by one thread, read by any; times monotonic, s."""
 
-    __slots__ = ("_ended", "_out_of_range", "_points", "order", "since_s", "still_since_s", "was_at")
+    __slots__ = ("_counted", "_ended", "_out_of_range", "_points", "order", "since_s", "still_since_s", "was_at")
 
     def __init__(self, now_s: float) -> None:
         self.since_s = now_s
@@ -43,6 +43,8 @@ class PartitionPace:
         self._out_of_range: tuple[int, str] | None = None
         self.order: PartitionOrder | None = None
         self._ended: int | None = None
+        self._counted = -1
+        """What had come at the last look: every offset below it."""
         self.was_at: int | None = None
         """The position when it was looked at last."""
         self.still_since_s = now_s
@@ -116,20 +118,27 @@ class PartitionPace:
         points = self._points
         return points[-1].last_s if points and points[-1].end <= position else None
 
+    def _log_ended_at(self, position: int) -> float | None:
+        """When the newest fetch was sent that found the log's end at or before the position: a busy log has an end too."""
+        return next((point.last_s for point in reversed(self._points) if point.end <= position), None)
+
     def look(self, position: int, now_s: float, lost_after_s: float) -> Moved:
         """To be called once a second; returns how far log and consumer have moved since.
 
-        Gaps in the order are given up here: at the second look with the same position, so that what has been handed
-        out has also been counted.
+        Gaps in the order are given up here: what had been counted at the look before is in the order by now, and so is
+        all that was handed out when the position is still the same (where a log has offsets without messages).
         """
         was_at, self.was_at = self.was_at, position
         ended, end = self._ended, self.end
         self._ended = end
-        if was_at == position:
-            order, end_s = self.order, self.read_to_the_end_at(position)
-            if order is not None and order.gapped and end_s is not None:
+        order = self.order
+        counted, self._counted = self._counted, -1 if order is None else order.highest + 1
+        if order is not None and order.gapped:
+            known = [self._log_ended_at(counted), self.read_to_the_end_at(position) if was_at == position else None]
+            end_s = max((each for each in known if each is not None), default=None)
+            if end_s is not None:
                 order.ended(end_s, lost_after_s)
-        else:
+        if was_at != position:
             self.still_since_s = now_s
         return Moved(
             0 if end is None or ended is None else max(0, end - ended),
