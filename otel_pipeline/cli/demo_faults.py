@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from otel_pipeline.cli.demo_fault_plan import Fault
     from otel_pipeline.cli.demo_screen import Progress
 
 RELAYED_TOPICS = (RAW + RELAYED, FEATURES + RELAYED)
@@ -70,6 +71,7 @@ class FaultyStream:
         self._metrics = Metrics(self.folder / "telemetry" / "telemetry.jsonl")
         self._findings = Findings()
         self._relays: dict[str, Relay] = {}
+        self._frozen_ms = (float("inf"), float("inf"))
 
     def start(self, stack: ExitStack) -> None:
         """Put the relays between the topics, with all faults that are chosen by offset."""
@@ -128,10 +130,23 @@ class FaultyStream:
 
     def _freeze(self, *, frozen: bool) -> None:
         relay = self._relays[FEATURES]
-        if not frozen and relay.injected.relayed >= FREEZE_AT * PARTITIONS:
-            relay.freeze(2 * _STUCK_SECONDS)
-        elif frozen and any(each.found for each in self._findings.all if each.fault is FREEZE):
+        if not frozen:
+            relayed = [counts.get("relayed", 0) for counts in relay.injected.by_partition.values()]
+            if len(relayed) == PARTITIONS and min(relayed) >= FREEZE_AT:
+                relay.freeze(2 * _STUCK_SECONDS)
+                self._frozen_ms = time.time() * 1000, float("inf")
+        elif self._found(FREEZE):
             relay.thaw()
+            self._frozen_ms = min(self._frozen_ms), min(time.time() * 1000, self._frozen_ms[1])
+
+    def _found(self, fault: Fault) -> bool:
+        return any(each.found for each in self._findings.all if each.fault is fault)
+
+    def _images(self, fault: Fault, witness: Witness) -> list[int]:
+        """The images that the fault was meant for."""
+        if fault is FREEZE:
+            return witness.scanned_between(*self._frozen_ms)
+        return sorted(image for image, place in witness.places[fault.topic].items() if fault.window(place))
 
     def _look(self) -> None:
         injected = {topic: relay.injected for topic, relay in self._relays.items()}
@@ -161,13 +176,7 @@ class FaultyStream:
             messages=self.messages,
             seconds=time.monotonic() - began_s,
             findings=self._findings,
-            harms=[
-                decisions.harm(
-                    sorted(image for image, place in witness.places[fault.topic].items() if fault.window(place)),
-                    EXPECT_EVERY_SECONDS,
-                )
-                for fault in FAULTS
-            ],
+            harms=[decisions.harm(self._images(fault, witness), EXPECT_EVERY_SECONDS) for fault in FAULTS],
             whole=decisions.harm(sorted(images), EXPECT_EVERY_SECONDS),
             classic=Classic(
                 failed=failed,

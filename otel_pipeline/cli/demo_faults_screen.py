@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _USUAL_P99_S = 0.5
 _USUAL_CPU = 0.8
+_RESOLUTION_S = 0.5
+"""Below that the demo does not look."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,9 @@ def _table(result: FaultsResult, terminal: Terminal) -> Iterator[str]:
 
 
 def _after(finding: Finding) -> str:
-    return "never" if finding.seconds is None else f"{finding.seconds:.1f} s"
+    if finding.seconds is None:
+        return "never"
+    return f"{finding.seconds:.1f} s" if finding.seconds >= _RESOLUTION_S else f"under {_RESOLUTION_S:g} s"
 
 
 def _shares(harm: Harm, terminal: Terminal) -> str:

@@ -54,6 +54,7 @@ class Findings:
         self.unasked: dict[str, int] = {}
         """What nobody injected, by metric; without zeros."""
         self._stale = False
+        self._looked_s: float | None = None
         self.flowing = True
         """Whether messages are expected to come: silence after the last message is none of the findings."""
 
@@ -63,12 +64,16 @@ class Findings:
             fault = finding.fault
             if fault.topic in injected:
                 finding.injected = fault.count(injected[fault.topic])
-            finding.began_s = finding.began_s or (now_s if finding.injected else None)
+            if finding.injected and finding.began_s is None:
+                # At the last look there was none: the time that is shown is rather too long than too short.
+                finding.began_s = now_s if self._looked_s is None else self._looked_s
             if fault is FREEZE:
                 self._silence(finding, metrics)
             else:
                 finding.found = metrics.total(fault.series.metric, fault.series.attributes)
-            finding.seen_s = finding.seen_s or (now_s if finding.found else None)
+            if finding.found and finding.seen_s is None:
+                finding.seen_s = now_s
+        self._looked_s = now_s
         self._unasked(metrics)
 
     @property
@@ -152,7 +157,6 @@ class Decisions:
     counts: Counter[int] = field(default_factory=Counter)
     without: Mapping[int, int] = field(default_factory=dict)
     """By image: what the model says when nothing is done to it."""
-    labels: Mapping[int, int] = field(default_factory=dict)
 
     def harm(self, images: Sequence[int], threshold_s: float) -> Harm:
         """Of these images."""

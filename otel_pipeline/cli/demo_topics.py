@@ -164,6 +164,10 @@ class Witness:
             if image in scanned
         }
 
+    def scanned_between(self, first_ms: float, last_ms: float) -> list[int]:
+        """The images whose scan was sent in that time."""
+        return sorted(image for image, time_ms in self._times_ms[RAW].items() if first_ms <= time_ms <= last_ms)
+
     @property
     def seconds(self) -> float:
         """From the first message to the last."""

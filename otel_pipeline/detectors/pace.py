@@ -119,7 +119,7 @@ class PartitionPace:
         return points[-1].last_s if points and points[-1].end <= position else None
 
     def _log_ended_at(self, position: int) -> float | None:
-        """When the newest fetch was sent that found the log's end at or before the position: a busy log has an end too."""
+        """When the newest fetch was sent that found the log's end no later than the position."""
         return next((point.last_s for point in reversed(self._points) if point.end <= position), None)
 
     def look(self, position: int, now_s: float, lost_after_s: float) -> Moved:
