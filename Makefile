@@ -15,8 +15,8 @@ $(SETUP): pyproject.toml
 	else $(BIN)/python -m pip install -q --disable-pip-version-check -e '.[demo,test]'; fi
 	@touch $@
 
-demo: $(SETUP)  ## one trace over three environments; WRAPPER=1 without even the one line
-	@$(BIN)/otel-pipeline demo $(if $(WRAPPER),--wrapper) $(ARGS)
+demo: $(SETUP)  ## one trace over three environments; WRAPPER=1 without even the one line; FAULTS=1 finds what goes wrong
+	@$(BIN)/otel-pipeline demo $(if $(WRAPPER),--wrapper) $(if $(FAULTS),--faults) $(ARGS)
 
 compare: $(SETUP)  ## the demo's services under the official Kafka instrumentation, beside ours
 	@$(BIN)/python scripts/compare.py $(ARGS)

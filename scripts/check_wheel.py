@@ -22,7 +22,8 @@ names = [module.name for module in pkgutil.walk_packages([str(home)], "otel_pipe
 names = [name for name in names if ".examples." not in name and not name.endswith(".__main__")]
 for name in names:
     importlib.import_module(name)
-for file in ("py.typed", "otel_pipeline.schema.json", "telemetry.yaml", "testing/messaging-requirements.json"):
+data = ("py.typed", "otel_pipeline.schema.json", "telemetry.yaml", "testing/messaging-requirements.json")
+for file in (*data, "examples/demo/contracts/digits.raw.json"):
     assert (home / file).is_file(), file
 for name in otel_pipeline.__all__:
     getattr(otel_pipeline, name)

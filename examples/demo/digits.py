@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
-WHITE = 16.0
+WHITE = 16
+"""Of these scans. Most scanners have another."""
+_USUAL_WHITE = 255
 
 
 def scans() -> list[dict[str, Any]]:
-    """The scans as messages: number, pixels and the digit that a person saw in them."""
+    """The scans as messages: number, pixels, which value of them is full, the digit that a person saw in them."""
     from sklearn.datasets import load_digits  # `features` does without scikit-learn
 
     found = load_digits()
     return [
-        {"image": number, "pixels": pixels.tolist(), "label": int(label)}
+        {"image": number, "pixels": pixels.tolist(), "white": WHITE, "label": int(label)}
         for number, (pixels, label) in enumerate(zip(found.images, found.target, strict=True))
     ]
 
 
-def clean(pixels: list[list[float]]) -> list[float]:
-    """One row of 64 numbers from 0 to 1."""
-    return [min(max(value / WHITE, 0.0), 1.0) for row in pixels for value in row]
+def clean(scan: dict[str, Any]) -> list[float]:
+    """One row of 64 numbers from 0 to 1. A scan that does not say how bright it is, is taken for a usual one."""
+    white = scan.get("white")
+    if not isinstance(white, int):
+        white = _USUAL_WHITE
+    return [min(max(value / white, 0.0), 1.0) for row in scan["pixels"] for value in row]
 
 
 def trained_on(image: int) -> bool:

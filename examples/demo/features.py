@@ -6,21 +6,20 @@ import json
 
 import settings
 from digits import clean
-from kafka import KafkaConsumer, KafkaProducer
+from kafka import KafkaProducer
 from loguru import logger
 
 import otel_pipeline
 
 otel_pipeline.instrument()
 
-consumer = KafkaConsumer(settings.RAW, **settings.consumer_settings("features"))
+settings.end_when_asked()
+consumer = settings.consumer(settings.RAW, "features")
 producer = KafkaProducer(**settings.BROKER)
-# Asking also brings the topic's metadata: without it a consumer may join its group for nothing, and has to join again.
-logger.info("ready, {} partitions", len(consumer.partitions_for_topic(settings.RAW) or ()))
 handled = set()
 for message in consumer:
     scan = json.loads(message.value)
-    features = {"image": scan["image"], "features": clean(scan["pixels"]), "label": scan["label"]}
+    features = {"image": scan["image"], "features": clean(scan), "label": scan["label"]}
     producer.send(settings.FEATURES, json.dumps(features).encode(), key=message.key)
     handled.add(scan["image"])
     if len(handled) == settings.MESSAGES:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import settings
-from kafka import KafkaConsumer, KafkaProducer
+from kafka import KafkaProducer
 from loguru import logger
 from train import train
 
@@ -14,10 +14,9 @@ import otel_pipeline
 otel_pipeline.instrument()
 
 model = train()
-consumer = KafkaConsumer(settings.FEATURES, **settings.consumer_settings("scorer"))
+settings.end_when_asked()
+consumer = settings.consumer(settings.FEATURES, "scorer")
 producer = KafkaProducer(**settings.BROKER)
-# Asking also brings the topic's metadata: without it a consumer may join its group for nothing, and has to join again.
-logger.info("ready, {} partitions", len(consumer.partitions_for_topic(settings.FEATURES) or ()))
 handled = set()
 for message in consumer:
     image = json.loads(message.value)

@@ -12,11 +12,11 @@ def train() -> Any:
     """A classifier of cleaned digits."""
     known = [scan for scan in scans() if trained_on(scan["image"])]
     model = SVC(gamma=0.256)
-    model.fit([clean(scan["pixels"]) for scan in known], [scan["label"] for scan in known])
+    model.fit([clean(scan) for scan in known], [scan["label"] for scan in known])
     return model
 
 
 if __name__ == "__main__":
     unknown = [scan for scan in scans() if not trained_on(scan["image"])]
-    accuracy = train().score([clean(scan["pixels"]) for scan in unknown], [scan["label"] for scan in unknown])
+    accuracy = train().score([clean(scan) for scan in unknown], [scan["label"] for scan in unknown])
     print(f"accuracy {accuracy:.1%} of {len(unknown)} images it was not trained on")

@@ -9,12 +9,15 @@ import sys
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import entry_points
 from importlib.util import find_spec
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from otel_pipeline.cli.demo_check import RAW, SERVICES, Verdict, check
+from otel_pipeline.cli.demo_check import RAW, SERVICES, TOPICS, Verdict, check
+from otel_pipeline.cli.demo_lights import settled
 from otel_pipeline.cli.demo_screen import Progress, Result, screen
 from otel_pipeline.cli.demo_services import Service, copy_scripts, fresh_folder, start, stop
 from otel_pipeline.cli.demo_topics import Broker, Witness, embedded, real
@@ -25,8 +28,13 @@ from otel_pipeline.export.otlp_reader import LogRecord, SpanRecord, read
 from otel_pipeline.export.state_folder import state_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from otel_pipeline.cli.demo_lights import HopLights
+    from otel_pipeline.cli.terminal import Terminal
+
+    _Told = tuple[bool, Callable[[Terminal], Iterator[str]]]
 
 IMAGES = 1797
 _READY_SECONDS = 30.0
@@ -34,6 +42,7 @@ _STUCK_SECONDS = 30.0
 _EXIT_SECONDS = 20.0
 _CONNECT_SECONDS = 3.0
 _TERMINATED = 143
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 def add_parser(subparsers: Any) -> None:
@@ -51,6 +60,9 @@ def add_parser(subparsers: Any) -> None:
         "--wrapper", action="store_true", help="start the services under opentelemetry-instrument, without the one line"
     )
     parser.add_argument(
+        "--faults", action="store_true", help="put faults between the services: is each found, and none invented?"
+    )
+    parser.add_argument(
         "--messages", type=_messages, default=IMAGES, metavar="N", help=f"how many messages (default {IMAGES})"
     )
     parser.add_argument("--keep", action="store_true", help="keep earlier runs' folders, and the topics on your Kafka")
@@ -65,17 +77,18 @@ def _messages(text: str) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the demo; 0 when every message arrived in a whole trace."""
+    """Run the demo; 0 when every message arrived in a whole trace, or every fault was found and none invented."""
     _check_requirements(arguments)
     # So that the services are ended also when this is ended from outside.
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
     try:
-        result = _Demo(arguments, Progress(sys.stderr)).run()
+        demo = _Demo(arguments, Progress(sys.stderr))
+        passed, lines = demo.run_with_faults() if arguments.faults else demo.run()
     finally:
         signal.signal(signal.SIGTERM, before)
-    for line in screen(result, detect(sys.stdout, no_color=arguments.no_color)):
+    for line in lines(detect(sys.stdout, no_color=arguments.no_color)):
         print(line)
-    return 0 if result.passed else 1
+    return 0 if passed else 1
 
 
 def _check_requirements(arguments: argparse.Namespace) -> None:
@@ -89,6 +102,19 @@ def _check_requirements(arguments: argparse.Namespace) -> None:
         raise CommandError(
             "opentelemetry-instrument finds otel-pipeline only where it is installed", "pip install otel-pipeline"
         )
+    if arguments.faults:
+        _check_faults(arguments)
+    _check_addresses(arguments)
+
+
+def _check_faults(arguments: argparse.Namespace) -> None:
+    if find_spec("confluent_kafka") is None:
+        raise CommandError("--faults needs confluent_kafka", "pip install 'otel-pipeline[demo]'")
+    if arguments.export or arguments.messages != IMAGES:
+        raise CommandError("--faults reads the telemetry and needs all messages", "leave --export and --messages out")
+
+
+def _check_addresses(arguments: argparse.Namespace) -> None:
     if arguments.export:
         parts = _parts(arguments.export)
         if parts is None or parts[0] not in {"http", "https"}:
@@ -121,6 +147,19 @@ def _check_answers(address: str, host: str, port: int) -> None:
         raise CommandError(f"nobody answers at {address}: {error}") from None
 
 
+@dataclass(frozen=True)
+class _Scene:
+    """What a run has."""
+
+    began: float
+    """Monotonic, s."""
+    folder: Path
+    broker: Broker
+    endpoint: str
+    services: list[Service]
+    witness: Witness
+
+
 @dataclass
 class _Demo:
     """One run."""
@@ -128,33 +167,59 @@ class _Demo:
     arguments: argparse.Namespace
     progress: Progress
 
-    def run(self) -> Result:
-        began = time.monotonic()
-        folder = fresh_folder(state_folder() / "demo", keep=self.arguments.keep)
-        scripts = folder / "services"
-        copy_scripts(scripts, with_line=not self.arguments.wrapper)
+    def run(self) -> _Told:
+        """Every message in one whole trace."""
         with ExitStack() as stack:
-            stack.callback(self.progress.close)
-            broker = stack.enter_context(self._broker())
-            self.progress.say(f"broker: {broker.title}")
-            endpoint = self.arguments.export or stack.enter_context(otlp_receiver(folder / "telemetry"))
-            services: list[Service] = []
-            stack.callback(stop, services)
-            witness = Witness(broker)
-            stack.callback(witness.close)
-            self._start(services, scripts, {**broker.variables, "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint})
-            self._stream(services, witness)
-            notes = self._end(services)
+            scene = self._scene(stack)
+            self._start(scene)
+            self._stream(scene.services, scene.witness)
+            lights = settled(scene.folder / "health", self.arguments.messages)
+            notes = self._end(scene.services)
         if not self.arguments.export:
-            self.progress.say(f"reading the telemetry, {duration(time.monotonic() - began)} after the start")
-        return self._result(folder, broker, witness, notes, began)
+            self.progress.say(f"reading the telemetry, {duration(time.monotonic() - scene.began)} after the start")
+        result = self._result(scene, notes, lights)
+        return result.passed, partial(screen, result)
 
-    def _broker(self) -> Any:
-        bootstrap = self.arguments.bootstrap
-        return real(bootstrap, keep=self.arguments.keep) if bootstrap else embedded()
+    def run_with_faults(self) -> _Told:
+        """Every fault found, none invented."""
+        from otel_pipeline.cli import demo_faults, demo_faults_screen  # needs an extra
 
-    def _start(self, services: list[Service], scripts: Path, shared: Mapping[str, str]) -> None:
+        with ExitStack() as stack:
+            scene = self._scene(stack, demo_faults.RELAYED_TOPICS)
+            services = scene.services
+            stream = demo_faults.FaultyStream(
+                scene.broker, scene.folder, self.arguments.messages, self.progress, lambda: _check_all(services)
+            )
+            stream.start(stack)
+            self._start(scene, demo_faults.VARIABLES)
+            self.progress.say("faults one after the other; each is to be found")
+            stream.run(scene.witness)
+            result = stream.result(scene.witness, lambda: self._end(services), scene.began)
+        return result.passed, partial(demo_faults_screen.screen, result)
+
+    def _scene(self, stack: ExitStack, topics: Sequence[str] = ()) -> _Scene:
+        """Broker, folder, receiver and witness; all goes with the stack."""
+        began = time.monotonic()
+        arguments = self.arguments
+        folder = fresh_folder(state_folder() / "demo", keep=arguments.keep)
+        stack.callback(self.progress.close)
+        wanted = (*TOPICS, *topics)
+        broker = stack.enter_context(
+            real(arguments.bootstrap, keep=arguments.keep, topics=wanted) if arguments.bootstrap else embedded(wanted)
+        )
+        self.progress.say(f"broker: {broker.title}")
+        copy_scripts(folder / "services", with_line=not arguments.wrapper, prefix=broker.prefix)
+        endpoint = arguments.export or stack.enter_context(otlp_receiver(folder / "telemetry"))
+        services: list[Service] = []
+        stack.callback(stop, services)
+        witness = Witness(broker)
+        stack.callback(witness.close)
+        return _Scene(began, folder, broker, endpoint, services, witness)
+
+    def _start(self, scene: _Scene, more: Mapping[str, str] = NOTHING) -> None:
         """The consumers first: `ingest` starts when they listen."""
+        services, scripts = scene.services, scene.folder / "services"
+        shared = {**scene.broker.variables, "OTEL_EXPORTER_OTLP_ENDPOINT": scene.endpoint, **more}
         wrapper = self.arguments.wrapper
         how = "under opentelemetry-instrument, without a line of it" if wrapper else "with one line each"
         self.progress.say(f"starting {' -> '.join(f'{name} ({tier})' for name, tier in SERVICES.items())}, {how}")
@@ -172,7 +237,8 @@ class _Demo:
             "OTEL_SERVICE_NAME": name,
             "OTEL_PIPELINE_ENVIRONMENT": SERVICES[name],
             "OTEL_PIPELINE_STATE_DIR": str(scripts.parent),
-            "MESSAGES": str(self.arguments.messages),
+            # Consumers stay until they are asked to end: their health is looked at when all is done.
+            "MESSAGES": str(self.arguments.messages if name == "ingest" else 0),
         }
 
     def _stream(self, services: list[Service], witness: Witness) -> None:
@@ -184,8 +250,7 @@ class _Demo:
             if now_done > done:
                 done, moved = now_done, time.monotonic()
                 self.progress.count(done, messages, "classified")
-            for service in services:
-                _check(service)
+            _check_all(services)
             if time.monotonic() - moved > _STUCK_SECONDS:
                 self.progress.say(f"nothing came for {_STUCK_SECONDS:.0f} s")
                 return
@@ -193,8 +258,11 @@ class _Demo:
         witness.read_rest(messages)
 
     def _end(self, services: list[Service]) -> list[str]:
-        """Each ends by itself once it has handled all; says which had to be ended."""
+        """Each ends in order; says which did not."""
         self.progress.say("waiting for the services to hand over their telemetry")
+        for service in services:
+            if service.name != "ingest" and service.process.poll() is None:
+                service.process.terminate()
         deadline = time.monotonic() + _EXIT_SECONDS
         for service in services:
             while service.process.poll() is None and time.monotonic() < deadline:
@@ -203,13 +271,14 @@ class _Demo:
         late = [service.name for service in services if service.process.poll() is None]
         return [f"{name} had not ended after {_EXIT_SECONDS:.0f} s; some of its telemetry may be lost" for name in late]
 
-    def _result(self, folder: Path, broker: Broker, witness: Witness, notes: list[str], began: float) -> Result:
+    def _result(self, scene: _Scene, notes: list[str], lights: Sequence[HopLights]) -> Result:
         arguments, messages = self.arguments, self.arguments.messages
+        broker, witness = scene.broker, scene.witness
         judged = {image: pair for image, pair in witness.predictions.items() if image % 2}
         verdict: Verdict | None = None
         spans: list[SpanRecord] = []
         log = None
-        telemetry = folder / "telemetry"
+        telemetry = scene.folder / "telemetry"
         if not arguments.export:
             spans, logs = _read(telemetry)
             verdict = check(spans, messages, broker.prefix)
@@ -219,7 +288,7 @@ class _Demo:
             broker=broker.title,
             messages=messages,
             missing=witness.missing(messages),
-            seconds=time.monotonic() - began,
+            seconds=time.monotonic() - scene.began,
             streaming_seconds=witness.seconds,
             right=sum(seen == label for seen, label in judged.values()),
             judged=len(judged),
@@ -231,7 +300,13 @@ class _Demo:
             telemetry=arguments.export or str(telemetry),
             trace_id=next(iter(witness.trace_ids[RAW].values()), ""),
             notes=notes,
+            lights=lights,
         )
+
+
+def _check_all(services: list[Service]) -> None:
+    for service in services:
+        _check(service)
 
 
 def _check(service: Service) -> None:

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
 
+from otel_pipeline.cli import demo_lights
 from otel_pipeline.cli.demo_check import SERVICES, Hop, Verdict
 from otel_pipeline.cli.terminal import Cell, Terminal, cut, duration, facts, printable, table, wrap
 from otel_pipeline.cli.tree import draw
@@ -14,6 +15,7 @@ from otel_pipeline.cli.tree import draw
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from otel_pipeline.cli.demo_lights import HopLights
     from otel_pipeline.cli.traces import Trace
     from otel_pipeline.export.otlp_reader import LogRecord, SpanRecord
 
@@ -75,6 +77,7 @@ class Result:
     trace_id: str = ""
     """Of one message, for looking it up elsewhere."""
     notes: Sequence[str] = field(default=())
+    lights: Sequence[HopLights] = ()
 
     @property
     def broken_traces(self) -> int:
@@ -103,6 +106,9 @@ def screen(result: Result, terminal: Terminal) -> Iterator[str]:
     if result.verdict:
         yield ""
         yield from _hops(result.verdict.hops, terminal)
+    if result.lights:
+        yield ""
+        yield from demo_lights.screen(result.lights, terminal)
     if result.log:
         yield ""
         yield "a log line, with the trace it belongs to"

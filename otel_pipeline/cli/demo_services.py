@@ -17,9 +17,11 @@ from otel_pipeline.cli.errors import CommandError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+RELAYED = ".relayed"
+"""At the end of a topic's name that is written by what stands between its producer and its consumer."""
 LINE = ("import otel_pipeline", "otel_pipeline.instrument()")
 # Whatever the user's shell says about Kafka and telemetry is not asked for here: the demo writes nowhere else.
-_NOT_OURS = ("OTEL_", "KAFKA_", "TOPIC_PREFIX", "MESSAGES", "PAUSE_SECONDS", "IDLE_MS")
+_NOT_OURS = ("OTEL_", "KAFKA_", "TOPIC_PREFIX", "RELAYED_SUFFIX", "MESSAGES", "PAUSE_SECONDS", "IDLE_MS")
 _WRAPPER = "from opentelemetry.instrumentation.auto_instrumentation import run; run()"
 _TAIL_LINES = 15
 _POLL_SECONDS = 0.05
@@ -59,8 +61,14 @@ def scripts_folder() -> Path:
     raise CommandError("the demo's scripts are not installed", "pip install --force-reinstall otel-pipeline")
 
 
-def copy_scripts(target: Path, *, with_line: bool) -> None:
-    """Copy scripts and configuration. Without the line, nothing of this package is left in them; that is checked."""
+def copy_scripts(target: Path, *, with_line: bool, prefix: str = "") -> None:
+    """Copy scripts, configuration and contracts. Without the line, nothing of this package is left; that is checked.
+
+    Args:
+        target: made here.
+        with_line: whether the services keep the one line.
+        prefix: what the topics' names begin with, and so the names of their contracts.
+    """
     target.mkdir(parents=True)
     for path in scripts_folder().iterdir():
         if path.suffix not in {".py", ".yaml"}:
@@ -69,6 +77,10 @@ def copy_scripts(target: Path, *, with_line: bool) -> None:
         if path.suffix == ".py" and not with_line:
             text = without_line(text)
         (target / path.name).write_text(text, encoding="utf-8")
+    (target / "contracts").mkdir()
+    for path in (scripts_folder() / "contracts").glob("*.json"):
+        for suffix in ("", RELAYED):
+            shutil.copyfile(path, target / "contracts" / f"{prefix}{path.stem}{suffix}.json")
 
 
 def without_line(script: str) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from otel_pipeline.cli.demo_check import PREDICTIONS, TOPICS
+from otel_pipeline.cli.demo_check import PREDICTIONS, RAW, TOPICS
 from otel_pipeline.cli.errors import CommandError
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Broker:
 
 
 @contextmanager
-def embedded() -> Iterator[Broker]:
+def embedded(topics: Sequence[str] = TOPICS) -> Iterator[Broker]:
     """A broker of our own, gone afterwards."""
     from otel_pipeline.testing.broker import (  # only here an extra is needed
         API_VERSION,
@@ -61,14 +62,14 @@ def embedded() -> Iterator[Broker]:
     )
 
     try:
-        with embedded_broker(dict.fromkeys(TOPICS, PARTITIONS)) as bootstrap:
+        with embedded_broker(dict.fromkeys(topics, PARTITIONS)) as bootstrap:
             yield Broker(bootstrap, API_VERSION, "")
     except EmbeddedBrokerError as error:
         raise CommandError(str(error), "or use a broker of yours: `otel-pipeline demo --bootstrap HOST:PORT`") from None
 
 
 @contextmanager
-def real(bootstrap: str, *, keep: bool) -> Iterator[Broker]:
+def real(bootstrap: str, *, keep: bool, topics: Sequence[str] = TOPICS) -> Iterator[Broker]:
     """A broker of the user's, with topics that only this run uses; they are deleted afterwards unless kept."""
     from kafka import __version__  # not for `--help`
     from kafka.admin import KafkaAdminClient, NewTopic
@@ -78,7 +79,7 @@ def real(bootstrap: str, *, keep: bool) -> Iterator[Broker]:
     from kafka.errors import KafkaError
 
     prefix = f"otelp-demo-{uuid4().hex[:6]}."
-    names = [prefix + topic for topic in TOPICS]
+    names = [prefix + topic for topic in topics]
     try:
         admin = KafkaAdminClient(bootstrap_servers=bootstrap)
         admin.create_topics([NewTopic(name, num_partitions=PARTITIONS, replication_factor=replicas) for name in names])
@@ -117,6 +118,11 @@ class Witness:
         self.trace_ids: dict[str, dict[int, str]] = {topic: {} for topic in TOPICS}
         self.predictions: dict[int, tuple[int, int]] = {}
         """By image: the digit that the model saw, and the one that a person saw."""
+        self.places: dict[str, dict[int, tuple[int, int]]] = {topic: {} for topic in TOPICS}
+        """By topic and image: partition and offset."""
+        self.decisions: Counter[int] = Counter()
+        """By image, how many."""
+        self._times_ms: dict[str, dict[int, int]] = {topic: {} for topic in TOPICS}
         self._first = self._last = 0.0
 
     def read(self) -> int:
@@ -127,7 +133,12 @@ class Witness:
             self._first = self._first or self._last
         for messages in found.values():
             for message in messages:
-                self.note(self._stages[message.topic], json.loads(message.value), message.headers)
+                content, stage = json.loads(message.value), self._stages[message.topic]
+                self.note(stage, content, message.headers)
+                image = content["image"]
+                self.places[stage][image] = (message.partition, message.offset)
+                self._times_ms[stage].setdefault(image, message.timestamp)
+                self.decisions[image] += stage == PREDICTIONS
         return len(self.predictions)
 
     def read_rest(self, messages: int) -> None:
@@ -143,6 +154,19 @@ class Witness:
         self.trace_ids[topic][image] = traceparent.decode("ascii", "replace")[_TRACE_ID]
         if topic == PREDICTIONS:
             self.predictions[image] = (content["digit"], content["label"])
+
+    def decided_after(self) -> dict[int, float]:
+        """By image: how long after it was scanned it was decided, s, as the messages' timestamps say."""
+        scanned = self._times_ms[RAW]
+        return {
+            image: (time_ms - scanned[image]) / 1000
+            for image, time_ms in self._times_ms[PREDICTIONS].items()
+            if image in scanned
+        }
+
+    def scanned_between(self, first_ms: float, last_ms: float) -> list[int]:
+        """The images whose scan was sent in that time."""
+        return sorted(image for image, time_ms in self._times_ms[RAW].items() if first_ms <= time_ms <= last_ms)
 
     @property
     def seconds(self) -> float:

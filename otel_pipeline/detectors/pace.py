@@ -43,6 +43,7 @@ class PartitionPace:
         self._out_of_range: tuple[int, str] | None = None
         self.order: PartitionOrder | None = None
         self._ended: int | None = None
+        """What had come at the last look: every offset below it."""
         self.was_at: int | None = None
         """The position when it was looked at last."""
         self.still_since_s = now_s

@@ -127,3 +127,8 @@ def demo_lines(trace_id=TRACE, first=1):
             "production",
         ),
     ]
+
+
+def fact(lines, name):
+    """What the screen says after a name."""
+    return next((line.removeprefix(name).strip() for line in lines if line.startswith(name)), None)

@@ -11,30 +11,10 @@ from otel_pipeline.cli.demo_check import check
 from otel_pipeline.cli.otlp_receiver import otlp_receiver
 from otel_pipeline.export.otlp_reader import SpanRecord, read
 
+from .lines import fact
+
 pytest.importorskip("sklearn")
 pytest.importorskip("confluent_kafka")
-
-
-@pytest.fixture
-def demo(tmp_path, monkeypatch):
-    """Run the demo in a process of its own; returns exit code, stdout and stderr."""
-    monkeypatch.setenv("OTEL_PIPELINE_STATE_DIR", str(tmp_path))
-    # What the shell says must not matter.
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://company.invalid:4318")
-    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
-    monkeypatch.setenv("KAFKA_BOOTSTRAP", "company.invalid:9092")
-
-    def run(*words):
-        command = [sys.executable, "-m", "otel_pipeline.cli.main", "demo", *words]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-        return done.returncode, done.stdout.splitlines(), done.stderr
-
-    return run
-
-
-def fact(lines, name):
-    """What the screen says after a name."""
-    return next((line.removeprefix(name).strip() for line in lines if line.startswith(name)), None)
 
 
 INSTALLED = any(point.value.startswith("otel_pipeline.") for point in entry_points(group="opentelemetry_distro"))
@@ -44,13 +24,16 @@ WRAPPER = pytest.param(("--wrapper",), marks=pytest.mark.skipif(not INSTALLED, r
 @pytest.mark.broker
 @pytest.mark.parametrize("how", [(), WRAPPER])
 def test_the_demo(demo, how):
-    """Forty messages, forty whole traces, and a command that opens one of them."""
-    code, out, err = demo("--messages", "40", *how)
+    """Messages in whole traces, a command that opens one of them, and evidence for every light."""
+    code, out, err = demo("--messages", "140", *how)
     assert (code, fact(out, "messages"), fact(out, "broken traces")) == (
         0,
-        "40 through 3 services, none missing",
+        "140 through 3 services, none missing",
         "0",
     ), "\n".join([*out, err])
+
+    heading = next(at for at, line in enumerate(out) if line.startswith("healthy?"))
+    assert [line.split()[3:8] for line in out[heading + 1 : heading + 3]] == [["green"] * 5] * 2, out[heading:]
 
     words = fact(out, "open it").split()
     shown = subprocess.run(

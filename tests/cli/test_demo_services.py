@@ -50,6 +50,17 @@ def test_the_configuration_is_the_same_file_for_all(tmp_path):
     ).read_bytes()
 
 
+def test_contracts_lie_beside_the_configuration(tmp_path):
+    """For each topic under the name that it has in this run, with a relay before its consumer or without."""
+    copy_scripts(tmp_path / "services", with_line=True, prefix="run1.")
+
+    assert sorted(path.name for path in (tmp_path / "services" / "contracts").iterdir()) == sorted(
+        f"run1.digits.{name}{relayed}.json"
+        for name in ("raw", "features", "predictions")
+        for relayed in ("", ".relayed")
+    )
+
+
 def test_the_users_addresses_are_not_used():
     """The demo writes to no cluster and no endpoint that it was not told of."""
     environ = {

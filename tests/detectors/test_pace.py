@@ -128,6 +128,38 @@ def test_a_gap_is_given_up_though_messages_never_stop_coming():
     assert found == [0, 0, 0, 0, 0, 0, 0, 0, 1, 1]
 
 
+def test_a_gap_of_a_busy_partition_is_given_up_too():
+    """Messages keep coming, so the position never stands still: that a fetch found the log's end is enough."""
+    now = [0.0]
+    order = PartitionOrder(7, lambda: now[0])
+    pace = PartitionPace(0.0)
+    pace.watched_by(order)
+    missing = []
+    for second in range(10):
+        now[0] = float(second)
+        # Number 3 never comes. Each fetch finds one message, and with it the log's end.
+        order.one(second, 9, second + 1 + (second > 1), 7)
+        pace.fetched(second - 0.1, second, second, second + 1)
+        pace.look(second + 1, now[0] + 0.5, 5.0)
+        missing.append(order.missing_before_broker)
+
+    # The gap was seen at 2 s, a fetch of 7.9 s found the end; at the look after it has been counted.
+    assert missing == [0] * 9 + [1]
+
+
+def test_a_consumer_that_is_far_behind_gives_up_nothing():
+    """What is missing may be among the messages that it has not read."""
+    order = PartitionOrder(7, lambda: 0.0)
+    pace = PartitionPace(0.0)
+    pace.watched_by(order)
+    for offset, number in enumerate((1, 3, 4, 5)):
+        order.one(offset, 9, number, 7)
+        pace.fetched(100.0 + offset, 100.1 + offset, offset, 50)
+        pace.look(offset + 1, 100.2 + offset, 5.0)
+
+    assert (order.open, order.missing_before_broker) == (1, 0)
+
+
 def test_a_gap_stays_open_while_there_is_more_to_read():
     """The missing number may be in what has not been read yet."""
     order = PartitionOrder(7, lambda: 0.0)
