@@ -74,6 +74,7 @@ class PartitionFreshness:
         "_record_delivery",
         "negative_ages",
         "newest_origin_ms",
+        "record_delivery",
     )
 
     def __init__(
@@ -85,6 +86,8 @@ class PartitionFreshness:
     ) -> None:
         self._delivery_age = delivery_age
         self._record_delivery = delivery_age.record
+        self.record_delivery = None if by_delivery else delivery_age.record
+        """What `delivered` does with an age, in s, where no objective looks at it."""
         self._data_age = data_age
         self._by_delivery = by_delivery
         self._by_data = by_data

@@ -6,7 +6,6 @@ duplicate: a number that has arrived already; missing: a number that is given up
 
 from __future__ import annotations
 
-from array import array
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -169,26 +168,23 @@ class PartitionOrder:
         else:
             self._out_of_line(window, number, offset)
 
-    def batch(self, first: int, last: int, producer: int, numbers: array[int], tag: int) -> bool:
+    def batch(self, first: int, last: int, producer: int, number: int, tag: int) -> bool:
         """The same for a whole pull, where nothing at all is remarkable; false where it has to be told one by one.
 
         Args:
             first: offset of the first message.
             last: offset of the last one.
             producer: of all messages.
-            numbers: of each message.
+            number: of the first message; each other one has the next, and the next offset.
             tag: of all messages.
         """
-        count, number = len(numbers), numbers[0]
-        if first != self.highest + 1 or last - first != count - 1:
+        if first != self.highest + 1 or number == 0 or tag != self._tag:
             return False
         window = self._windows.get(producer)
-        if window is None or window.gaps is not None or tag != self._tag or number - window.newest != 1:
-            return False
-        if number == 0 or numbers[-1] - number != count - 1 or numbers != array("I", range(number, number + count)):
+        if window is None or window.gaps is not None or number - window.newest != 1:
             return False
         self.highest = last
-        window.newest = numbers[-1]
+        window.newest = number + last - first
         window.offset = last
         window.skipped = self._skipped
         return True

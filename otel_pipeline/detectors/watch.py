@@ -50,6 +50,8 @@ class PartitionWatch:
         "_offset",
         "_order_one",
         "_own_code",
+        "_processed",
+        "_record_delivery",
         "_sampler",
         "_timestamp_ms",
         "_value",
@@ -90,6 +92,8 @@ class PartitionWatch:
         self._own_code = environments.own_code
         self._order_one = order.one
         self._delivered = freshness.delivered
+        self._record_delivery = freshness.record_delivery
+        self._processed = freshness.processed
         self.order = order
         self.freshness = freshness
         self.environments = environments
@@ -126,7 +130,10 @@ class PartitionWatch:
         else:
             origin_ms = self._unusual(offset, timestamp_ms, header)
         if type(timestamp_ms) is int:
-            self._delivered(timestamp_ms, now_ms)
+            if 0 < timestamp_ms <= now_ms and self._record_delivery is not None:
+                self._record_delivery((now_ms - timestamp_ms) / 1000)
+            else:
+                self._delivered(timestamp_ms, now_ms)
         sampler = self._sampler
         if sampler is not None:
             size_bytes = self._body_bytes(message)
@@ -167,9 +174,15 @@ class PartitionWatch:
         count = len(messages)
         self.readable += count
         self.last_ms = now_ms
-        same, numbers = block.one_producer(), block.sequences()
+        same, number = block.one_producer(), block.consecutive()
         first, last = self._offset(messages[0]), self._offset(messages[-1])
-        if same is None or not self.order.batch(first, last, same[0], numbers, same[1]):
+        # Offsets in a pull only grow: none is left out where the last one is as far away as there are messages.
+        if (
+            same is None
+            or number is None
+            or last - first != count - 1
+            or not self.order.batch(first, last, same[0], number, same[1])
+        ):
             for offset, (producer, number, tag) in zip(map(self._offset, messages), block.numbers(), strict=True):
                 self._order_one(offset, producer, number, tag)
         codes, own = block.environments, self._own_code
@@ -197,7 +210,7 @@ class PartitionWatch:
                 self.keys.ended(offset)
         if offset > self.processed_offset:  # noqa: PLR1730 - calling max() costs twice as much
             self.processed_offset = offset
-        self.freshness.processed(origin_ms, now_ms)
+        self._processed(origin_ms, now_ms)
 
     def processed_batch(self, offset: int, origins_ms: Sequence[int], now_ms: int) -> None:
         """The application has processed a pull that ended with this offset."""

@@ -66,6 +66,7 @@ _SHAPE = struct.Struct(">BBBBHIIHIIIH")
 _STAMP = struct.Struct(">IH")
 _NUMBERS = struct.Struct(">20xIIH")
 _PRODUCER_AND_TAG = (20, 21, 22, 23, 28, 29)
+_ALL_BYTES = bytes(range(0x100))
 _LITTLE = sys.byteorder == "little"
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 STANDARD = bytes.maketrans(b"-_", b"+/")
@@ -158,12 +159,11 @@ class HeaderBlock:
             raw = a2b_base64(b"".join(values).translate(STANDARD))
         except Exception:
             return None
-        if len(raw) != _BYTES * len(values):
+        if len(raw) != _BYTES * len(values) or raw[::_BYTES] != bytes((VERSION,)) * len(values):
             return None
-        block = HeaderBlock(raw)
-        # A header of 39 characters beside one of 41 would shift all others.
-        whole = set(map(len, values)) == {_CHARACTERS} and raw[::_BYTES] == bytes((VERSION,)) * len(values)
-        return block if whole else None
+        # One of 39 characters beside one of 41 makes the right length; what stands between them is then shifted, and
+        # its first byte no version. Beside each other they have shifted nobody but themselves.
+        return HeaderBlock(raw)
 
     @property
     def flags(self) -> bytes:
@@ -188,26 +188,40 @@ class HeaderBlock:
         """(producer id, sequence, tag) of each message."""
         return list(_NUMBERS.iter_unpack(self._raw))
 
-    def sequences(self) -> array[int]:
-        """The number of each message."""
-        return self._column("I", 24, 0)
+    def consecutive(self) -> int | None:
+        """The number of the first message, where those of the others follow it one by one."""
+        raw = self._raw
+        count = len(raw) // _BYTES
+        number: int = _STAMP.unpack_from(raw, 24)[0]
+        if number + count > _U32 or raw[27::_BYTES] != _counting(number & 0xFF, count):
+            return None
+        # The three bytes above change where the lowest one begins anew.
+        at, until = 0, 0x100 - (number & 0xFF)
+        while at < count:
+            above = (number + at).to_bytes(4, "big")
+            end = min(until, count)
+            for byte in range(3):
+                first = at * _BYTES + 24 + byte
+                if raw[first : end * _BYTES : _BYTES] != above[byte : byte + 1] * (end - at):
+                    return None
+            at, until = end, end + 0x100
+        return number
 
     def origins_ms(self) -> array[int]:
         """The oldest origin of each message."""
-        return self._column("Q", 4, 2)
-
-    def _column(self, kind: str, at: int, zeros: int) -> array[int]:
-        """Big-endian numbers that stand at `at` of each header, as many bytes long as `kind` has without `zeros`."""
-        column = array(kind)
-        width = column.itemsize
         raw = self._raw
-        gathered = bytearray(len(raw) // _BYTES * width)
-        for byte in range(zeros, width):
-            gathered[byte::width] = raw[at + byte - zeros :: _BYTES]
-        column.frombytes(bytes(gathered))
+        gathered = bytearray(len(raw) // _BYTES * 8)
+        for byte in range(2, 8):
+            gathered[byte::8] = raw[byte + 2 :: _BYTES]
+        origins = array("Q", bytes(gathered))
         if _LITTLE:
-            column.byteswap()
-        return column
+            origins.byteswap()
+        return origins
+
+
+def _counting(first: int, count: int) -> bytes:
+    """Bytes that count up from `first`, and from 0 after 255."""
+    return (_ALL_BYTES * ((first + count) // 0x100 + 1))[first : first + count]
 
 
 def environment_of(header: Any, code: int) -> str | None:

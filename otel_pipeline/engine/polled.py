@@ -9,7 +9,7 @@ from otel_pipeline.engine import pipeline_header
 from otel_pipeline.engine.flow import Flow, flow_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from otel_pipeline.engine.engine import Engine
     from otel_pipeline.engine.messages import Message, MessageFields
@@ -67,15 +67,14 @@ def own_header(headers: Any) -> Any:
         return None  # No pairs: there is nothing to read.
 
 
-def own_headers(headers: Sequence[Any]) -> Sequence[Any]:
-    """The data-flow header of each message of a pull, which mostly are all there."""
+def own_headers(headers_of: Callable[[Message], Any], messages: Sequence[Message]) -> Sequence[Any]:
+    """The data-flow header of each message of a pull, which mostly all have, as their last."""
+    own = pipeline_header.NAME
     try:
-        names, values = zip(*[each[-1] for each in headers])  # noqa: B905 - pairs
-        if names.count(pipeline_header.NAME) == len(headers):
-            return values
+        values = [value for headers in map(headers_of, messages) for name, value in (headers[-1],) if name == own]
     except Exception:
-        pass
-    return [own_header(each) for each in headers]
+        values = []  # Some have none.
+    return values if len(values) == len(messages) else [own_header(headers_of(message)) for message in messages]
 
 
 def hand_out_batches(
@@ -91,7 +90,7 @@ def hand_out_batches(
         state = consumer.partitions.get((fields.destination(first), fields.partition(first)))
         if state is None or state.observer is None:
             continue
-        headers = own_headers([*map(fields.headers, messages)])
+        headers = own_headers(fields.headers, messages)
         origins_ms = state.observer.batch(messages, headers, now_ms)
         pull.add(state.observer, fields.offset(messages[-1]), headers, origins_ms)
     if pull.parts:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from otel_pipeline.engine.engine import Engine
     from otel_pipeline.engine.messages import Message, MessageFields
+    from otel_pipeline.engine.observer import PartitionObserver
     from otel_pipeline.engine.receive import PartitionState
     from otel_pipeline.engine.totals import AttributeValue
 
@@ -242,7 +243,8 @@ class Processor:
             else:
                 attributes = with_error(state.process_attributes, error)
                 engine.process_duration.local(attributes).cell.record(elapsed_ns / 1e9)
-            _tell_processed(delivery, state, (delivery.start_ns + elapsed_ns) // 1_000_000)
+            if state.observer is not None:
+                _tell_processed(delivery, state.observer, (delivery.start_ns + elapsed_ns) // 1_000_000)
             if type(span) is not LightSpan:
                 if error is not None and span.is_recording():
                     span.record_exception(error)
@@ -269,15 +271,14 @@ class Processor:
             engine.guard.failed("process.finish")
 
 
-def _tell_processed(delivery: OpenDelivery, state: PartitionState, now_ms: int) -> None:
+def _tell_processed(delivery: OpenDelivery, observer: PartitionObserver, now_ms: int) -> None:
     """Tell the observers: of each message its own age, also when several were processed as one."""
-    if delivery.members is not None:
-        for observer, offset, origin_ms in delivery.members:
-            observer.processed(offset, origin_ms, now_ms)
-    elif state.observer is not None:
+    if delivery.members is None:
         known_ms = delivery.origin_ms
-        origin_ms = delivery.flow.origin_ms if known_ms is None else known_ms
-        state.observer.processed(delivery.offset or 0, origin_ms, now_ms)
+        observer.processed(delivery.offset or 0, delivery.flow.origin_ms if known_ms is None else known_ms, now_ms)
+        return
+    for each, offset, origin_ms in delivery.members:
+        each.processed(offset, origin_ms, now_ms)
 
 
 def _describe_flow(attributes: dict[str, AttributeValue], flow: Flow, now_ns: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import sys
-from array import array
 from dataclasses import dataclass, field
 
 import pytest
@@ -194,7 +193,7 @@ def test_a_seek_to_where_it_was_going_anyway_changes_nothing(order: PartitionOrd
     log.send(count=20)
     read(order, log.records[:10])
     order.sought()
-    assert not order.batch(10, 11, 1, array("I", [11, 12]), TAG)
+    assert not order.batch(10, 11, 1, 11, TAG)
     read(order, log.records[10:25])
     read(order, log.records[24:25])
     read(order, [(42, 1, 28)])
@@ -331,9 +330,13 @@ def test_a_pull_is_judged_as_its_messages_are(clock: Clock) -> None:
         while at < len(records):
             pull = records[at : at + chance.randint(1, 60)]
             at += len(pull)
-            numbers = array("I", [number for _, _, number in pull])
-            alone = len({producer for _, producer, _ in pull}) == 1
-            if not alone or not many.batch(pull[0][0], pull[-1][0], pull[0][1], numbers, TAG):
+            offsets, producers, numbers = zip(*pull, strict=True)
+            told = (
+                len(set(producers)) == 1
+                and numbers == (*range(numbers[0], numbers[0] + len(pull)),)
+                and offsets == (*range(offsets[0], offsets[0] + len(pull)),)
+            )
+            if not told or not many.batch(offsets[0], offsets[-1], producers[0], numbers[0], TAG):
                 read(many, pull)
         assert found(many) == found(one)
         assert many.numbers() == one.numbers()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
+from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from opentelemetry.context import Context
 
@@ -136,3 +137,59 @@ def test_the_propagator_keeps_the_origin_and_counts_the_hops():
 
     assert (found.origin_ms, found.environment, found.hops, found.producer_id) == (0x0102030405, "staging", 4, 0)
     assert (begun.hops, begun.environment, begun.origin_ms > 1_700_000_000_000) == (1, None, True)
+
+
+def encoded(number, *, producer=7, tag=3, origin_ms=1_700_000_000_000, environment="production"):
+    return header.encode(
+        flags=header.PER_PARTITION,
+        hops=1,
+        environment=environment,
+        origin_ms=origin_ms,
+        newest_ms=0,
+        path=1,
+        producer_id=producer,
+        sequence=number,
+        tag=tag,
+    )
+
+
+@given(
+    st.integers(0, 0xFFFF_FFFF),
+    st.integers(1, 700),
+    st.lists(st.tuples(st.integers(0, 699), st.integers(-300, 300)), max_size=2),
+)
+@example(0xFFFF_FF00, 300, [])
+@example(0x00FF_FFFE, 600, [])
+def test_the_numbers_of_a_pull_follow_each_other_or_not(first, count, changes):
+    """As looking at each of them says, also over the edges of bytes."""
+    numbers = [(first + at) % 0x1_0000_0000 for at in range(count)]
+    for at, change in changes:
+        if at < count:
+            numbers[at] = (numbers[at] + change) % 0x1_0000_0000
+    block = header.HeaderBlock.read([encoded(number) for number in numbers])
+    follows = all(later == earlier + 1 for earlier, later in pairwise(numbers)) and numbers[0] + count <= 0xFFFF_FFFF
+
+    assert block.consecutive() == (numbers[0] if follows else None)
+    assert [number for _, number, _ in block.numbers()] == numbers
+
+
+def test_a_pull_is_read_as_its_messages_are():
+    """Columns of the block against single headers; another producer or tag is seen."""
+    values = [encoded(number, origin_ms=1_700_000_000_000 + number) for number in range(1, 40)]
+    block = header.HeaderBlock.read(values)
+
+    assert list(block.origins_ms()) == [header.decode(value).origin_ms for value in values]
+    assert (block.one_producer(), set(block.flags), set(block.environments)) == ((7, 3), {8}, {6})
+    for other in (encoded(40, producer=8), encoded(40, tag=4)):
+        assert header.HeaderBlock.read([*values, other]).one_producer() is None
+
+
+@pytest.mark.parametrize("between", [1, 2, 5])
+@pytest.mark.parametrize("moved", [1, 2, 3, 4, 8])
+def test_headers_that_are_cut_do_not_shift_the_others(between, moved):
+    """One is shorter and one longer by as much: the pull is then read one by one."""
+    short, long = encoded(1)[:-moved], encoded(9) + b"A" * moved
+    values = [short, *(encoded(number) for number in range(2, 2 + between)), long]
+
+    assert header.HeaderBlock.read(values) is None
+    assert header.HeaderBlock.read(values[::-1]) is None
