@@ -203,7 +203,10 @@ def _producers(engine: Engine, sequences: Sequences | None) -> Callable[[Any], P
         )
         if sequences is not None:
             weakref.finalize(client, lambda: sequences.forget(made.identifier)).atexit = False
-        engine.hazards.update((hazard, "kafka-python") for hazard in kafka_python_hazards.of_producer(client.config))
+        if not made.excluded:
+            engine.hazards.update(
+                (hazard, "kafka-python") for hazard in kafka_python_hazards.of_producer(client.config)
+            )
         return made
 
     return producer_of
@@ -279,7 +282,10 @@ def _consumers(engine: Engine) -> Callable[[Any], Consumer]:
         )
         engine.add_consumer(made)
         kafka_python_fetches.belongs_to(client, made)
-        engine.hazards.update((hazard, "kafka-python") for hazard in kafka_python_hazards.of_consumer(client.config))
+        if not excluded:
+            engine.hazards.update(
+                (hazard, "kafka-python") for hazard in kafka_python_hazards.of_consumer(client.config)
+            )
         return made
 
     return consumer_of

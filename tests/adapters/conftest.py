@@ -12,6 +12,8 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from otel_pipeline.testing.broker import API_VERSION, embedded_broker
 
 _numbers = itertools.count(1)
+_RUN = time.time_ns() // 1_000_000 % 1_000_000
+"""A broker that serves several runs has the topics of all."""
 
 
 @dataclass
@@ -24,7 +26,7 @@ class Kafka:
 
     def topic(self, name="orders"):
         """A topic of this test alone."""
-        return f"{name}-{next(_numbers)}"
+        return f"{name}-{_RUN}-{next(_numbers)}"
 
     def producer(self, kind=KafkaProducer, **options):
         made = kind(bootstrap_servers=self.address, **{"linger_ms": 0, **self.options, **options})
