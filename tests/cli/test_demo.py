@@ -13,6 +13,8 @@ from otel_pipeline.export.otlp_reader import SpanRecord, read
 
 from .lines import fact
 
+pytestmark = pytest.mark.once
+
 pytest.importorskip("sklearn")
 pytest.importorskip("confluent_kafka")
 

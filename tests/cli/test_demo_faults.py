@@ -18,6 +18,8 @@ from otel_pipeline.testing.fault_plan import Injected
 
 from .lines import fact
 
+pytestmark = pytest.mark.once
+
 MISSING = "otel_pipeline.messages.missing"
 STALENESS = "otel_pipeline.data.staleness"
 

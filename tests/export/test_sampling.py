@@ -22,7 +22,11 @@ def asked(spans, trace_id):
     return spans.samples_root(trace_id, "process orders", SpanKind.CONSUMER, Context(), dict)
 
 
-@pytest.mark.parametrize("root", [ALWAYS_ON, ALWAYS_OFF, *map(TraceIdRatioBased, (0.0, 0.01, 0.5, 1.0))], ids=str)
+@pytest.mark.parametrize(
+    "root",
+    [ALWAYS_ON, ALWAYS_OFF, *map(TraceIdRatioBased, (0.0, 0.01, 0.5, 1.0))],
+    ids=lambda sampler: sampler.get_description(),
+)
 def test_compiled_spans_decide_as_the_sampler_does(root):
     """Of each trace id, those at the edges included."""
     provider = TracerProvider(ParentBased(root), shutdown_on_exit=False)

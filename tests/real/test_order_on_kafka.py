@@ -16,7 +16,7 @@ import pytest
 
 from otel_pipeline.testing.faults import Relay
 
-pytestmark = [pytest.mark.real, pytest.mark.broker]
+pytestmark = [pytest.mark.real, pytest.mark.broker, pytest.mark.once]
 MESSAGES = 12_000
 LOST_AFTER_S = 1.0
 """As the fixture configures it."""

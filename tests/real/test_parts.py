@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from real.servers import Broker, Collector
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.once]
 
 
 def test_a_broker_returns_the_message_it_took(real_broker: Broker) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from real import prometheus, servers
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.once]
 CONFIG = servers.COLLECTOR_CONFIG
 MORE = CONFIG.with_name("otelcol-prometheus.yaml")
 SAMPLE = re.compile(r"^(\w+)\{(.*?)\} (\S+)", re.MULTILINE)

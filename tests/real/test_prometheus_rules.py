@@ -12,6 +12,8 @@ import yaml
 
 from real import prometheus
 
+pytestmark = pytest.mark.once
+
 ALERTNAME = re.compile(r'alertname="(\w+)"')
 LABELS = re.compile(r'(\w+)="(.*?)"')
 ALERTS = {rule["alert"]: rule for rule in prometheus.rules() if "alert" in rule}

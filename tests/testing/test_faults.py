@@ -28,7 +28,7 @@ client = pytest.importorskip("kafka")
 cimpl = pytest.importorskip("confluent_kafka.cimpl")
 admin = pytest.importorskip("confluent_kafka.admin")
 
-pytestmark = pytest.mark.broker
+pytestmark = [pytest.mark.broker, pytest.mark.once]
 PARTITIONS = 4
 BASE_MS = 1_700_000_000_000
 _numbers = itertools.count(1)
