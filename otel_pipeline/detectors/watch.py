@@ -25,8 +25,9 @@ MAX_IN_FLIGHT = 10_000
 _PER_PARTITION = pipeline_header.PER_PARTITION
 _VERSION = pipeline_header.VERSION
 _STANDARD = pipeline_header.STANDARD
-# Of the header's 30 bytes: version, flags, environment, origin (u16, u32), producer, number, tag.
-_FIELDS = Struct(">BBxBHI10xIIH").unpack
+# Of the header: version, flags, hops and environment as one number, origin (u16, u32), producer, number, tag.
+_FIELDS = Struct(">IHI10xIIH").unpack
+_ALL_BUT_HOPS = 0xFFFF_00FF
 
 
 def _nothing(_value: Any, _size_bytes: int) -> None:
@@ -54,6 +55,7 @@ class PartitionWatch:
         "_record_delivery",
         "_sampler",
         "_timestamp_ms",
+        "_usual",
         "_value",
         "ahead",
         "environments",
@@ -89,7 +91,9 @@ class PartitionWatch:
         self._contract = contract
         self._sampler = None if contract is None else contract.sampler
         self._examine = _nothing if contract is None else contract.examine
-        self._own_code = environments.own_code
+        self._own_code = own = environments.own_code
+        self._usual = -1 if own < 0 else (_VERSION << 24) | (_PER_PARTITION << 16) | own
+        """How the headers of this environment's producers begin, but for the hops."""
         self._order_one = order.one
         self._delivered = freshness.delivered
         self._record_delivery = freshness.record_delivery
@@ -116,16 +120,12 @@ class PartitionWatch:
         # Every message of every consumer comes through here: what can be read in place is not called.
         self.last_ms = now_ms
         try:
-            version, flags, environment, high, low, producer, number, tag = _FIELDS(
-                a2b_base64(header.translate(_STANDARD))
-            )
+            head, high, low, producer, number, tag = _FIELDS(a2b_base64(header.translate(_STANDARD)))
         except Exception:
-            version = 0
-        if version == _VERSION:
+            head = -1
+        if head & _ALL_BUT_HOPS == self._usual:
             self.readable += 1
-            if environment != self._own_code:
-                self.environments.other(environment, header)
-            self._order_one(offset, producer, number if flags & _PER_PARTITION else 0, tag)
+            self._order_one(offset, producer, number, tag)
             origin_ms: int = high << 32 | low
         else:
             origin_ms = self._unusual(offset, timestamp_ms, header)
@@ -143,7 +143,7 @@ class PartitionWatch:
         return origin_ms
 
     def _unusual(self, offset: int, timestamp_ms: int, header: Any) -> int:
-        """A message without a header, or with one that is no plain text of 40 characters; returns its origin."""
+        """A message whose header is missing, or not as most are; returns its origin."""
         fields = None if header is None else pipeline_header.fields(header)
         if fields is None:
             if header is None:
