@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _NOTHING = Flow(0, 0, 0, None, 0, 0)
+_UNKNOWN = Flow(0, 0, 0, None, 0, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ def capture() -> Captured:
 
     Never raises; safe in any thread and task.
     """
-    return Captured(_in_hand() or _NOTHING)
+    return Captured(_in_hand() or _UNKNOWN)
 
 
 class Joined:
