@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -9,7 +10,8 @@ import pytest
 
 from otel_pipeline.cli.demo_check import check
 from otel_pipeline.cli.otlp_receiver import otlp_receiver
-from otel_pipeline.export.otlp_reader import SpanRecord, read
+from otel_pipeline.export.otlp_reader import MetricRecord, SpanRecord, read
+from real import prometheus
 
 from .lines import fact
 
@@ -19,6 +21,8 @@ pytest.importorskip("sklearn")
 pytest.importorskip("confluent_kafka")
 
 
+NOT_IN_THE_DEMO = {"otel_pipeline.sdk.errors"}
+"""What the dashboard and the rules ask for as well: nothing fails in the demo."""
 INSTALLED = any(point.value.startswith("otel_pipeline.") for point in entry_points(group="opentelemetry_distro"))
 WRAPPER = pytest.param(("--wrapper",), marks=pytest.mark.skipif(not INSTALLED, reason="otel-pipeline is not installed"))
 
@@ -58,6 +62,16 @@ def test_the_demo_exports_where_it_is_told(demo, tmp_path):
     verdict = check(spans, 20)
 
     assert (code, fact(out, "telemetry"), len(verdict.whole), verdict.broken_traces) == (0, endpoint, 20, 0)
+    emitted = {
+        record.name for record in read(tmp_path / "elsewhere" / "telemetry.jsonl") if isinstance(record, MetricRecord)
+    }
+    queries = prometheus.DASHBOARD.read_text("utf-8") + prometheus.RULES.read_text("utf-8")
+    asked = {
+        metric.name
+        for metric in prometheus.metrics()
+        if any(re.search(rf"\b{series}\b", queries) for series in metric.series)
+    }
+    assert asked - emitted == NOT_IN_THE_DEMO
 
 
 @pytest.mark.broker
