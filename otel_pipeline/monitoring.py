@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from typing import TYPE_CHECKING, Literal
+from weakref import WeakSet
 
 from otel_pipeline import semconv
 from otel_pipeline.detectors import clock_gauge, require_fresh
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 _STARTED_AT = time.time()
 MAX_WAIT_S = 0.5
+_all: WeakSet[Monitoring] = WeakSet()
 
 
 class Monitoring:
@@ -79,8 +81,8 @@ class Monitoring:
         self._latest: Health | None = None
         self._heartbeat: Heartbeat | None = None
         self._file: StateFile | None = None
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._renew)
+        self._stay: Callable[[], None] | None = None
+        _all.add(self)
 
     def begin(self, file: StateFile | None) -> None:
         """Judge once in `interval_s` from now on, and keep the result in the file."""
@@ -89,14 +91,17 @@ class Monitoring:
         self._file = file
         self._heartbeat = Heartbeat(self.beat, self.settings.interval_s, lambda: self._guard.failed("health"))
         if file is not None:
-            when_leaving(self, self.stop)
+            self._stay = when_leaving(self, self.stop)
 
     def stop(self) -> None:
         """Judge no more; the state file goes."""
+        _all.discard(self)
         if self._heartbeat is not None:
             self._heartbeat.stop()
         if self._file is not None:
             self._file.close()
+        if self._stay is not None:
+            self._stay()
 
     def beat(self) -> None:
         """Look at everything once."""
@@ -133,7 +138,7 @@ class Monitoring:
             return self.judge()
         return latest
 
-    def _renew(self) -> None:
+    def renew(self) -> None:
         """A forked child must not wait for a thread that only its parent has."""
         self._judging = threading.Lock()
         self.flows.renew()
@@ -161,3 +166,12 @@ def state_file(
     if wanted == "off":
         return None
     return StateFile(health_folder(), service, instance, problem, None if wanted == "auto" else wanted)
+
+
+def _in_child() -> None:
+    for monitoring in list(_all):
+        monitoring.renew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)

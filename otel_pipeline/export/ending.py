@@ -52,12 +52,16 @@ class Ending:
         return self._done.wait(self._at_most_s if at_most_s is None else at_most_s)
 
 
-def when_leaving(owner: object, act: Callable[[], object]) -> None:
-    """Call `act`, which must be short, when the program is left in order; in children of `multiprocessing` too."""
+def when_leaving(owner: object, act: Callable[[], object]) -> Callable[[], None]:
+    """Call `act`, which must be short, when the program is left in order; in children of `multiprocessing` too.
+
+    Returns what takes it back, so that `owner` need not live until then.
+    """
     import atexit
 
     atexit.register(act)
     _at_the_end_of_children(owner, act)
+    return lambda: atexit.unregister(act)
 
 
 def _at_the_end_of_children(owner: object, act: Callable[[], object]) -> None:

@@ -13,6 +13,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -28,12 +29,13 @@ SILENT_AFTER_S = 5.0
 """A process that is alive and whose file is older does not answer."""
 REMOVED_AFTER_S = 3600.0
 """Files of dead processes are kept for as long, so that somebody can see that they died."""
+_WAIT_S = 0.5
 _FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 _files: WeakSet[StateFile] = WeakSet()
 
 
 class StateFile:
-    """One process's file. Used by one thread; a forked child writes one of its own.
+    """One process's file. Safe in any thread; a forked child writes one of its own.
 
     Args:
         folder: made when missing, for its user alone.
@@ -59,12 +61,16 @@ class StateFile:
         self._lock: int | None = None
         self._path = Path()
         self._off = False
+        self._writing = Lock()
         _files.add(self)
 
     def write(self, document: Mapping[str, Any]) -> None:
         """Replace the file. What goes wrong is told once, and tried again the next time."""
-        if self._off:
-            return
+        with self._writing:
+            if not self._off:
+                self._write(document)
+
+    def _write(self, document: Mapping[str, Any]) -> None:
         try:
             if self._pid != os.getpid():
                 self._open()
@@ -80,12 +86,23 @@ class StateFile:
 
     def close(self) -> None:
         """The process leaves in order: nothing is left of it."""
-        self._off = True
-        if self._pid == os.getpid():
-            with suppress(OSError):
-                self._path.unlink()
-            with suppress(OSError):
-                self._path.with_suffix(".lock").unlink()
+        # What is being written just now would be left otherwise, and its process look dead.
+        held = self._writing.acquire(timeout=_WAIT_S)
+        try:
+            self._off = True
+            if self._pid == os.getpid():
+                with suppress(OSError):
+                    self._path.unlink()
+                with suppress(OSError):
+                    self._path.with_suffix(".lock").unlink()
+            self.forget_lock()
+        finally:
+            if held:
+                self._writing.release()
+
+    def renew(self) -> None:
+        """In a forked child: who was writing is not here, and the file's lock is the parent's."""
+        self._writing = Lock()
         self.forget_lock()
 
     def forget_lock(self) -> None:
@@ -197,7 +214,7 @@ def _safe(name: str) -> str:
 
 def _in_child() -> None:
     for file in list(_files):
-        file.forget_lock()
+        file.renew()
 
 
 if hasattr(os, "register_at_fork"):
