@@ -66,16 +66,7 @@ class PartitionFreshness:
         by_data: those that look at the data age.
     """
 
-    __slots__ = (
-        "_by_data",
-        "_by_delivery",
-        "_data_age",
-        "_delivery_age",
-        "_record_delivery",
-        "negative_ages",
-        "newest_origin_ms",
-        "record_delivery",
-    )
+    __slots__ = ("by_data", "by_delivery", "data_age", "delivery_age", "negative_ages", "newest_origin_ms")
 
     def __init__(
         self,
@@ -84,13 +75,10 @@ class PartitionFreshness:
         by_delivery: tuple[ObjectiveCounts, ...] = (),
         by_data: tuple[ObjectiveCounts, ...] = (),
     ) -> None:
-        self._delivery_age = delivery_age
-        self._record_delivery = delivery_age.record
-        self.record_delivery = None if by_delivery else delivery_age.record
-        """What `delivered` does with an age, in s, where no objective looks at it."""
-        self._data_age = data_age
-        self._by_delivery = by_delivery
-        self._by_data = by_data
+        self.delivery_age = delivery_age
+        self.data_age = data_age
+        self.by_delivery = by_delivery
+        self.by_data = by_data
         self.negative_ages = 0
         """Messages that came before they were sent: their clock, or this one, is wrong."""
         self.newest_origin_ms = 0
@@ -101,22 +89,22 @@ class PartitionFreshness:
         age_ms: int | None
         if 0 < timestamp_ms <= now_ms:
             age_ms = now_ms - timestamp_ms
-            self._record_delivery(age_ms / 1000)
+            self.delivery_age.record(age_ms / 1000)
         elif timestamp_ms <= 0:
             age_ms = None
         elif timestamp_ms <= now_ms + TOLERANCE_MS:
             age_ms = 0
-            self._record_delivery(0.0)
+            self.delivery_age.record(0.0)
         else:
             age_ms = None
             self.negative_ages += 1
-        if self._by_delivery:
-            for objective in self._by_delivery:
+        if self.by_delivery:
+            for objective in self.by_delivery:
                 objective.count(age_ms)
 
     def delivered_many(self, timestamps_ms: Sequence[int], now_ms: int) -> None:
         """The same for a pull."""
-        if not self._by_delivery and _record_many(self._delivery_age, timestamps_ms, now_ms):
+        if not self.by_delivery and _record_many(self.delivery_age, timestamps_ms, now_ms):
             return
         for timestamp_ms in timestamps_ms:
             self.delivered(timestamp_ms, now_ms)
@@ -126,24 +114,24 @@ class PartitionFreshness:
         age_ms: int | None = None
         if 0 < origin_ms <= now_ms + TOLERANCE_MS:
             age_ms = now_ms - origin_ms if origin_ms < now_ms else 0
-            self._data_age.cell.record(age_ms / 1000)
+            self.data_age.cell.record(age_ms / 1000)
             if origin_ms > self.newest_origin_ms:  # noqa: PLR1730 - calling max() costs twice as much
                 self.newest_origin_ms = origin_ms
-        if self._by_data:
-            for objective in self._by_data:
+        if self.by_data:
+            for objective in self.by_data:
                 objective.count(age_ms)
 
     def exemplify(self, span: SpanContext, origin_ms: int, now_ns: int, timestamp_ms: int, delivered_ms: int) -> None:
         """A recorded span that shows how the ages of a message came about; only those that were counted."""
         if isinstance(timestamp_ms, int) and 0 < timestamp_ms <= delivered_ms:
-            self._delivery_age.exemplify((delivered_ms - timestamp_ms) / 1000, now_ns, span)
+            self.delivery_age.exemplify((delivered_ms - timestamp_ms) / 1000, now_ns, span)
         age_ms = now_ns // 1_000_000 - origin_ms
         if origin_ms > 0 and age_ms >= 0:
-            self._data_age.cell.exemplify(age_ms / 1000, now_ns, span)
+            self.data_age.cell.exemplify(age_ms / 1000, now_ns, span)
 
     def processed_many(self, origins_ms: Sequence[int], now_ms: int) -> None:
         """The same for a pull."""
-        if not self._by_data and _record_many(self._data_age.cell, origins_ms, now_ms):
+        if not self.by_data and _record_many(self.data_age.cell, origins_ms, now_ms):
             newest_ms = max(origins_ms)
             self.newest_origin_ms = max(self.newest_origin_ms, newest_ms)
             return

@@ -76,20 +76,18 @@ class PartitionOrder:
 
     __slots__ = (
         "_awaiting",
-        "_latest",
         "_left_at",
         "_lock",
         "_monotonic_s",
         "_reset",
         "_rewound_below",
-        "_skipped",
         "_sought",
-        "_tag",
         "_windows",
         "commits_ahead",
         "duplicate",
         "gapped",
         "highest",
+        "latest",
         "missing_before_broker",
         "missing_expired",
         "missing_offset_reset",
@@ -99,16 +97,19 @@ class PartitionOrder:
         "relayed",
         "reordered",
         "rewound",
+        "skipped",
         "stale",
+        "tag",
     )
 
     def __init__(self, tag: int, monotonic_s: Callable[[], float]) -> None:
-        self._tag = tag
+        self.tag = tag
         self._monotonic_s = monotonic_s
         self._windows: dict[int, _Window] = {}
-        self._latest = _NONE
+        self.latest = _NONE
         """The window of the last message, which is mostly that of the next one, too."""
-        self._skipped = 0
+        self.skipped = 0
+        """Offsets that had no message."""
         self._rewound_below = -1
         self._sought = False
         self._awaiting = -1
@@ -134,37 +135,40 @@ class PartitionOrder:
         self.relayed = 0
 
     def one(self, offset: int, producer: int, number: int, tag: int) -> None:
-        """A message reached the application. Producer 0 or number 0: it brought no number."""
+        """A message reached the application. Producer 0 or number 0: it brought no number.
+
+        `PartitionWatch.one` has the first branch, which is nearly every message's, in place.
+        """
         highest = self.highest
-        window = self._latest
+        window = self.latest
         if (
             number == window.newest + 1
             and offset == highest + 1
             and producer == window.producer
-            and tag == self._tag
+            and tag == self.tag
             and window.gaps is None
         ):
             self.highest = window.offset = offset
             window.newest = number
-            window.skipped = self._skipped
+            window.skipped = self.skipped
             return
         if offset != highest + 1 and not self._at_jump(offset):
             return
         self.highest = offset
         if producer == 0 or number == 0:
             return
-        if tag != self._tag:
+        if tag != self.tag:
             self.relayed += 1
             return
         known = self._windows.get(producer)
         if known is None:
             self._add(producer, number, offset)
             return
-        window = self._latest = known
+        window = self.latest = known
         if number - window.newest == 1 and window.gaps is None:
             window.newest = number
             window.offset = offset
-            window.skipped = self._skipped
+            window.skipped = self.skipped
         else:
             self._out_of_line(window, number, offset)
 
@@ -178,7 +182,7 @@ class PartitionOrder:
             number: of the first message; each other one has the next, and the next offset.
             tag: of all messages.
         """
-        if first != self.highest + 1 or number == 0 or tag != self._tag:
+        if first != self.highest + 1 or number == 0 or tag != self.tag:
             return False
         window = self._windows.get(producer)
         if window is None or window.gaps is not None or number - window.newest != 1:
@@ -186,7 +190,7 @@ class PartitionOrder:
         self.highest = last
         window.newest = number + last - first
         window.offset = last
-        window.skipped = self._skipped
+        window.skipped = self.skipped
         return True
 
     def sought(self) -> None:
@@ -275,7 +279,7 @@ class PartitionOrder:
             if offset > highest + 1:
                 self._begin_anew()
             return True
-        self._skipped += offset - highest - 1
+        self.skipped += offset - highest - 1
         return True
 
     def _count_reset(self, position: int, cause: str, offset: int, highest: int) -> None:
@@ -300,10 +304,10 @@ class PartitionOrder:
     def _begin_anew(self) -> None:
         held = self._lock.acquire(timeout=_WAIT_S)
         self._windows = {}
-        self._latest = _NONE
+        self.latest = _NONE
         self.open = 0
         self.gapped = False
-        self._skipped = 0
+        self.skipped = 0
         if held:
             self._lock.release()
 
@@ -315,7 +319,7 @@ class PartitionOrder:
             self.open -= _open_bits(windows.pop(oldest)).bit_count()
             if held:
                 self._lock.release()
-        windows[producer] = self._latest = _Window(producer, number, offset, self._skipped)
+        windows[producer] = self.latest = _Window(producer, number, offset, self.skipped)
 
     def _out_of_line(self, window: _Window, number: int, offset: int) -> None:
         held = self._lock.acquire(timeout=_WAIT_S)
@@ -334,12 +338,12 @@ class PartitionOrder:
         else:
             self._advance(window, number, ahead)
             window.offset = offset
-            window.skipped = self._skipped
+            window.skipped = self.skipped
 
     def _advance(self, window: _Window, number: int, ahead: int) -> None:
         """Numbers were jumped over, or the window has gaps: it moves on, and what falls out of it is given up."""
         jumped = ahead - 1
-        excused = min(jumped, self._skipped - window.skipped)
+        excused = min(jumped, self.skipped - window.skipped)
         out = min(ahead, WINDOW)
         beyond = ~(window.arrived | window.excused) & _FULL & (_FULL ^ (_FULL >> out))
         lost = beyond.bit_count()

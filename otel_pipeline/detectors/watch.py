@@ -46,13 +46,13 @@ class PartitionWatch:
     __slots__ = (
         "_body_bytes",
         "_contract",
-        "_delivered",
+        "_data_age",
+        "_delivery_age",
         "_examine",
         "_offset",
-        "_order_one",
         "_own_code",
-        "_processed",
-        "_record_delivery",
+        "_plain_data",
+        "_plain_delivery",
         "_sampler",
         "_timestamp_ms",
         "_usual",
@@ -94,10 +94,8 @@ class PartitionWatch:
         self._own_code = own = environments.own_code
         self._usual = -1 if own < 0 else (_VERSION << 24) | (_PER_PARTITION << 16) | own
         """How the headers of this environment's producers begin, but for the hops."""
-        self._order_one = order.one
-        self._delivered = freshness.delivered
-        self._record_delivery = freshness.record_delivery
-        self._processed = freshness.processed
+        self._delivery_age, self._data_age = freshness.delivery_age, freshness.data_age
+        self._plain_delivery, self._plain_data = not freshness.by_delivery, not freshness.by_data
         self.order = order
         self.freshness = freshness
         self.environments = environments
@@ -125,15 +123,31 @@ class PartitionWatch:
             head = -1
         if head & _ALL_BUT_HOPS == self._usual:
             self.readable += 1
-            self._order_one(offset, producer, number, tag)
+            order = self.order
+            window = order.latest
+            if (
+                number == window.newest + 1
+                and offset == order.highest + 1
+                and producer == window.producer
+                and tag == order.tag
+                and window.gaps is None
+            ):
+                order.highest = window.offset = offset
+                window.newest = number
+                window.skipped = order.skipped
+            else:
+                order.one(offset, producer, number, tag)
             origin_ms: int = high << 32 | low
         else:
             origin_ms = self._unusual(offset, timestamp_ms, header)
         if type(timestamp_ms) is int:
-            if 0 < timestamp_ms <= now_ms and self._record_delivery is not None:
-                self._record_delivery((now_ms - timestamp_ms) / 1000)
+            age_s = (now_ms - timestamp_ms) / 1000
+            cell = self._delivery_age
+            if cell.above < age_s <= cell.up_to and cell.min <= age_s <= cell.max and self._plain_delivery:
+                cell.bucket_counts[cell.at] += 1
+                cell.sum += age_s
             else:
-                self._delivered(timestamp_ms, now_ms)
+                self.freshness.delivered(timestamp_ms, now_ms)
         sampler = self._sampler
         if sampler is not None:
             size_bytes = self._body_bytes(message)
@@ -150,12 +164,12 @@ class PartitionWatch:
                 self.without_header += 1
             else:
                 self.unreadable += 1
-            self._order_one(offset, 0, 0, 0)
+            self.order.one(offset, 0, 0, 0)
             return timestamp_ms if type(timestamp_ms) is int and timestamp_ms > 0 else 0
         self.readable += 1
         if fields[3] != self._own_code:
             self.environments.other(fields[3], header)
-        self._order_one(offset, fields[9], fields[10] if fields[1] & _PER_PARTITION else 0, fields[11])
+        self.order.one(offset, fields[9], fields[10] if fields[1] & _PER_PARTITION else 0, fields[11])
         return fields[4] << 32 | fields[5]
 
     @property
@@ -184,7 +198,7 @@ class PartitionWatch:
             or not self.order.batch(first, last, same[0], number, same[1])
         ):
             for offset, (producer, number, tag) in zip(map(self._offset, messages), block.numbers(), strict=True):
-                self._order_one(offset, producer, number, tag)
+                self.order.one(offset, producer, number, tag)
         codes, own = block.environments, self._own_code
         if own < 0 or codes.count(own) != count:
             for code, header in zip(codes, headers, strict=True):
@@ -210,7 +224,16 @@ class PartitionWatch:
                 self.keys.ended(offset)
         if offset > self.processed_offset:  # noqa: PLR1730 - calling max() costs twice as much
             self.processed_offset = offset
-        self._processed(origin_ms, now_ms)
+        freshness = self.freshness
+        age_s = (now_ms - origin_ms) / 1000
+        cell = self._data_age.cell
+        if cell.above < age_s <= cell.up_to and cell.min <= age_s <= cell.max and self._plain_data and origin_ms > 0:
+            cell.bucket_counts[cell.at] += 1
+            cell.sum += age_s
+            if origin_ms > freshness.newest_origin_ms:  # noqa: PLR1730 - as above
+                freshness.newest_origin_ms = origin_ms
+        else:
+            freshness.processed(origin_ms, now_ms)
 
     def processed_batch(self, offset: int, origins_ms: Sequence[int], now_ms: int) -> None:
         """The application has processed a pull that ended with this offset."""

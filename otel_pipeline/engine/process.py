@@ -224,7 +224,9 @@ class Processor:
             delivery.execution = execution()
             attach(own)  # Without a token: see flow.py.
 
-    def finish(self, delivery: OpenDelivery, error: BaseException | None = None) -> None:
+    def finish(  # noqa: C901, PLR0912 - the end of one message, read in one place
+        self, delivery: OpenDelivery, error: BaseException | None = None
+    ) -> None:
         """End the span and leave its context. Safe to call twice and from another thread; never raises."""
         if delivery.ended:
             return
@@ -243,8 +245,13 @@ class Processor:
             else:
                 attributes = with_error(state.process_attributes, error)
                 engine.process_duration.local(attributes).cell.record(elapsed_ns / 1e9)
-            if state.observer is not None:
-                _tell_processed(delivery, state.observer, (delivery.start_ns + elapsed_ns) // 1_000_000)
+            observer = state.observer
+            if observer is not None:
+                now_ms, origin_ms = (delivery.start_ns + elapsed_ns) // 1_000_000, delivery.origin_ms
+                if origin_ms is None or delivery.members is not None:
+                    _tell_processed(delivery, observer, now_ms)
+                else:
+                    observer.processed(delivery.offset or 0, origin_ms, now_ms)
             if type(span) is not LightSpan:
                 if error is not None and span.is_recording():
                     span.record_exception(error)
@@ -274,8 +281,7 @@ class Processor:
 def _tell_processed(delivery: OpenDelivery, observer: PartitionObserver, now_ms: int) -> None:
     """Tell the observers: of each message its own age, also when several were processed as one."""
     if delivery.members is None:
-        known_ms = delivery.origin_ms
-        observer.processed(delivery.offset or 0, delivery.flow.origin_ms if known_ms is None else known_ms, now_ms)
+        observer.processed(delivery.offset or 0, delivery.flow.origin_ms, now_ms)
         return
     for each, offset, origin_ms in delivery.members:
         each.processed(offset, origin_ms, now_ms)

@@ -49,7 +49,7 @@ class CounterCell:
 class HistogramCell:
     """Buckets to record into, by one thread at a time."""
 
-    __slots__ = ("_above", "_at", "_up_to", "bounds", "bucket_counts", "exemplars", "forward", "max", "min", "sum")
+    __slots__ = ("above", "at", "bounds", "bucket_counts", "exemplars", "forward", "max", "min", "sum", "up_to")
 
     def __init__(self, bounds: tuple[float, ...], forward: Callable[[float], None] | None = None) -> None:
         self.bounds = bounds
@@ -58,17 +58,17 @@ class HistogramCell:
         self.min = inf
         self.max = -inf
         self.forward = forward
-        # The bucket of the last value, where the next one mostly belongs as well.
-        self._at = 0
-        self._above = self._up_to = inf
+        self.at = 0
+        """The bucket of the last value, where the next one mostly belongs as well: those above `above`, to `up_to`."""
+        self.above = self.up_to = inf
         self.exemplars: Exemplars = ()
         """Of each bucket the newest; empty before the first."""
 
     def record(self, seconds: float) -> None:
         """Count one value; the bounds are inclusive above, as OpenTelemetry's are."""
-        if not self._above < seconds <= self._up_to:
+        if not self.above < seconds <= self.up_to:
             self._find(seconds)
-        self.bucket_counts[self._at] += 1
+        self.bucket_counts[self.at] += 1
         self.sum += seconds
         if seconds < self.min:  # noqa: PLR1730 - calling min() costs twice as much
             self.min = seconds
@@ -78,9 +78,10 @@ class HistogramCell:
             self.forward(seconds)
 
     def _find(self, seconds: float) -> None:
-        at = self._at = bisect_left(self.bounds, seconds)
-        self._above = self.bounds[at - 1] if at else -inf
-        self._up_to = self.bounds[at] if at < len(self.bounds) else inf
+        at = self.at = bisect_left(self.bounds, seconds)
+        if self.forward is None:  # Who counts in place, by these, forwards nothing.
+            self.above = self.bounds[at - 1] if at else -inf
+            self.up_to = self.bounds[at] if at < len(self.bounds) else inf
 
     def record_alike(self, count: int, total: float, low: float, high: float) -> bool:
         """Count values from `low` to `high` at once, whose sum is `total`; false where they differ in their bucket."""
@@ -338,6 +339,7 @@ class Histogram(_Recorded[HistogramCell]):
             for series in self._every_series():
                 for cell in series.every_cell():
                     cell.forward = self._forward(series.attributes)
+                    cell.above = cell.up_to = inf
 
     def points(self) -> list[tuple[Attributes, HistogramPoint]]:
         """Each attribute set that has values, cumulative since the start."""
