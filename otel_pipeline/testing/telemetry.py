@@ -119,6 +119,7 @@ class Telemetry:
         """Random ids and a plain sampler until the test ends: spans are then made as they are outside of tests."""
         self.tracer_provider.id_generator = RandomIdGenerator()
         self.tracer_provider.sampler = ParentBased(ALWAYS_ON)
+        self._forget_tracers()
 
     def spans(self) -> list[SpanRecord]:
         """The ended spans, in the order of their end."""
@@ -160,6 +161,7 @@ class Telemetry:
         self._sampler.inner = ALWAYS_ON
         self.tracer_provider.sampler = self._sampler
         self.tracer_provider.id_generator = self.ids
+        self._forget_tracers()
         self._reader = InMemoryMetricReader()
         self.meter_provider = MeterProvider([self._reader], resource=self._resource, shutdown_on_exit=False)
         exporter_class: Any = getattr(logs_export, "InMemoryLogRecordExporter", None) or logs_export.InMemoryLogExporter
@@ -175,6 +177,10 @@ class Telemetry:
             self._saved += [(module, name, getattr(module, name)), (once, "_done", once._done)]
             setattr(module, name, provider)
             once._done = True
+
+    def _forget_tracers(self) -> None:
+        """Newer SDKs keep tracers by name, with the sampler and the ids of the test that made them."""
+        getattr(self.tracer_provider, "_tracers", {}).clear()
 
     def end(self) -> None:
         """Undo everything; safe after a failed test."""
