@@ -332,13 +332,17 @@ def test_rule_6_members_come_and_go(watched, by, commits):
     """A second member joins and leaves again and again while 10,000 messages flow: nothing is lost or doubled."""
     topic, group = watched.topic(3), f"group-{uuid.uuid4().hex}"
     options = {"subscribe": True, "group": group, "enable_auto_commit": commits, "auto_commit_interval_ms": 100}
-    options |= {"heartbeat_interval_ms": 100}
+    # A member that left while others joined is waited for, until its session ends: 45 s without this.
+    options |= {"heartbeat_interval_ms": 100, "session_timeout_ms": 6_000}
     stop, got, failed, moves = threading.Event(), Counter(), [], []
 
     def member(turns):
-        """One that stays, or that leaves after it has had some messages."""
+        """One that stays, or that comes six times and leaves when it has had some messages.
+
+        Not for ever: without commits whoever gets a partition begins it anew, and nobody would come to an end.
+        """
         try:
-            while not stop.is_set():
+            for _ in range(6 if turns else 1):
                 consumer = watched.consumer(topic, **options)
                 moves.append(turns)
                 mine = 0
@@ -354,8 +358,8 @@ def test_rule_6_members_come_and_go(watched, by, commits):
     for each in members:
         each.start()
     producer = watched.producer()
-    sent, deadline = 0, time.monotonic() + 120
-    while not failed and time.monotonic() < deadline and (sent < 10_000 or len(moves) < 6):
+    sent, deadline = 0, time.monotonic() + 180
+    while not failed and time.monotonic() < deadline and (sent < 10_000 or len(moves) < 5):
         watched.send(topic, 100, partitions=(0, 1, 2), producers=[producer], first=sent)
         sent += 100
         stop.wait(0.08)
@@ -366,7 +370,7 @@ def test_rule_6_members_come_and_go(watched, by, commits):
     for each in members:
         each.join(30)
 
-    assert (failed, len(got), len(moves) >= 6) == ([], sent, True)
+    assert (failed, len(got), len(moves) >= 5) == ([], sent, True)
     assert watched.found(topic, group) == {}
 
 
