@@ -14,36 +14,34 @@ from typing import TYPE_CHECKING, Any
 from otel_pipeline.version import __version__
 
 if TYPE_CHECKING:
-    from otel_pipeline.config import ConfigError as ConfigError
+    from otel_pipeline import flow as flow
+    from otel_pipeline.config.config import ConfigError as ConfigError
     from otel_pipeline.detectors.environments import ForeignEnvironmentError as ForeignEnvironmentError
-    from otel_pipeline.detectors.report import Health as Health
-    from otel_pipeline.detectors.require_fresh import StaleDataError as StaleDataError
-    from otel_pipeline.detectors.require_fresh import require_fresh as require_fresh
-    from otel_pipeline.engine import fan_in as flow
-    from otel_pipeline.engine.flow import current as current
+    from otel_pipeline.engine.delivery import current as current
     from otel_pipeline.engine.inference import inference as inference
-    from otel_pipeline.engine.processing import process as process
+    from otel_pipeline.engine.process import process as process
     from otel_pipeline.pipeline import Pipeline as Pipeline
     from otel_pipeline.pipeline import health as health
     from otel_pipeline.pipeline import instrument as instrument
     from otel_pipeline.status import Status as Status
+    from otel_pipeline.verdict.report import Health as Health
+    from otel_pipeline.verdict.require_fresh import StaleDataError as StaleDataError
+    from otel_pipeline.verdict.require_fresh import require_fresh as require_fresh
 
 _HOMES = {
-    "ConfigError": "otel_pipeline.config",
+    "ConfigError": "otel_pipeline.config.config",
     "ForeignEnvironmentError": "otel_pipeline.detectors.environments",
-    "Health": "otel_pipeline.detectors.report",
+    "Health": "otel_pipeline.verdict.report",
     "Pipeline": "otel_pipeline.pipeline",
-    "StaleDataError": "otel_pipeline.detectors.require_fresh",
+    "StaleDataError": "otel_pipeline.verdict.require_fresh",
     "Status": "otel_pipeline.status",
-    "current": "otel_pipeline.engine.flow",
+    "current": "otel_pipeline.engine.delivery",
     "health": "otel_pipeline.pipeline",
     "inference": "otel_pipeline.engine.inference",
     "instrument": "otel_pipeline.pipeline",
-    "process": "otel_pipeline.engine.processing",
-    "require_fresh": "otel_pipeline.detectors.require_fresh",
+    "process": "otel_pipeline.engine.process",
+    "require_fresh": "otel_pipeline.verdict.require_fresh",
 }
-
-_MODULES = {"flow": "otel_pipeline.engine.fan_in"}
 
 __all__ = [
     "ConfigError",
@@ -64,12 +62,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        value: Any = import_module(_MODULES[name])
-    elif name in _HOMES:
-        value = getattr(import_module(_HOMES[name]), name)
-    else:
+    if name == "flow":
+        return import_module("otel_pipeline.flow")
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
 

@@ -15,11 +15,11 @@ from uuid import uuid4
 from opentelemetry.propagate import get_global_textmap
 
 from otel_pipeline import semconv
-from otel_pipeline.config import Config, ConfigError, load
-from otel_pipeline.detectors import require_fresh
-from otel_pipeline.detectors.contract_files import contract_in
-from otel_pipeline.detectors.report import Health, Process
-from otel_pipeline.engine import inference, processing
+from otel_pipeline.config.config import Config, ConfigError, load
+from otel_pipeline.config.health import health_settings
+from otel_pipeline.contracts.files import contract_in
+from otel_pipeline.engine import inference
+from otel_pipeline.engine import process as processing
 from otel_pipeline.engine.engine import Engine
 from otel_pipeline.engine.guard import Guard
 from otel_pipeline.engine.inference import Inferences
@@ -27,10 +27,11 @@ from otel_pipeline.engine.messages import EngineSettings
 from otel_pipeline.engine.patching import DriftedError, Patches
 from otel_pipeline.engine.propagation import Propagation
 from otel_pipeline.engine.totals import Totals
-from otel_pipeline.health_configuration import health_settings
-from otel_pipeline.monitoring import Monitoring, state_file
 from otel_pipeline.registry import ADAPTERS, Adapter
 from otel_pipeline.status import AdapterStatus, Status
+from otel_pipeline.verdict import require_fresh
+from otel_pipeline.verdict.monitoring import Monitoring, state_file
+from otel_pipeline.verdict.report import Health, Process
 from otel_pipeline.version import VERSION
 
 if TYPE_CHECKING:

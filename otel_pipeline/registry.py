@@ -64,7 +64,7 @@ class Adapter:
 ADAPTERS = (
     Adapter(
         name="kafka-python",
-        module="otel_pipeline.brokers.kafka_python",
+        module="otel_pipeline.brokers.kafka.kafka_python",
         package="kafka",
         distributions=("kafka-python", "kafka-python-ng"),
         versions=">=2.0.2,<4,!=2.2.0,!=2.2.1",

@@ -41,8 +41,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased  # noqa: E402
 
 import otel_pipeline  # noqa: E402
+from otel_pipeline.brokers.embedded import API_VERSION, embedded_broker  # noqa: E402
 from otel_pipeline.export import compiled_spans  # noqa: E402
-from otel_pipeline.testing.broker import API_VERSION, embedded_broker  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -6,8 +6,8 @@ import timeit
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
-from otel_pipeline.detectors.contract_learning import ContractLearner
-from otel_pipeline.detectors.contract_watch import ContractWatch
+from otel_pipeline.contracts.learning import ContractLearner
+from otel_pipeline.contracts.watch import ContractWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -30,9 +30,9 @@ from bench import VARIANTS, StubbedBench, _Providers, instrumented
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 
+from otel_pipeline.brokers.embedded import embedded_broker
 from otel_pipeline.detectors.order import PartitionOrder
 from otel_pipeline.engine import pipeline_header
-from otel_pipeline.testing.broker import embedded_broker
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,11 +19,11 @@ import otel_pipeline
 home = pathlib.Path(otel_pipeline.__file__).parent
 assert "site-packages" in str(home), home
 names = [module.name for module in pkgutil.walk_packages([str(home)], "otel_pipeline.")]
-names = [name for name in names if ".examples." not in name and not name.endswith(".__main__")]
+names = [name for name in names if ".scripts." not in name and not name.endswith(".__main__")]
 for name in names:
     importlib.import_module(name)
 data = ("py.typed", "otel_pipeline.schema.json", "telemetry.yaml", "testing/messaging-requirements.json")
-for file in (*data, "examples/demo/contracts/digits.raw.json"):
+for file in (*data, "demo/scripts/contracts/digits.raw.json"):
     assert (home / file).is_file(), file
 for name in otel_pipeline.__all__:
     getattr(otel_pipeline, name)

@@ -19,13 +19,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from otel_pipeline.cli.demo_check import SERVICES
-from otel_pipeline.cli.demo_services import Service, copy_scripts, start, stop
-from otel_pipeline.cli.demo_topics import Witness, embedded
 from otel_pipeline.cli.errors import CommandError
-from otel_pipeline.cli.otlp_receiver import otlp_receiver
 from otel_pipeline.cli.terminal import Cell, detect, table
 from otel_pipeline.cli.traces import service
+from otel_pipeline.demo.check import SERVICES
+from otel_pipeline.demo.services import Service, copy_scripts, start, stop
+from otel_pipeline.demo.topics import Witness, embedded
+from otel_pipeline.dev.receiver import otlp_receiver
 from otel_pipeline.export.otlp_reader import LogRecord, MetricRecord, Record, SpanRecord, read
 from otel_pipeline.version import VERSION
 

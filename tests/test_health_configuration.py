@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 
-from otel_pipeline.config import ObjectiveOptions, load
-from otel_pipeline.config_destinations import DestinationOptions
+from otel_pipeline.config.config import ObjectiveOptions, load
+from otel_pipeline.config.destinations import DestinationOptions
+from otel_pipeline.config.health import health_settings
 from otel_pipeline.detectors.settings import DestinationSettings, HealthSettings, Objective
-from otel_pipeline.health_configuration import health_settings
 
 FILE = """\
 environment: production

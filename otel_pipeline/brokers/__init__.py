@@ -1,1 +1,1 @@
-"""One file a broker client: which methods are patched, and how its messages are read."""
+"""Broker clients: which methods are patched, and how their messages are read."""

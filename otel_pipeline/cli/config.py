@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from otel_pipeline import environment as environments
 from otel_pipeline.cli.errors import CommandError
-from otel_pipeline.config import Config, load
-from otel_pipeline.config_options import BY_PATH, NAMED
-from otel_pipeline.config_schema import schema
+from otel_pipeline.config import environment as environments
+from otel_pipeline.config.config import Config, load
+from otel_pipeline.config.options import BY_PATH, NAMED
+from otel_pipeline.config.schema import schema
 
 if TYPE_CHECKING:
     import argparse

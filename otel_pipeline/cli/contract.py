@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.cli.errors import CommandError
 from otel_pipeline.cli.terminal import printable
-from otel_pipeline.detectors.contract import Contract
-from otel_pipeline.detectors.contract_diff import compare, verdict
-from otel_pipeline.detectors.contract_files import file_of
-from otel_pipeline.detectors.contract_learning import REQUIRED_PARENTS, ContractLearner
-from otel_pipeline.detectors.contract_paths import ContractError
-from otel_pipeline.detectors.contract_watch import BREAKS
+from otel_pipeline.contracts.comparing import compare, verdict
+from otel_pipeline.contracts.contract import Contract
+from otel_pipeline.contracts.files import file_of
+from otel_pipeline.contracts.learning import REQUIRED_PARENTS, ContractLearner
+from otel_pipeline.contracts.paths import ContractError
+from otel_pipeline.contracts.watch import BREAKS
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from otel_pipeline.detectors.contract_diff import Change
+    from otel_pipeline.contracts.comparing import Change
 
 _HOLDS = {"full": {"full", "backward", "forward"}, "backward": {"backward"}, "forward": {"forward"}, "none": set[str]()}
 """By verdict what may be required of it."""
@@ -201,7 +201,7 @@ def _print_changes(changes: Sequence[Change]) -> None:
 def _directory(arguments: argparse.Namespace) -> Path:
     if arguments.directory:
         return Path(arguments.directory)
-    from otel_pipeline.config import load  # only without the option
+    from otel_pipeline.config.config import load  # only without the option
 
     return load({}, directory=Path.cwd(), raises=False).contracts.directory
 

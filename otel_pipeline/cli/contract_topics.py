@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.cli.errors import CommandError
-from otel_pipeline.detectors.contract_text import NOTHING, TextReader
+from otel_pipeline.contracts.text import NOTHING, TextReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.cli.errors import CommandError
 from otel_pipeline.cli.terminal import Terminal, add_color_option, detect, duration, printable
-from otel_pipeline.detectors.report import lines
-from otel_pipeline.export.state_file import read, read_all
-from otel_pipeline.export.state_folder import health_folder
+from otel_pipeline.config.state_folder import health_folder
+from otel_pipeline.verdict.report import lines
+from otel_pipeline.verdict.state_file import read, read_all
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Sequence
 
-    from otel_pipeline.export.state_file import Found
+    from otel_pipeline.verdict.state_file import Found
 
 RED = 1
 NOBODY = 3

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # Name, module and one line. Each module has `add_parser(subparsers)`, which sets the default `run(arguments) -> int`.
 COMMANDS = (
-    ("demo", "otel_pipeline.cli.demo", "three services, one broker, one trace: see it work on this machine"),
+    ("demo", "otel_pipeline.demo.command", "three services, one broker, one trace: see it work on this machine"),
     ("show", "otel_pipeline.cli.show", "draw a trace that was recorded on this machine, or in files"),
     ("health", "otel_pipeline.cli.health", "is the data healthy: the five lights of every process on this machine"),
     ("config", "otel_pipeline.cli.config", "print every option, its value and where it comes from"),

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from otel_pipeline.cli.errors import CommandError
+from otel_pipeline.config.state_folder import telemetry_folder
 from otel_pipeline.export.otlp_reader import SpanRecord, read
-from otel_pipeline.export.state_folder import telemetry_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

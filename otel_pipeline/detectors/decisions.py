@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from otel_pipeline.detectors.flows import Flows
     from otel_pipeline.detectors.freshness import ObjectiveCounts
-    from otel_pipeline.engine.flow import OpenDelivery
+    from otel_pipeline.engine.delivery import OpenDelivery
     from otel_pipeline.engine.totals import AttributeValue, HistogramCell, ThreadCells, Totals
 
 

@@ -12,8 +12,8 @@ from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary, ref
 
-from otel_pipeline.detectors.evidence import Pace
 from otel_pipeline.detectors.pace import Rates
+from otel_pipeline.verdict.evidence import Pace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,9 +14,20 @@ from typing import TYPE_CHECKING
 from weakref import ref
 
 from otel_pipeline import semconv
-from otel_pipeline.detectors.contracts import Contracts
+from otel_pipeline.contracts.contracts import Contracts
 from otel_pipeline.detectors.environments import KNOWN, PartitionEnvironments, policy_of
-from otel_pipeline.detectors.evidence import (
+from otel_pipeline.detectors.flow_pace import FlowPace
+from otel_pipeline.detectors.freshness import ObjectiveCounts, PartitionFreshness
+from otel_pipeline.detectors.instruments import Instruments
+from otel_pipeline.detectors.keys_in_hand import KeysInHand
+from otel_pipeline.detectors.order import PartitionOrder
+from otel_pipeline.detectors.pace import PartitionPace
+from otel_pipeline.detectors.partition import PartitionWatch
+from otel_pipeline.detectors.timed_partition import TimedWatch, wanted
+from otel_pipeline.detectors.watched_flow import Watched, WatchedFlow
+from otel_pipeline.engine import pipeline_header
+from otel_pipeline.engine.engine import OTHER
+from otel_pipeline.verdict.evidence import (
     Coverage,
     Environments,
     Evidence,
@@ -26,22 +37,11 @@ from otel_pipeline.detectors.evidence import (
     Order,
     Pace,
 )
-from otel_pipeline.detectors.flow_pace import FlowPace
-from otel_pipeline.detectors.freshness import ObjectiveCounts, PartitionFreshness
-from otel_pipeline.detectors.instruments import Instruments
-from otel_pipeline.detectors.keys_in_hand import KeysInHand
-from otel_pipeline.detectors.order import PartitionOrder
-from otel_pipeline.detectors.pace import PartitionPace
-from otel_pipeline.detectors.timed_watch import TimedWatch, wanted
-from otel_pipeline.detectors.watch import PartitionWatch
-from otel_pipeline.detectors.watched_flow import Watched, WatchedFlow
-from otel_pipeline.engine import pipeline_header
-from otel_pipeline.engine.engine import OTHER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from otel_pipeline.detectors.contract import Contract
+    from otel_pipeline.contracts.contract import Contract
     from otel_pipeline.detectors.settings import HealthSettings
     from otel_pipeline.detectors.watched_flow import Label
     from otel_pipeline.engine.engine import Engine

@@ -11,11 +11,11 @@ from otel_pipeline.detectors.flow_pace import STATES
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from otel_pipeline.detectors.evidence import Pace
     from otel_pipeline.detectors.flows import Flows
     from otel_pipeline.detectors.watched_flow import WatchedFlow
     from otel_pipeline.engine.engine import Engine
     from otel_pipeline.engine.totals import Attributes, AttributeValue, GaugeRead, Totals
+    from otel_pipeline.verdict.evidence import Pace
 
     Points = Iterator[tuple[Attributes, float]]
 

@@ -10,14 +10,14 @@ from otel_pipeline.detectors.order import CAUSES, VIOLATIONS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from otel_pipeline.detectors.evidence import FlowKey
     from otel_pipeline.detectors.flow_pace import FlowPace
     from otel_pipeline.detectors.freshness import ObjectiveCounts
     from otel_pipeline.detectors.instruments import Instruments
+    from otel_pipeline.detectors.partition import PartitionWatch
     from otel_pipeline.detectors.settings import DestinationSettings
-    from otel_pipeline.detectors.watch import PartitionWatch
     from otel_pipeline.engine.receive import Consumer
     from otel_pipeline.engine.totals import Attributes, CounterCell, HistogramCell
+    from otel_pipeline.verdict.evidence import FlowKey
 
 HEADER_STATES = ("ok", "missing", "unreadable", "relayed")
 

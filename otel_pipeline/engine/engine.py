@@ -9,7 +9,7 @@ from weakref import ref
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 
 from otel_pipeline import semconv
-from otel_pipeline.engine.examples import Examples
+from otel_pipeline.engine.exemplars import Examples
 from otel_pipeline.engine.guard import Guard
 from otel_pipeline.engine.messages import EngineSettings
 from otel_pipeline.engine.trust import ForeignTraces
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
 
     from otel_pipeline.engine.observer import CheckSent, Observe, ObserveFetches
-    from otel_pipeline.engine.processing import Client
+    from otel_pipeline.engine.process import Client
     from otel_pipeline.engine.propagation import Propagation
     from otel_pipeline.engine.receive import Consumer
     from otel_pipeline.engine.spans import Spans

@@ -10,9 +10,9 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, create_
 from opentelemetry.trace import SpanKind, Status, StatusCode, get_current_span, set_span_in_context
 
 from otel_pipeline import semconv
+from otel_pipeline.engine.batch import polled
+from otel_pipeline.engine.delivery import ambient, heal, in_hand
 from otel_pipeline.engine.engine import OTHER, PLAIN_SUPPRESS_KEY, error_type
-from otel_pipeline.engine.flow import ambient, heal, in_hand
-from otel_pipeline.engine.polled import polled
 from otel_pipeline.engine.scope import decorate
 from otel_pipeline.engine.spans import SPAN_KEY
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Span
 
-    from otel_pipeline.engine.flow import Flow, OpenDelivery
+    from otel_pipeline.engine.delivery import Flow, OpenDelivery
     from otel_pipeline.engine.guard import Guard
     from otel_pipeline.engine.spans import Spans
     from otel_pipeline.engine.totals import AttributeValue, Totals

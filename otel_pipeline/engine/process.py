@@ -1,313 +1,225 @@
-"""The application handles a message: one CONSUMER span, child of what created the message, current meanwhile."""
+"""`otel_pipeline.process`: the span of a message whose handling no iterator can see."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
-from opentelemetry.context import Context, attach, get_current
-from opentelemetry.trace import Link, SpanKind, Status, StatusCode
+from opentelemetry.context import attach, get_current
 
-from otel_pipeline import semconv
-from otel_pipeline.engine import pipeline_header
-from otel_pipeline.engine.engine import error_type, with_error
-from otel_pipeline.engine.examples import EXAMPLES_APART_NS
-from otel_pipeline.engine.flow import DELIVERY_KEY, Flow, OpenDelivery, ambient, execution, flow_of, heal, merge
-from otel_pipeline.engine.polled import own_header
-from otel_pipeline.engine.receive import CreationLinks
-from otel_pipeline.engine.send import key_text
-from otel_pipeline.engine.spans import SPAN_KEY, LightLink, LightSpan
-from otel_pipeline.engine.trust import sampled_trace, unsampled
+from otel_pipeline.engine.batch import own_header
+from otel_pipeline.engine.delivery import heal, in_hand
+from otel_pipeline.engine.scope import decorate
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from types import TracebackType
 
-    from opentelemetry.trace import Span
-
+    from otel_pipeline.engine.delivery import OpenDelivery
     from otel_pipeline.engine.engine import Engine
     from otel_pipeline.engine.messages import Message, MessageFields
-    from otel_pipeline.engine.observer import PartitionObserver
-    from otel_pipeline.engine.receive import PartitionState
-    from otel_pipeline.engine.totals import AttributeValue
+    from otel_pipeline.engine.processor import Processor
+    from otel_pipeline.engine.receive import Consumer, PartitionState
 
-_CONSUMER = SpanKind.CONSUMER  # Looking an enumeration's member up costs as much as a call.
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Processor:
-    """Begins and finishes deliveries of one client's messages. One message at a time, or a batch as one span."""
+class Client(NamedTuple):
+    """What an adapter registers for its message class."""
 
-    __slots__ = (
-        "_add_example",
-        "_clock_ns",
-        "_dropped",
-        "_engine",
-        "_fields",
-        "_headers",
-        "_hook",
-        "_incoming",
-        "_monotonic_ns",
-        "_next_example_ns",
-        "_offset",
-        "_parent_of_process",
-        "_spans",
-        "_timestamp_ms",
-        "_totals",
-    )
+    fields: MessageFields
+    processor: Processor
+    consumer_of: Callable[[Any], Consumer]
+    """The engine's side of a client object."""
+    unknown: Consumer
+    """Stands in where no consumer is known: group, client id and server are left off, never guessed."""
 
-    def __init__(self, engine: Engine, fields: MessageFields) -> None:
-        self._engine = engine
-        self._fields = fields
-        self._spans = engine.spans
-        self._clock_ns, self._monotonic_ns = engine.clock_ns, engine.monotonic_ns
-        self._incoming = engine.propagation.incoming
-        self._headers, self._timestamp_ms, self._offset = fields.headers, fields.timestamp_ms, fields.offset
-        self._parent_of_process = engine.settings.process_parent
-        self._hook = engine.settings.hooks.get("process")
-        self._totals = engine.totals
-        self._next_example_ns = 0
-        self._add_example = engine.examples.add
 
-    def begin(self, state: PartitionState, message: Message, *, current: bool = True) -> OpenDelivery | None:
-        """Start the span of one message; None where nothing is to be recorded. Never raises."""
-        engine = self._engine
-        try:
-            context = get_current()
-            if context:
-                context = ambient(heal())
-                if engine.suppressed(context):
-                    return None
-            if not engine.active:
-                return None
-            start_ns = self._clock_ns()
-            headers = self._headers(message)
-            if headers:
-                created, inside, carried, header = self._incoming(headers, context)
-            else:
-                created = carried = header = None
-                inside = context
-            delivery = OpenDelivery(state, message, self._timestamp_ms(message), carried, header)
-            delivery.offset = self._offset(message)
-            around: Any = context.get(SPAN_KEY) if context else None
-            parent = created
-            if created is None or not state.sender_is_parent or self._too_far(delivery, start_ns):
-                parent = self._parent(delivery, created, around, start_ns)
-            span: Span | None = self._spans.dropped(parent)
-            if span is None and state.is_foreign is not None and parent is not None and parent is created:
-                parent = self._as_permitted(delivery, parent, inside, start_ns)
-                span = self._spans.dropped(parent)
-            if span is None:
-                attributes = self._attributes(delivery, start_ns)
-                links = _links(created, around, parent)
-                span = self._spans.start(state.span_name, _CONSUMER, parent, inside, attributes, links, start_ns)
-            self._open(delivery, span, inside, context, start_ns, current=current)
-        except Exception:
-            engine.guard.failed("process")
-            return None
-        if self._hook is not None and span.is_recording():
-            engine.guarded(self._hook, span, message)
-        return delivery
+_engine: Engine | None = None
 
-    def _too_far(self, delivery: OpenDelivery, now_ns: int) -> bool:
-        """Whether the sender's trace would last too long or go in circles."""
-        settings = self._engine.settings
-        oldest_ms = delivery.timestamp_ms
-        if delivery.header is not None:
-            hops = pipeline_header.hops_of(delivery.header)
-            if hops > settings.max_hops:
-                return True
-            if hops > 1:  # At the first hop the data is as old as the message.
-                oldest_ms = delivery.flow.origin_ms
-        return isinstance(oldest_ms, int) and 0 < oldest_ms < now_ns // 1_000_000 - settings.parent_max_age_ms
 
-    def _parent(self, delivery: OpenDelivery, created: Span | None, around: Span | None, start_ns: int) -> Span | None:
-        """The parent where it takes more to know: the sender's span, the application's own one, or none."""
-        if created is None or self._parent_of_process == "ambient":
-            if around is not None and around.get_span_context().is_valid:
-                return around
-            if created is None:
-                return None
-        if self._parent_of_process == "link" or self._too_far(delivery, start_ns):
-            return None
-        state: PartitionState = delivery.state
-        return created if state.continues is None or state.continues(delivery.header) else None
+def activate(engine: Engine | None) -> None:
+    """Set by `instrument()` and `uninstrument()`."""
+    global _engine  # noqa: PLW0603 - one pipeline a process, as OpenTelemetry has one provider
+    _engine = engine
 
-    def _as_permitted(self, delivery: OpenDelivery, created: Span, inside: Context, start_ns: int) -> Span:
-        """The sender's span; of another environment's without its sampled flag, where that is not permitted.
 
-        The sampler is asked first. What it records anyway must not use up the rate, or of two services in a row the
-        second would refuse what the first has let through.
-        """
-        state: PartitionState = delivery.state
-        trace_id = sampled_trace(created)
-        if trace_id is None or state.is_foreign is None or not state.is_foreign(delivery.header):
-            return created
-        recorded = self._spans.samples_root(
-            trace_id,
-            state.span_name,
-            _CONSUMER,
-            inside,
-            self._attributes,
-            delivery,
-            start_ns,
-        )
-        foreign_traces = self._engine.foreign_traces
-        if recorded or foreign_traces.admit(trace_id, self._monotonic_ns()):
-            return created
-        foreign_traces.refused += 1
-        return unsampled(created)
+class Processing:
+    """One use of `process`, as a context manager or as a decorator."""
 
-    def _attributes(self, delivery: OpenDelivery, start_ns: int) -> dict[str, AttributeValue]:
-        fields, message = self._fields, delivery.message
-        attributes: dict[str, AttributeValue] = delivery.state.attributes.copy()
-        attributes[semconv.MESSAGING_KAFKA_OFFSET] = delivery.offset or 0
-        if self._engine.settings.message_key:
-            text = key_text(fields.key(message))
-            if text is not None:
-                attributes[semconv.MESSAGING_KAFKA_MESSAGE_KEY] = text
-        if fields.body_bytes(message) < 0:
-            attributes[semconv.MESSAGING_KAFKA_MESSAGE_TOMBSTONE] = True
-        timestamp_ms = delivery.timestamp_ms
-        if isinstance(timestamp_ms, int) and timestamp_ms > 0:
-            attributes[semconv.OTEL_PIPELINE_DELIVERY_AGE] = start_ns / 1e9 - timestamp_ms / 1e3
-        _describe_flow(attributes, delivery.flow, start_ns)
-        return attributes
+    __slots__ = ("_adopted", "_client", "_consumer", "_delivery", "_message", "_processor", "_rejection")
 
-    def begin_batch(self, states: Sequence[PartitionState], messages: Sequence[Message]) -> OpenDelivery | None:
-        """Start one span for a batch: linked to every sampled creation context, child of none of them."""
-        engine = self._engine
-        try:
-            context = heal()
-            if engine.suppressed(context):
-                return None
-            return self._begin_batch(states, messages, ambient(context))
-        except Exception:
-            engine.guard.failed("process")
-            return None
+    def __init__(self, message: Message | Sequence[Message] | None, consumer: Any) -> None:
+        self._message = message
+        self._consumer = consumer
+        self._delivery: OpenDelivery | None = None
+        self._adopted = False
+        self._processor: Processor | None = None
+        self._rejection: Exception | None = None
 
-    def _begin_batch(
-        self, states: Sequence[PartitionState], messages: Sequence[Message], context: Context
-    ) -> OpenDelivery:
-        engine, fields = self._engine, self._fields
-        start_ns = engine.clock_ns()
-        delivery = OpenDelivery(states[0], messages, 0, None, None)
-        delivery.partition = None
-        flows = [flow_of(own_header(fields.headers(message)), fields.timestamp_ms(message)) for message in messages]
-        delivery.known_flow = merge(flows)
-        delivery.members = [
-            (state.observer, fields.offset(message), flow.origin_ms)
-            for state, message, flow in zip(states, messages, flows, strict=True)
-            if state.observer is not None
-        ]
-        parent: Any = context.get(SPAN_KEY)
-        span: Span | None = engine.spans.dropped(parent)
-        if span is None:
-            attributes = _common(states)
-            attributes[semconv.MESSAGING_BATCH_MESSAGE_COUNT] = len(messages)
-            _describe_flow(attributes, delivery.flow, start_ns)
-            name = states[0].span_name if len({state.destination for state in states}) == 1 else "process"
-            links = CreationLinks(engine, fields.headers, (messages,))
-            span = engine.spans.start(name, _CONSUMER, parent, context, attributes, links, start_ns)
-        self._open(delivery, span, context, context, start_ns, current=True)
-        hook = engine.settings.hooks.get("process")
-        if hook is not None and span.is_recording():
-            engine.guarded(hook, span, messages)
-        return delivery
+    def __enter__(self) -> Processing:  # noqa: PYI034 - Self is not in Python 3.10
+        engine = _engine
+        if engine is not None:
+            try:
+                self._begin(engine)
+            except Exception:
+                engine.guard.failed("process()")
+            if self._rejection is not None:  # Only where the configuration says on_reject: raise.
+                self.finish(self._rejection)
+                raise self._rejection
+        return self
 
-    def _open(
-        self, delivery: OpenDelivery, span: Any, context: Context, before: Context, start_ns: int, *, current: bool
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
-        delivery.span = span
-        delivery.before = before
-        delivery.start_ns = start_ns
-        delivery.started_ns = self._monotonic_ns()
-        delivery.own = own = Context({**context, SPAN_KEY: span, DELIVERY_KEY: delivery})
-        if current:
-            delivery.execution = execution()
-            attach(own)  # Without a token: see flow.py.
+        self.finish(error)
 
-    def finish(  # noqa: C901, PLR0912 - the end of one message, read in one place
-        self, delivery: OpenDelivery, error: BaseException | None = None
+    async def __aenter__(self) -> Processing:  # noqa: PYI034
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """End the span and leave its context. Safe to call twice and from another thread; never raises."""
-        if delivery.ended:
+        self.__exit__(kind, error, traceback)
+
+    def __call__(self, function: F) -> F:
+        """Decorate a handler: the message is the first argument that is one, or that is a list of them."""
+        return _decorated(function, self._consumer)
+
+    def resume(self) -> None:
+        """Become current again, in a generator that goes on."""
+        delivery = self._delivery
+        if delivery is not None and not self._adopted and get_current() is not delivery.own:
+            delivery.before = get_current()
+            attach(delivery.own)
+
+    def suspend(self) -> None:
+        """Stop being current while a generator's caller runs."""
+        delivery = self._delivery
+        if delivery is not None and not self._adopted and get_current() is delivery.own:
+            attach(delivery.before)
+
+    def finish(self, error: BaseException | None) -> None:
+        """End the span; called once."""
+        delivery = self._delivery
+        self._delivery = None
+        if delivery is None or self._processor is None:
             return
-        delivery.ended = True
-        engine = self._engine
-        try:
-            delivery.message = None
-            error = error or delivery.error
-            delivery.error = None
-            ended_ns = self._monotonic_ns()
-            elapsed_ns = ended_ns - delivery.started_ns
-            span = delivery.span
-            state: PartitionState = delivery.state
-            if error is None:
-                state.process_duration.cell.record(elapsed_ns / 1e9)
-            else:
-                attributes = with_error(state.process_attributes, error)
-                engine.process_duration.local(attributes).cell.record(elapsed_ns / 1e9)
-            observer = state.observer
-            if observer is not None:
-                now_ms, origin_ms = (delivery.start_ns + elapsed_ns) // 1_000_000, delivery.origin_ms
-                if origin_ms is None or delivery.members is not None:
-                    _tell_processed(delivery, observer, now_ms)
-                else:
-                    observer.processed(delivery.offset or 0, origin_ms, now_ms)
-            if type(span) is not LightSpan:
-                if error is not None and span.is_recording():
-                    span.record_exception(error)
-                    span.set_attribute(semconv.ERROR_TYPE, error_type(error))
-                    span.set_status(Status(StatusCode.ERROR, str(error)))
-                end_ns = delivery.start_ns + elapsed_ns
-                if ended_ns >= self._next_example_ns and self._totals.exemplars:
-                    self._next_example_ns = ended_ns + EXAMPLES_APART_NS
-                    # Not the delivery: it would live until metrics are read, and with it what the context holds.
-                    origin_ms, flow, members = delivery.origin_ms, delivery.known_flow, delivery.members
-                    sent_ms, start_ns = delivery.timestamp_ms, delivery.start_ns
-                    shown = span.get_span_context()
-                    self._add_example((shown, state, origin_ms, flow, members, sent_ms, start_ns, end_ns))
-                span.end(end_ns)
-            if get_current() is delivery.own and delivery.execution is not None:
-                attach(delivery.before)
-                # Its own context holds the delivery: without this the two would wait for the garbage collector.
-                delivery.own = delivery.before
-                if delivery.before:
-                    heal()
-            else:
-                heal()
-        except Exception:
-            engine.guard.failed("process.finish")
+        if self._adopted:
+            # The iterator ends this span; it could not have seen the exception.
+            delivery.error = error
+        else:
+            self._processor.finish(delivery, error)
+
+    def _begin(self, engine: Engine) -> None:
+        message = self._message
+        batch = message if isinstance(message, (list, tuple)) and type(message) not in engine.clients else None
+        if batch is not None and not batch:
+            return
+        client = engine.clients.get(type(batch[0] if batch is not None else message))
+        if client is None:
+            engine.guard.problem(
+                f"process.{type(message).__name__}",
+                f"process() was given a {type(message).__name__}, which is no message of an instrumented client",
+            )
+            return
+        self._processor = client.processor
+        if batch is not None:
+            members = [
+                (member, state) for member in batch if (state := self._state(engine, client, member)) is not None
+            ]
+            for member, state in members:
+                self._tell_began(client, state, member)
+            if members:
+                self._delivery = client.processor.begin_batch(
+                    [state for _, state in members], [member for member, _ in members]
+                )
+            return
+        heal()
+        delivery = in_hand()
+        if delivery is not None and not delivery.ended and delivery.message is message:
+            self._delivery, self._adopted = delivery, True
+            return
+        state = self._state(engine, client, message)
+        if state is not None:
+            self._tell_began(client, state, message)
+            self._delivery = client.processor.begin(state, message)
+
+    def _tell_began(self, client: Client, state: PartitionState, message: Message) -> None:
+        observer = state.observer
+        if observer is not None:
+            observer.began(client.fields.offset(message), message)
+            self._rejection = self._rejection or observer.rejection(own_header(client.fields.headers(message)))
+
+    def _state(self, engine: Engine, client: Client, message: Message) -> PartitionState | None:
+        """The consumer's side of a message: the given consumer, the only one that has its partition, or nobody.
+
+        None for what the configuration excludes.
+        """
+        destination, partition = client.fields.destination(message), client.fields.partition(message)
+        if engine.settings.excludes_destination(destination):
+            return None
+        if self._consumer is not None:
+            consumer = client.consumer_of(self._consumer)
+        else:
+            holders = [known for known in engine.live_consumers() if (destination, partition) in known.partitions]
+            consumer = holders[0] if len(holders) == 1 else client.unknown
+        if consumer.excluded:
+            return None
+        state = consumer.partition(destination, partition)
+        consumer.explicit = True
+        if consumer.iterator_spans and state.handed_offset >= client.fields.offset(message):
+            consumer.iterator_spans = False
+            engine.guard.problem(
+                f"iterator.{destination}",
+                f"messages of {destination} are handed out by an iterator and processed elsewhere with process(): "
+                "the iterator's own process spans are switched off, so that nothing is counted twice",
+            )
+        return state
 
 
-def _tell_processed(delivery: OpenDelivery, observer: PartitionObserver, now_ms: int) -> None:
-    """Tell the observers: of each message its own age, also when several were processed as one."""
-    if delivery.members is None:
-        observer.processed(delivery.offset or 0, delivery.flow.origin_ms, now_ms)
-        return
-    for each, offset, origin_ms in delivery.members:
-        each.processed(offset, origin_ms, now_ms)
+def _decorated(function: F, consumer: Any) -> F:
+    return decorate(function, lambda args, kwargs: Processing(_message_in(args, kwargs), consumer).__enter__())
 
 
-def _describe_flow(attributes: dict[str, AttributeValue], flow: Flow, now_ns: int) -> None:
-    if flow.origin_ms > 0:
-        attributes[semconv.OTEL_PIPELINE_DATA_AGE] = now_ns / 1e9 - flow.origin_ms / 1e3
-    if flow.environment is not None:
-        attributes[semconv.OTEL_PIPELINE_ORIGIN_ENVIRONMENT] = flow.environment
-    attributes[semconv.OTEL_PIPELINE_HOPS] = flow.hops
+def _message_in(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The first argument that is a message of an instrumented client, or a list of them."""
+    engine = _engine
+    if engine is None:
+        return None
+    for value in (*args, *kwargs.values()):
+        if type(value) in engine.clients:
+            return value
+        if isinstance(value, (list, tuple)) and value and type(value[0]) in engine.clients:
+            return value
+    return None
 
 
-def _common(states: Sequence[PartitionState]) -> dict[str, AttributeValue]:
-    """The attributes that hold for every message of the batch."""
-    first, *others = states
-    return {
-        name: value
-        for name, value in first.attributes.items()
-        if all(other.attributes.get(name) == value for other in others)
-    }
+@overload
+def process(message: F) -> F: ...
+@overload
+def process(message: Message | Sequence[Message] | None = None, *, consumer: Any = None) -> Processing: ...
+def process(message: Any = None, *, consumer: Any = None) -> Any:
+    """The span of one message, or of a batch, while the application handles it.
 
+    For code that polls, batches, uses threads or pools; a plain `for record in consumer` needs it only to have a
+    handler's exception on the span. What is done inside, model calls and sends included, belongs to the message's
+    trace. Exceptions are recorded and raised on, unchanged.
 
-def _links(created: Span | None, around: Span | None, parent: Span | None) -> tuple[Link, ...]:
-    """The creation context always, and the application's own span where it is not the parent (TELEMETRY.md)."""
-    linked = [created] if created is not None else []
-    if around is not None and around is not parent and around.get_span_context().is_valid:
-        linked.append(around)
-    return tuple(map(LightLink, linked))
+        for records in consumer.poll(1000).values():
+            for record in records:
+                with otel_pipeline.process(record):
+                    handle(record)
+
+        @otel_pipeline.process
+        def handle(record): ...
+
+    Args:
+        message: a message, or a list of messages for one span linked to all of them.
+        consumer: the client that it came from, where several have the same partition.
+
+    Safe in any thread and in asyncio tasks (`async with` and coroutine functions too). Without `instrument()` it does
+    nothing.
+    """
+    if callable(message):
+        return _decorated(message, consumer)
+    return Processing(message, consumer)

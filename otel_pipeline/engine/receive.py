@@ -9,9 +9,9 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanKind
 
 from otel_pipeline import semconv
+from otel_pipeline.engine.batch import PolledBatch, hand_out_batches
+from otel_pipeline.engine.delivery import ambient, heal
 from otel_pipeline.engine.engine import with_error
-from otel_pipeline.engine.flow import ambient, heal
-from otel_pipeline.engine.polled import PolledBatch, hand_out_batches
 from otel_pipeline.engine.polling import Polling
 from otel_pipeline.engine.spans import SPAN_KEY, LightLink
 from otel_pipeline.engine.trust import continues, is_foreign
@@ -19,8 +19,8 @@ from otel_pipeline.engine.trust import continues, is_foreign
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from otel_pipeline.engine.delivery import OpenDelivery
     from otel_pipeline.engine.engine import Engine
-    from otel_pipeline.engine.flow import OpenDelivery
     from otel_pipeline.engine.messages import Message, MessageFields
     from otel_pipeline.engine.observer import FetchObserver, PartitionObserver
     from otel_pipeline.engine.totals import AttributeValue, CounterCell, HistogramCell, ThreadCells

@@ -10,9 +10,9 @@ from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 
 from otel_pipeline import semconv
 from otel_pipeline.engine import pipeline_header
+from otel_pipeline.engine.batch import polled
+from otel_pipeline.engine.delivery import DELIVERY_KEY, Flow, OpenDelivery, ambient, heal
 from otel_pipeline.engine.engine import Acknowledged, error_type, with_error
-from otel_pipeline.engine.flow import DELIVERY_KEY, Flow, OpenDelivery, ambient, heal
-from otel_pipeline.engine.polled import polled
 from otel_pipeline.engine.spans import SPAN_KEY
 
 if TYPE_CHECKING:

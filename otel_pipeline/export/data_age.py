@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from opentelemetry.sdk.trace import SpanProcessor
 
-from otel_pipeline.engine.flow import in_hand
+from otel_pipeline.engine.delivery import in_hand
 from otel_pipeline.engine.inference import describe
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 
 from otel_pipeline import semconv
+from otel_pipeline.config.state_folder import telemetry_folder
 from otel_pipeline.export import compiled_spans, exporters, metrics, resource, sampling
 from otel_pipeline.export import destination as destinations
 from otel_pipeline.export.collector_clock import Answers
@@ -24,14 +25,13 @@ from otel_pipeline.export.early import EarlyExport
 from otel_pipeline.export.ending import Ending
 from otel_pipeline.export.giving_way import give_way
 from otel_pipeline.export.otlp_lines import Lines
-from otel_pipeline.export.state_folder import telemetry_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from opentelemetry.trace import Span
 
-    from otel_pipeline.config import Config
+    from otel_pipeline.config.config import Config
     from otel_pipeline.engine.spans import Ids, LightSpan, RootDecision
     from otel_pipeline.engine.totals import Totals
     from otel_pipeline.export.destination import Destination

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 from opentelemetry.sdk.resources import Resource
 
 from otel_pipeline import semconv
-from otel_pipeline.configuration_file import program_file
+from otel_pipeline.config.yaml_file import program_file
 from otel_pipeline.version import VERSION
 
 if TYPE_CHECKING:
-    from otel_pipeline.config import Config
+    from otel_pipeline.config.config import Config
 
 
 def service_name(config: Config) -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.trace import SpanKind
 
-    from otel_pipeline.config import Config
+    from otel_pipeline.config.config import Config
     from otel_pipeline.engine.spans import RootDecision
     from otel_pipeline.engine.totals import AttributeValue
 

@@ -7,19 +7,19 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Literal
 
 from otel_pipeline import duration, semconv
-from otel_pipeline.detectors.contract_watch import BREAKS
-from otel_pipeline.detectors.lights import Minimums
+from otel_pipeline.contracts.watch import BREAKS
+from otel_pipeline.verdict.lights import Minimums
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from otel_pipeline.detectors.evidence import Evidence
-    from otel_pipeline.detectors.report import Health
     from otel_pipeline.detectors.watched_flow import WatchedFlow
     from otel_pipeline.engine.totals import HistogramCell
-    from otel_pipeline.monitoring import Monitoring
     from otel_pipeline.pipeline import Pipeline
     from otel_pipeline.testing.telemetry import Telemetry
+    from otel_pipeline.verdict.evidence import Evidence
+    from otel_pipeline.verdict.monitoring import Monitoring
+    from otel_pipeline.verdict.report import Health
 
 _DISORDER = ("reordered", "duplicate", "event_time_regression")
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
-from otel_pipeline.testing.broker import API_VERSION, embedded_broker
+from otel_pipeline.brokers.embedded import API_VERSION, embedded_broker
 
 _numbers = itertools.count(1)
 _RUN = time.time_ns() // 1_000_000 % 1_000_000

@@ -10,8 +10,8 @@ from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 import otel_pipeline
-from otel_pipeline.detectors.timed_watch import TimedWatch
-from otel_pipeline.detectors.watch import PartitionWatch
+from otel_pipeline.detectors.partition import PartitionWatch
+from otel_pipeline.detectors.timed_partition import TimedWatch
 from otel_pipeline.testing.telemetry import START_NS
 
 START_S = START_NS / 1e9

@@ -10,7 +10,7 @@ import pytest
 from kafka import KafkaProducer
 
 import otel_pipeline
-from otel_pipeline.detectors.contract import Contract, Field
+from otel_pipeline.contracts.contract import Contract, Field
 from otel_pipeline.engine import pipeline_header
 
 JSON = {"value_deserializer": json.loads}

@@ -8,8 +8,11 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer
 
 import otel_pipeline
-from otel_pipeline.brokers import kafka_python
-from otel_pipeline.engine import flow, inference, pipeline_header, process, processing, receive, send, sequence, totals
+from otel_pipeline.brokers.kafka import kafka_python
+from otel_pipeline.engine import delivery as flow
+from otel_pipeline.engine import inference, pipeline_header, receive, send, sequence, totals
+from otel_pipeline.engine import process as processing
+from otel_pipeline.engine import processor as process
 from otel_pipeline.engine.guard import OFF_AFTER
 
 PLACES = [

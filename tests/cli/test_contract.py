@@ -7,9 +7,9 @@ import json
 import pytest
 from kafka import KafkaProducer
 
+from otel_pipeline.brokers.embedded import API_VERSION, embedded_broker
 from otel_pipeline.cli.main import main
-from otel_pipeline.detectors.contract import Contract, Field
-from otel_pipeline.testing.broker import API_VERSION, embedded_broker
+from otel_pipeline.contracts.contract import Contract, Field
 
 TOPICS = {"orders": 2, "changed": 1, "few": 1, "empty": 1, "avro": 1, "mixed": 1, "again": 1}
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from otel_pipeline.config import ConfigError, load
-from otel_pipeline.environment import Surroundings
+from otel_pipeline.config.config import ConfigError, load
+from otel_pipeline.config.environment import Surroundings
 
 FILE = """\
 version: 1

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from otel_pipeline.config import ForeignSampling, Health, ObjectiveOptions, load
-from otel_pipeline.config_destinations import DestinationOptions, destination_options
-from otel_pipeline.config_named import field_of
-from otel_pipeline.config_options import NAMED, Option
-from otel_pipeline.environment import Surroundings
+from otel_pipeline.config.config import ForeignSampling, Health, ObjectiveOptions, load
+from otel_pipeline.config.destinations import DestinationOptions, destination_options
+from otel_pipeline.config.environment import Surroundings
+from otel_pipeline.config.named import field_of
+from otel_pipeline.config.options import NAMED, Option
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "otel_pipeline.yaml"
 ORDERS_FRESH = ObjectiveOptions("orders_fresh", 0.5, 0.99, destination="orders", group="scorer")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from otel_pipeline.environment import Environment, Surroundings, near_miss, resolve
+from otel_pipeline.config.environment import Environment, Surroundings, near_miss, resolve
 
 
 def around(environ=None, modules=(), *, interactive=False, paths=()):

@@ -11,8 +11,8 @@ import pytest
 
 from otel_pipeline.detectors import clock_gauge, kernel_clock
 from otel_pipeline.detectors.clock_bound import SLOT_S, WINDOW_S, ClockBound
-from otel_pipeline.detectors.report import Health, Process
 from otel_pipeline.engine.totals import Totals
+from otel_pipeline.verdict.report import Health, Process
 
 
 class World:

@@ -9,9 +9,9 @@ import pytest
 from otel_pipeline.detectors.environments import PartitionEnvironments
 from otel_pipeline.detectors.freshness import ObjectiveCounts, PartitionFreshness
 from otel_pipeline.detectors.order import PartitionOrder
+from otel_pipeline.detectors.partition import MAX_IN_FLIGHT
 from otel_pipeline.detectors.settings import Objective
-from otel_pipeline.detectors.timed_watch import AHEAD_MS, TimedWatch, Wanted
-from otel_pipeline.detectors.watch import MAX_IN_FLIGHT
+from otel_pipeline.detectors.timed_partition import AHEAD_MS, TimedWatch, Wanted
 from otel_pipeline.engine.messages import MessageFields
 from otel_pipeline.engine.totals import Totals
 

@@ -36,7 +36,7 @@ from opentelemetry.trace import (
 from otel_pipeline.engine import pipeline_header
 from otel_pipeline.engine.engine import Engine
 from otel_pipeline.engine.messages import EngineSettings, MessageFields
-from otel_pipeline.engine.process import Processor
+from otel_pipeline.engine.processor import Processor
 from otel_pipeline.engine.propagation import Propagation
 from otel_pipeline.engine.receive import Consumer
 from otel_pipeline.engine.spans import LightSpan, TracerSpans

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from otel_pipeline.config import load
-from otel_pipeline.environment import Surroundings
+from otel_pipeline.config.config import load
+from otel_pipeline.config.environment import Surroundings
 from otel_pipeline.export.destination import decide, is_loopback
 
 GIVEN = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}

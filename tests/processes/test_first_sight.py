@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from otel_pipeline.cli.otlp_receiver import otlp_receiver
+from otel_pipeline.dev.receiver import otlp_receiver
 from otel_pipeline.export.otlp_reader import MetricRecord, read
 
 APP = """

@@ -7,7 +7,7 @@ import inspect
 import pytest
 from opentelemetry.instrumentation import auto_instrumentation
 
-from otel_pipeline.testing.broker import embedded_broker
+from otel_pipeline.brokers.embedded import embedded_broker
 
 APP = """
 import os

@@ -9,7 +9,7 @@ from collections import defaultdict
 
 import pytest
 
-from otel_pipeline.cli.demo_check import STEPS
+from otel_pipeline.demo.check import STEPS
 from otel_pipeline.export.otlp_reader import LogRecord, MetricRecord, SpanRecord, read
 from otel_pipeline.testing.checker import check
 

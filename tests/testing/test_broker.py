@@ -7,13 +7,13 @@ import time
 
 import pytest
 
-from otel_pipeline.testing.broker import API_VERSION, EmbeddedBrokerError, embedded_broker
+from otel_pipeline.brokers.embedded import API_VERSION, EmbeddedBrokerError, embedded_broker
 
 kafka = pytest.importorskip("kafka")
 
 PARENT = """
 import os
-from otel_pipeline.testing.broker import embedded_broker
+from otel_pipeline.brokers.embedded import embedded_broker
 
 broker = embedded_broker()
 print(broker.__enter__(), flush=True)

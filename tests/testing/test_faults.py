@@ -17,12 +17,12 @@ from pathlib import Path
 import pytest
 
 import otel_pipeline
+from otel_pipeline.brokers.embedded import API_VERSION, embedded_broker
 from otel_pipeline.detectors.order import PartitionOrder
 from otel_pipeline.engine.pipeline_header import NAME, decode, encode, stamp, tag_of
-from otel_pipeline.testing.broker import API_VERSION, embedded_broker
-from otel_pipeline.testing.fault_options import faults_of
-from otel_pipeline.testing.fault_plan import Message, Plan
 from otel_pipeline.testing.faults import FaultsError, Relay
+from otel_pipeline.testing.faults.options import faults_of
+from otel_pipeline.testing.faults.plan import Message, Plan
 
 client = pytest.importorskip("kafka")
 cimpl = pytest.importorskip("confluent_kafka.cimpl")

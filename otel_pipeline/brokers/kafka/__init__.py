@@ -1,0 +1,1 @@
+"""Apache Kafka: one file for each client, and what any of them needs."""

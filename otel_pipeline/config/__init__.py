@@ -1,0 +1,1 @@
+"""What can be said: the table of options, the file, the environment, and what holds in the end."""

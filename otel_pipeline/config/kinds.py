@@ -1,0 +1,182 @@
+"""The kinds of values that options have: how each is read, and how the schema and the pages call it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from math import isfinite
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import urlsplit
+
+from otel_pipeline import duration
+from otel_pipeline.config.yaml_file import Section
+
+HOOKS = ("send", "process", "inference")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A type of value: how it is read, and how the schema and the pages call it."""
+
+    name: str
+    parse: Callable[[Any], Any]
+    """Raises ValueError, saying what would be right."""
+    schema: Mapping[str, Any]
+    written: Callable[[Any], str] = str
+    """A value as the file has it."""
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str) and value.strip():
+        return value.strip()
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)
+    raise ValueError("give a text")
+
+
+def _rate(value: Any) -> float:
+    try:
+        rate = float(value)
+    except (TypeError, ValueError):
+        rate = -1
+    if isinstance(value, bool) or not 0 <= rate <= 1:
+        raise ValueError("give a number from 0 to 1")
+    return rate
+
+
+def _boolean(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    raise ValueError("give true or false")
+
+
+def _duration(value: Any) -> float:
+    return duration.seconds(value if isinstance(value, str) else "")
+
+
+def _number(value: Any) -> float:
+    """A finite one; anything else is below zero, so that no limit lets it pass."""
+    if isinstance(value, bool):
+        return -1.0
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return -1.0
+    return number if isfinite(number) else -1.0
+
+
+def _share(value: Any) -> float:
+    share = _number(value)
+    if 0 < share < 1:
+        return share
+    raise ValueError("give a number above 0 and below 1, such as 0.99")
+
+
+def _trace_rate(value: Any) -> float | str:
+    rate = _number(value)
+    if value == "unlimited" or rate >= 0:
+        return "unlimited" if value == "unlimited" else rate
+    raise ValueError("give a number of traces, such as 1, or unlimited")
+
+
+def _state_file(value: Any) -> str:
+    text = value.strip() if isinstance(value, str) else ""
+    if text in ("auto", "off") or any(sign in text for sign in "/\\."):
+        return text
+    # A bare word is rather a slip than a file's name.
+    raise ValueError("give auto, off or a path such as ./health.json" + meant(text, ("auto", "off")))
+
+
+def _count(value: Any) -> int:
+    if isinstance(value, str) and value.strip().isdigit():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    raise ValueError("give a whole number above 0")
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if isinstance(value, Iterable) and not isinstance(value, (Mapping, bytes, Section)):
+        names = tuple(value)
+        if all(isinstance(name, str) and name for name in names):
+            return names
+    raise ValueError("give a list of names")
+
+
+def _libraries(value: Any) -> tuple[str, ...] | str:
+    return "auto" if value == "auto" else _names(value)
+
+
+def _endpoint(value: Any) -> str:
+    text = _text(value)
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("give an address such as http://127.0.0.1:4318")
+    return text
+
+
+def _hooks(value: Any) -> Mapping[str, Callable[..., object]]:
+    if isinstance(value, Mapping) and all(name in HOOKS and callable(hook) for name, hook in value.items()):
+        return MappingProxyType(dict(value))
+    raise ValueError(f"give functions under the names {', '.join(HOOKS)}")
+
+
+def _function(value: Any) -> Any:
+    if callable(value):
+        return value
+    raise ValueError("give a function")
+
+
+def choice(*choices: str) -> Kind:
+    """One of these words."""
+
+    def parse(value: Any) -> str:
+        if value in choices:
+            return str(value)
+        raise ValueError(f"give one of {', '.join(choices)}" + meant(value, choices))
+
+    return Kind(" \\| ".join(choices), parse, {"enum": list(choices)})
+
+
+def _version(value: Any) -> int:
+    if value in (1, "1") and value is not True:
+        return 1
+    raise ValueError("give 1, the only version there is")
+
+
+TEXT = Kind("text", _text, {"type": ["string", "number"]})
+RATE = Kind("number 0-1", _rate, {"type": ["number", "string"]}, "{:g}".format)
+BOOLEAN = Kind("boolean", _boolean, {"type": ["boolean", "string"]})
+DURATION = Kind(
+    "duration",
+    _duration,
+    {"type": "string", "pattern": r"^(\$\{.*\}|[0-9]+(\.[0-9]+)?(ms|s|m|h|d))$"},
+    duration.written,
+)
+COUNT = Kind("whole number", _count, {"type": ["integer", "string"]})
+NAMES = Kind("list of names", _names, {"type": ["array", "string"], "items": {"type": "string"}})
+LIBRARIES = Kind("auto \\| list of names", _libraries, {"type": ["array", "string"], "items": {"type": "string"}})
+ENDPOINT = Kind("URL", _endpoint, {"type": "string"})
+FUNCTIONS = Kind("functions", _hooks, {})
+FUNCTION = Kind("function", _function, {})
+SHARE = Kind("number between 0 and 1", _share, {"type": ["number", "string"]}, "{:g}".format)
+TRACE_RATE = Kind(
+    "number \\| unlimited",
+    _trace_rate,
+    {"type": ["number", "string"], "minimum": 0},
+    lambda rate: rate if isinstance(rate, str) else f"{rate:g}",
+)
+STATE_FILE = Kind("auto \\| off \\| path", _state_file, {"type": "string"})
+VERSION = Kind("1", _version, {"enum": [1]})
+
+
+def meant(value: object, known: Iterable[str]) -> str:
+    """What was probably meant, to be put behind a remedy."""
+    close = get_close_matches(str(value), list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""

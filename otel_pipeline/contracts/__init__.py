@@ -1,0 +1,1 @@
+"""The shape of values: learned or from a file, checked, compared."""

@@ -1,0 +1,137 @@
+"""Compares two contracts: who can still read whom.
+
+backward: a reader with the new contract reads values of the old one. forward: the other way round.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from otel_pipeline.contracts.checking import accepted_types
+from otel_pipeline.contracts.paths import ANY_KEY, ITEM, ROOT, any_path, child_path, item_path, step_key, steps
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from otel_pipeline.contracts.contract import Contract, Field
+
+Verdict = Literal["full", "backward", "forward", "none"]
+
+
+class Change(NamedTuple):
+    """One difference between two contracts, and who can live with it."""
+
+    path: str
+    what: str
+    """`added required`, `became optional`, `int -> float`, `named fields became *`, ..."""
+    backward: bool
+    forward: bool
+
+
+def compare(old: Contract, new: Contract) -> list[Change]:
+    """What changed, by path. A field that came or went is named once, without what is below it."""
+    before, after = _written_alike(old.fields), _written_alike(new.fields)
+    changes = [
+        *_came_and_went(before, after),
+        *(change for path in before.keys() & after.keys() for change in _of_both(path, before[path], after[path])),
+    ]
+    return sorted(changes)
+
+
+def verdict(changes: Iterable[Change]) -> Verdict:
+    """What holds over all changes."""
+    listed = list(changes)
+    backward = all(change.backward for change in listed)
+    forward = all(change.forward for change in listed)
+    if backward:
+        return "full" if forward else "backward"
+    return "forward" if forward else "none"
+
+
+def _written_alike(fields: Mapping[str, Field]) -> dict[str, Field]:
+    """By the path as this version writes it: a person may have escaped more in the file than is needed."""
+    return {_path(steps(path)): field for path, field in fields.items()}
+
+
+def _path(walked: list[str]) -> str:
+    path = ROOT
+    for step in walked:
+        if step == ITEM:
+            path = item_path(path)
+        elif step == ANY_KEY:
+            path = any_path(path)
+        else:
+            path = child_path(path, step_key(step))
+    return path
+
+
+def _parent(path: str) -> str:
+    return _path(steps(path)[:-1])
+
+
+def _came_and_went(before: Mapping[str, Field], after: Mapping[str, Field]) -> Iterator[Change]:
+    gone, come = dict(_only_in(before, after)), dict(_only_in(after, before))
+    folded, unfolded = _taken_by_any(gone, after), _taken_by_any(come, before)
+    for parent, paths in folded.items():
+        wide, narrow = _over([before[path] for path in paths], after[any_path(parent)])
+        required = any(before[path].required for path in paths)
+        yield Change(any_path(parent), "named fields became *", wide, narrow and not required)
+    for parent, paths in unfolded.items():
+        wide, narrow = _over([after[path] for path in paths], before[any_path(parent)])
+        required = any(after[path].required for path in paths)
+        yield Change(any_path(parent), "* became named fields", narrow and not required, wide)
+    said = {path for paths in (*folded.values(), *unfolded.values()) for path in paths}
+    said.update(any_path(parent) for parent in (*folded, *unfolded))
+    for path, field in gone.items():
+        if path not in said:
+            yield Change(path, f"removed {_word(field)}", True, not field.required)
+    for path, field in come.items():
+        if path not in said:
+            yield Change(path, f"added {_word(field)}", not field.required, True)
+
+
+def _only_in(these: Mapping[str, Field], those: Mapping[str, Field]) -> Iterator[tuple[str, Field]]:
+    """Fields whose parent is in both. An array's items are left out: where they are new, nothing was agreed on."""
+    for path in these.keys() - those.keys():
+        if path != ROOT and (parent := _parent(path)) in those and path != item_path(parent):
+            yield path, these[path]
+
+
+def _taken_by_any(paths: Iterable[str], other: Mapping[str, Field]) -> dict[str, list[str]]:
+    """By parent the named fields whose place the other contract gives to any key."""
+    taken: dict[str, list[str]] = {}
+    for path in paths:
+        parent = _parent(path)
+        if path != any_path(parent) and any_path(parent) in other:
+            taken.setdefault(parent, []).append(path)
+    return taken
+
+
+def _over(named: Iterable[Field], any_key: Field) -> tuple[bool, bool]:
+    """Whether `*` takes all that the named fields hold, and each of them all that `*` holds."""
+    pairs = [_directions(field, any_key) for field in named]
+    return all(wide for wide, _ in pairs), all(narrow for _, narrow in pairs)
+
+
+def _of_both(path: str, old: Field, new: Field) -> Iterator[Change]:
+    backward, forward = _directions(old, new)
+    if old.types != new.types:
+        yield Change(path, f"{_types(old)} -> {_types(new)}", backward, forward)
+    if old.required != new.required:
+        yield Change(path, f"became {_word(new)}", old.required, new.required)
+
+
+def _directions(old: Field, new: Field) -> tuple[bool, bool]:
+    """Whether the new types take all of the old, and the old all of the new. A type not known is not judged."""
+    if {*old.types} <= {"null"} or {*new.types} <= {"null"}:
+        return True, True
+    taken_before, taken_after = accepted_types(old.types), accepted_types(new.types)
+    return taken_before <= taken_after, taken_after <= taken_before
+
+
+def _word(field: Field) -> str:
+    return "required" if field.required else "optional"
+
+
+def _types(field: Field) -> str:
+    return " or ".join(field.types) or "unknown"

@@ -1,0 +1,137 @@
+"""The contract of a destination: which fields its values have, of which types, and which are always there.
+
+A path is `customer.name`, `items[].sku`, `prices.*` (any key); `$` is the value itself. Shape only, never values.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from hashlib import blake2b
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from otel_pipeline.contracts.checking import compiled, differ, fits
+from otel_pipeline.contracts.paths import ContractError
+from otel_pipeline.contracts.values import TYPES
+
+SCHEMA = 1
+MAX_PATHS = 512
+DIFFERENCES = ("field_added", "field_missing", "type_changed", "became_null", "int_to_float", "unreadable")
+
+
+class Field(NamedTuple):
+    """What is agreed on for one path."""
+
+    types: tuple[str, ...]
+    """Sorted. None, or only `null`: the type is not known and not judged."""
+    required: bool
+    """Every object that the field belongs to has it."""
+
+
+class Contract:
+    """The fields that the values of one destination have. Immutable; used by any thread.
+
+    Args:
+        topic: the destination.
+        fields: by path; at most 512.
+        core: what the hash is made of where it is not the whole table: of a learned contract (see `ContractLearner`).
+
+    Example:
+        contract = Contract("orders", {"$": Field(("object",), True), "id": Field(("int",), True)})
+        contract.differences({"id": "7"})  # [("id", "type_changed")]
+    """
+
+    __slots__ = ("_known", "fields", "hash", "topic")
+
+    def __init__(self, topic: str, fields: Mapping[str, Field], *, core: Mapping[str, Field] | None = None) -> None:
+        if len(fields) > MAX_PATHS:
+            raise ContractError(f"{len(fields)} paths; a contract has at most {MAX_PATHS}")
+        self.topic = topic
+        self.fields: Mapping[str, Field] = MappingProxyType(dict(fields))
+        self.hash = _hash(self.fields if core is None else core)
+        """16 hexadecimal digits; the same in every process."""
+        self._known = compiled(self.fields)
+
+    def matches(self, value: Any) -> bool:
+        """Whether a value of plain dicts and lists has no difference. False says nothing: ask `differences`."""
+        return fits(self._known, value)
+
+    def differences(self, value: Any) -> list[tuple[str, str]]:
+        """What a value lacks or has else: (path, kind), each once; at most 32 of kind field_added.
+
+        May raise what the methods of the value's own classes raise.
+        """
+        if fits(self._known, value):
+            return []
+        found: dict[tuple[str, str], None] = {}
+        differ(self._known, value, found)
+        return list(found)
+
+    def to_json(self) -> dict[str, Any]:
+        """What `contracts/<topic>.json` holds; its hash is of the whole table."""
+        return {
+            "schema": SCHEMA,
+            "topic": self.topic,
+            "hash": _hash(self.fields),
+            "fields": {
+                path: {"types": list(field.types), "required": field.required}
+                for path, field in sorted(self.fields.items())
+            },
+        }
+
+    @classmethod
+    def from_json(cls, document: Any) -> Contract:
+        """The contract that a file holds.
+
+        The hash in it is for people: a file may be edited, so it is worked out again.
+
+        Raises:
+            ContractError: it is none.
+        """
+        if not isinstance(document, Mapping) or not isinstance(document.get("fields"), Mapping):
+            raise ContractError("there is no mapping `fields`")
+        if document.get("schema") != SCHEMA:
+            raise ContractError(f"`schema` is {document.get('schema')!r}, this version reads {SCHEMA}")
+        topic = document.get("topic")
+        if not isinstance(topic, str):
+            raise ContractError("`topic` is no string")
+        return cls(topic, {path: _field(path, said) for path, said in document["fields"].items()})
+
+    @classmethod
+    def loads(cls, text: str | bytes) -> Contract:
+        """The contract in the text of a file.
+
+        Raises:
+            ContractError: it is none.
+        """
+        try:
+            document = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ContractError(f"not JSON: {error}") from None
+        return cls.from_json(document)
+
+    def dumps(self) -> str:
+        """The text of its file: sorted, one line a field, so that a change reads well in a review."""
+        document = self.to_json()
+        rows = ",\n".join(
+            f"    {json.dumps(path)}: {json.dumps(said)}" for path, said in document.pop("fields").items()
+        )
+        head = "".join(f"  {json.dumps(name)}: {json.dumps(value)},\n" for name, value in document.items())
+        return f'{{\n{head}  "fields": {{\n{rows}\n  }}\n}}\n'
+
+
+def _field(path: Any, said: Any) -> Field:
+    if not isinstance(path, str) or not isinstance(said, Mapping):
+        raise ContractError(f"{path!r} is no field with `types` and `required`")
+    types, required = said.get("types"), said.get("required")
+    if not isinstance(types, list) or not all(isinstance(name, str) and name in TYPES for name in types):
+        raise ContractError(f"`types` of {path!r} is no list of {', '.join(TYPES)}")
+    if not isinstance(required, bool):
+        raise ContractError(f"`required` of {path!r} is neither true nor false")
+    return Field(tuple(sorted(set(types))), required)
+
+
+def _hash(fields: Mapping[str, Field]) -> str:
+    rows = sorted(f"{path}\t{' '.join(types)}\t{required:d}" for path, (types, required) in fields.items())
+    return blake2b("\n".join(rows).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()

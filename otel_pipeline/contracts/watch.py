@@ -1,0 +1,262 @@
+"""Watches the values of one destination on one side: learns their contract or has it from a file, then compares."""
+
+from __future__ import annotations
+
+import os
+from threading import Lock
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any, Literal
+from weakref import WeakSet
+
+from otel_pipeline.contracts.fields import FieldHealth, FieldsHealth
+from otel_pipeline.contracts.learning import ContractLearner
+from otel_pipeline.contracts.paths import ROOT
+from otel_pipeline.contracts.sampling import Sampler
+from otel_pipeline.contracts.text import NOTHING, TEXTS, UNREADABLE, TextReader
+from otel_pipeline.verdict.evidence import ContractEvidence
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    from otel_pipeline.contracts.contract import Contract
+
+Side = Literal["producer", "consumer"]
+BREAKS = frozenset({"field_missing", "type_changed", "became_null", "unreadable"})
+"""Kinds of difference that a reader stumbles over. field_added and int_to_float are said, but break nothing."""
+MAX_DIFFERING = 20
+_LAST_100 = (1 << 100) - 1
+_UNREADABLE = ((ROOT, "unreadable"),)
+_watches: WeakSet[ContractWatch] = WeakSet()
+
+
+class ContractWatch:
+    """What is known of the values of one destination, on one side. Used by several threads, never raises, never waits.
+
+    Without a file it learns from the first messages and then freezes: what comes later never becomes the contract.
+    Counts only grow; under several threads one may miss a message that another thread was looking at.
+
+    Args:
+        destination: its name.
+        side: producer: before the serializer; consumer: after the deserializer.
+        contract: from the file; None learns it.
+        learn_messages: after how many a learned contract is known; 0 learns none.
+        fields_on_request: paths, at most 32, of which null rate and range are kept. Empty keeps no value of any kind.
+        clock_ns: a clock that only grows, ns.
+
+    Raises:
+        ContractError: `fields_on_request` names what is no path, or too many.
+
+    Example:
+        watch = ContractWatch("orders", "consumer")
+        watch.check({"id": 7}, size_bytes=9)
+    """
+
+    def __init__(
+        self,
+        destination: str,
+        side: Side,
+        *,
+        contract: Contract | None = None,
+        learn_messages: int = 1000,
+        fields_on_request: Collection[str] = (),
+        clock_ns: Callable[[], int] = perf_counter_ns,
+    ) -> None:
+        self.destination = destination
+        self.side = side
+        self.learn_messages = learn_messages
+        self.checked = 0
+        """Messages compared with a known contract, or found unreadable."""
+        self.failed = 0
+        """Messages that could not be looked at: a fault here, or in the value's own methods."""
+        self.violations: dict[str, int] = {}
+        """Differences by kind."""
+        self._contract = contract
+        self._from_file = contract is not None
+        self._learner = ContractLearner(destination) if contract is None and learn_messages > 0 else None
+        self._learned = 0
+        self._learning = Lock()
+        self._differing: dict[tuple[str, str], int] = {}
+        self._history = 0
+        """Of the last 100 messages a bit each: whether it broke."""
+        root = contract.fields.get(ROOT) if contract is not None else None
+        self._text = TextReader(expected=root is not None and {*root.types} <= {"object", "array"} and any(root.types))
+        self._fields = FieldsHealth(fields_on_request) if fields_on_request else None
+        self._clock_ns = clock_ns
+        self.sampler = Sampler(clock_ns)
+        self.sampler.watchful = self._from_file
+        self.sampler.learning = self._learner is not None
+        _watches.add(self)
+
+    def check(self, value: Any, size_bytes: int) -> None:
+        """A message with this value was sent or received.
+
+        Args:
+            value: what the application gave or got; bytes are taken for JSON where they look like it.
+            size_bytes: of the serialized value; any constant where it is not known.
+        """
+        sampler = self.sampler
+        sampler.left = left = sampler.left - 1
+        if left > 0 and sampler.low <= size_bytes <= sampler.high:
+            return
+        self.examine(value, size_bytes)
+
+    def check_many(
+        self, messages: Sequence[Any], value_of: Callable[[Any], Any], size_of: Callable[[Any], int]
+    ) -> None:
+        """The same for a pull: at once where none of it is to be looked at."""
+        sampler, sizes = self.sampler, [*map(size_of, messages)]
+        if sampler.low > min(sizes) or max(sizes) > sampler.high:
+            for message, size_bytes in zip(messages, sizes, strict=True):
+                self.check(value_of(message), size_bytes)
+            return
+        at, end = 0, len(sizes)
+        while sampler.left <= end - at:
+            at += max(sampler.left, 1)
+            sampler.left = 0
+            self.examine(value_of(messages[at - 1]), sizes[at - 1])
+        sampler.left -= end - at
+
+    def unreadable(self) -> None:
+        """A deserializer raised."""
+        self._judged(_UNREADABLE)
+
+    @property
+    def source(self) -> Literal["file", "learned"] | None:
+        """Where the contract comes from; None while it is not known."""
+        if self._contract is None:
+            return None
+        return "file" if self._from_file else "learned"
+
+    @property
+    def hash(self) -> str | None:
+        """Of the contract in force; None while it is not known."""
+        contract = self._contract
+        return None if contract is None else contract.hash
+
+    @property
+    def contract(self) -> Contract | None:
+        """The one in force."""
+        return self._contract
+
+    @property
+    def learned(self) -> int:
+        """Messages learned from."""
+        return self._learned
+
+    @property
+    def broken_of_last_100(self) -> int:
+        """Of the last 100 messages checked, those with a difference that breaks."""
+        return self._history.bit_count()
+
+    @property
+    def differing_paths(self) -> list[str]:
+        """The first 20 differences that there were, as `path kind`."""
+        return [f"{path} {kind}" for path, kind in tuple(self._differing)]
+
+    @property
+    def schema_ids(self) -> Mapping[str, int]:
+        """Values by the registry id, GUID or Avro fingerprint they begin with; at most 16 and `other`."""
+        return self._text.schema_ids
+
+    @property
+    def field_health(self) -> Mapping[str, FieldHealth]:
+        """By path, of the fields asked for."""
+        return {} if self._fields is None else self._fields.by_path
+
+    def evidence(self) -> ContractEvidence:
+        """What the verdict is made from."""
+        return ContractEvidence(
+            source=self.source,
+            learned=self._learned,
+            learn_messages=self.learn_messages,
+            checked=self.checked,
+            violations=dict(self.violations),
+            broken_of_last_100=self.broken_of_last_100,
+            differing_paths=self.differing_paths,
+            fields={
+                f"{path} {name}": value
+                for path, health in self.field_health.items()
+                for name, value in (
+                    ("null_rate", health.null_rate),
+                    ("minimum", health.minimum),
+                    ("maximum", health.maximum),
+                )
+                if value is not None
+            },
+        )
+
+    def examine(self, value: Any, size_bytes: int) -> None:
+        """A message was taken: what `check` does when the sampler says so."""
+        started_ns = self._clock_ns()
+        try:
+            self.sampler.take(size_bytes)
+            # No value at all is a deletion in a compacted topic, and no object with fields anywhere.
+            if value is not None:
+                self._look(value)
+        except Exception:
+            self.failed += 1
+        self.sampler.spent(self._clock_ns() - started_ns)
+
+    def _look(self, value: Any) -> None:
+        if type(value) is not dict and isinstance(value, TEXTS):
+            value = self._text.read(value)
+            if value is NOTHING:
+                return
+            if value is UNREADABLE:
+                self._judged(_UNREADABLE)
+                return
+        contract = self._contract
+        if contract is None:
+            self._learn(value)
+        else:
+            self._judged(() if contract.matches(value) else contract.differences(value))
+        if self._fields is not None:
+            self._fields.look(value)
+
+    def _learn(self, value: Any) -> None:
+        # Who comes while another thread learns goes on: one message less is learned, and nobody waits.
+        if not self._learning.acquire(blocking=False):
+            return
+        try:
+            learner = self._learner
+            if learner is None:
+                return
+            learner.learn(value)
+            self._learned = learner.learned
+            if self._learned >= self.learn_messages:
+                self._learner = None
+                self._contract = learner.contract()
+                self.sampler.learning = False
+        finally:
+            self._learning.release()
+
+    def _judged(self, found: Sequence[tuple[str, str]]) -> None:
+        self.checked += 1
+        if not found:
+            self._history = self._history << 1 & _LAST_100
+            return
+        broken = new = False
+        for difference in found:
+            kind = difference[1]
+            broken = broken or kind in BREAKS
+            self.violations[kind] = self.violations.get(kind, 0) + 1
+            if difference in self._differing:
+                self._differing[difference] += 1
+            elif len(self._differing) < MAX_DIFFERING:
+                self._differing[difference] = 1
+                new = True
+        self._history = (self._history << 1 | broken) & _LAST_100
+        self.sampler.differed(new=new)
+
+    def _renew(self) -> None:
+        """In a forked child: the lock may be held by a thread that is not there."""
+        self._learning = Lock()
+
+
+def _renew_all() -> None:
+    for watch in list(_watches):
+        watch._renew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_all)

@@ -1,0 +1,190 @@
+"""What the demo shows: progress while it runs, and the screen at the end."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TextIO
+
+from otel_pipeline.cli.terminal import Cell, Terminal, cut, duration, facts, printable, table, wrap
+from otel_pipeline.cli.tree import draw
+from otel_pipeline.demo import lights as demo_lights
+from otel_pipeline.demo.check import SERVICES, Hop, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from otel_pipeline.cli.traces import Trace
+    from otel_pipeline.demo.lights import HopLights
+    from otel_pipeline.export.otlp_reader import LogRecord, SpanRecord
+
+_SHOWN_REASONS = 5
+_SHORT_ID_LETTERS = 12
+
+
+class Progress:
+    """Says on stderr what is being done and how far it is."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._tty = stream.isatty()
+        self._open = False
+        self._said = 0
+
+    def say(self, text: str) -> None:
+        """A line of its own."""
+        print(("\n" if self._open else "") + text, file=self._stream, flush=True)
+        self._open = False
+        self._said = 0
+
+    def count(self, done: int, whole: int, text: str) -> None:
+        """How far it is: in place on a terminal, a line each quarter otherwise."""
+        if self._tty:
+            print(f"\r{text} {done:,}/{whole:,}", end="", file=self._stream, flush=True)
+            self._open = True
+        elif done * 4 // whole > self._said:
+            self._said = done * 4 // whole
+            print(f"{text} {done:,}/{whole:,}", file=self._stream, flush=True)
+
+    def close(self) -> None:
+        """End the line that is counted on."""
+        if self._open:
+            print(file=self._stream, flush=True)
+            self._open = False
+
+
+@dataclass(frozen=True)
+class Result:
+    """All that the screen tells."""
+
+    broker: str
+    messages: int
+    missing: Mapping[str, int]
+    seconds: float
+    streaming_seconds: float
+    right: int
+    judged: int
+    """Images that the model was not trained on, and how many of them it got right."""
+    mixed: Sequence[int]
+    """Images whose messages carried no trace id, or more than one."""
+    wrapper: bool
+    verdict: Verdict | None
+    """None when the telemetry went elsewhere."""
+    spans: Sequence[SpanRecord] = ()
+    log: LogRecord | None = None
+    telemetry: str = ""
+    trace_id: str = ""
+    """Of one message, for looking it up elsewhere."""
+    notes: Sequence[str] = field(default=())
+    lights: Sequence[HopLights] = ()
+
+    @property
+    def broken_traces(self) -> int:
+        """By the telemetry where it can be read, else by what the messages carried."""
+        return max(self.verdict.broken_traces if self.verdict else 0, len(self.mixed))
+
+    @property
+    def passed(self) -> bool:
+        """Every message arrived, every trace is whole."""
+        return not self.missing and not self.broken_traces
+
+
+def screen(result: Result, terminal: Terminal) -> Iterator[str]:
+    """The lines at the end."""
+    yield ""
+    yield from _facts(result, terminal)
+    trace = result.verdict.typical if result.verdict else None
+    if result.verdict and trace:
+        linked = [
+            span
+            for span in result.spans
+            if span.trace_id != trace.trace_id and any(link.trace_id == trace.trace_id for link in span.links)
+        ]
+        yield ""
+        yield from draw(trace, linked, terminal)
+    if result.verdict:
+        yield ""
+        yield from _hops(result.verdict.hops, terminal)
+    if result.lights:
+        yield ""
+        yield from demo_lights.screen(result.lights, terminal)
+    if result.log:
+        yield ""
+        yield "a log line, with the trace it belongs to"
+        yield from wrap(_log(result.log), terminal, indent="  ")
+    yield ""
+    yield from _where(result, trace)
+
+
+def _facts(result: Result, terminal: Terminal) -> Iterator[str]:
+    sent = f"{result.messages:,} through {len(SERVICES)} services"
+    missing = ", ".join(f"{count:,} missing in {topic}" for topic, count in result.missing.items())
+    accuracy = (
+        f"{result.right / result.judged:.1%} of {result.judged:,} images that the model was not trained on"
+        if result.judged
+        else "no image that the model was not trained on"
+    )
+    by = "" if result.verdict else ", by the trace ids in the messages' headers"
+    said = [
+        ("broker", result.broker, ""),
+        ("messages", f"{sent}, {missing or 'none missing'}", "red" if missing else ""),
+        ("time", f"{duration(result.streaming_seconds)} of streaming, {duration(result.seconds)} in all", ""),
+        ("accuracy", accuracy, ""),
+        ("broken traces", f"{result.broken_traces:,}{by}", "red" if result.broken_traces else "green"),
+    ]
+    yield from facts([(name, Cell(text, style)) for name, text, style in said], terminal)
+    for reason in _reasons(result):
+        yield terminal.paint(cut(f"  {reason}", terminal.width, terminal), "red")
+    for note in result.notes:
+        yield cut(f"  {note}", terminal.width, terminal)
+
+
+def _reasons(result: Result) -> Iterator[str]:
+    if result.verdict:
+        if result.verdict.untraced:
+            yield f"{result.verdict.untraced:,} messages without any trace"
+        for trace_id, reason in list(result.verdict.broken.items())[:_SHOWN_REASONS]:
+            yield f"{trace_id}: {reason}"
+        if len(result.verdict.broken) > _SHOWN_REASONS:
+            yield f"and {len(result.verdict.broken) - _SHOWN_REASONS:,} more"
+    if result.mixed:
+        yield f"{len(result.mixed):,} images without one trace id in all topics, image {result.mixed[0]} for example"
+
+
+def _hops(hops: Iterable[Hop], terminal: Terminal) -> Iterator[str]:
+    heading = ("hop", "environments", "messages", "delivery age p50", "p99", "process time p99")
+    rows = [[Cell(word, "dim", right=at > 1) for at, word in enumerate(heading)]]
+    arrow = f" {terminal.mark('arrow')} "
+    for hop in hops:
+        texts = (
+            arrow.join((hop.sender, hop.receiver)),
+            arrow.join((SERVICES[hop.sender], SERVICES[hop.receiver])),
+            f"{hop.messages:,}",
+            *("-" if seconds is None else duration(seconds) for seconds in (hop.age_p50, hop.age_p99, hop.process_p99)),
+        )
+        rows.append([Cell(text, right=at > 1) for at, text in enumerate(texts)])
+    yield from table(rows, terminal)
+
+
+def _log(log: LogRecord) -> list[str]:
+    seconds, rest = divmod(log.time_ns, 1_000_000_000)
+    moment = time.strftime("%H:%M:%S", time.localtime(seconds)) + f".{rest // 1_000_000:03d}"
+    return [f"{moment} {log.severity} {printable(str(log.body))}", f"trace_id={log.trace_id}", f"span_id={log.span_id}"]
+
+
+def _where(result: Result, trace: Trace | None) -> Iterator[str]:
+    said = [("telemetry", result.telemetry)]
+    if result.verdict is None:
+        said.append(("", "it was not read back: the tree, the ages and the log lines are there, not here"))
+        said.append(("look up", f"trace {result.trace_id}"))
+    elif trace:
+        path = shlex.quote(result.telemetry)
+        said.append(("open it", f"otel-pipeline show {trace.trace_id[:_SHORT_ID_LETTERS]} --file {path}"))
+        said.append(("all traces", f"otel-pipeline show --list --file {path}"))
+    if result.wrapper:
+        said.append(("your service", "opentelemetry-instrument python your_service.py   (no line of code)"))
+    else:
+        said.append(("your service", "import otel_pipeline; otel_pipeline.instrument()"))
+    # Paths and commands are to be copied: never cut.
+    yield from facts([(name, Cell(text)) for name, text in said], Terminal())

@@ -1,0 +1,1 @@
+"""Tools for a person at work: what receives telemetry on this machine."""

@@ -1,0 +1,158 @@
+"""`otel_pipeline.flow`: data that waits in windows, joins and caches before something is made of it.
+
+One message at a time needs none of this, nor does a pull: what is sent or decided meanwhile rests on what is in hand.
+Where state outlives a message, only the application knows what a result rests on:
+
+    window.append(flow.capture())            # beside the value that is kept
+    with flow.joined(*window):               # the result rests on all of them, and on the message in hand
+        producer.send("averages", mean(values))
+
+    flow.input("customer-features", age_s=row.age)    # read from elsewhere: the decision rests on it too
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+from opentelemetry.context import Context, attach, get_current
+
+from otel_pipeline.engine.batch import polled
+from otel_pipeline.engine.delivery import DELIVERY_KEY, Flow, OpenDelivery, execution, in_hand, merge
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_NOTHING = Flow(0, 0, 0, None, 0, 0)
+_UNKNOWN = Flow(0, 0, 0, None, 0, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """Where data began that is kept for later: six numbers, to be stored beside it."""
+
+    flow: Flow
+
+    @property
+    def age_s(self) -> float | None:
+        """Age of the oldest of it now, s; None when its origin is not known."""
+        return time.time() - self.flow.origin_ms / 1000 if self.flow.origin_ms > 0 else None
+
+
+def capture() -> Captured:
+    """What the data in hand rests on, to be given to `joined` later. Outside of a delivery its origin is unknown.
+
+    Never raises; safe in any thread and task.
+    """
+    return Captured(_in_hand() or _UNKNOWN)
+
+
+class Joined:
+    """One use of `joined`."""
+
+    __slots__ = ("_before", "_captured", "_own")
+
+    def __init__(self, captured: tuple[Captured, ...]) -> None:
+        self._captured = captured
+        self._before: Context | None = None
+        self._own: Context | None = None
+
+    def __enter__(self) -> Captured:
+        flows = [each.flow for each in self._captured if isinstance(each, Captured) and each.flow.inputs]
+        here = _in_hand()
+        if here is not None:
+            flows.append(here)
+        # One of unknown origin, 0, makes the oldest unknown: an age that leaves it out would be too good.
+        joined = merge(flows) if flows else _NOTHING
+        before = get_current()
+        delivery = _standing_for(in_hand(before), joined)
+        self._before = before
+        self._own = delivery.own = delivery.before = Context({**before, DELIVERY_KEY: delivery})
+        attach(self._own)  # Without a token, as all of ours: a generator may be closed in another context.
+        return Captured(joined)
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        if self._before is not None and get_current() is self._own:
+            attach(self._before)
+        self._before = None
+
+
+def joined(*captured: Captured) -> Joined:
+    """What is sent or decided inside rests on all of these, and on the message in hand where there is one.
+
+    The oldest origin decides on the age; newest, most hops and the number of inputs are kept beside it. A context
+    manager; never raises; safe in any thread and task.
+    """
+    return Joined(captured)
+
+
+def input(  # noqa: A001 - the word that the verb has in streaming; used as `flow.input`
+    name: str, *, event_time: datetime | float | None = None, age_s: float | None = None
+) -> None:
+    """The message in hand is worked on with data from elsewhere: a feature store, a cache, a table.
+
+    Args:
+        name: what it is, of low cardinality; for whoever reads the code.
+        event_time: when that data was true: a datetime (without zone: UTC) or s since the epoch.
+        age_s: how old it is, s; the alternative to `event_time`.
+
+    Without either, its age is unknown and so is, honestly, that of the decision. Outside of a delivery nothing happens.
+    """
+    del name
+    delivery = in_hand()
+    if delivery is None or delivery.ended:
+        return
+    origin_ms = _origin_ms(event_time, age_s)
+    before = delivery.flow
+    if origin_ms <= 0:
+        # One input of unknown age makes the oldest origin unknown.
+        delivery.known_flow = before._replace(origin_ms=0, inputs=before.inputs + 1)
+        return
+    delivery.known_flow = merge([before, Flow(origin_ms, origin_ms, 0, None, 0)])
+
+
+def _origin_ms(event_time: datetime | float | None, age_s: float | None) -> int:
+    try:
+        if isinstance(event_time, datetime):
+            zoned = event_time if event_time.tzinfo is not None else event_time.replace(tzinfo=timezone.utc)
+            return int(zoned.timestamp() * 1000)
+        if event_time is not None:
+            return int(event_time * 1000)
+        if age_s is not None:
+            return int((time.time() - age_s) * 1000)
+    except (ValueError, OverflowError, TypeError):
+        return 0
+    return 0
+
+
+def _in_hand() -> Flow | None:
+    delivery = in_hand()
+    if delivery is not None and not delivery.ended:
+        return delivery.flow
+    pull = polled.get()
+    return None if pull is None else pull.flow
+
+
+class _NoPartition:
+    """Stands in for the partition where a join has no message in hand."""
+
+    destination = ""
+    partition = None
+    observer = None
+
+
+def _standing_for(delivery: OpenDelivery | None, flow: Flow) -> OpenDelivery:
+    """A delivery as the one in hand, but with the joined flow; it is never finished, because it was not opened."""
+    joined_delivery = OpenDelivery(_NoPartition, None, 0, None, None)
+    if delivery is not None:
+        joined_delivery.state = delivery.state
+        joined_delivery.destination, joined_delivery.partition = delivery.destination, delivery.partition
+        joined_delivery.offset, joined_delivery.traceparent = delivery.offset, delivery.traceparent
+        joined_delivery.span = delivery.span
+    joined_delivery.known_flow = flow
+    joined_delivery.execution = execution()
+    return joined_delivery

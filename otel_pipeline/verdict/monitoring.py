@@ -1,0 +1,178 @@
+"""The health of the data of one pipeline: detectors on its engine, the verdict once a second, and the state file."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Literal
+from weakref import WeakSet
+
+from otel_pipeline import semconv
+from otel_pipeline.detectors import clock_gauge
+from otel_pipeline.detectors.clock_bound import ClockBound
+from otel_pipeline.detectors.decisions import Decisions
+from otel_pipeline.detectors.flows import Flows
+from otel_pipeline.detectors.pace_gauges import PaceGauges
+from otel_pipeline.verdict import require_fresh
+from otel_pipeline.verdict.heartbeat import Heartbeat
+from otel_pipeline.verdict.lights import RANK
+from otel_pipeline.verdict.report import Health, Process
+from otel_pipeline.verdict.verdict import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from otel_pipeline.contracts.contract import Contract
+    from otel_pipeline.detectors.settings import HealthSettings
+    from otel_pipeline.engine.engine import Engine
+    from otel_pipeline.engine.inference import Inferences
+    from otel_pipeline.engine.totals import Attributes, AttributeValue, Totals
+    from otel_pipeline.verdict.lights import Minimums
+    from otel_pipeline.verdict.state_file import StateFile
+
+_STARTED_AT = time.time()
+MAX_WAIT_S = 0.5
+_all: WeakSet[Monitoring] = WeakSet()
+
+
+class Monitoring:
+    """What watches the data. `health()` is safe in any thread and never raises; nothing here blocks the application."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        inferences: Inferences,
+        totals: Totals,
+        settings: HealthSettings,
+        *,
+        instance: str,
+        load_contract: Callable[[str], Contract | None],
+    ) -> None:
+        self.settings = settings
+        self.looked: Callable[[int], object] | None = None
+        """Told after each look how many series there are: new ones are to be exported soon. Must not block."""
+        self._totals = totals
+        self._guard = engine.guard
+        self._instance = instance
+        self.flows = Flows(
+            totals,
+            settings,
+            clock_ms=lambda: engine.clock_ns() // 1_000_000,
+            work_ns=engine.monotonic_ns,
+            problem=engine.guard.problem,
+            load_contract=load_contract,
+        )
+        self.flows.attach(engine)
+        inferences.decided = Decisions(totals, self.flows, engine.metric_destination).decided
+        require_fresh.activate(self.flows.instruments.objectives, engine.guard)
+        PaceGauges(totals, self.flows, engine)
+        self.clock = ClockBound()
+        """Of this machine's clock, to be told of the Collector's answers."""
+        clock_gauge.define(totals, self.clock)
+        totals.gauge(
+            semconv.OTEL_PIPELINE_HEALTH_LIGHT,
+            "{state}",
+            "0 no evidence, 1 green, 2 amber, 3 red.",
+            self._lights,
+        )
+        self._verdict = Verdict(settings)
+        self._judging = threading.Lock()
+        self._latest: Health | None = None
+        self._heartbeat: Heartbeat | None = None
+        self._file: StateFile | None = None
+        self._stay: Callable[[], None] | None = None
+        _all.add(self)
+
+    def begin(self, file: StateFile | None) -> None:
+        """Judge once in `interval_s` from now on, and keep the result in the file."""
+        from otel_pipeline.export.ending import when_leaving
+
+        self._file = file
+        self._heartbeat = Heartbeat(self.beat, self.settings.interval_s, lambda: self._guard.failed("health"))
+        if file is not None:
+            self._stay = when_leaving(self, self.stop)
+
+    def stop(self) -> None:
+        """Judge no more; the state file goes."""
+        _all.discard(self)
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
+        if self._file is not None:
+            self._file.close()
+        if self._stay is not None:
+            self._stay()
+
+    def beat(self) -> None:
+        """Look at everything once."""
+        self.flows.look()
+        health = self.judge()
+        if self._file is not None:
+            self._file.write(health.to_dict())
+        if self.looked is not None:
+            self.looked(self._totals.series_count)
+
+    def judge(self) -> Health:
+        """The verdict of now."""
+        held = self._judging.acquire(timeout=MAX_WAIT_S)
+        try:
+            now = time.time()
+            flows = self._verdict.judge(self.flows.evidence(), time.monotonic(), now)
+            process = Process(
+                os.getpid(), _STARTED_AT, self.settings.service_name, self._instance, self.settings.environment
+            )
+            self._latest = Health(process, now, self.settings.interval_s, flows, self.clock.bound())
+            return self._latest
+        finally:
+            if held:
+                self._judging.release()
+
+    def judge_anew(self, minimums: Minimums) -> None:
+        """From now on by other minimums, and without what was before: for tests, which are short."""
+        self._verdict = Verdict(self.settings, minimums)
+
+    def health(self) -> Health:
+        """The verdict of the last second; of now where nobody judges regularly."""
+        latest = self._latest
+        if latest is None or self._heartbeat is None or time.time() - latest.written_at > 2 * self.settings.interval_s:
+            return self.judge()
+        return latest
+
+    def renew(self) -> None:
+        """A forked child must not wait for a thread that only its parent has."""
+        self._judging = threading.Lock()
+        self.flows.renew()
+        self.clock.renew()
+        self._latest = None
+
+    def _lights(self) -> Iterator[tuple[Attributes, float]]:
+        for flow in self.health().flows:
+            attributes: dict[str, AttributeValue] = {semconv.MESSAGING_DESTINATION_NAME: flow.destination}
+            if flow.group is not None:
+                attributes[semconv.MESSAGING_CONSUMER_GROUP_NAME] = flow.group
+            if flow.cluster is not None:
+                attributes[semconv.MESSAGING_KAFKA_CLUSTER_ID] = flow.cluster
+            for name, light in flow.lights.items():
+                yield {**attributes, semconv.OTEL_PIPELINE_LIGHT: name}, RANK[light.state]
+
+
+def state_file(
+    wanted: Literal["auto", "off"] | Path, service: str, instance: str, problem: Callable[[str, str], None]
+) -> StateFile | None:
+    """The state file that the configuration asks for; None where it wants none."""
+    from otel_pipeline.config.state_folder import health_folder
+    from otel_pipeline.verdict.state_file import StateFile
+
+    if wanted == "off":
+        return None
+    return StateFile(health_folder(), service, instance, problem, None if wanted == "auto" else wanted)
+
+
+def _in_child() -> None:
+    for monitoring in list(_all):
+        monitoring.renew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)

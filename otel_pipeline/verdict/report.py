@@ -1,0 +1,135 @@
+"""What `health()` returns: the lights of every flow of this process, for a person, a program and the state file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from math import ceil
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from otel_pipeline.verdict.lights import Light
+    from otel_pipeline.verdict.verdict import FlowHealth
+
+SCHEMA = 1
+TITLES = {
+    "fresh": "fresh",
+    "order": "in order",
+    "pace": "keeping pace",
+    "contract": "contract kept",
+    "environment": "environment clean",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """Who reports."""
+
+    pid: int
+    started_at: float
+    """s since the epoch."""
+    service: str
+    instance: str
+    environment: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The health of the data that flows through this process. Print it."""
+
+    process: Process
+    written_at: float
+    """s since the epoch."""
+    interval_s: float
+    flows: tuple[FlowHealth, ...] = ()
+    clock_bound_s: float | None = None
+    """How far this machine's clock may be off, against the Collector's; None when it is not known."""
+    reason: str = ""
+    """Why there is nothing to say."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether no light is red."""
+        return all(flow.state != "red" for flow in self.flows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the state file has it (docs/health.md)."""
+        process = self.process
+        return {
+            "schema": SCHEMA,
+            "ok": self.ok,
+            "written_at": _timestamp(self.written_at),
+            "interval_s": self.interval_s,
+            "process": {
+                "pid": process.pid,
+                "started_at": _timestamp(process.started_at),
+                "service": process.service,
+                "instance": process.instance,
+                "environment": process.environment,
+            },
+            "clock_bound_s": self.clock_bound_s,
+            "reason": self.reason,
+            "flows": [
+                {
+                    "cluster": flow.cluster,
+                    "destination": flow.destination,
+                    "group": flow.group,
+                    "state": flow.state,
+                    "lights": {name: _light(light) for name, light in flow.lights.items()},
+                }
+                for flow in self.flows
+            ],
+        }
+
+    def __str__(self) -> str:
+        return "\n".join(lines(self.to_dict()))
+
+    __repr__ = __str__
+
+
+def lines(document: Mapping[str, Any], paint: Callable[[str, str], str] = lambda text, _state: text) -> Iterator[str]:
+    """One process for people, from what `to_dict` gives; `paint(text, state)` adds colour beside the words."""
+    process = document["process"]
+    yield (
+        f"{process['service']} in {process['environment'] or 'no environment'} (pid {process['pid']})"
+        f"{_clock(document.get('clock_bound_s'))}"
+    )
+    if document["reason"]:
+        yield f"  {document['reason']}"
+    elif not document["flows"]:
+        yield "  no messages yet"
+    for flow in document["flows"]:
+        group = f" -> {flow['group']}" if flow["group"] else ""
+        cluster = f"   cluster {flow['cluster']}" if flow["cluster"] else ""
+        yield f"  {flow['destination']}{group}  {paint(flow['state'], flow['state'])}{cluster}"
+        for name, light in flow["lights"].items():
+            state = light["state"]
+            yield f"    {TITLES.get(name, name):<18} {paint(f'{state:<5}', state)}  {light['why']}"
+            if state != "green" and light["look"]:
+                yield f"    {'':<18} {'':<5}  look: {light['look']}"
+
+
+def _clock(bound_s: float | None) -> str:
+    """How far the clock can be off, rounded up: it is a bound."""
+    if bound_s is None:
+        return ""
+    text = f"{ceil(bound_s * 1000)} ms" if bound_s <= 1 else f"{ceil(bound_s * 10) / 10:.1f} s"
+    return f", clock within {text} of the Collector's"
+
+
+def _light(light: Light) -> dict[str, Any]:
+    return {
+        "state": light.state,
+        "why": light.why,
+        "look": light.look,
+        "since": _timestamp(light.since_s),
+        "n": light.n,
+        "window_s": light.window_s,
+        "figures": dict(light.figures),
+    }
+
+
+def _timestamp(epoch_s: float) -> str:
+    return datetime.fromtimestamp(epoch_s, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,191 @@
+"""The verdict: five lights for each flow, judged once a second from what the detectors counted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from otel_pipeline.verdict import lights
+from otel_pipeline.verdict.history import WINDOWS_S, Counts, Event, History, Outcomes
+from otel_pipeline.verdict.lights import BREAKING, RANK, Case, Light, Minimums, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from otel_pipeline.detectors.settings import HealthSettings
+    from otel_pipeline.verdict.evidence import Evidence, FlowKey
+
+BETTER_AFTER_S = 30.0
+WORSE_AFTER = 2
+_JUDGES = {
+    "fresh": lights.fresh,
+    "order": lights.order,
+    "pace": lights.pace,
+    "contract": lights.contract,
+    "environment": lights.environment,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FlowHealth:
+    """One flow: where messages come from, who reads them, and the five lights."""
+
+    cluster: str | None
+    destination: str
+    group: str | None
+    state: State
+    """The worst of the lights; grey where nothing is worse and one has no evidence."""
+    lights: Mapping[str, Light]
+    """By name: fresh, order, pace, contract, environment; of what is only sent the contract alone."""
+
+
+class Verdict:
+    """Judges all flows. Used by one thread at a time.
+
+    Args:
+        settings: what the configuration says.
+        minimums: how many cases a light needs.
+    """
+
+    def __init__(self, settings: HealthSettings, minimums: Minimums | None = None) -> None:
+        self._settings = settings
+        self._minimums = minimums or Minimums()
+        self._flows: dict[FlowKey, _FlowVerdict] = {}
+
+    def judge(self, evidence: Iterable[Evidence], now_s: float, wall_s: float) -> tuple[FlowHealth, ...]:
+        """Judge each flow; to be called once a second.
+
+        Args:
+            evidence: of all flows.
+            now_s: monotonic.
+            wall_s: since the epoch.
+        """
+        judged = []
+        for each in evidence:
+            flow = self._flows.get(each.key)
+            if flow is None:
+                flow = self._flows[each.key] = _FlowVerdict(self._settings, self._minimums)
+            judged.append(flow.judge(each, now_s, wall_s))
+        return tuple(judged)
+
+
+class _FlowVerdict:
+    """What has to be remembered of one flow."""
+
+    def __init__(self, settings: HealthSettings, minimums: Minimums) -> None:
+        self._settings = settings
+        self._minimums = minimums
+        self._history = History()
+        self._events = {name: Event() for name in ("missing", "broken", "not_allowed")}
+        self._held_since_s: dict[str, float] = {}
+        self._shown = {name: _Shown() for name in lights.NAMES}
+
+    def judge(self, evidence: Evidence, now_s: float, wall_s: float) -> FlowHealth:
+        counts = _counts(evidence)
+        self._history.add(now_s, counts)
+        certain = evidence.contract.source == "file" or evidence.contract.broken_of_last_100 >= 3  # noqa: PLR2004
+        self._events["missing"].look(now_s, counts.missing)
+        if certain:
+            self._events["broken"].look(now_s, counts.broken)
+        self._events["not_allowed"].look(now_s, counts.not_allowed)
+        case = Case(
+            evidence=evidence,
+            settings=self._settings,
+            minimums=self._minimums,
+            windows={window_s: self._history.within(now_s, counts, window_s) for window_s in WINDOWS_S},
+            held_s=self._held(evidence, now_s),
+            events={name: event.state(now_s) for name, event in self._events.items()},
+        )
+        shown = {
+            name: self._shown[name].show(judge(case), now_s, wall_s)
+            for name, judge in _JUDGES.items()
+            if name == "contract" or not evidence.only_sent
+        }
+        cluster, destination, group = evidence.key
+        return FlowHealth(cluster, destination, group, _overall(shown), MappingProxyType(shown))
+
+    def _held(self, evidence: Evidence, now_s: float) -> dict[str, float]:
+        """How long conditions have held without a break."""
+        pace, freshness = evidence.pace, evidence.freshness
+        threshold_s = min((each.threshold_s for each in freshness.objectives), default=None)
+        conditions = {
+            "utilized": pace.utilization is not None and pace.utilization >= 0.8,  # noqa: PLR2004 - HEALTH.md
+            "behind_and_stale": threshold_s is not None
+            and bool(pace.lag)
+            and freshness.staleness_s is not None
+            and freshness.staleness_s > threshold_s,
+        }
+        held = {}
+        for name, holds in conditions.items():
+            if holds:
+                held[name] = now_s - self._held_since_s.setdefault(name, now_s)
+            else:
+                self._held_since_s.pop(name, None)
+        return held
+
+
+class _Shown:
+    """A light does not flicker: it gets worse after two evaluations, and better after 30 s."""
+
+    def __init__(self) -> None:
+        self._light: Light | None = None
+        self._worse = 0
+        self._better_since_s: float | None = None
+
+    def show(self, judged: Light, now_s: float, wall_s: float) -> Light:
+        shown = self._light
+        if shown is None or RANK[judged.state] == RANK[shown.state] or self._is_due(judged, shown, now_s):
+            self._worse, self._better_since_s = 0, None
+            since_s = shown.since_s if shown is not None and shown.state == judged.state else wall_s
+            shown = self._light = replace(judged, since_s=since_s)
+        elif self._better_since_s is not None:
+            return replace(shown, why=f"{shown.why}; better for {now_s - self._better_since_s:.0f} s now")
+        return shown
+
+    def _is_due(self, judged: Light, shown: Light, now_s: float) -> bool:
+        # From and to grey at the second look: what is not known is not shown as known for half a minute.
+        if "grey" in (judged.state, shown.state) and shown.state in ("grey", "green"):
+            self._worse += 1
+            return self._worse >= WORSE_AFTER
+        if RANK[judged.state] > RANK[shown.state]:
+            self._better_since_s = None
+            self._worse += 1
+            return self._worse >= WORSE_AFTER
+        self._worse = 0
+        if self._better_since_s is None:
+            self._better_since_s = now_s
+        return now_s - self._better_since_s >= BETTER_AFTER_S
+
+
+def _counts(evidence: Evidence) -> Counts:
+    order, coverage, contract = evidence.order, evidence.coverage, evidence.contract
+    violations, missing = order.violations, order.missing
+    return Counts(
+        messages=evidence.messages,
+        headers_ok=coverage.ok,
+        headers_other=coverage.missing + coverage.unreadable + coverage.relayed,
+        reordered=violations.get("reordered", 0),
+        duplicate=violations.get("duplicate", 0),
+        redelivered=violations.get("redelivered", 0),
+        regressed=violations.get("event_time_regression", 0),
+        concurrent_key=violations.get("concurrent_key", 0),
+        offset_reset=missing.get("offset_reset", 0),
+        missing=sum(count for cause, count in missing.items() if cause != "offset_reset"),
+        not_allowed=sum(
+            count for (_, policy), count in evidence.environments.foreign.items() if policy in {"flag", "reject"}
+        ),
+        unlabelled=evidence.environments.unlabelled,
+        checked=contract.checked,
+        broken=sum(contract.violations.get(kind, 0) for kind in BREAKING),
+        changed=contract.violations.get("field_added", 0) + contract.violations.get("int_to_float", 0),
+        objectives=tuple(Outcomes(each.met, each.missed, each.unknown) for each in evidence.freshness.objectives),
+    )
+
+
+def _overall(shown: Mapping[str, Light]) -> State:
+    states: set[State] = {light.state for light in shown.values()}
+    for state in ("red", "amber", "grey"):
+        if state in states:
+            return state
+    return "green"

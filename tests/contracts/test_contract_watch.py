@@ -1,0 +1,570 @@
+"""One side of a destination: breaks are found, streams without one raise nothing, and the cost is bounded."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import struct
+import sys
+import threading
+import uuid
+from unittest.mock import MagicMock
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from otel_pipeline.contracts.contract import Contract, Field
+from otel_pipeline.contracts.learning import ContractLearner
+from otel_pipeline.contracts.paths import ContractError
+from otel_pipeline.contracts.sampling import MOST_EVERY, WATCHFUL_EVERY
+from otel_pipeline.contracts.watch import ContractWatch
+
+SIZE = 100
+
+
+class Clock:
+    """Time as the watch sees it: it asks before and after a check, and each time some has gone by."""
+
+    def __init__(self, cost_ns=1_000):
+        self.now_ns = 0
+        self.cost_ns = cost_ns
+
+    def __call__(self):
+        self.now_ns += self.cost_ns
+        return self.now_ns
+
+
+def watch(side="consumer", **options):
+    return ContractWatch("orders", side, **{"clock_ns": Clock(), **options})
+
+
+def order(at=0):
+    return {
+        "id": at,
+        "name": f"n{at}",
+        "price": 9.5 + at,
+        "customer": {"id": at, "city": "Bern"},
+        "items": [{"sku": "a", "count": 1}],
+    }
+
+
+def feed(watched, values, size_bytes=SIZE):
+    for value in values:
+        watched.check(value, size_bytes)
+
+
+def learned(values=None, **options):
+    watched = watch(**options)
+    feed(watched, values or (order(at) for at in range(1000)))
+    assert watched.source == "learned"
+    return watched
+
+
+def file_contract():
+    learner = ContractLearner("orders")
+    for at in range(1000):
+        learner.learn(order(at))
+    return Contract.loads(learner.contract().dumps())
+
+
+def test_before_it_is_learned_nothing_is_judged():
+    """It says how far it is."""
+    watched = watch()
+    feed(watched, (order(at) for at in range(412)))
+
+    assert (watched.source, watched.hash, watched.learned, watched.checked) == (None, None, 412, 0)
+
+
+def test_after_that_it_is_frozen():
+    """What comes later is not absorbed."""
+    watched = learned()
+    before = watched.hash
+    feed(watched, ({"other": 1} for _ in range(5000)))
+
+    assert (watched.hash, watched.learned) == (before, 1000)
+
+
+def broken_value(kind, at):
+    value = order(at)
+    if kind == "field_missing":
+        del value["customer"]["city"]
+    elif kind == "type_changed":
+        value["id"] = str(at)
+    elif kind == "became_null":
+        value["name"] = None
+    elif kind == "field_added":
+        value["coupon"] = "x"
+    elif kind == "int_to_float":
+        value["items"][0]["count"] = 1.5
+    return value
+
+
+KINDS = ("field_missing", "type_changed", "became_null", "field_added", "int_to_float")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("source", ["file", "learned"])
+def test_every_break_is_found_within_100_messages(kind, source):
+    """Also after a long quiet time at a high rate, when only one in many is looked at."""
+    clock = Clock()
+    watched = watch(contract=file_contract() if source == "file" else None, clock_ns=clock)
+    for at in range(20_000):
+        watched.check(order(at), SIZE)
+        clock.now_ns += 20_000
+    feed(watched, (broken_value(kind, at) for at in range(100)))
+
+    assert set(watched.violations) == {kind}
+    assert (watched.broken_of_last_100 >= 3) == (kind in ("field_missing", "type_changed", "became_null"))
+    assert all(path.endswith(kind) for path in watched.differing_paths)
+
+
+def test_a_file_is_known_at_message_one():
+    """The first broken one is said."""
+    watched = watch(contract=file_contract())
+    watched.check(broken_value("type_changed", 1), SIZE)
+
+    assert (watched.source, watched.checked, watched.violations) == ("file", 1, {"type_changed": 1})
+    assert (watched.broken_of_last_100, watched.differing_paths) == (1, ["id type_changed"])
+
+
+def test_what_adds_breaks_nothing():
+    """It is said."""
+    watched = learned()
+    feed(watched, [broken_value("field_added", 1), broken_value("int_to_float", 1)] * 20)
+
+    assert (set(watched.violations), watched.broken_of_last_100) == ({"field_added", "int_to_float"}, 0)
+
+
+def test_good_messages_push_bad_ones_out():
+    """Of the last 100."""
+    watched = watch(contract=file_contract())
+    feed(watched, [broken_value("field_missing", 1)] * 5)
+    feed(watched, [order(1)] * 100)
+
+    assert (watched.broken_of_last_100, watched.violations) == (0, {"field_missing": 5})
+
+
+def streams():  # noqa: C901
+    """A dozen of them, each a function of a generator of random numbers and the message's number."""
+
+    def union(r, at):
+        return r.choice([{"type": "card", "card": {"number": "4"}}, {"type": "bank", "iban": {"code": "x", "bic": 1}}])
+
+    def optional(r, _at):
+        return {"id": 1, **{name: name for name in "abcdefgh" if r.random() < 0.3}}
+
+    def ids_as_keys(r, _at):
+        return {"total": 3, "positions": {str(r.randrange(10**9)): {"n": 1, "p": 2.5} for _ in range(r.randrange(6))}}
+
+    def ids_at_the_top(r, _at):
+        return {f"user-{r.randrange(10**6)}": r.random() for _ in range(4)}
+
+    def nulls(r, _at):
+        return {"id": 1, "a": r.choice([None, "x"]), "b": None, "c": r.choice([None, {"d": 1}, {"d": None}])}
+
+    def numbers(r, _at):
+        return {"price": r.choice([1, 2.5]), "n": r.choice([3, 4.0, 7])}
+
+    def nested(r, _at):
+        return {"rows": [[r.randrange(9) for _ in range(r.randrange(4))] for _ in range(r.randrange(12))]}
+
+    def mixed_items(r, _at):
+        return {"items": [r.choice(["x", 1, 2.5, None, {"a": 1}, [1]]) for _ in range(r.randrange(6))]}
+
+    def sensor(r, at):
+        return {"ts": 1_700_000_000 + at, "values": {f"s{r.randrange(40)}": r.gauss(0, 1) for _ in range(8)}}
+
+    def deep(r, _at):
+        return {"a": {"b": {"c": {"d": {"e": {"f": {"g": r.choice([1, "x"])}}}}}}}
+
+    def list_at_the_top(r, _at):
+        return [{"x": r.random(), "label": r.choice(["a", None])} for _ in range(r.randrange(4))]
+
+    def rare(r, at):
+        return {"id": at, **({"debug": r.choice([None, {"trace": "x"}])} if r.random() < 0.02 else {})}
+
+    def by_day(_r, at):
+        return {"days": {f"2026-{1 + at % 12:02}-{1 + at % 28:02}": at, "last": at}}
+
+    def graph(r, _at):
+        return {
+            "nodes": {
+                uuid.UUID(int=r.getrandbits(128)).hex: {"edges": {str(r.getrandbits(40)): 1.5 for _ in range(3)}}
+                for _ in range(3)
+            }
+        }
+
+    return [
+        union,
+        optional,
+        ids_as_keys,
+        ids_at_the_top,
+        nulls,
+        numbers,
+        nested,
+        mixed_items,
+        sensor,
+        deep,
+        list_at_the_top,
+        rare,
+        by_day,
+        graph,
+    ]
+
+
+@pytest.mark.parametrize("stream", streams(), ids=lambda stream: stream.__name__)
+def test_no_false_alarm(stream):
+    """5,000 messages as they always were."""
+    generator = random.Random(7)
+    clock = Clock()
+    watched = watch(clock_ns=clock)
+    for at in range(6000):
+        watched.check(stream(generator, at), SIZE)
+        clock.now_ns += 1_000_000
+
+    assert (watched.violations, watched.failed, watched.checked) == ({}, 0, 5000)
+
+
+@pytest.mark.parametrize("stream", streams(), ids=lambda stream: stream.__name__)
+def test_two_sides_learn_the_same_hash(stream):
+    """One from objects, the other from bytes that it joined in later."""
+    generator = random.Random(3)
+    values = [stream(generator, at) for at in range(2500)]
+    producer, consumer = watch("producer"), watch("consumer")
+    feed(producer, values)
+    feed(consumer, (json.dumps(value).encode() for value in values[700:]))
+
+    assert producer.hash == consumer.hash is not None
+
+
+def test_different_sides_learn_different_hashes():
+    """A field that always comes on one side only."""
+    one, other = learned(), learned({**order(at), "new": 1} for at in range(1000))
+
+    assert one.hash != other.hash
+
+
+def test_costs_at_most_one_percent():
+    """Checks of 1 us, a message each 10 us: one in about 10."""
+    clock = Clock()
+    watched = watch(clock_ns=clock)
+    for at in range(60_000):
+        watched.check(order(at), SIZE)
+        clock.now_ns += 10_000
+        if at == 10_000:
+            checked, began_ns = watched.checked, clock.now_ns
+    share = (watched.checked - checked) * clock.cost_ns / (clock.now_ns - began_ns)
+
+    assert 0.008 < share <= 0.0101
+
+
+def test_a_slow_stream_is_checked_whole():
+    """It costs nothing."""
+    clock = Clock()
+    watched = watch(clock_ns=clock)
+    for at in range(3000):
+        watched.check(order(at), SIZE)
+        clock.now_ns += 10_000_000
+
+    assert watched.checked == 2000
+
+
+@pytest.mark.parametrize(("contract", "most"), [(file_contract(), WATCHFUL_EVERY), (None, MOST_EVERY)])
+def test_however_dear_some_are_checked(contract, most):
+    """With a contract file never fewer than one in 32."""
+    clock = Clock(cost_ns=5_000_000)
+    watched = watch(contract=contract, clock_ns=clock)
+    feed(watched, (order(at) for at in range(200_000)))
+
+    assert watched.sampler.every == most
+
+
+def test_100_broken_in_a_row_are_noticed_with_a_file():
+    """Whatever a check costs."""
+    clock = Clock(cost_ns=5_000_000)
+    for seed in range(20):
+        watched = watch(contract=file_contract(), clock_ns=clock)
+        watched.sampler._random.seed(seed)
+        feed(watched, (order(at) for at in range(3000)))
+        feed(watched, (broken_value("type_changed", at) for at in range(100)))
+
+        assert watched.broken_of_last_100 >= 30
+
+
+def test_a_difference_that_stays_does_not_cost_for_good():
+    """It is followed up once in a while."""
+    clock = Clock()
+    watched = watch(clock_ns=clock)
+    for at in range(60_000):
+        watched.check({**order(at), **({"coupon": 1} if at > 1000 else {})}, SIZE)
+        clock.now_ns += 5_000
+
+    assert watched.checked < 6_000
+
+
+def test_sizes_that_are_odd_are_always_checked():
+    """A message that is much smaller or larger than the others."""
+    clock = Clock()
+    watched = watch(clock_ns=clock)
+    for at in range(20_000):
+        watched.check(order(at), SIZE + at % 50)
+        clock.now_ns += 5_000
+    watched.check(broken_value("field_added", 1), 10 * SIZE)
+    watched.check(broken_value("field_missing", 1), SIZE // 10)
+
+    assert watched.violations == {"field_added": 1, "field_missing": 1}
+
+
+def test_sizes_may_change():
+    """All messages are larger from now on: that is not odd for long."""
+    clock = Clock()
+    watched = watch(clock_ns=clock)
+    for at in range(40_000):
+        watched.check(order(at), SIZE if at < 20_000 else 10 * SIZE)
+        clock.now_ns += 5_000
+
+    assert watched.checked < 5_000
+
+
+def test_json_in_bytes_is_read():
+    """And in text."""
+    watched = learned([json.dumps(order(at)).encode() for at in range(1000)])
+    feed(watched, [json.dumps({"id": 1}).encode(), "  " + json.dumps(order()), bytearray(json.dumps(order()).encode())])
+
+    assert (watched.checked, watched.violations) == (3, {"field_missing": 4})
+
+
+def test_what_should_be_json_and_is_not():
+    """Is unreadable, and not absorbed while learning either."""
+    watched = watch()
+    values = [json.dumps(order(at)).encode() for at in range(150)]
+    feed(watched, [*values, b"\x80\x04", b'{"id": ', b"", *values])
+
+    assert (watched.violations, watched.broken_of_last_100, watched.learned) == ({"unreadable": 3}, 3, 300)
+
+
+def test_streams_of_other_bytes_are_left_alone():
+    """Also when some of them look like JSON."""
+    watched = watch()
+    feed(watched, [b"[info] started", b"plain", b'{"a": 1}', os.urandom(20)] * 2000)
+
+    assert watched.violations == {}
+
+
+def test_a_file_expects_json():
+    """From the first message."""
+    watched = watch(contract=file_contract())
+    feed(watched, [b"plain"])
+
+    assert watched.violations == {"unreadable": 1}
+
+
+def test_registry_ids():
+    """By id, GUID, fingerprint; JSON behind them is read."""
+    guid = uuid.UUID(int=5)
+    watched = watch()
+    feed(
+        watched,
+        [
+            b"\0" + struct.pack(">I", 7) + b'{"a": 1}',
+            b"\0" + struct.pack(">I", 7) + b"\x02\x03",
+            b"\1" + guid.bytes + b"\x02",
+            b"\xc3\x01" + bytes(range(8)) + b"\x02",
+        ],
+    )
+
+    assert dict(watched.schema_ids) == {"id 7": 2, f"guid {guid}": 1, "avro 0001020304050607": 1}
+    assert watched.learned == 1
+
+
+def test_registry_ids_are_bounded():
+    """16 and the rest."""
+    watched = watch()
+    feed(watched, (b"\0" + struct.pack(">I", at) for at in range(50)))
+
+    assert (len(watched.schema_ids), watched.schema_ids["other"]) == (17, 34)
+
+
+def test_a_deserializer_that_raised():
+    """Is a break at once."""
+    watched = learned()
+    watched.unreadable()
+
+    assert (watched.violations, watched.broken_of_last_100, watched.checked) == ({"unreadable": 1}, 1, 1)
+
+
+def test_deletions_are_no_values():
+    """None is neither learned nor judged."""
+    watched = watch(contract=file_contract())
+    feed(watched, [None] * 10)
+
+    assert (watched.checked, watched.violations) == (0, {})
+
+
+def test_differing_paths_are_bounded():
+    """The first 20."""
+    watched = learned()
+    feed(watched, ({**order(), f"new{at}": 1} for at in range(60)))
+
+    assert len(watched.differing_paths) == 20
+    assert watched.differing_paths[0] == "new0 field_added"
+
+
+def test_fields_on_request():
+    """Null rate and range of those named, of no others."""
+    watched = watch(fields_on_request={"price", "items[].count", "customer.city"})
+    feed(watched, (order(at) for at in range(50)))
+    feed(watched, [{"price": None, "customer": {"city": None}}] * 50)
+
+    health = watched.field_health
+    assert (health["price"].minimum, health["price"].maximum, health["price"].null_rate) == (9.5, 58.5, 0.5)
+    assert (health["items[].count"].values, health["items[].count"].maximum) == (50, 1.0)
+    assert (health["customer.city"].null_rate, health["customer.city"].minimum) == (0.5, None)
+
+
+@pytest.mark.parametrize("paths", [{"a..b"}, {f"f{at}" for at in range(33)}])
+def test_fields_that_cannot_be_asked_for(paths):
+    """Said when it is made."""
+    with pytest.raises(ContractError):
+        watch(fields_on_request=paths)
+
+
+def test_evidence():
+    """As the verdict reads it."""
+    watched = learned()
+    feed(watched, [broken_value("field_missing", 1)])
+    evidence = watched.evidence()
+
+    assert (evidence.source, evidence.learned, evidence.learn_messages, evidence.checked) == ("learned", 1000, 1000, 1)
+    assert (evidence.violations, evidence.broken_of_last_100) == ({"field_missing": 1}, 1)
+    assert evidence.differing_paths == ["customer.city field_missing"]
+
+
+def test_zero_learns_nothing():
+    """Neither does it judge."""
+    watched = watch(learn_messages=0)
+    feed(watched, (order(at) for at in range(1000)))
+
+    assert (watched.learned, watched.source) == (0, None)
+
+
+class Hostile(dict):
+    def items(self):
+        raise RuntimeError
+
+    def __contains__(self, key):
+        raise RuntimeError
+
+    def __getitem__(self, key):
+        raise RuntimeError
+
+    def keys(self):
+        raise RuntimeError
+
+    def __len__(self):
+        raise RuntimeError
+
+    def __bool__(self):
+        raise RuntimeError
+
+
+class Dumping:
+    def model_dump(self):
+        raise ValueError
+
+    def __str__(self):
+        raise ValueError
+
+
+class Key:
+    def __str__(self):
+        raise ValueError
+
+
+hostile = [
+    Hostile(a=1),
+    Dumping(),
+    Dumping,
+    MagicMock(),
+    {Key(): 1},
+    object(),
+    iter([]),
+    range(10**9),
+    float("nan"),
+    {"a": Hostile()},
+    "[" * 10**5,
+    b"{" * 10**5,
+    {"x" * 10**6: 1},
+    sys,
+    memoryview(b"{"),
+    {"\ud800": 1},
+]
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.sampled_from(hostile),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text() | st.integers() | st.none(), inner, max_size=4)
+        | st.tuples(inner)
+    ),
+    max_leaves=10,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(anything, max_size=20), st.sampled_from(["learn", "short", "file"]))
+def test_never_raises(values, mode):
+    """On any object, learning or judging, asked for fields or not."""
+    contract = Contract("t", {"$": Field(("object",), True), "a": Field(("int",), True)}) if mode == "file" else None
+    watched = watch(contract=contract, learn_messages=3 if mode == "short" else 1000, fields_on_request={"a", "*[]"})
+    feed(watched, [*values, *hostile])
+
+    assert len(watched.differing_paths) <= 20
+
+
+def test_many_threads():
+    """Each message is counted, or another one was being looked at."""
+    watched = watch()
+    value = order()
+
+    def work():
+        for _ in range(3000):
+            watched.check(value, SIZE)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert (watched.learned, watched.source, watched.violations, watched.failed) == (1000, "learned", {}, 0)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_learns_on():
+    """Though a thread of the parent was learning just then."""
+    watched = watch()
+    watched._learning.acquire()
+    child = os.fork()
+    if child == 0:
+        watched.check(order(), SIZE)
+        os._exit(watched.learned)
+
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+
+
+def test_a_message_that_is_not_taken_makes_no_object():
+    """It is counted down, and its size compared: two calls for three looks."""
+    watched = learned()
+    watched.sampler.left = 10_000
+    calls = []
+    sys.setprofile(lambda frame, event, _arg: calls.append(frame.f_code.co_name) if event == "call" else None)
+    try:
+        for _ in range(3):
+            watched.check(None, SIZE)
+    finally:
+        sys.setprofile(None)
+
+    assert calls == ["check"] * 3

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import gzip
+import http.client
+from urllib.parse import urlsplit
+
+import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from otel_pipeline.dev.receiver import otlp_receiver
+from otel_pipeline.export.otlp_reader import (
+    EventRecord,
+    LinkRecord,
+    LogRecord,
+    MetricRecord,
+    PointRecord,
+    SpanRecord,
+    read,
+)
+
+
+def post(endpoint, path, body, headers=None):
+    connection = http.client.HTTPConnection(urlsplit(endpoint).netloc, timeout=10)
+    connection.request("POST", path, body, headers or {})
+    answer = connection.getresponse()
+    said = answer.read()
+    connection.close()
+    return answer.status, said
+
+
+def put(pairs, **values):
+    for name, value in values.items():
+        pair = pairs.add(key=name)
+        kind = {str: "string_value", int: "int_value", float: "double_value", bool: "bool_value", bytes: "bytes_value"}
+        if isinstance(value, list):
+            for item in value:
+                pair.value.array_value.values.add(string_value=item)
+        elif isinstance(value, dict):
+            put(pair.value.kvlist_value.values, **value)
+        elif value is not None:
+            setattr(pair.value, kind[type(value)], value)
+
+
+def test_spans_are_kept_as_they_came(tmp_path):
+    """Every field and every kind of value, through our own reader."""
+    sent = ExportTraceServiceRequest()
+    group = sent.resource_spans.add()
+    put(group.resource.attributes, service="scorer")
+    scope = group.scope_spans.add()
+    scope.scope.name = "kafka"
+    span = scope.spans.add(
+        trace_id=b"\1" * 16,
+        span_id=b"\2" * 8,
+        parent_span_id=b"\3" * 8,
+        name="process a",
+        kind=5,
+        start_time_unix_nano=1,
+        end_time_unix_nano=2**60,
+        trace_state="a=b",
+        flags=257,
+    )
+    values = {"a": "x", "b": -7, "c": 0.5, "d": True, "e": b"\0", "f": ["y", "z"], "g": {"h": 1}, "i": None}
+    put(span.attributes, **values)
+    span.status.code, span.status.message = 2, "no"
+    span.events.add(name="exception", time_unix_nano=5)
+    link = span.links.add(trace_id=b"\1" * 16, span_id=b"\3" * 8)
+    put(link.attributes, k=1)
+    with otlp_receiver(tmp_path) as endpoint:
+        answer = post(endpoint, "/v1/traces", gzip.compress(sent.SerializeToString()), {"Content-Encoding": "gzip"})
+
+    assert (answer, list(read(tmp_path / "telemetry.jsonl"))) == (
+        (200, b""),
+        [
+            SpanRecord(
+                "01" * 16,
+                "02" * 8,
+                "03" * 8,
+                "process a",
+                "CONSUMER",
+                1,
+                2**60,
+                {**values, "f": ("y", "z")},
+                (LinkRecord("01" * 16, "03" * 8, {"k": 1}),),
+                (EventRecord("exception", 5, {}),),
+                "ERROR",
+                "no",
+                {"service": "scorer"},
+                "kafka",
+                "a=b",
+                257,
+            )
+        ],
+    )
+
+
+def test_logs_and_metrics_are_kept(tmp_path):
+    """On their own paths, into the same file."""
+    logs = ExportLogsServiceRequest()
+    log = (
+        logs.resource_logs.add()
+        .scope_logs.add()
+        .log_records.add(
+            time_unix_nano=4, severity_number=9, severity_text="INFO", trace_id=b"\1" * 16, span_id=b"\2" * 8, flags=1
+        )
+    )
+    log.body.string_value = "hello"
+    metrics = ExportMetricsServiceRequest()
+    metric = metrics.resource_metrics.add().scope_metrics.add().metrics.add(name="sent", unit="{message}")
+    metric.sum.data_points.add(as_int=3, time_unix_nano=5)
+    metric.sum.is_monotonic = True
+    with otlp_receiver(tmp_path) as endpoint:
+        post(endpoint, "/v1/logs", logs.SerializeToString())
+        post(endpoint, "/v1/metrics", metrics.SerializeToString())
+
+    assert list(read(tmp_path / "telemetry.jsonl")) == [
+        LogRecord(4, "INFO", 9, "hello", {}, "01" * 16, "02" * 8, 1, {}, ""),
+        MetricRecord("sent", "{message}", "", "sum", (PointRecord({}, 0, 5, value=3),), True, "UNSPECIFIED", {}, ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "headers"),
+    [
+        ("/v1/traces", b"\xff\xff\xff", {}),
+        ("/v1/traces", b"not gzip", {"Content-Encoding": "gzip"}),
+        ("/v1/profiles", b"", {}),
+    ],
+)
+def test_what_cannot_be_read_is_refused(tmp_path, path, body, headers):
+    """With an answer, so that the exporter does not try again and again; nothing is kept."""
+    with otlp_receiver(tmp_path) as endpoint:
+        status, _ = post(endpoint, path, body, headers)
+
+    assert (status, (tmp_path / "telemetry.jsonl").read_text()) == (400, "")

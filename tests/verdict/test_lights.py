@@ -1,0 +1,376 @@
+"""The five lights, row by row of the table; grey is never green."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from otel_pipeline.detectors.settings import HealthSettings
+from otel_pipeline.verdict.evidence import (
+    ContractEvidence,
+    Coverage,
+    Environments,
+    Evidence,
+    FlowKey,
+    Freshness,
+    ObjectiveEvidence,
+    Order,
+    Pace,
+)
+from otel_pipeline.verdict.lights import Minimums, wilson_lower
+from otel_pipeline.verdict.verdict import Verdict
+
+KEY = FlowKey("k1", "orders", "scorer")
+
+
+def objective(met=0, missed=0, unknown=0, threshold_s=2.0, target=0.99):
+    return ObjectiveEvidence("orders_fresh", threshold_s, target, "messages", met, missed, unknown)
+
+
+def evidence(messages=1000, **parts):
+    """A flow where everything is as it should be, but for `parts`."""
+    healthy = {
+        "coverage": Coverage(ok=messages),
+        "freshness": Freshness([objective(met=messages)], age_p99_s=0.2, staleness_s=0.1, quiet_s=0.1),
+        "order": Order(),
+        "pace": Pace(assigned=3, lag=0, caught_up_age_s=0.4, utilization=0.1),
+        "contract": ContractEvidence("file", checked=messages),
+        "environments": Environments("production"),
+    }
+    return Evidence(KEY, messages, **{**healthy, **parts})
+
+
+def judged(found, *, seconds=3, settings=None, minimums=None):
+    """The lights after some seconds of the same evidence."""
+    verdict = Verdict(settings or HealthSettings(environment="production"), minimums)
+    for second in range(seconds):
+        (flow,) = verdict.judge([found], 1000.0 + second, 1_700_000_000.0 + second)
+    return flow
+
+
+def test_everything_green():
+    """And so is the flow."""
+    flow = judged(evidence())
+
+    assert (flow.cluster, flow.destination, flow.group, flow.state) == ("k1", "orders", "scorer", "green")
+    assert {name: light.why for name, light in flow.lights.items()} == {
+        "fresh": "100 % of 1000 messages used data younger than 2 s",
+        "order": "1000 messages in order, none missing",
+        "pace": "0 messages behind, caught up 400 ms ago",
+        "contract": "1000 values checked against the contract (file)",
+        "environment": "1000 messages of production",
+    }
+
+
+def test_no_evidence_is_grey_in_every_light_and_green_in_none():
+    """Nothing has been seen."""
+    flow = judged(Evidence(KEY))
+
+    assert flow.state == "grey"
+    assert {light.state for light in flow.lights.values()} == {"grey"}
+
+
+def test_one_grey_light_keeps_the_flow_from_green():
+    """What is not known may be bad."""
+    assert judged(evidence(contract=ContractEvidence(learned=412))).state == "grey"
+
+
+@pytest.mark.parametrize(
+    ("freshness", "state", "why"),
+    [
+        (Freshness([], age_p99_s=0.21), "grey", "no objective is set; 99 % are younger than 210 ms"),
+        (Freshness([objective(met=29)]), "grey", "only 29 messages so far (orders_fresh: 99 % under 2 s)"),
+        (
+            Freshness([objective(met=40, unknown=60)]),
+            "grey",
+            "the age of 60 of 100 messages is not known (orders_fresh: 99 % under 2 s)",
+        ),
+        (Freshness([objective(met=994, missed=6)]), "green", "99.4 % of 1000 messages used data younger than 2 s"),
+        (
+            Freshness([objective(met=970, missed=30)]),
+            "amber",
+            "97 % of 1000 messages used data younger than 2 s; 99 % is the objective",
+        ),
+        (
+            Freshness([objective(met=700, missed=300)]),
+            "red",
+            "70 % of 1000 messages used data younger than 2 s; 99 % is the objective",
+        ),
+        (
+            Freshness([objective(met=100)], quiet_s=400, expect_every_s=300),
+            "amber",
+            "no message for 7 min, one is expected every 5m",
+        ),
+    ],
+)
+def test_fresh(freshness, state, why):
+    """Exact counts against the objective; a share is believed where its lower bound says so."""
+    light = judged(evidence(freshness=freshness)).lights["fresh"]
+
+    assert (light.state, light.why) == (state, why)
+    assert light.state == "green" or light.look or light.n < 30
+
+
+def test_old_data_with_messages_waiting_is_red_after_ten_seconds():
+    """However good the share was."""
+    found = evidence(
+        freshness=Freshness([objective(met=1000)], staleness_s=30.0),
+        pace=Pace(assigned=1, lag=70, caught_up_age_s=5.0),
+    )
+
+    assert judged(found, seconds=9).lights["fresh"].state == "green"
+    light = judged(found, seconds=13).lights["fresh"]
+    assert (light.state, light.why) == (
+        "red",
+        "the newest data processed is 30 s old, and 70 messages wait (orders_fresh: 99 % under 2 s)",
+    )
+
+
+@pytest.mark.parametrize(
+    ("parts", "state", "why"),
+    [
+        ({"order": Order(share_group=True)}, "grey", "a share group promises no order"),
+        ({"messages": 99}, "grey", "only 99 of 100 messages so far"),
+        (
+            {"coverage": Coverage(ok=400, missing=600)},
+            "grey",
+            "only 400 of 1000 messages say which number they have",
+        ),
+        ({"order": Order(open_gaps=2)}, "amber", "2 messages have not come yet"),
+        (
+            {"order": Order(violations={"reordered": 1})},
+            "amber",
+            "1 reordered, 0 duplicate of 1000 messages",
+        ),
+        (
+            {"order": Order(violations={"reordered": 2, "duplicate": 2})},
+            "red",
+            "2 reordered, 2 duplicate of 1000 messages",
+        ),
+        ({"order": Order(violations={"redelivered": 10})}, "green", "1000 messages in order, none missing"),
+        (
+            {"order": Order(violations={"redelivered": 11})},
+            "amber",
+            "11 of 1000 messages were delivered again",
+        ),
+        (
+            {"order": Order(missing={"offset_reset": 7})},
+            "amber",
+            "7 messages were skipped: the position was gone, and auto_offset_reset is latest",
+        ),
+        ({"order": Order(missing={"before_broker": 3})}, "red", "messages lost: 3 before the broker"),
+        (
+            {"messages": 5, "order": Order(missing={"expired": 1, "before_broker": 2})},
+            "red",
+            "messages lost: 1 deleted by retention before they were read, 2 before the broker",
+        ),
+    ],
+)
+def test_in_order(parts, state, why):
+    """A loss is red however few messages there were."""
+    light = judged(evidence(**parts)).lights["order"]
+
+    assert (light.state, light.why) == (state, why)
+
+
+def test_a_loss_names_the_sends_that_this_process_was_told_had_failed():
+    """Rule 9."""
+    found = evidence(order=Order(missing={"before_broker": 3}, refused_sends={"KafkaTimeoutError": 3}))
+
+    assert judged(found).lights["order"].look == "failed sends of this process: 3 x KafkaTimeoutError"
+
+
+@pytest.mark.parametrize(
+    ("pace", "state", "why"),
+    [
+        (Pace(), "grey", "no partition is assigned to this process"),
+        (Pace(assigned=1), "grey", "no fetch has been answered yet"),
+        (
+            Pace(assigned=1, lag=9, caught_up_age_s=1, position_still_s=11),
+            "red",
+            "9 messages wait, and the position has not moved for 11 s",
+        ),
+        (
+            Pace(assigned=1, lag=9, caught_up_age_s=1, position_still_s=11, processing_median_s=8.0),
+            "green",
+            "9 messages behind, caught up 1 s ago",
+        ),
+        (
+            Pace(assigned=1, lag=9, caught_up_age_s=1, position_still_s=6),
+            "amber",
+            "9 messages wait, and the position has not moved for 6 s",
+        ),
+        (
+            Pace(assigned=1, lag=0, caught_up_age_s=12, unpolled_s=12),
+            "red",
+            "the application has not asked for a message for 12 s",
+        ),
+        (Pace(assigned=1, lag=500, caught_up_age_s=5, growing=True), "amber", "500 messages behind, and growing"),
+        (Pace(assigned=1, lag=0, caught_up_age_s=0.1, rewound=True), "amber", "the position was set back"),
+        (
+            Pace(assigned=1, lag=500, caught_up_age_s=60, drain_time_s=130),
+            "amber",
+            "500 messages behind, drained in 2 min",
+        ),
+    ],
+)
+def test_keeping_pace(pace, state, why):
+    """Stuck is red after 10 s, or three times what a message usually takes."""
+    light = judged(evidence(pace=pace)).lights["pace"]
+
+    assert (light.state, light.why) == (state, why)
+
+
+def test_a_consumer_that_works_nearly_all_the_time_is_amber_after_half_a_minute():
+    """Before there is a backlog."""
+    found = evidence(pace=Pace(assigned=1, lag=0, caught_up_age_s=0.4, utilization=0.93))
+
+    assert judged(found, seconds=20).lights["pace"].state == "green"
+    assert judged(found, seconds=34).lights["pace"].why == "works 93 % of the time"
+
+
+@pytest.mark.parametrize(
+    ("contract", "state", "why"),
+    [
+        (ContractEvidence(learned=412), "grey", "412 of 1000 messages learned"),
+        (ContractEvidence("file"), "grey", "no value was checked within a day"),
+        (
+            ContractEvidence("file", checked=50, violations={"field_missing": 1}, differing_paths=["amount"]),
+            "red",
+            "1 x field_missing: amount",
+        ),
+        (
+            ContractEvidence("learned", checked=50, violations={"type_changed": 2}, broken_of_last_100=2),
+            "green",
+            "50 values checked against the contract (learned)",
+        ),
+        (
+            ContractEvidence(
+                "learned",
+                checked=50,
+                violations={"type_changed": 3},
+                broken_of_last_100=3,
+                differing_paths=["amount"],
+            ),
+            "red",
+            "3 x type_changed: amount",
+        ),
+        (
+            ContractEvidence("file", checked=50, violations={"field_added": 4}, differing_paths=["note"]),
+            "amber",
+            "field_added: note",
+        ),
+        (
+            ContractEvidence("file", checked=50, sides_differ=True),
+            "amber",
+            "this process sends another shape than it receives",
+        ),
+    ],
+)
+def test_contract_kept(contract, state, why):
+    """At once with a file; three of a hundred with what was learned."""
+    light = judged(evidence(contract=contract)).lights["contract"]
+
+    assert (light.state, light.why) == (state, why)
+
+
+@pytest.mark.parametrize(
+    ("parts", "state", "why"),
+    [
+        ({"environments": Environments(None)}, "grey", "the environment of this process is not known"),
+        (
+            {"coverage": Coverage(ok=400, missing=600)},
+            "grey",
+            "only 400 of 1000 messages say where they began",
+        ),
+        (
+            {"environments": Environments("production", {("local", "flag"): 1, ("staging", "allow"): 900})},
+            "red",
+            "messages of other environments: 1 from local",
+        ),
+        (
+            {"environments": Environments("production", {("staging", "allow"): 900, ("local", "flag"): 0})},
+            "green",
+            "1000 messages of production, allowed: staging",
+        ),
+        (
+            {"environments": Environments("production", unlabelled=11)},
+            "amber",
+            "11 messages name no environment",
+        ),
+    ],
+)
+def test_environment_clean(parts, state, why):
+    """Only what the policy does not allow turns the light."""
+    light = judged(evidence(**parts)).lights["environment"]
+
+    assert (light.state, light.why) == (state, why)
+
+
+def test_a_light_gets_worse_after_two_looks_and_better_after_thirty_seconds():
+    """And says meanwhile that it is better."""
+    verdict = Verdict(HealthSettings(environment="production"))
+    well, stuck = evidence(), evidence(pace=Pace(assigned=1, lag=1, caught_up_age_s=1, position_still_s=20))
+    seen = []
+    for second in range(40):
+        (flow,) = verdict.judge([stuck if second in {1, 3, 4} else well], float(second), float(second))
+        seen.append(flow.lights["pace"].state)
+        if second == 20:
+            assert flow.lights["pace"].why.endswith("; better for 15 s now")
+
+    assert seen[:5] == ["green", "green", "green", "green", "red"]
+    assert (seen[34], seen[35]) == ("red", "green")
+
+
+def test_an_event_is_red_for_five_minutes_and_amber_for_an_hour():
+    """Losses do not heal."""
+    verdict = Verdict(HealthSettings(environment="production"))
+    states = {}
+    for second in range(4200):
+        missing = {"before_broker": 1 if second >= 10 else 0}
+        (flow,) = verdict.judge([evidence(order=Order(missing=missing))], float(second), float(second))
+        states[second] = flow.lights["order"].state
+
+    changes = [(second, state) for second, state in states.items() if states.get(second - 1) != state]
+    assert changes == [(0, "green"), (11, "red"), (340, "amber"), (3940, "green")]
+
+
+def test_what_was_bad_a_day_ago_no_longer_counts():
+    """The window slides: 300 bad messages, then good ones."""
+    verdict = Verdict(HealthSettings(environment="production"))
+    met, missed = 0, 300
+    for second in range(500):
+        met += 10
+        found = evidence(freshness=Freshness([objective(met=met, missed=missed)]))
+        (flow,) = verdict.judge([found], float(second), float(second))
+        if second == 100:
+            assert flow.lights["fresh"].state == "red"
+
+    light = flow.lights["fresh"]
+    assert (light.state, light.window_s, light.figures["missed"]) == ("green", 300.0, 0)
+
+
+def test_half_a_minute_of_bad_luck_raises_no_alarm():
+    """A true miss rate of 0.7 % against a budget of 1 %: at most 3 of 100 runs are not green."""
+    dice, alarms = random.Random(7), 0
+    for _ in range(100):
+        missed = sum(dice.random() < 0.007 for _ in range(1800))
+        found = evidence(freshness=Freshness([objective(met=1800 - missed, missed=missed)]))
+        alarms += judged(found).lights["fresh"].state != "green"
+
+    assert alarms <= 3
+
+
+def test_the_lower_bound_of_a_share():
+    """Against values from R's prop.test without continuity correction."""
+    assert wilson_lower(0, 0) == 0
+    assert wilson_lower(10, 100) == pytest.approx(0.05522914, abs=1e-6)
+    assert wilson_lower(300, 1000) == pytest.approx(0.2724, abs=1e-3)
+
+
+def test_tests_need_one_message_only():
+    """A test is short."""
+    flow = judged(evidence(messages=1), minimums=Minimums(fresh=1, order=1))
+
+    assert (flow.lights["fresh"].state, flow.lights["order"].state) == ("green", "green")

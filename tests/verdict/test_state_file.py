@@ -1,0 +1,168 @@
+"""The state file: replaced whole, for its user alone, with a lock that tells whether its process lives."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+
+import pytest
+
+from otel_pipeline.config.state_folder import health_folder
+from otel_pipeline.verdict import state_file
+from otel_pipeline.verdict.state_file import StateFile, read, read_all
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="permissions and forks of POSIX")
+
+
+@pytest.fixture
+def problems():
+    return {}
+
+
+@pytest.fixture
+def document():
+    return {"schema": 1, "ok": True, "interval_s": 1, "process": {"pid": 1, "service": "scorer"}, "flows": []}
+
+
+def make(folder, problems, **arguments):
+    return StateFile(folder, "my service/1", "abcdefgh-1234", problems.__setitem__, **arguments)
+
+
+def test_what_is_written_is_read(tmp_path, problems, document):
+    """By a reader that sees it is alive."""
+    file = make(tmp_path / "health", problems)
+    file.write(document)
+    (found,) = read_all(tmp_path / "health")
+
+    assert (found.document, found.alive, found.silent, problems) == (document, True, False, {})
+    assert found.path.name == f"my_service_1-{os.getpid()}-abcdefgh.json"
+    assert stat.S_IMODE(found.path.stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "health").stat().st_mode) == 0o700
+    file.close()
+
+
+def test_a_process_that_leaves_in_order_leaves_nothing(tmp_path, problems, document):
+    """No file, no lock; and it does not come back."""
+    file = make(tmp_path, problems)
+    file.write(document)
+    file.close()
+    file.write(document)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_that_is_free_means_that_the_process_died(tmp_path, problems, document):
+    """The file stays for an hour, so that somebody sees it."""
+    file = make(tmp_path, problems)
+    file.write(document)
+    file.forget_lock()
+    (found,) = read_all(tmp_path)
+
+    assert (found.alive, found.silent) == (False, False)
+
+
+def test_a_living_process_whose_file_is_old_does_not_answer(tmp_path, problems, document):
+    """Its interpreter hangs."""
+    file = make(tmp_path, problems)
+    file.write(document)
+    (found,) = read_all(tmp_path)
+    old = found.path.stat().st_mtime - 20
+    os.utime(found.path, (old, old))
+    (found,) = read_all(tmp_path)
+
+    assert (found.alive, found.silent) == (True, True)
+    file.close()
+
+
+def test_files_of_the_dead_are_removed_after_an_hour(tmp_path, problems, document):
+    """By the next process that starts."""
+    dead = make(tmp_path, problems)
+    dead.write(document)
+    dead.forget_lock()
+    (found,) = read_all(tmp_path)
+    old = found.path.stat().st_mtime - state_file.REMOVED_AFTER_S - 1
+    os.utime(found.path, (old, old))
+    other = StateFile(tmp_path, "other", "1", problems.__setitem__)
+    other.write(document)
+
+    assert [each.path.name for each in read_all(tmp_path)] == [f"other-{os.getpid()}-1.json"]
+    other.close()
+
+
+def test_a_forked_child_has_a_file_of_its_own_and_gives_the_parents_lock_back(tmp_path, problems, document):
+    """Else a killed parent would look alive for as long as its child does."""
+    file = make(tmp_path, problems)
+    file.write(document)
+    go_read, go_write = os.pipe()
+    told_read, told_write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        file.write(document)
+        os.write(told_write, b"x")
+        os.read(go_read, 1)
+        os._exit(0)
+    os.read(told_read, 1)
+    names = {each.path.name.split("-")[1]: each.alive for each in read_all(tmp_path)}
+    file.forget_lock()
+    after = {each.path.name.split("-")[1]: each.alive for each in read_all(tmp_path)}
+    os.write(go_write, b"x")
+    os.waitpid(child, 0)
+
+    assert names == {str(os.getpid()): True, str(child): True}
+    assert after == {str(os.getpid()): False, str(child): True}
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"schema": 2}', '{"schema": 1, "flows": 3}'])
+def test_what_is_no_state_file_is_left_out(tmp_path, content):
+    """Cut, empty, of another version, of somebody else."""
+    (tmp_path / "x.json").write_text(content)
+
+    assert read_all(tmp_path) == []
+
+
+def test_links_are_not_followed(tmp_path, problems, document):
+    """Neither to write nor to read."""
+    (tmp_path / "health").mkdir()
+    target = tmp_path / "precious"
+    target.write_text(json.dumps(document))
+    (tmp_path / "health" / f"my_service_1-{os.getpid()}-abcdefgh.lock").symlink_to(target)
+    (tmp_path / "health" / "other.json").symlink_to(target)
+    make(tmp_path / "health", problems).write(document)
+
+    assert read(tmp_path / "health" / "other.json") is None
+    assert target.read_text() == json.dumps(document)
+    assert list(problems) == ["state_file"]
+
+
+def test_a_folder_that_cannot_be_written_is_said_once(tmp_path, problems, document):
+    """And hurts nobody."""
+    (tmp_path / "health").write_text("in the way")
+    file = make(tmp_path / "health", problems)
+    file.write(document)
+    file.write(document)
+
+    assert list(problems) == ["state_file"]
+    assert "health cannot be written to" in problems["state_file"]
+
+
+def test_the_configuration_may_name_a_file(tmp_path, problems, document):
+    """Its folder is made."""
+    file = make(tmp_path, problems, path=tmp_path / "own" / "health.json")
+    file.write(document)
+
+    assert read(tmp_path / "own" / "health.json").alive
+    file.close()
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({"OTEL_PIPELINE_STATE_DIR": "/a", "XDG_RUNTIME_DIR": "/run/user/1"}, "/a/health"),
+        ({"XDG_RUNTIME_DIR": "/run/user/1"}, "/run/user/1/otel-pipeline/health"),
+        ({"XDG_STATE_HOME": "/s"}, "/s/otel-pipeline/health"),
+    ],
+)
+def test_where_the_files_lie(environ, expected):
+    """In memory where the system has such a folder for the user."""
+    assert str(health_folder(environ)) == expected
