@@ -1,6 +1,6 @@
 """`otel_pipeline.flow`: data that waits in windows, joins and caches before something is made of it.
 
-One message at a time needs none of this, nor does a pull: what is sent or decided meanwhile rests on what is in hand.
+One message at a time needs none of this, nor does a batch: what is sent or decided meanwhile rests on what is in hand.
 Where state outlives a message, only the application knows what a result rests on:
 
     window.append(flow.capture())            # beside the value that is kept
@@ -19,26 +19,27 @@ from typing import TYPE_CHECKING
 
 from opentelemetry.context import Context, attach, get_current
 
-from otel_pipeline.engine.batch import polled
-from otel_pipeline.engine.delivery import DELIVERY_KEY, Flow, OpenDelivery, execution, in_hand, merge
+from otel_pipeline.engine.batch import origin_in_hand
+from otel_pipeline.engine.delivery import DELIVERY_KEY, OpenDelivery, execution, in_hand
+from otel_pipeline.engine.origin import Origin, merge
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-_NOTHING = Flow(0, 0, 0, None, 0, 0)
-_UNKNOWN = Flow(0, 0, 0, None, 0, 1)
+_NOTHING = Origin(0, 0, 0, None, 0, 0)
+_UNKNOWN = Origin(0, 0, 0, None, 0, 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Captured:
     """Where data began that is kept for later: six numbers, to be stored beside it."""
 
-    flow: Flow
+    origin: Origin
 
     @property
     def age_s(self) -> float | None:
         """Age of the oldest of it now, s; None when its origin is not known."""
-        return time.time() - self.flow.origin_ms / 1000 if self.flow.origin_ms > 0 else None
+        return self.origin.age_s
 
 
 def capture() -> Captured:
@@ -46,7 +47,7 @@ def capture() -> Captured:
 
     Never raises; safe in any thread and task.
     """
-    return Captured(_in_hand() or _UNKNOWN)
+    return Captured(origin_in_hand() or _UNKNOWN)
 
 
 class Joined:
@@ -60,12 +61,12 @@ class Joined:
         self._own: Context | None = None
 
     def __enter__(self) -> Captured:
-        flows = [each.flow for each in self._captured if isinstance(each, Captured) and each.flow.inputs]
-        here = _in_hand()
+        origins = [each.origin for each in self._captured if isinstance(each, Captured) and each.origin.inputs]
+        here = origin_in_hand()
         if here is not None:
-            flows.append(here)
+            origins.append(here)
         # One of unknown origin, 0, makes the oldest unknown: an age that leaves it out would be too good.
-        joined = merge(flows) if flows else _NOTHING
+        joined = merge(origins) if origins else _NOTHING
         before = get_current()
         delivery = _standing_for(in_hand(before), joined)
         self._before = before
@@ -107,12 +108,12 @@ def input(  # noqa: A001 - the word that the verb has in streaming; used as `flo
     if delivery is None or delivery.ended:
         return
     origin_ms = _origin_ms(event_time, age_s)
-    before = delivery.flow
+    before = delivery.origin
     if origin_ms <= 0:
         # One input of unknown age makes the oldest origin unknown.
-        delivery.known_flow = before._replace(origin_ms=0, inputs=before.inputs + 1)
+        delivery.known_origin = before._replace(origin_ms=0, inputs=before.inputs + 1)
         return
-    delivery.known_flow = merge([before, Flow(origin_ms, origin_ms, 0, None, 0)])
+    delivery.known_origin = merge([before, Origin(origin_ms, origin_ms, 0, None, 0)])
 
 
 def _origin_ms(event_time: datetime | float | None, age_s: float | None) -> int:
@@ -129,14 +130,6 @@ def _origin_ms(event_time: datetime | float | None, age_s: float | None) -> int:
     return 0
 
 
-def _in_hand() -> Flow | None:
-    delivery = in_hand()
-    if delivery is not None and not delivery.ended:
-        return delivery.flow
-    pull = polled.get()
-    return None if pull is None else pull.flow
-
-
 class _NoPartition:
     """Stands in for the partition where a join has no message in hand."""
 
@@ -145,14 +138,14 @@ class _NoPartition:
     observer = None
 
 
-def _standing_for(delivery: OpenDelivery | None, flow: Flow) -> OpenDelivery:
-    """A delivery as the one in hand, but with the joined flow; it is never finished, because it was not opened."""
+def _standing_for(delivery: OpenDelivery | None, origin: Origin) -> OpenDelivery:
+    """A delivery as the one in hand, but with the joined origin; it is never finished, because it was not opened."""
     joined_delivery = OpenDelivery(_NoPartition, None, 0, None, None)
     if delivery is not None:
         joined_delivery.state = delivery.state
         joined_delivery.destination, joined_delivery.partition = delivery.destination, delivery.partition
         joined_delivery.offset, joined_delivery.traceparent = delivery.offset, delivery.traceparent
         joined_delivery.span = delivery.span
-    joined_delivery.known_flow = flow
+    joined_delivery.known_origin = origin
     joined_delivery.execution = execution()
     return joined_delivery

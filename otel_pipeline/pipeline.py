@@ -17,9 +17,9 @@ from opentelemetry.propagate import get_global_textmap
 from otel_pipeline import semconv
 from otel_pipeline.config.config import Config, ConfigError, load
 from otel_pipeline.config.health import health_settings
+from otel_pipeline.config.state_folder import health_folder
 from otel_pipeline.contracts.files import contract_in
-from otel_pipeline.engine import inference
-from otel_pipeline.engine import process as processing
+from otel_pipeline.engine import inference, process
 from otel_pipeline.engine.engine import Engine
 from otel_pipeline.engine.guard import Guard
 from otel_pipeline.engine.inference import Inferences
@@ -30,7 +30,7 @@ from otel_pipeline.engine.totals import Totals
 from otel_pipeline.registry import ADAPTERS, Adapter
 from otel_pipeline.status import AdapterStatus, Status
 from otel_pipeline.verdict import require_fresh
-from otel_pipeline.verdict.monitoring import Monitoring, state_file
+from otel_pipeline.verdict.monitoring import Monitoring
 from otel_pipeline.verdict.report import Health, Process
 from otel_pipeline.version import VERSION
 
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
     from pathlib import Path
+
+    from otel_pipeline.verdict.state_file import StateFile
 
 _LOGGER = logging.getLogger("otel_pipeline")
 _lock = threading.RLock()
@@ -114,7 +116,7 @@ class Pipeline:
                 self._engine.active = False
             if _pipeline is self:
                 _pipeline = None
-                processing.activate(None)
+                process.activate(None)
                 inference.activate(None)
                 require_fresh.activate(None)
             if self._monitoring is not None:
@@ -300,7 +302,7 @@ def _start(pipeline: Pipeline, config: Config, guard: Guard, providers: Any) -> 
     for adapter in ADAPTERS:
         _instrument_library(pipeline, config, patches, adapter, engine if adapter.kind == "broker" else inferences)
     _switch_on_generative(pipeline, config, providers, inferences)
-    processing.activate(engine)
+    process.activate(engine)
     inference.activate(inferences)
     if config.resolved.is_local and sys.stderr is not None:
         _greet(pipeline)
@@ -325,7 +327,19 @@ def _begin_monitoring(
     monitoring.looked = getattr(providers, "export_new_series", None)
     # Where a test counts the clock's ticks, a thread of ours must not look at it.
     if getattr(providers, "clock_ns", None) is None:
-        monitoring.begin(state_file(config.health.state_file, service, instance, engine.guard.problem))
+        from otel_pipeline.export.ending import when_leaving
+
+        monitoring.begin(_state_file(config, service, instance, engine.guard), when_leaving)
+
+
+def _state_file(config: Config, service: str, instance: str, guard: Guard) -> StateFile | None:
+    """The state file that the configuration asks for; None where it wants none."""
+    from otel_pipeline.verdict.state_file import StateFile
+
+    wanted = config.health.state_file
+    if wanted == "off":
+        return None
+    return StateFile(health_folder(), service, instance, guard.problem, None if wanted == "auto" else wanted)
 
 
 def _instrument_library(pipeline: Pipeline, config: Config, patches: Patches, adapter: Adapter, engine: Any) -> None:
@@ -365,15 +379,15 @@ def _instrument_library(pipeline: Pipeline, config: Config, patches: Patches, ad
 
 def _switch_on_generative(pipeline: Pipeline, config: Config, providers: Any, inferences: Inferences) -> None:
     """Official gen_ai instrumentations, each on its own; their calls are counted as decisions on the data in hand."""
-    from otel_pipeline.models import genai
+    from otel_pipeline.export import generative
 
-    tracers = genai.ObservedTracers(lambda: providers.tracer_provider, inferences.observed)
-    for point in pipeline._guarded("genai", lambda: list(genai.installed())) or ():
+    tracers = generative.ObservedTracers(lambda: providers.tracer_provider, inferences.observed)
+    for point in pipeline._guarded("genai", lambda: list(generative.installed())) or ():
         switched_off = not {point.name, "genai", "*"}.isdisjoint(config.disable)
         if switched_off or (config.libraries != "auto" and point.name not in config.libraries):
             pipeline._adapters[point.name] = AdapterStatus(point.name, "skipped", "switched off by configuration")
             continue
-        state, switch_off = pipeline._guarded(f"genai.{point.name}", genai.switch_on, point, tracers) or (
+        state, switch_off = pipeline._guarded(f"genai.{point.name}", generative.switch_on, point, tracers) or (
             "failed",
             None,
         )

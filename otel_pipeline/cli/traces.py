@@ -72,7 +72,7 @@ class Trace:
 
     @property
     def only_receives(self) -> bool:
-        """A pull that returned messages is a trace of its own, linked to theirs."""
+        """A batch that was polled is a trace of its own, linked to theirs."""
         return all(span.attributes.get(semconv.MESSAGING_OPERATION_TYPE) == "receive" for span in self.spans)
 
     def branches(self) -> Iterator[Branch]:

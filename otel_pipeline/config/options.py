@@ -160,7 +160,7 @@ OPTIONS: tuple[Option, ...] = (
         "receive_spans",
         BOOLEAN,
         True,
-        "One CLIENT span for each pull that returned messages.",
+        "One CLIENT span for each batch that the application polled.",
         "OTEL_PIPELINE_RECEIVE_SPANS",
     ),
     Option(

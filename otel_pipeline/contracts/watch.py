@@ -103,7 +103,7 @@ class ContractWatch:
     def check_many(
         self, messages: Sequence[Any], value_of: Callable[[Any], Any], size_of: Callable[[Any], int]
     ) -> None:
-        """The same for a pull: at once where none of it is to be looked at."""
+        """The same for a batch: at once where none of it is to be looked at."""
         sampler, sizes = self.sampler, [*map(size_of, messages)]
         if sampler.low > min(sizes) or max(sizes) > sampler.high:
             for message, size_bytes in zip(messages, sizes, strict=True):

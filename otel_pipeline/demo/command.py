@@ -182,21 +182,23 @@ class _Demo:
 
     def run_with_faults(self) -> _Told:
         """Every fault found, none invented."""
-        from otel_pipeline.demo import faults as demo_faults  # needs an extra
-        from otel_pipeline.demo import faults_screen as demo_faults_screen
+        from otel_pipeline.demo import (
+            faults,  # needs an extra
+            faults_screen,
+        )
 
         with ExitStack() as stack:
-            scene = self._scene(stack, demo_faults.RELAYED_TOPICS)
+            scene = self._scene(stack, faults.RELAYED_TOPICS)
             services = scene.services
-            stream = demo_faults.FaultyStream(
+            stream = faults.FaultyStream(
                 scene.broker, scene.folder, self.arguments.messages, self.progress, lambda: _check_all(services)
             )
             stream.start(stack)
-            self._start(scene, demo_faults.VARIABLES)
+            self._start(scene, faults.VARIABLES)
             self.progress.say("faults one after the other; each is to be found")
             stream.run(scene.witness)
             result = stream.result(scene.witness, lambda: self._end(services), scene.began)
-        return result.passed, partial(demo_faults_screen.screen, result)
+        return result.passed, partial(faults_screen.screen, result)
 
     def _scene(self, stack: ExitStack, topics: Sequence[str] = ()) -> _Scene:
         """Broker, folder, receiver and witness; all goes with the stack."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from otel_pipeline.cli.terminal import Cell, Terminal, cut, duration, facts, table
-from otel_pipeline.demo import lights as demo_lights
+from otel_pipeline.demo import lights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -91,12 +91,12 @@ def screen(result: FaultsResult, terminal: Terminal) -> Iterator[str]:
     yield "what a dashboard says that knows nothing of the data"
     lines = [[Cell(""), Cell(""), Cell("")]]
     lines += [
-        [Cell(f"  {name}"), Cell(state, demo_lights.STYLES[state]), Cell(text)]
+        [Cell(f"  {name}"), Cell(state, lights.STYLES[state]), Cell(text)]
         for name, state, text in result.classic.lines()
     ]
     yield from list(table(lines, terminal))[1:]
     yield ""
-    yield from demo_lights.screen(result.lights, terminal)
+    yield from lights.screen(result.lights, terminal)
     yield ""
     yield from _table(result, terminal)
     yield ""

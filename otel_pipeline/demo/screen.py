@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from otel_pipeline.cli.terminal import Cell, Terminal, cut, duration, facts, printable, table, wrap
 from otel_pipeline.cli.tree import draw
-from otel_pipeline.demo import lights as demo_lights
+from otel_pipeline.demo import lights
 from otel_pipeline.demo.check import SERVICES, Hop, Verdict
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def screen(result: Result, terminal: Terminal) -> Iterator[str]:
         yield from _hops(result.verdict.hops, terminal)
     if result.lights:
         yield ""
-        yield from demo_lights.screen(result.lights, terminal)
+        yield from lights.screen(result.lights, terminal)
     if result.log:
         yield ""
         yield "a log line, with the trace it belongs to"

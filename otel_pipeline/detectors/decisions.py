@@ -82,7 +82,7 @@ def _event_age_ms(delivery: OpenDelivery | None, now_ms: int) -> int | None:
     observed = [(delivery.state.observer, delivery.offset)]
     if delivery.members is not None:
         observed = [(observer, offset) for observer, offset, _ in delivery.members]
-    if delivery.flow.inputs > len(observed):
+    if delivery.origin.inputs > len(observed):
         return None  # Joined with data from elsewhere.
     times_ms = [0 if observer is None else observer.event_ms(offset) for observer, offset in observed]
     oldest_ms = min(times_ms, default=0)

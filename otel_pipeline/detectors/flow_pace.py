@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from otel_pipeline.detectors.pace import PartitionPace
-    from otel_pipeline.engine.receive import Consumer
+    from otel_pipeline.engine.clients import Consumer
 
 STATES = ("ok", "lagging", "stalled", "stopped", "rewound", "unknown")
 _GROWING_S = 60
@@ -124,7 +124,7 @@ class FlowPace:
             found.assigned += 1
             polling = consumer.polling
             polled_s = 0.0 if polling.began_ns else max(0.0, (now_ns - polling.since_ns) / 1e9)
-            # An iterator hands out a whole pull before it polls again: then the position moves.
+            # An iterator hands out a whole batch before it polls again: then the position moves.
             unasked[consumer] = min(unasked.get(consumer, polled_s), now_s - pace.still_since_s)
             if position is None or (lag := pace.lag(position)) is None:
                 continue

@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from otel_pipeline.contracts.contract import Contract
     from otel_pipeline.detectors.settings import HealthSettings
     from otel_pipeline.detectors.watched_flow import Label
+    from otel_pipeline.engine.clients import Consumer, PartitionState
     from otel_pipeline.engine.engine import Engine
-    from otel_pipeline.engine.receive import Consumer, PartitionState
     from otel_pipeline.engine.totals import Attributes, AttributeValue, Counter, CounterCell, HistogramCell, Totals
 
 MAX_FLOWS = 200
@@ -102,7 +102,7 @@ class Flows:
         engine.observe_fetches = self.pace
         engine.check_sent = self._check_sent
         engine.unreadable = self.contracts.unreadable
-        self.instruments.delivery_age.refresh = self.instruments.data_age.refresh = engine.examples.show
+        self.instruments.delivery_age.refresh = self.instruments.data_age.refresh = engine.exemplars.show
 
     def renew(self) -> None:
         """A forked child must not wait for a thread that only its parent has."""

@@ -103,7 +103,7 @@ class PartitionFreshness:
                 objective.count(age_ms)
 
     def delivered_many(self, timestamps_ms: Sequence[int], now_ms: int) -> None:
-        """The same for a pull."""
+        """The same for a batch."""
         if not self.by_delivery and _record_many(self.delivery_age, timestamps_ms, now_ms):
             return
         for timestamp_ms in timestamps_ms:
@@ -130,7 +130,7 @@ class PartitionFreshness:
             self.data_age.cell.exemplify(age_ms / 1000, now_ns, span)
 
     def processed_many(self, origins_ms: Sequence[int], now_ms: int) -> None:
-        """The same for a pull."""
+        """The same for a batch."""
         if not self.by_data and _record_many(self.data_age.cell, origins_ms, now_ms):
             newest_ms = max(origins_ms)
             self.newest_origin_ms = max(self.newest_origin_ms, newest_ms)
@@ -140,7 +140,7 @@ class PartitionFreshness:
 
 
 def _record_many(cell: HistogramCell, times_ms: Sequence[int], now_ms: int) -> bool:
-    """Record the ages of a pull at once; false where one is unknown or negative, or they fall into several buckets."""
+    """Record the ages of a batch at once; false where one is unknown or negative, or they fall into several buckets."""
     oldest_ms, newest_ms, count = min(times_ms), max(times_ms), len(times_ms)
     if oldest_ms <= 0 or newest_ms > now_ms:
         return False

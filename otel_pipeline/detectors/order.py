@@ -173,7 +173,7 @@ class PartitionOrder:
             self._out_of_line(window, number, offset)
 
     def batch(self, first: int, last: int, producer: int, number: int, tag: int) -> bool:
-        """The same for a whole pull, where nothing at all is remarkable; false where it has to be told one by one.
+        """The same for a whole batch, where nothing at all is remarkable; false where it has to be told one by one.
 
         Args:
             first: offset of the first message.

@@ -178,7 +178,7 @@ class PartitionWatch:
         return self.readable + self.unreadable + self.without_header
 
     def batch(self, messages: Sequence[Message], headers: Sequence[Any], now_ms: int) -> Sequence[int]:
-        """A pull is handed over; returns the oldest origin of each message."""
+        """A batch is handed over; returns the oldest origin of each message."""
         block = pipeline_header.HeaderBlock.read(headers)
         if block is None or not all(flags & _PER_PARTITION for flags in set(block.flags)):
             return [
@@ -190,7 +190,7 @@ class PartitionWatch:
         self.last_ms = now_ms
         same, number = block.one_producer(), block.consecutive()
         first, last = self._offset(messages[0]), self._offset(messages[-1])
-        # Offsets in a pull only grow: none is left out where the last one is as far away as there are messages.
+        # Offsets in a batch only grow: none is left out where the last one is as far away as there are messages.
         if (
             same is None
             or number is None
@@ -236,7 +236,7 @@ class PartitionWatch:
             freshness.processed(origin_ms, now_ms)
 
     def processed_batch(self, offset: int, origins_ms: Sequence[int], now_ms: int) -> None:
-        """The application has processed a pull that ended with this offset."""
+        """The application has processed a batch that ended with this offset."""
         self.processed_offset = max(self.processed_offset, offset)
         self.freshness.processed_many(origins_ms, now_ms)
 

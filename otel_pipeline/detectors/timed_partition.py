@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from otel_pipeline.detectors.instruments import Instruments
     from otel_pipeline.detectors.settings import HealthSettings
     from otel_pipeline.detectors.watched_flow import WatchedFlow
+    from otel_pipeline.engine.clients import Consumer
     from otel_pipeline.engine.messages import Message, MessageFields
-    from otel_pipeline.engine.receive import Consumer
     from otel_pipeline.engine.totals import HistogramCell, ThreadCells
 
 AHEAD_MS = 60_000

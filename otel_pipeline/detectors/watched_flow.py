@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from otel_pipeline.detectors.instruments import Instruments
     from otel_pipeline.detectors.partition import PartitionWatch
     from otel_pipeline.detectors.settings import DestinationSettings
-    from otel_pipeline.engine.receive import Consumer
+    from otel_pipeline.engine.clients import Consumer
     from otel_pipeline.engine.totals import Attributes, CounterCell, HistogramCell
     from otel_pipeline.verdict.evidence import FlowKey
 

@@ -1,4 +1,4 @@
-"""A pull that the application handles itself: what it sends or decides before the next pull rests on all of it."""
+"""A batch that the application handles itself: what it sends or decides before the next batch rests on all of it."""
 
 from __future__ import annotations
 
@@ -6,28 +6,29 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.engine import pipeline_header
-from otel_pipeline.engine.delivery import Flow, flow_of
+from otel_pipeline.engine.delivery import in_hand
+from otel_pipeline.engine.origin import Origin, origin_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from otel_pipeline.engine.clients import Consumer
     from otel_pipeline.engine.engine import Engine
     from otel_pipeline.engine.messages import Message, MessageFields
     from otel_pipeline.engine.observer import PartitionObserver
-    from otel_pipeline.engine.receive import Consumer
 
 
-class PolledBatch:
-    """What one pull brought, until the next. The messages themselves are not kept."""
+class Batch:
+    """What one batch brought, until the next. The messages themselves are not kept."""
 
-    __slots__ = ("_flow", "_headers", "_origins_ms", "parts")
+    __slots__ = ("_headers", "_origin", "_origins_ms", "parts")
 
     def __init__(self) -> None:
         self.parts: list[tuple[PartitionObserver, int, Sequence[int]]] = []
         """Observer, last offset and origins of each partition."""
         self._headers: list[Any] = []
         self._origins_ms: list[int] = []
-        self._flow: Flow | None = None
+        self._origin: Origin | None = None
 
     def add(self, observer: PartitionObserver, offset: int, headers: Sequence[Any], origins_ms: Sequence[int]) -> None:
         """The messages of one more partition."""
@@ -36,22 +37,22 @@ class PolledBatch:
         self._origins_ms += origins_ms
 
     @property
-    def flow(self) -> Flow:
+    def origin(self) -> Origin:
         """Where its data began: the oldest origin decides."""
-        found = self._flow
+        found = self._origin
         if found is None:
             known = [origin for origin in self._origins_ms if origin > 0]
             oldest_ms = min(known, default=0)
-            oldest = flow_of(self._headers[self._origins_ms.index(oldest_ms)], oldest_ms)
+            oldest = origin_of(self._headers[self._origins_ms.index(oldest_ms)], oldest_ms)
             hops = max(pipeline_header.hops_of(header) if header else 1 for header in self._headers)
             newest_ms = max(known, default=0)
-            found = Flow(oldest_ms, newest_ms, hops, oldest.environment, oldest.path, len(self._origins_ms))
-            self._flow = found
+            found = Origin(oldest_ms, newest_ms, hops, oldest.environment, oldest.path, len(self._origins_ms))
+            self._origin = found
         return found
 
 
-polled: ContextVar[PolledBatch | None] = ContextVar("otel_pipeline.polled", default=None)
-"""The pull that the calling code handles; a delivery in hand comes before it."""
+batch_in_hand: ContextVar[Batch | None] = ContextVar("otel_pipeline.batch", default=None)
+"""The batch that the calling code handles; a delivery in hand comes before it."""
 
 
 def own_header(headers: Any) -> Any:
@@ -68,7 +69,7 @@ def own_header(headers: Any) -> Any:
 
 
 def own_headers(headers_of: Callable[[Message], Any], messages: Sequence[Message]) -> Sequence[Any]:
-    """The data-flow header of each message of a pull, which mostly all have, as their last."""
+    """The data-flow header of each message of a batch, which mostly all have, as their last."""
     own = pipeline_header.NAME
     try:
         values = [value for headers in map(headers_of, messages) for name, value in (headers[-1],) if name == own]
@@ -77,14 +78,14 @@ def own_headers(headers_of: Callable[[Message], Any], messages: Sequence[Message
     return values if len(values) == len(messages) else [own_header(headers_of(message)) for message in messages]
 
 
-def hand_out_batches(
+def hand_out_batch(
     engine: Engine, fields: MessageFields, consumer: Consumer, batches: Sequence[Sequence[Message]]
 ) -> None:
-    """Tell the observers of a pull, and remember it for what is sent before the next one."""
+    """Tell the observers of a batch, and remember it for what is sent before the next one."""
     if engine.observe is None:
         return
     now_ms = engine.clock_ns() // 1_000_000
-    pull = PolledBatch()
+    batch = Batch()
     for messages in batches:
         first = messages[0]
         state = consumer.partitions.get((fields.destination(first), fields.partition(first)))
@@ -92,24 +93,33 @@ def hand_out_batches(
             continue
         headers = own_headers(fields.headers, messages)
         origins_ms = state.observer.batch(messages, headers, now_ms)
-        pull.add(state.observer, fields.offset(messages[-1]), headers, origins_ms)
-    if pull.parts:
-        consumer.polled = pull
-        polled.set(pull)
+        batch.add(state.observer, fields.offset(messages[-1]), headers, origins_ms)
+    if batch.parts:
+        consumer.batch = batch
+        batch_in_hand.set(batch)
 
 
-def leave_polled(engine: Engine, consumer: Consumer) -> None:
+def leave_batch(engine: Engine, consumer: Consumer) -> None:
     """The application asks for more, or closes: what it had is processed. Never raises."""
-    pull = consumer.polled
-    if pull is None:
+    batch = consumer.batch
+    if batch is None:
         return
     try:
-        consumer.polled = None
-        if polled.get() is pull:
-            polled.set(None)
+        consumer.batch = None
+        if batch_in_hand.get() is batch:
+            batch_in_hand.set(None)
         if not consumer.explicit:
             now_ms = engine.clock_ns() // 1_000_000
-            for observer, offset, origins_ms in pull.parts:
+            for observer, offset, origins_ms in batch.parts:
                 observer.processed_batch(offset, origins_ms, now_ms)
     except Exception:
-        engine.guard.failed("polled")
+        engine.guard.failed("batch")
+
+
+def origin_in_hand() -> Origin | None:
+    """Where the data in hand began, of a message or of the last batch; None outside of both."""
+    delivery = in_hand()
+    if delivery is not None and not delivery.ended:
+        return delivery.origin
+    batch = batch_in_hand.get()
+    return None if batch is None else batch.origin

@@ -17,11 +17,11 @@ from otel_pipeline.engine.batch import own_header
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from otel_pipeline.engine.clients import Consumer
     from otel_pipeline.engine.delivery import OpenDelivery
     from otel_pipeline.engine.engine import Engine
     from otel_pipeline.engine.messages import Message, MessageFields
     from otel_pipeline.engine.processor import Processor
-    from otel_pipeline.engine.receive import Consumer
 
 # Where a pool calls what it was given: `run` of the work item, and from Python 3.14 of the worker's context.
 _POOL_CODES = frozenset(

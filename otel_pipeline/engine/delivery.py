@@ -6,17 +6,16 @@ detaching later, leaves a span current after `break` (docs/decisions/0002).
 
 from __future__ import annotations
 
-import time
 from asyncio import current_task
 from asyncio.events import _get_running_loop
 from dataclasses import dataclass
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from opentelemetry.context import attach, create_key, get_current
 from opentelemetry.trace import get_current_span, set_span_in_context
 
-from otel_pipeline.engine import pipeline_header
+from otel_pipeline.engine.origin import Origin, origin_of
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -27,44 +26,10 @@ if TYPE_CHECKING:
 DELIVERY_KEY = create_key("otel_pipeline.delivery")
 
 
-class Flow(NamedTuple):
-    """Where the data in hand began. Times in ms since the epoch."""
-
-    origin_ms: int
-    newest_ms: int
-    hops: int
-    environment: str | None
-    path: int
-    inputs: int = 1
-
-
-def merge(flows: list[Flow]) -> Flow:
-    """Fan-in: the oldest origin decides; newest, most hops and the number of inputs are kept beside it."""
-    oldest = min(flows, key=lambda flow: flow.origin_ms)
-    return Flow(
-        origin_ms=oldest.origin_ms,
-        newest_ms=max(flow.newest_ms for flow in flows),
-        hops=max(flow.hops for flow in flows),
-        environment=oldest.environment,
-        path=oldest.path,
-        inputs=sum(flow.inputs for flow in flows),
-    )
-
-
 def execution() -> tuple[int, int]:
     """Which thread and which asyncio task is running: a context inherited by another one is not ours to heal."""
     loop = _get_running_loop()
     return get_ident(), 0 if loop is None else id(current_task(loop))
-
-
-def flow_of(header: Any, timestamp_ms: int) -> Flow:
-    """Where a message's data began: its header tells, else its own time; 0 is unknown."""
-    if header is not None:
-        read = pipeline_header.decode(header)
-        if read is not None:
-            return Flow(read.origin_ms, read.newest_ms, read.hops, read.environment, read.path)
-    origin_ms = timestamp_ms if isinstance(timestamp_ms, int) and timestamp_ms > 0 else 0
-    return Flow(origin_ms, origin_ms, 1, None, 0)
 
 
 class OpenDelivery:
@@ -77,7 +42,7 @@ class OpenDelivery:
         "error",
         "execution",
         "header",
-        "known_flow",
+        "known_origin",
         "members",
         "message",
         "offset",
@@ -107,7 +72,7 @@ class OpenDelivery:
         self.traceparent = traceparent
         self.header = header
         """The data-flow header as it came; read when somebody asks."""
-        self.known_flow: Flow | None = None
+        self.known_origin: Origin | None = None
         self.destination: str = state.destination
         self.partition: int | None = state.partition
         self.offset: int | None = None
@@ -122,11 +87,11 @@ class OpenDelivery:
         """Where it was made current; None when it was not."""
 
     @property
-    def flow(self) -> Flow:
+    def origin(self) -> Origin:
         """Where its data began."""
-        found = self.known_flow
+        found = self.known_origin
         if found is None:
-            found = self.known_flow = flow_of(self.header, self.timestamp_ms)
+            found = self.known_origin = origin_of(self.header, self.timestamp_ms)
         return found
 
 
@@ -180,12 +145,12 @@ def current() -> Delivery | None:
     delivery = in_hand()
     if delivery is None or delivery.ended:
         return None
-    flow = delivery.flow
+    origin = delivery.origin
     return Delivery(
         destination=delivery.destination,
         partition=delivery.partition,
         offset=delivery.offset,
-        data_age=time.time() - flow.origin_ms / 1000 if flow.origin_ms > 0 else None,
-        origin_environment=flow.environment,
-        hops=flow.hops,
+        data_age=origin.age_s,
+        origin_environment=origin.environment,
+        hops=origin.hops,
     )

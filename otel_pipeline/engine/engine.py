@@ -9,7 +9,7 @@ from weakref import ref
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 
 from otel_pipeline import semconv
-from otel_pipeline.engine.exemplars import Examples
+from otel_pipeline.engine.exemplars import Exemplars
 from otel_pipeline.engine.guard import Guard
 from otel_pipeline.engine.messages import EngineSettings
 from otel_pipeline.engine.trust import ForeignTraces
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
     from opentelemetry.context import Context
 
+    from otel_pipeline.engine.clients import Consumer
     from otel_pipeline.engine.observer import CheckSent, Observe, ObserveFetches
     from otel_pipeline.engine.process import Client
     from otel_pipeline.engine.propagation import Propagation
-    from otel_pipeline.engine.receive import Consumer
     from otel_pipeline.engine.spans import Spans
     from otel_pipeline.engine.totals import AttributeValue, Totals
 
@@ -71,7 +71,7 @@ class Engine:
         self.monotonic_ns = monotonic_ns
         self.active = True
         self.foreign_traces = ForeignTraces(self.settings.max_foreign_traces_per_second)
-        self.examples = Examples(self.guard)
+        self.exemplars = Exemplars(self.guard)
         self.observe: Observe | None = None
         """Makes the observer of a partition at its first message: the detectors of the data's health."""
         self.observe_fetches: ObserveFetches | None = None

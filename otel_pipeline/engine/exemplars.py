@@ -12,28 +12,29 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
 
-    from otel_pipeline.engine.delivery import Flow
+    from otel_pipeline.engine.clients import PartitionState
     from otel_pipeline.engine.guard import Guard
     from otel_pipeline.engine.observer import PartitionObserver
-    from otel_pipeline.engine.receive import PartitionState
+    from otel_pipeline.engine.origin import Origin
 
 Members: TypeAlias = "list[tuple[PartitionObserver, int, int]]"
-Example: TypeAlias = "tuple[SpanContext, PartitionState, int | None, Flow | None, Members | None, int, int, int]"
-"""Span, partition, origin, flow, members, time of sending, start and end: as `OpenDelivery` has them, end in ns."""
-EXAMPLES_APART_NS = 10_000_000
+Recorded: TypeAlias = "tuple[SpanContext, PartitionState, int | None, Origin | None, Members | None, int, int, int]"
+"""Span, partition, oldest origin in ms, origin, members, time of sending, start and end as
+`OpenDelivery` has them, end in ns."""
+EXEMPLARS_APART_NS = 10_000_000
 """Of what ends within 10 ms the first is enough: where more than that is recorded, any bucket is met again."""
-MAX_EXAMPLES = 2048
+MAX_EXEMPLARS = 2048
 """Between two readings; of more the newest. Those of an export interval, 15 s, are fewer."""
 
 
-class Examples:
+class Exemplars:
     """Added to by any thread, read by those that collect metrics."""
 
     __slots__ = ("_guard", "_waiting", "add")
 
     def __init__(self, guard: Guard) -> None:
         self._guard = guard
-        self._waiting: deque[Example] = deque(maxlen=MAX_EXAMPLES)
+        self._waiting: deque[Recorded] = deque(maxlen=MAX_EXEMPLARS)
         self.add = self._waiting.append
         """What is left of a delivery that was finished."""
 
@@ -49,9 +50,9 @@ class Examples:
                 self._guard.failed("exemplars")
 
 
-def _show(example: Example) -> None:
+def _show(recorded: Recorded) -> None:
     """Of a batch the oldest message alone: the span is one."""
-    span, state, origin_ms, flow, members, timestamp_ms, start_ns, end_ns = example
+    span, state, origin_ms, origin, members, timestamp_ms, start_ns, end_ns = recorded
     if not span.trace_flags.sampled:
         return
     if members is not None:
@@ -61,6 +62,6 @@ def _show(example: Example) -> None:
             observer.exemplify(span, oldest_ms, end_ns)
     elif state.observer is not None and origin_ms is not None:
         state.observer.exemplify(span, origin_ms, end_ns, timestamp_ms, start_ns // 1_000_000)
-    elif state.observer is not None and flow is not None:
+    elif state.observer is not None and origin is not None:
         # The delivery was counted when it was polled, where no span of the message was.
-        state.observer.exemplify(span, flow.origin_ms, end_ns)
+        state.observer.exemplify(span, origin.origin_ms, end_ns)

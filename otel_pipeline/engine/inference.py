@@ -10,7 +10,7 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, create_
 from opentelemetry.trace import SpanKind, Status, StatusCode, get_current_span, set_span_in_context
 
 from otel_pipeline import semconv
-from otel_pipeline.engine.batch import polled
+from otel_pipeline.engine.batch import batch_in_hand
 from otel_pipeline.engine.delivery import ambient, heal, in_hand
 from otel_pipeline.engine.engine import OTHER, PLAIN_SUPPRESS_KEY, error_type
 from otel_pipeline.engine.scope import decorate
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Span
 
-    from otel_pipeline.engine.delivery import Flow, OpenDelivery
+    from otel_pipeline.engine.delivery import OpenDelivery
     from otel_pipeline.engine.guard import Guard
+    from otel_pipeline.engine.origin import Origin
     from otel_pipeline.engine.spans import Spans
     from otel_pipeline.engine.totals import AttributeValue, Totals
 
@@ -94,14 +95,14 @@ class Inferences:
         start_ns = self.clock_ns()
         attributes[semconv.OTEL_PIPELINE_MODEL_NAME] = call.model
         attributes[semconv.OTEL_PIPELINE_INFERENCE_OPERATION] = call.operation
-        delivery, flow = _rests_on(context)
-        if flow is not None:
-            attributes.update(describe(flow, start_ns))
+        delivery, origin = _rests_on(context)
+        if origin is not None:
+            attributes.update(describe(origin, start_ns))
         parent: Any = context.get(SPAN_KEY)
         span = self.spans.dropped(parent) or self.spans.start(
             f"predict {call.model}", SpanKind.INTERNAL, parent, context, attributes, (), start_ns
         )
-        self._decide(call.model, delivery, flow, start_ns, span)
+        self._decide(call.model, delivery, origin, start_ns, span)
         call.span = span
         call.start_ns = start_ns
         call.started_ns = self.monotonic_ns()
@@ -109,9 +110,11 @@ class Inferences:
         call.own = set_value(INFERENCE_KEY, call.model or True, set_span_in_context(span, context))
         call.resume()
 
-    def _decide(self, model: str, delivery: OpenDelivery | None, flow: Flow | None, start_ns: int, span: Span) -> None:
+    def _decide(
+        self, model: str, delivery: OpenDelivery | None, origin: Origin | None, start_ns: int, span: Span
+    ) -> None:
         if self.decided is not None:
-            self.decided(self._bounded(model), delivery, flow.origin_ms if flow else 0, start_ns, span)
+            self.decided(self._bounded(model), delivery, origin.origin_ms if origin else 0, start_ns, span)
 
     def observed(self, model: str, span: Span, given: Context | None) -> None:
         """A model call whose span another instrumentation has started in this context: counted, and described as ours.
@@ -129,10 +132,10 @@ class Inferences:
             if inside:
                 return
             start_ns = self.clock_ns()
-            delivery, flow = _rests_on(ambient(context))
-            self._decide(model, delivery, flow, start_ns, span)
-            if flow is not None and span.is_recording():
-                span.set_attributes(describe(flow, start_ns))
+            delivery, origin = _rests_on(ambient(context))
+            self._decide(model, delivery, origin, start_ns, span)
+            if origin is not None and span.is_recording():
+                span.set_attributes(describe(origin, start_ns))
         except Exception:
             self.guard.failed("inference")
 
@@ -160,24 +163,24 @@ class Inferences:
         return model
 
 
-def _rests_on(context: Context) -> tuple[OpenDelivery | None, Flow | None]:
-    """The delivery in hand, and where the data in it, or else in the last pull, began."""
+def _rests_on(context: Context) -> tuple[OpenDelivery | None, Origin | None]:
+    """The delivery in hand, and where the data in it, or else in the last batch, began."""
     delivery = in_hand(context)
     if delivery is not None:
-        return delivery, delivery.flow
-    pull = polled.get()
-    return None, None if pull is None else pull.flow
+        return delivery, delivery.origin
+    batch = batch_in_hand.get()
+    return None, None if batch is None else batch.origin
 
 
-def describe(flow: Flow, start_ns: int) -> dict[str, AttributeValue]:
+def describe(origin: Origin, start_ns: int) -> dict[str, AttributeValue]:
     """What every inference span says of the data that it rests on."""
-    attributes: dict[str, AttributeValue] = {semconv.OTEL_PIPELINE_DATA_INPUTS: flow.inputs}
-    if flow.origin_ms > 0:
-        attributes[semconv.OTEL_PIPELINE_DATA_AGE] = start_ns / 1e9 - flow.origin_ms / 1e3
-    if flow.inputs > 1 and flow.newest_ms > 0:
-        attributes[semconv.OTEL_PIPELINE_DATA_NEWEST_AGE] = start_ns / 1e9 - flow.newest_ms / 1e3
-    if flow.environment is not None:
-        attributes[semconv.OTEL_PIPELINE_ORIGIN_ENVIRONMENT] = flow.environment
+    attributes: dict[str, AttributeValue] = {semconv.OTEL_PIPELINE_DATA_INPUTS: origin.inputs}
+    if origin.origin_ms > 0:
+        attributes[semconv.OTEL_PIPELINE_DATA_AGE] = start_ns / 1e9 - origin.origin_ms / 1e3
+    if origin.inputs > 1 and origin.newest_ms > 0:
+        attributes[semconv.OTEL_PIPELINE_DATA_NEWEST_AGE] = start_ns / 1e9 - origin.newest_ms / 1e3
+    if origin.environment is not None:
+        attributes[semconv.OTEL_PIPELINE_ORIGIN_ENVIRONMENT] = origin.environment
     return attributes
 
 

@@ -9,8 +9,8 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import SpanContext
 
+    from otel_pipeline.engine.clients import Consumer, PartitionState
     from otel_pipeline.engine.messages import Message
-    from otel_pipeline.engine.receive import Consumer, PartitionState
 
 
 class PartitionObserver(Protocol):
@@ -26,7 +26,7 @@ class PartitionObserver(Protocol):
         ...
 
     def batch(self, messages: Sequence[Message], headers: Sequence[Any], now_ms: int) -> Sequence[int]:
-        """A pull is handed over, with the data-flow header of each message or None; returns the origins."""
+        """A batch is handed over, with the data-flow header of each message or None; returns the origins."""
         ...
 
     def began(self, offset: int, message: Message) -> None:
@@ -36,7 +36,7 @@ class PartitionObserver(Protocol):
         """The application has processed a message. From any thread."""
 
     def processed_batch(self, offset: int, origins_ms: Sequence[int], now_ms: int) -> None:
-        """The application asks for more, so it has processed a pull that ended with this offset."""
+        """The application asks for more, so it has processed a batch that ended with this offset."""
 
     def event_ms(self, offset: int | None) -> int:
         """When the event of a message in hand happened, ms since the epoch; 0 is unknown."""

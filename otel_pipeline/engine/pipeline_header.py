@@ -352,17 +352,17 @@ def origin_environment(header: Any) -> str | None:
 class Template:
     """A first hop's header but for origin, sequence and tag, which are known only where the message is numbered."""
 
-    __slots__ = ("_flow", "_head", "extension", "placeholder")
+    __slots__ = ("_head", "_origin", "extension", "placeholder")
 
     def __init__(self, header: bytes) -> None:
         raw = a2b_base64(header.translate(STANDARD) + b"=" * (-len(header) % 4))
-        self._head, self._flow, self.extension = raw[:4], raw[10:24], raw[_BYTES:]
+        self._head, self._origin, self.extension = raw[:4], raw[10:24], raw[_BYTES:]
         self.placeholder = header
         """What stands in the message until then."""
 
     def filled(self, origin_ms: int, sequence: int, tag: int) -> bytes:
         """The whole header."""
-        raw = self._head + origin_ms.to_bytes(6, "big") + self._flow + _STAMP.pack(sequence, tag) + self.extension
+        raw = self._head + origin_ms.to_bytes(6, "big") + self._origin + _STAMP.pack(sequence, tag) + self.extension
         return b2a_base64(raw, newline=False).translate(_URL_SAFE, b"=")
 
 

@@ -14,11 +14,11 @@ from otel_pipeline.engine.scope import decorate
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from otel_pipeline.engine.clients import Consumer, PartitionState
     from otel_pipeline.engine.delivery import OpenDelivery
     from otel_pipeline.engine.engine import Engine
     from otel_pipeline.engine.messages import Message, MessageFields
     from otel_pipeline.engine.processor import Processor
-    from otel_pipeline.engine.receive import Consumer, PartitionState
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -10,9 +10,10 @@ from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 from otel_pipeline import semconv
 from otel_pipeline.engine import pipeline_header
 from otel_pipeline.engine.batch import own_header
-from otel_pipeline.engine.delivery import DELIVERY_KEY, Flow, OpenDelivery, ambient, execution, flow_of, heal, merge
+from otel_pipeline.engine.delivery import DELIVERY_KEY, OpenDelivery, ambient, execution, heal
 from otel_pipeline.engine.engine import error_type, with_error
-from otel_pipeline.engine.exemplars import EXAMPLES_APART_NS
+from otel_pipeline.engine.exemplars import EXEMPLARS_APART_NS
+from otel_pipeline.engine.origin import Origin, merge, origin_of
 from otel_pipeline.engine.receive import CreationLinks
 from otel_pipeline.engine.send import key_text
 from otel_pipeline.engine.spans import SPAN_KEY, LightLink, LightSpan
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import Span
 
+    from otel_pipeline.engine.clients import PartitionState
     from otel_pipeline.engine.engine import Engine
     from otel_pipeline.engine.messages import Message, MessageFields
     from otel_pipeline.engine.observer import PartitionObserver
-    from otel_pipeline.engine.receive import PartitionState
     from otel_pipeline.engine.totals import AttributeValue
 
 _CONSUMER = SpanKind.CONSUMER  # Looking an enumeration's member up costs as much as a call.
@@ -36,7 +37,7 @@ class Processor:
     """Begins and finishes deliveries of one client's messages. One message at a time, or a batch as one span."""
 
     __slots__ = (
-        "_add_example",
+        "_add_exemplar",
         "_clock_ns",
         "_dropped",
         "_engine",
@@ -45,7 +46,7 @@ class Processor:
         "_hook",
         "_incoming",
         "_monotonic_ns",
-        "_next_example_ns",
+        "_next_exemplar_ns",
         "_offset",
         "_parent_of_process",
         "_spans",
@@ -63,8 +64,8 @@ class Processor:
         self._parent_of_process = engine.settings.process_parent
         self._hook = engine.settings.hooks.get("process")
         self._totals = engine.totals
-        self._next_example_ns = 0
-        self._add_example = engine.examples.add
+        self._next_exemplar_ns = 0
+        self._add_exemplar = engine.exemplars.add
 
     def begin(self, state: PartitionState, message: Message, *, current: bool = True) -> OpenDelivery | None:
         """Start the span of one message; None where nothing is to be recorded. Never raises."""
@@ -115,7 +116,7 @@ class Processor:
             if hops > settings.max_hops:
                 return True
             if hops > 1:  # At the first hop the data is as old as the message.
-                oldest_ms = delivery.flow.origin_ms
+                oldest_ms = delivery.origin.origin_ms
         return isinstance(oldest_ms, int) and 0 < oldest_ms < now_ns // 1_000_000 - settings.parent_max_age_ms
 
     def _parent(self, delivery: OpenDelivery, created: Span | None, around: Span | None, start_ns: int) -> Span | None:
@@ -168,7 +169,7 @@ class Processor:
         timestamp_ms = delivery.timestamp_ms
         if isinstance(timestamp_ms, int) and timestamp_ms > 0:
             attributes[semconv.OTEL_PIPELINE_DELIVERY_AGE] = start_ns / 1e9 - timestamp_ms / 1e3
-        _describe_flow(attributes, delivery.flow, start_ns)
+        _describe_origin(attributes, delivery.origin, start_ns)
         return attributes
 
     def begin_batch(self, states: Sequence[PartitionState], messages: Sequence[Message]) -> OpenDelivery | None:
@@ -190,11 +191,11 @@ class Processor:
         start_ns = engine.clock_ns()
         delivery = OpenDelivery(states[0], messages, 0, None, None)
         delivery.partition = None
-        flows = [flow_of(own_header(fields.headers(message)), fields.timestamp_ms(message)) for message in messages]
-        delivery.known_flow = merge(flows)
+        origins = [origin_of(own_header(fields.headers(message)), fields.timestamp_ms(message)) for message in messages]
+        delivery.known_origin = merge(origins)
         delivery.members = [
-            (state.observer, fields.offset(message), flow.origin_ms)
-            for state, message, flow in zip(states, messages, flows, strict=True)
+            (state.observer, fields.offset(message), origin.origin_ms)
+            for state, message, origin in zip(states, messages, origins, strict=True)
             if state.observer is not None
         ]
         parent: Any = context.get(SPAN_KEY)
@@ -202,7 +203,7 @@ class Processor:
         if span is None:
             attributes = _common(states)
             attributes[semconv.MESSAGING_BATCH_MESSAGE_COUNT] = len(messages)
-            _describe_flow(attributes, delivery.flow, start_ns)
+            _describe_origin(attributes, delivery.origin, start_ns)
             name = states[0].span_name if len({state.destination for state in states}) == 1 else "process"
             links = CreationLinks(engine, fields.headers, (messages,))
             span = engine.spans.start(name, _CONSUMER, parent, context, attributes, links, start_ns)
@@ -222,7 +223,7 @@ class Processor:
         delivery.own = own = Context({**context, SPAN_KEY: span, DELIVERY_KEY: delivery})
         if current:
             delivery.execution = execution()
-            attach(own)  # Without a token: see flow.py.
+            attach(own)  # Without a token: see delivery.py.
 
     def finish(  # noqa: C901, PLR0912 - the end of one message, read in one place
         self, delivery: OpenDelivery, error: BaseException | None = None
@@ -258,13 +259,13 @@ class Processor:
                     span.set_attribute(semconv.ERROR_TYPE, error_type(error))
                     span.set_status(Status(StatusCode.ERROR, str(error)))
                 end_ns = delivery.start_ns + elapsed_ns
-                if ended_ns >= self._next_example_ns and self._totals.exemplars:
-                    self._next_example_ns = ended_ns + EXAMPLES_APART_NS
+                if ended_ns >= self._next_exemplar_ns and self._totals.exemplars:
+                    self._next_exemplar_ns = ended_ns + EXEMPLARS_APART_NS
                     # Not the delivery: it would live until metrics are read, and with it what the context holds.
-                    origin_ms, flow, members = delivery.origin_ms, delivery.known_flow, delivery.members
+                    origin_ms, origin, members = delivery.origin_ms, delivery.known_origin, delivery.members
                     sent_ms, start_ns = delivery.timestamp_ms, delivery.start_ns
                     shown = span.get_span_context()
-                    self._add_example((shown, state, origin_ms, flow, members, sent_ms, start_ns, end_ns))
+                    self._add_exemplar((shown, state, origin_ms, origin, members, sent_ms, start_ns, end_ns))
                 span.end(end_ns)
             if get_current() is delivery.own and delivery.execution is not None:
                 attach(delivery.before)
@@ -281,18 +282,18 @@ class Processor:
 def _tell_processed(delivery: OpenDelivery, observer: PartitionObserver, now_ms: int) -> None:
     """Tell the observers: of each message its own age, also when several were processed as one."""
     if delivery.members is None:
-        observer.processed(delivery.offset or 0, delivery.flow.origin_ms, now_ms)
+        observer.processed(delivery.offset or 0, delivery.origin.origin_ms, now_ms)
         return
     for each, offset, origin_ms in delivery.members:
         each.processed(offset, origin_ms, now_ms)
 
 
-def _describe_flow(attributes: dict[str, AttributeValue], flow: Flow, now_ns: int) -> None:
-    if flow.origin_ms > 0:
-        attributes[semconv.OTEL_PIPELINE_DATA_AGE] = now_ns / 1e9 - flow.origin_ms / 1e3
-    if flow.environment is not None:
-        attributes[semconv.OTEL_PIPELINE_ORIGIN_ENVIRONMENT] = flow.environment
-    attributes[semconv.OTEL_PIPELINE_HOPS] = flow.hops
+def _describe_origin(attributes: dict[str, AttributeValue], origin: Origin, now_ns: int) -> None:
+    if origin.origin_ms > 0:
+        attributes[semconv.OTEL_PIPELINE_DATA_AGE] = now_ns / 1e9 - origin.origin_ms / 1e3
+    if origin.environment is not None:
+        attributes[semconv.OTEL_PIPELINE_ORIGIN_ENVIRONMENT] = origin.environment
+    attributes[semconv.OTEL_PIPELINE_HOPS] = origin.hops
 
 
 def _common(states: Sequence[PartitionState]) -> dict[str, AttributeValue]:

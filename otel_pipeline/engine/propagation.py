@@ -164,7 +164,7 @@ class _W3C:
         self, headers: Any, context: Context
     ) -> Incoming:
         more = False
-        first = flow = None
+        first = header = None
         try:
             for name, value in headers:
                 if name == _TRACEPARENT:
@@ -173,29 +173,29 @@ class _W3C:
                     else:
                         more = True
                 elif name == PIPELINE_HEADER:
-                    if flow is None:
-                        flow = value
+                    if header is None:
+                        header = value
                 elif len(name) in _LENGTHS:
                     more = True
             if not more:
                 if first is None:
-                    return None, context, None, flow
+                    return None, context, None, header
                 ids = parse_traceparent(first)
                 if ids is None:
                     self._unreadable(_TRACEPARENT)
-                    return None, context, first, flow
-                return LightSpan(ids[0], ids[1], ids[2], True), context, first, flow
+                    return None, context, first, header
+                return LightSpan(ids[0], ids[1], ids[2], True), context, first, header
             parents, states, baggages = _collect(headers)
             remote = self._light(parents, states)
             if baggages and self._with_baggage:
                 context = self._read_baggage(baggages, context)
         except Exception:
             return self._incoming_tolerant(headers, context)
-        return remote, context, parents[0] if parents else None, flow
+        return remote, context, parents[0] if parents else None, header
 
     def _incoming_tolerant(self, headers: Any, context: Context) -> Incoming:
         found = _tolerant(headers, (_TRACEPARENT, _TRACESTATE, _BAGGAGE, PIPELINE_HEADER))
-        parents, flows = found[_TRACEPARENT], found[PIPELINE_HEADER]
+        parents, own = found[_TRACEPARENT], found[PIPELINE_HEADER]
         try:
             remote = self._light(parents, found[_TRACESTATE])
             if found[_BAGGAGE] and self._with_baggage:
@@ -203,7 +203,7 @@ class _W3C:
         except Exception:
             self._unreadable("headers")
             remote = None
-        return remote, context, parents[0] if parents else None, flows[0] if flows else None
+        return remote, context, parents[0] if parents else None, own[0] if own else None
 
     def _light(self, parents: list[Any], states: list[Any]) -> LightSpan | None:
         if not parents:
@@ -370,12 +370,12 @@ class _Configured:
     def incoming(self, headers: Any, context: Context) -> Incoming:
         read = self.read(headers, set_span_in_context(INVALID_SPAN, context))
         span = get_current_span(read)
-        flows = _tolerant(headers, (PIPELINE_HEADER,))[PIPELINE_HEADER]
+        own = _tolerant(headers, (PIPELINE_HEADER,))[PIPELINE_HEADER]
         return (
             span if span.get_span_context().is_valid else None,
             set_span_in_context(get_current_span(context), read),
             self.find(headers),
-            flows[0] if flows else None,
+            own[0] if own else None,
         )
 
     def outgoing(self, headers: Any, span: Span, context: Context) -> list[tuple[str, bytes]]:

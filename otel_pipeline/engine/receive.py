@@ -1,4 +1,4 @@
-"""Messages reach the application: counted each, one CLIENT span a pull, linked to what created them."""
+"""Messages reach the application: counted each, one CLIENT span a batch, linked to what created them."""
 
 from __future__ import annotations
 
@@ -9,180 +9,18 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanKind
 
 from otel_pipeline import semconv
-from otel_pipeline.engine.batch import PolledBatch, hand_out_batches
+from otel_pipeline.engine.batch import hand_out_batch
 from otel_pipeline.engine.delivery import ambient, heal
 from otel_pipeline.engine.engine import with_error
-from otel_pipeline.engine.polling import Polling
 from otel_pipeline.engine.spans import SPAN_KEY, LightLink
-from otel_pipeline.engine.trust import continues, is_foreign
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
-    from otel_pipeline.engine.delivery import OpenDelivery
+    from otel_pipeline.engine.clients import Consumer
     from otel_pipeline.engine.engine import Engine
     from otel_pipeline.engine.messages import Message, MessageFields
-    from otel_pipeline.engine.observer import FetchObserver, PartitionObserver
-    from otel_pipeline.engine.totals import AttributeValue, CounterCell, HistogramCell, ThreadCells
-
-MAX_PARTITION_STATES = 10_000
-
-
-def _unknown_cluster() -> str | None:
-    return None
-
-
-def _unknown_positions() -> Mapping[tuple[str, int], int | None]:
-    return {}
-
-
-class PartitionState:
-    """What is the same for every message of one partition at one consumer; made once, dropped with the consumer."""
-
-    __slots__ = (
-        "assignment",
-        "attributes",
-        "consumed",
-        "continues",
-        "destination",
-        "handed_offset",
-        "is_foreign",
-        "observer",
-        "partition",
-        "process_attributes",
-        "process_duration",
-        "sender_is_parent",
-        "span_name",
-    )
-
-    def __init__(self, engine: Engine, consumer: Consumer, destination: str, partition: int) -> None:
-        self.destination = destination
-        self.partition = partition
-        self.handed_offset = -1
-        self.span_name = f"process {destination}"
-        self.attributes: dict[str, AttributeValue] = {
-            **consumer.attributes,
-            semconv.MESSAGING_OPERATION_NAME: "process",
-            semconv.MESSAGING_OPERATION_TYPE: "process",
-            semconv.MESSAGING_DESTINATION_NAME: destination,
-            semconv.MESSAGING_DESTINATION_PARTITION_ID: str(partition),
-        }
-        metric_attributes = {
-            **consumer.metric_attributes,
-            semconv.MESSAGING_DESTINATION_NAME: engine.metric_destination(destination),
-        }
-        self.consumed: CounterCell = engine.consumed.cell(
-            {**metric_attributes, semconv.MESSAGING_OPERATION_NAME: consumer.operation}, owner=consumer
-        )
-        self.process_attributes = {**metric_attributes, semconv.MESSAGING_OPERATION_NAME: "process"}
-        self.process_duration: ThreadCells[HistogramCell] = engine.process_duration.local(self.process_attributes)
-        self.observer: PartitionObserver | None = None
-        self.continues = continues(engine.settings, destination)
-        self.is_foreign = is_foreign(engine.settings, destination)
-        self.sender_is_parent = self.continues is None and engine.settings.process_parent == "message"
-        """Whether that is so without a look at the message, but for its age and its hops."""
-        self.assignment: object = None
-        """Of the client's: the same as long as the partition stays assigned."""
-
-
-class Consumer:
-    """One consumer client, as far as the engine knows it. Used by one thread at a time, as the clients demand."""
-
-    __slots__ = (
-        "__weakref__",
-        "_cluster_id",
-        "attributes",
-        "engine",
-        "excluded",
-        "explicit",
-        "fetches",
-        "fields",
-        "iterator_spans",
-        "metric_attributes",
-        "open",
-        "operation",
-        "partitions",
-        "polled",
-        "polling",
-        "positions",
-        "rejection",
-    )
-
-    def __init__(
-        self,
-        engine: Engine,
-        fields: MessageFields,
-        *,
-        attributes: Mapping[str, AttributeValue],
-        client_id: str | None,
-        group: str | None,
-        excluded: bool,
-        operation: str,
-        cluster_id: Callable[[], str | None] = _unknown_cluster,
-        positions: Callable[[], Mapping[tuple[str, int], int | None]] = _unknown_positions,
-    ) -> None:
-        self.engine = engine
-        self.positions = positions
-        """The next offset of each partition that is assigned, None where it is not known yet. No I/O; any thread."""
-        self.fields = fields
-        self._cluster_id = cluster_id
-        self.excluded = excluded
-        self.operation = operation
-        self.metric_attributes: dict[str, AttributeValue] = dict(attributes)
-        if group:
-            self.metric_attributes[semconv.MESSAGING_CONSUMER_GROUP_NAME] = group
-        self.attributes = dict(self.metric_attributes)
-        if client_id:
-            self.attributes[semconv.MESSAGING_CLIENT_ID] = client_id
-        self.partitions: dict[tuple[str, int], PartitionState] = {}
-        self.open: OpenDelivery | None = None
-        self.iterator_spans = True
-        self.explicit = False
-        """Whether the application says itself, with `process()`, when a message is processed."""
-        self.polled: PolledBatch | None = None
-        self.rejection: Exception | None = None
-        self.polling = Polling(engine.monotonic_ns())
-        self.fetches: dict[tuple[str, int], FetchObserver] = {}
-
-    def fetch_observer(self, destination: str, partition: int) -> FetchObserver | None:
-        """Who is told of a partition's fetches; from the client's own thread, before the first message."""
-        known = self.fetches.get((destination, partition))
-        engine = self.engine
-        if known is not None or engine.observe_fetches is None or self.excluded:
-            return known
-        if len(self.fetches) >= MAX_PARTITION_STATES or engine.settings.excludes_destination(destination):
-            return None
-        self._learn_cluster()
-        return engine.observe_fetches(self, destination, partition)
-
-    def close(self) -> None:
-        """The application is done with the client."""
-        self.positions = _unknown_positions
-        self.partitions.clear()
-        self.fetches.clear()
-
-    def partition(self, destination: str, partition: int) -> PartitionState:
-        """The state of a partition, made at its first message."""
-        try:
-            return self.partitions[destination, partition]
-        except KeyError:
-            if len(self.partitions) >= MAX_PARTITION_STATES:
-                self.partitions.clear()
-            self._learn_cluster()
-            state = PartitionState(self.engine, self, destination, partition)
-            self.partitions[destination, partition] = state
-            if self.engine.observe is not None:
-                try:
-                    state.observer = self.engine.observe(self, state)
-                except Exception:
-                    self.engine.guard.failed("observe")
-            return state
-
-    def _learn_cluster(self) -> None:
-        """Where a message has arrived, the client knows its cluster, if it ever does."""
-        if semconv.MESSAGING_KAFKA_CLUSTER_ID not in self.attributes and (cluster := self._cluster_id()):
-            self.attributes[semconv.MESSAGING_KAFKA_CLUSTER_ID] = cluster
-            self.metric_attributes[semconv.MESSAGING_KAFKA_CLUSTER_ID] = cluster
+    from otel_pipeline.engine.totals import AttributeValue
 
 
 class CreationLinks(Sequence[Link]):
@@ -228,10 +66,10 @@ class CreationLinks(Sequence[Link]):
 def receiver(
     engine: Engine, fields: MessageFields
 ) -> Callable[[Consumer, Sequence[Sequence[Any]], int, BaseException | None, bool], None]:
-    """A function that is told what a pull returned.
+    """A function that is told what a batch returned.
 
     It is called with (consumer, batches of one partition each, started_ns, error, by_iterator); an iterator hands the
-    messages out later, one by one. Nothing is recorded for a pull that returned no message. It never raises.
+    messages out later, one by one. Nothing is recorded for a batch that returned no message. It never raises.
     """
     guard, monotonic_ns = engine.guard, engine.monotonic_ns
 
@@ -252,9 +90,9 @@ def receiver(
                     return
             else:
                 names = set()
-            _record_pull(engine, consumer, names, elapsed_ns, error)
+            _record_batch(engine, consumer, names, elapsed_ns, error)
             if error is None and not by_iterator:
-                hand_out_batches(engine, fields, consumer, batches)
+                hand_out_batch(engine, fields, consumer, batches)
             if error is None and engine.settings.receive_spans:
                 _receive_span(engine, fields, consumer, batches, names, elapsed_ns)
         except Exception:
@@ -276,7 +114,7 @@ def _count(engine: Engine, fields: MessageFields, consumer: Consumer, batches: S
     return names
 
 
-def _record_pull(
+def _record_batch(
     engine: Engine, consumer: Consumer, names: set[str], elapsed_ns: int, error: BaseException | None
 ) -> None:
     attributes: dict[str, AttributeValue] = {
@@ -299,7 +137,7 @@ def _receive_span(
     names: set[str],
     elapsed_ns: int,
 ) -> None:
-    """One CLIENT span a pull, made when it is known that there were messages."""
+    """One CLIENT span a batch, made when it is known that there were messages."""
     context = ambient(heal())
     parent: Any = context.get(SPAN_KEY)
     if engine.suppressed(context) or engine.spans.dropped(parent) is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from random import getrandbits
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opentelemetry.context import get_current
@@ -10,19 +9,21 @@ from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 
 from otel_pipeline import semconv
 from otel_pipeline.engine import pipeline_header
-from otel_pipeline.engine.batch import polled
-from otel_pipeline.engine.delivery import DELIVERY_KEY, Flow, OpenDelivery, ambient, heal
-from otel_pipeline.engine.engine import Acknowledged, error_type, with_error
+from otel_pipeline.engine.batch import batch_in_hand
+from otel_pipeline.engine.clients import Destination
+from otel_pipeline.engine.delivery import DELIVERY_KEY, OpenDelivery, ambient, heal
+from otel_pipeline.engine.engine import error_type, with_error
 from otel_pipeline.engine.spans import SPAN_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from opentelemetry.trace import Span
 
+    from otel_pipeline.engine.clients import Producer
     from otel_pipeline.engine.engine import Engine
-    from otel_pipeline.engine.sequence import Sequences
-    from otel_pipeline.engine.totals import AttributeValue, CounterCell, HistogramCell, ThreadCells
+    from otel_pipeline.engine.origin import Origin
+    from otel_pipeline.engine.totals import AttributeValue
 
 _FAN_IN = 1 << 1
 _PER_PARTITION = 1 << 3
@@ -36,109 +37,6 @@ class SentMessage(NamedTuple):
     key: object
     value: object
     headers: object
-
-
-class Destination:
-    """What is the same for every message of one producer to one destination; made once."""
-
-    __slots__ = (
-        "acknowledged",
-        "attributes",
-        "bound",
-        "check",
-        "duration",
-        "first_hop",
-        "metric_attributes",
-        "name",
-        "sent",
-        "span_name",
-    )
-
-    sent: ThreadCells[CounterCell]
-    duration: ThreadCells[HistogramCell]
-    acknowledged: dict[int, int]
-
-    def __init__(self, engine: Engine, producer: Producer, name: str, operation: str) -> None:
-        self.name = name
-        self.bound = False
-        self.check = None if engine.check_sent is None else engine.check_sent(name)
-        self.first_hop: pipeline_header.Template | None = None
-        self.span_name = f"{operation} {name}"
-        self.attributes: dict[str, AttributeValue] = {
-            **producer.attributes,
-            semconv.MESSAGING_OPERATION_NAME: operation,
-            semconv.MESSAGING_OPERATION_TYPE: "send",
-            semconv.MESSAGING_DESTINATION_NAME: name,
-        }
-        self.metric_attributes = {
-            **self.attributes,
-            semconv.MESSAGING_DESTINATION_NAME: engine.metric_destination(name),
-        }
-        del self.metric_attributes[semconv.MESSAGING_OPERATION_TYPE]
-        if producer.client_id:
-            self.attributes[semconv.MESSAGING_CLIENT_ID] = producer.client_id
-
-    def bind(self, engine: Engine, producer: Producer) -> None:
-        """At the first acknowledgement, when the client knows its cluster: the series to count under."""
-        cluster = producer.cluster_id()
-        if cluster:
-            self.attributes = {**self.attributes, semconv.MESSAGING_KAFKA_CLUSTER_ID: cluster}
-            self.metric_attributes = {**self.metric_attributes, semconv.MESSAGING_KAFKA_CLUSTER_ID: cluster}
-        self.duration = engine.operation_duration.local(
-            {**self.metric_attributes, semconv.MESSAGING_OPERATION_TYPE: "send"}
-        )
-        self.sent = engine.sent.local(self.metric_attributes)
-        where = Acknowledged(str(self.attributes.get(semconv.MESSAGING_SYSTEM)), cluster, self.name)
-        named = self.metric_attributes[semconv.MESSAGING_DESTINATION_NAME] == self.name
-        self.acknowledged = engine.acknowledged.setdefault(where, {}) if named else {}
-        self.bound = True
-
-
-class Producer:
-    """One producer client, as far as the engine knows it."""
-
-    __slots__ = (
-        "attributes",
-        "client_id",
-        "cluster_id",
-        "destinations",
-        "excluded",
-        "headers_allowed",
-        "identifier",
-        "numbers",
-        "read",
-    )
-
-    def __init__(
-        self,
-        *,
-        attributes: Mapping[str, AttributeValue],
-        client_id: str | None,
-        cluster_id: Callable[[], str | None],
-        headers_allowed: bool,
-        excluded: bool,
-        numbers: Sequences | None,
-        read: Callable[[Any], tuple[int, int]],
-    ) -> None:
-        self.attributes = attributes
-        self.client_id = client_id
-        self.cluster_id = cluster_id
-        self.headers_allowed = headers_allowed
-        self.excluded = excluded
-        self.destinations: dict[str, Destination | None] = {}
-        self.numbers = numbers
-        self.read = read
-        """Partition and offset of an acknowledgement."""
-        self.identifier = 0
-        if numbers is not None:
-            self.renew()
-
-    def renew(self) -> None:
-        """A new producer id: the sequences start anew. 0 would mean that no sequence is sent."""
-        self.identifier = getrandbits(32) or 1
-        for destination in self.destinations.values():
-            if destination is not None:
-                destination.first_hop = None
 
 
 class Sending:
@@ -346,9 +244,9 @@ def _set_pipeline_header(
                 del headers[at]
     flags = _PER_PARTITION if producer.identifier else 0
     if delivery is not None:
-        flow = delivery.flow
-    elif (pull := polled.get()) is not None:
-        flow = pull.flow
+        origin = delivery.origin
+    elif (batch := batch_in_hand.get()) is not None:
+        origin = batch.origin
     else:
         template = destination.first_hop or _first_hop(engine, producer, destination, flags)
         if producer.numbers is not None:
@@ -356,20 +254,20 @@ def _set_pipeline_header(
         else:
             headers.append((name, template.filled(now_ns // 1_000_000, 0, 0)))
         return
-    headers.append((name, _later_hop(engine, producer, destination, flow, flags)))
+    headers.append((name, _later_hop(engine, producer, destination, origin, flags)))
 
 
-def _later_hop(engine: Engine, producer: Producer, destination: Destination, flow: Flow, flags: int) -> bytes:
+def _later_hop(engine: Engine, producer: Producer, destination: Destination, origin: Origin, flags: int) -> bytes:
     """The header of data that came from elsewhere, but for its number."""
     settings = engine.settings
-    extends = flow.hops < settings.max_hops
-    path = pipeline_header.path_hash(flow.path, settings.service_name, destination.name) if extends else flow.path
+    extends = origin.hops < settings.max_hops
+    path = pipeline_header.path_hash(origin.path, settings.service_name, destination.name) if extends else origin.path
     return pipeline_header.encode(
-        flags=flags | _FAN_IN if flow.inputs > 1 or flow.newest_ms != flow.origin_ms else flags,
-        hops=flow.hops + 1,
-        environment=flow.environment,
-        origin_ms=flow.origin_ms,
-        newest_ms=flow.newest_ms,
+        flags=flags | _FAN_IN if origin.inputs > 1 or origin.newest_ms != origin.origin_ms else flags,
+        hops=origin.hops + 1,
+        environment=origin.environment,
+        origin_ms=origin.origin_ms,
+        newest_ms=origin.newest_ms,
         path=path,
         producer_id=producer.identifier,
         sequence=0,

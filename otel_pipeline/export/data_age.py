@@ -30,4 +30,4 @@ class DataAge(SpanProcessor):
         if delivery is None:
             return
         if span.start_time:
-            span.set_attributes(describe(delivery.flow, span.start_time))
+            span.set_attributes(describe(delivery.origin, span.start_time))

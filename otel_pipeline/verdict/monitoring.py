@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from otel_pipeline import semconv
@@ -22,7 +22,6 @@ from otel_pipeline.verdict.verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from otel_pipeline.contracts.contract import Contract
     from otel_pipeline.detectors.settings import HealthSettings
@@ -85,10 +84,15 @@ class Monitoring:
         self._stay: Callable[[], None] | None = None
         _all.add(self)
 
-    def begin(self, file: StateFile | None) -> None:
-        """Judge once in `interval_s` from now on, and keep the result in the file."""
-        from otel_pipeline.export.ending import when_leaving
+    def begin(
+        self, file: StateFile | None, when_leaving: Callable[[object, Callable[[], object]], Callable[[], None]]
+    ) -> None:
+        """Judge once in `interval_s` from now on, and keep the result in the file.
 
+        Args:
+            file: None keeps it in memory alone.
+            when_leaving: has (owner, function) called when the program ends; returns what takes that back.
+        """
         self._file = file
         self._heartbeat = Heartbeat(self.beat, self.settings.interval_s, lambda: self._guard.failed("health"))
         if file is not None:
@@ -155,18 +159,6 @@ class Monitoring:
                 attributes[semconv.MESSAGING_KAFKA_CLUSTER_ID] = flow.cluster
             for name, light in flow.lights.items():
                 yield {**attributes, semconv.OTEL_PIPELINE_LIGHT: name}, RANK[light.state]
-
-
-def state_file(
-    wanted: Literal["auto", "off"] | Path, service: str, instance: str, problem: Callable[[str, str], None]
-) -> StateFile | None:
-    """The state file that the configuration asks for; None where it wants none."""
-    from otel_pipeline.config.state_folder import health_folder
-    from otel_pipeline.verdict.state_file import StateFile
-
-    if wanted == "off":
-        return None
-    return StateFile(health_folder(), service, instance, problem, None if wanted == "auto" else wanted)
 
 
 def _in_child() -> None:

@@ -12,8 +12,8 @@ from otel_pipeline import semconv
 from otel_pipeline.detectors.freshness import ObjectiveCounts
 from otel_pipeline.detectors.settings import Objective
 from otel_pipeline.duration import seconds
+from otel_pipeline.engine.batch import origin_in_hand
 from otel_pipeline.engine.scope import decorate
-from otel_pipeline.flow import capture
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -109,7 +109,8 @@ class RequireFresh:
         if counted is None:
             return None
         try:
-            age_s = capture().age_s
+            origin = origin_in_hand()
+            age_s = None if origin is None else origin.age_s
             counted.count(self._threshold_s, age_s)
             if age_s is not None:
                 span = get_current_span()

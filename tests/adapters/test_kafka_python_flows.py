@@ -148,7 +148,7 @@ def test_a_join_is_as_old_as_its_oldest_input(configured, mock):
     for _record in mock.consumer(orders):
         assert otel_pipeline.current().data_age < 30
         with otel_pipeline.flow.joined(kept) as joined:
-            assert (60 <= joined.age_s < 90, joined.flow.inputs) == (True, 2)
+            assert (60 <= joined.age_s < 90, joined.origin.inputs) == (True, 2)
             assert otel_pipeline.require_fresh("30s", "flag").check().stale
             out = mock.topic("out")
             mock.producer().send(out, b"z", partition=0).get(10)
@@ -238,7 +238,7 @@ def test_broken_clocks_and_forged_headers_are_counted_and_harm_nothing(configure
 def test_topics_by_the_thousand_are_bounded(configured, telemetry, mock):
     """The first have a series of their own; the others are one, and it is said once."""
     from otel_pipeline.detectors.flows import MAX_FLOWS
-    from otel_pipeline.engine.receive import Consumer
+    from otel_pipeline.engine.clients import Consumer
 
     flow = configured("")
     engine, flows = flow.pipeline._engine, flow.pipeline._monitoring.flows

@@ -9,10 +9,18 @@ from kafka import KafkaConsumer, KafkaProducer
 
 import otel_pipeline
 from otel_pipeline.brokers.kafka import kafka_python
-from otel_pipeline.engine import delivery as flow
-from otel_pipeline.engine import inference, pipeline_header, receive, send, sequence, totals
-from otel_pipeline.engine import process as processing
-from otel_pipeline.engine import processor as process
+from otel_pipeline.engine import (
+    clients,
+    delivery,
+    inference,
+    pipeline_header,
+    process,
+    processor,
+    receive,
+    send,
+    sequence,
+    totals,
+)
 from otel_pipeline.engine.guard import OFF_AFTER
 
 PLACES = [
@@ -21,27 +29,27 @@ PLACES = [
     (send, "_set_pipeline_header"),
     (send, "_first_hop"),
     (send.Sending, "__init__"),
-    (send.Destination, "bind"),
+    (clients.Destination, "bind"),
     (sequence.Sequences, "stamp"),
     (pipeline_header, "tag_of"),
     (pipeline_header, "path_hash"),
     (pipeline_header.Template, "filled"),
     (receive, "_count"),
     (receive, "_receive_span"),
-    (receive, "_record_pull"),
-    (receive.Consumer, "partition"),
-    (receive.PartitionState, "__init__"),
-    (process, "execution"),
-    (process, "Context"),
-    (process, "_links"),
-    (process.Processor, "_attributes"),
-    (process.Processor, "_too_far"),
-    (process.Processor, "_open"),
-    (processing.Processing, "_state"),
+    (receive, "_record_batch"),
+    (clients.Consumer, "partition"),
+    (clients.PartitionState, "__init__"),
+    (processor, "execution"),
+    (processor, "Context"),
+    (processor, "_links"),
+    (processor.Processor, "_attributes"),
+    (processor.Processor, "_too_far"),
+    (processor.Processor, "_open"),
+    (process.Processing, "_state"),
     (inference.Inferences, "_open"),
     (inference.Inferences, "record"),
     (totals.HistogramCell, "record"),
-    (flow.OpenDelivery, "__init__"),
+    (delivery.OpenDelivery, "__init__"),
     (kafka_python, "client_attributes"),
     (kafka_python, "server_of"),
 ]

@@ -12,7 +12,6 @@ from otel_pipeline.demo.check import check
 from otel_pipeline.dev.receiver import otlp_receiver
 from otel_pipeline.export.otlp_reader import MetricRecord, SpanRecord, read
 from real import prometheus
-
 from tests.cli.lines import fact
 
 pytestmark = pytest.mark.once

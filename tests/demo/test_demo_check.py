@@ -4,7 +4,6 @@ import pytest
 
 from otel_pipeline.demo.check import Hop, check, percentile
 from otel_pipeline.export.otlp_reader import parse
-
 from tests.cli.lines import TRACE, demo_lines
 
 OTHER = "a" * 32

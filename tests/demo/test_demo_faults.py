@@ -15,7 +15,6 @@ from otel_pipeline.demo.faults_screen import Classic, FaultsResult, screen
 from otel_pipeline.demo.findings import Decisions, Findings, Harm
 from otel_pipeline.demo.metrics import Metrics
 from otel_pipeline.testing.faults.plan import Injected
-
 from tests.cli.lines import fact
 
 pytestmark = pytest.mark.once

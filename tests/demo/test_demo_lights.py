@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from otel_pipeline.cli.terminal import Terminal
-from otel_pipeline.demo import lights as demo_lights
+from otel_pipeline.demo import lights
 from otel_pipeline.demo.lights import HopLights, hops, screen, settled
 
 
@@ -99,8 +99,8 @@ def clock(monkeypatch):
             return {name: {**document(name, **self.changed), "written_at": at} for name in ("features", "scorer")}
 
     made = Clock()
-    monkeypatch.setattr(demo_lights, "time", made)
-    monkeypatch.setattr(demo_lights, "documents", made.documents)
+    monkeypatch.setattr(lights, "time", made)
+    monkeypatch.setattr(lights, "documents", made.documents)
     return made
 
 
@@ -125,7 +125,7 @@ def test_what_the_services_keep(tmp_path):
     (tmp_path / "a.json").write_text(json.dumps(document()))
     (tmp_path / "b.json").write_text("{}")
 
-    assert list(demo_lights.documents(tmp_path)) == ["scorer"]
+    assert list(lights.documents(tmp_path)) == ["scorer"]
 
 
 def test_green_is_all_five():

@@ -9,7 +9,6 @@ from otel_pipeline.cli.terminal import Terminal
 from otel_pipeline.demo.check import check
 from otel_pipeline.demo.screen import Progress, Result, screen
 from otel_pipeline.export.otlp_reader import LogRecord, parse
-
 from tests.cli.lines import START_NS, TRACE, demo_lines
 
 LOG = LogRecord(

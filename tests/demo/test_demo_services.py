@@ -6,8 +6,7 @@ import pytest
 
 from otel_pipeline.cli.errors import CommandError
 from otel_pipeline.cli.main import main
-from otel_pipeline.demo import command as demo
-from otel_pipeline.demo import services as demo_services
+from otel_pipeline.demo import command, services
 from otel_pipeline.demo.services import copy_scripts, environment, fresh_folder, scripts_folder, start, stop
 from otel_pipeline.demo.topics import Broker, Witness
 
@@ -85,7 +84,7 @@ def test_a_service_that_fails_is_shown_with_its_last_words(tmp_path):
     service.process.wait(20)
 
     with pytest.raises(CommandError, match="broken ended with code 1") as raised:
-        demo._check(service)
+        command._check(service)
     assert raised.value.remedy == "hello\n  no broker"
 
 
@@ -190,7 +189,7 @@ def test_a_number_of_messages_that_cannot_be(number, capsys):
 
 def test_a_missing_library_is_said(monkeypatch, capsys):
     """With what to install."""
-    monkeypatch.setattr(demo, "find_spec", lambda name: None if name == "sklearn" else sys)
+    monkeypatch.setattr(command, "find_spec", lambda name: None if name == "sklearn" else sys)
 
     assert (main(["demo"]), capsys.readouterr().err.splitlines()) == (
         1,
@@ -200,4 +199,4 @@ def test_a_missing_library_is_said(monkeypatch, capsys):
 
 def test_the_one_line_is_what_is_advised():
     """What the screen shows and what the wrapper's copies lack is the same."""
-    assert demo_services.LINE == ("import otel_pipeline", "otel_pipeline.instrument()")
+    assert services.LINE == ("import otel_pipeline", "otel_pipeline.instrument()")

@@ -34,11 +34,11 @@ from opentelemetry.trace import (
 )
 
 from otel_pipeline.engine import pipeline_header
+from otel_pipeline.engine.clients import Consumer
 from otel_pipeline.engine.engine import Engine
 from otel_pipeline.engine.messages import EngineSettings, MessageFields
 from otel_pipeline.engine.processor import Processor
 from otel_pipeline.engine.propagation import Propagation
-from otel_pipeline.engine.receive import Consumer
 from otel_pipeline.engine.spans import LightSpan, TracerSpans
 from otel_pipeline.engine.totals import Totals
 from otel_pipeline.engine.trust import ForeignTraces, continues, is_foreign, unsampled

@@ -14,7 +14,7 @@ import time
 from operator import itemgetter
 import otel_pipeline
 from otel_pipeline.engine.messages import MessageFields
-from otel_pipeline.engine.receive import Consumer
+from otel_pipeline.engine.clients import Consumer
 
 pipe = otel_pipeline.instrument("app", endpoint={endpoint!r}, environment="production")
 consumer = Consumer(

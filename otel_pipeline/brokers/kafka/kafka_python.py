@@ -14,22 +14,23 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.brokers.kafka import kafka_python_fetches, kafka_python_hazards, kafka_python_values
-from otel_pipeline.engine.batch import leave_polled
+from otel_pipeline.engine.batch import leave_batch
+from otel_pipeline.engine.clients import Consumer, Producer
 from otel_pipeline.engine.consumer_loop import Iteration, called_by_pool
 from otel_pipeline.engine.engine import client_attributes, server_of
 from otel_pipeline.engine.messages import MessageFields
 from otel_pipeline.engine.process import Client
 from otel_pipeline.engine.processor import Processor
-from otel_pipeline.engine.receive import Consumer, receiver
-from otel_pipeline.engine.send import Producer, Sending, sender
+from otel_pipeline.engine.receive import receiver
+from otel_pipeline.engine.send import Sending, sender
 from otel_pipeline.engine.sequence import Sequences
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from otel_pipeline.engine.clients import PartitionState
     from otel_pipeline.engine.engine import Engine
     from otel_pipeline.engine.patching import Patches
-    from otel_pipeline.engine.receive import PartitionState
 
 SYSTEM = "kafka"
 FIELDS = MessageFields(
@@ -333,8 +334,8 @@ def _make_poll(
     @functools.wraps(original)
     def poll(self: Any, timeout_ms: Any = 0, max_records: Any = None, update_offsets: Any = True) -> Any:  # noqa: FBT002
         consumer = consumer_of(self)
-        if consumer.polled is not None:
-            leave_polled(engine, consumer)
+        if consumer.batch is not None:
+            leave_batch(engine, consumer)
         by_iterator = not update_offsets
         started_ns = monotonic_ns()
         consumer.polling.begin(started_ns, by_iterator=by_iterator)
@@ -361,7 +362,7 @@ def _make_close(
     def close(self: Any, *args: Any, **kwargs: Any) -> Any:
         consumer = consumer_of(self)
         iteration.leave(consumer)
-        leave_polled(iteration.engine, consumer)
+        leave_batch(iteration.engine, consumer)
         try:
             return original(self, *args, **kwargs)
         finally:

@@ -17,10 +17,10 @@ from otel_pipeline.engine.patching import DriftedError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from otel_pipeline.engine.clients import Consumer
     from otel_pipeline.engine.engine import Engine
     from otel_pipeline.engine.guard import Guard
     from otel_pipeline.engine.patching import Patches
-    from otel_pipeline.engine.receive import Consumer
 
 _ATTRIBUTE = "_otel_pipeline"
 _RESET = "_otel_pipeline_reset"

@@ -14,7 +14,7 @@ from opentelemetry.trace import NoOpTracerProvider
 
 import otel_pipeline
 from otel_pipeline.engine import inference
-from otel_pipeline.models import genai
+from otel_pipeline.export import generative
 
 
 class Instrumentor:
@@ -58,7 +58,7 @@ def official(monkeypatch):
         point("openai", "opentelemetry_instrumentation_openai_v2", without),
         point("requests", "opentelemetry-instrumentation-requests", Instrumentor()),
     ]
-    monkeypatch.setattr(genai, "entry_points", lambda group: points)
+    monkeypatch.setattr(generative, "entry_points", lambda group: points)
     return with_client, without
 
 
@@ -235,7 +235,7 @@ def test_a_failure_of_ours_reaches_no_call(telemetry, official, record):
 )
 def test_what_is_a_model_call(name, attributes, model):
     """By attributes where there are some, else by the name that the conventions give."""
-    assert genai.model_of(name, attributes) == model
+    assert generative.model_of(name, attributes) == model
 
 
 @pytest.fixture

@@ -1,0 +1,328 @@
+"""The engine's side of clients: what is the same for all messages of one consumer, producer, partition, destination.
+
+Each is made once; what changes from message to message is in plain slots.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from random import getrandbits
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from otel_pipeline import semconv
+from otel_pipeline.engine.engine import Acknowledged
+from otel_pipeline.engine.trust import continues, is_foreign
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from otel_pipeline.engine import pipeline_header
+    from otel_pipeline.engine.batch import Batch
+    from otel_pipeline.engine.delivery import OpenDelivery
+    from otel_pipeline.engine.engine import Engine
+    from otel_pipeline.engine.messages import MessageFields
+    from otel_pipeline.engine.observer import FetchObserver, PartitionObserver
+    from otel_pipeline.engine.sequence import Sequences
+    from otel_pipeline.engine.totals import AttributeValue, CounterCell, HistogramCell, ThreadCells
+
+MAX_PARTITION_STATES = 10_000
+RECENT = 33
+
+
+def _unknown_cluster() -> str | None:
+    return None
+
+
+def _unknown_positions() -> Mapping[tuple[str, int], int | None]:
+    return {}
+
+
+class PartitionState:
+    """What is the same for every message of one partition at one consumer; made once, dropped with the consumer."""
+
+    __slots__ = (
+        "assignment",
+        "attributes",
+        "consumed",
+        "continues",
+        "destination",
+        "handed_offset",
+        "is_foreign",
+        "observer",
+        "partition",
+        "process_attributes",
+        "process_duration",
+        "sender_is_parent",
+        "span_name",
+    )
+
+    def __init__(self, engine: Engine, consumer: Consumer, destination: str, partition: int) -> None:
+        self.destination = destination
+        self.partition = partition
+        self.handed_offset = -1
+        self.span_name = f"process {destination}"
+        self.attributes: dict[str, AttributeValue] = {
+            **consumer.attributes,
+            semconv.MESSAGING_OPERATION_NAME: "process",
+            semconv.MESSAGING_OPERATION_TYPE: "process",
+            semconv.MESSAGING_DESTINATION_NAME: destination,
+            semconv.MESSAGING_DESTINATION_PARTITION_ID: str(partition),
+        }
+        metric_attributes = {
+            **consumer.metric_attributes,
+            semconv.MESSAGING_DESTINATION_NAME: engine.metric_destination(destination),
+        }
+        self.consumed: CounterCell = engine.consumed.cell(
+            {**metric_attributes, semconv.MESSAGING_OPERATION_NAME: consumer.operation}, owner=consumer
+        )
+        self.process_attributes = {**metric_attributes, semconv.MESSAGING_OPERATION_NAME: "process"}
+        self.process_duration: ThreadCells[HistogramCell] = engine.process_duration.local(self.process_attributes)
+        self.observer: PartitionObserver | None = None
+        self.continues = continues(engine.settings, destination)
+        self.is_foreign = is_foreign(engine.settings, destination)
+        self.sender_is_parent = self.continues is None and engine.settings.process_parent == "message"
+        """Whether that is so without a look at the message, but for its age and its hops."""
+        self.assignment: object = None
+        """Of the client's: the same as long as the partition stays assigned."""
+
+
+class Consumer:
+    """One consumer client, as far as the engine knows it. Used by one thread at a time, as the clients demand."""
+
+    __slots__ = (
+        "__weakref__",
+        "_cluster_id",
+        "attributes",
+        "batch",
+        "engine",
+        "excluded",
+        "explicit",
+        "fetches",
+        "fields",
+        "iterator_spans",
+        "metric_attributes",
+        "open",
+        "operation",
+        "partitions",
+        "polling",
+        "positions",
+        "rejection",
+    )
+
+    def __init__(
+        self,
+        engine: Engine,
+        fields: MessageFields,
+        *,
+        attributes: Mapping[str, AttributeValue],
+        client_id: str | None,
+        group: str | None,
+        excluded: bool,
+        operation: str,
+        cluster_id: Callable[[], str | None] = _unknown_cluster,
+        positions: Callable[[], Mapping[tuple[str, int], int | None]] = _unknown_positions,
+    ) -> None:
+        self.engine = engine
+        self.positions = positions
+        """The next offset of each partition that is assigned, None where it is not known yet. No I/O; any thread."""
+        self.fields = fields
+        self._cluster_id = cluster_id
+        self.excluded = excluded
+        self.operation = operation
+        self.metric_attributes: dict[str, AttributeValue] = dict(attributes)
+        if group:
+            self.metric_attributes[semconv.MESSAGING_CONSUMER_GROUP_NAME] = group
+        self.attributes = dict(self.metric_attributes)
+        if client_id:
+            self.attributes[semconv.MESSAGING_CLIENT_ID] = client_id
+        self.partitions: dict[tuple[str, int], PartitionState] = {}
+        self.open: OpenDelivery | None = None
+        self.iterator_spans = True
+        self.explicit = False
+        """Whether the application says itself, with `process()`, when a message is processed."""
+        self.batch: Batch | None = None
+        self.rejection: Exception | None = None
+        self.polling = Polling(engine.monotonic_ns())
+        self.fetches: dict[tuple[str, int], FetchObserver] = {}
+
+    def fetch_observer(self, destination: str, partition: int) -> FetchObserver | None:
+        """Who is told of a partition's fetches; from the client's own thread, before the first message."""
+        known = self.fetches.get((destination, partition))
+        engine = self.engine
+        if known is not None or engine.observe_fetches is None or self.excluded:
+            return known
+        if len(self.fetches) >= MAX_PARTITION_STATES or engine.settings.excludes_destination(destination):
+            return None
+        self._learn_cluster()
+        return engine.observe_fetches(self, destination, partition)
+
+    def close(self) -> None:
+        """The application is done with the client."""
+        self.positions = _unknown_positions
+        self.partitions.clear()
+        self.fetches.clear()
+
+    def partition(self, destination: str, partition: int) -> PartitionState:
+        """The state of a partition, made at its first message."""
+        try:
+            return self.partitions[destination, partition]
+        except KeyError:
+            if len(self.partitions) >= MAX_PARTITION_STATES:
+                self.partitions.clear()
+            self._learn_cluster()
+            state = PartitionState(self.engine, self, destination, partition)
+            self.partitions[destination, partition] = state
+            if self.engine.observe is not None:
+                try:
+                    state.observer = self.engine.observe(self, state)
+                except Exception:
+                    self.engine.guard.failed("observe")
+            return state
+
+    def _learn_cluster(self) -> None:
+        """Where a message has arrived, the client knows its cluster, if it ever does."""
+        if semconv.MESSAGING_KAFKA_CLUSTER_ID not in self.attributes and (cluster := self._cluster_id()):
+            self.attributes[semconv.MESSAGING_KAFKA_CLUSTER_ID] = cluster
+            self.metric_attributes[semconv.MESSAGING_KAFKA_CLUSTER_ID] = cluster
+
+
+class Destination:
+    """What is the same for every message of one producer to one destination; made once."""
+
+    __slots__ = (
+        "acknowledged",
+        "attributes",
+        "bound",
+        "check",
+        "duration",
+        "first_hop",
+        "metric_attributes",
+        "name",
+        "sent",
+        "span_name",
+    )
+
+    sent: ThreadCells[CounterCell]
+    duration: ThreadCells[HistogramCell]
+    acknowledged: dict[int, int]
+
+    def __init__(self, engine: Engine, producer: Producer, name: str, operation: str) -> None:
+        self.name = name
+        self.bound = False
+        self.check = None if engine.check_sent is None else engine.check_sent(name)
+        self.first_hop: pipeline_header.Template | None = None
+        self.span_name = f"{operation} {name}"
+        self.attributes: dict[str, AttributeValue] = {
+            **producer.attributes,
+            semconv.MESSAGING_OPERATION_NAME: operation,
+            semconv.MESSAGING_OPERATION_TYPE: "send",
+            semconv.MESSAGING_DESTINATION_NAME: name,
+        }
+        self.metric_attributes = {
+            **self.attributes,
+            semconv.MESSAGING_DESTINATION_NAME: engine.metric_destination(name),
+        }
+        del self.metric_attributes[semconv.MESSAGING_OPERATION_TYPE]
+        if producer.client_id:
+            self.attributes[semconv.MESSAGING_CLIENT_ID] = producer.client_id
+
+    def bind(self, engine: Engine, producer: Producer) -> None:
+        """At the first acknowledgement, when the client knows its cluster: the series to count under."""
+        cluster = producer.cluster_id()
+        if cluster:
+            self.attributes = {**self.attributes, semconv.MESSAGING_KAFKA_CLUSTER_ID: cluster}
+            self.metric_attributes = {**self.metric_attributes, semconv.MESSAGING_KAFKA_CLUSTER_ID: cluster}
+        self.duration = engine.operation_duration.local(
+            {**self.metric_attributes, semconv.MESSAGING_OPERATION_TYPE: "send"}
+        )
+        self.sent = engine.sent.local(self.metric_attributes)
+        where = Acknowledged(str(self.attributes.get(semconv.MESSAGING_SYSTEM)), cluster, self.name)
+        named = self.metric_attributes[semconv.MESSAGING_DESTINATION_NAME] == self.name
+        self.acknowledged = engine.acknowledged.setdefault(where, {}) if named else {}
+        self.bound = True
+
+
+class Producer:
+    """One producer client, as far as the engine knows it."""
+
+    __slots__ = (
+        "attributes",
+        "client_id",
+        "cluster_id",
+        "destinations",
+        "excluded",
+        "headers_allowed",
+        "identifier",
+        "numbers",
+        "read",
+    )
+
+    def __init__(
+        self,
+        *,
+        attributes: Mapping[str, AttributeValue],
+        client_id: str | None,
+        cluster_id: Callable[[], str | None],
+        headers_allowed: bool,
+        excluded: bool,
+        numbers: Sequences | None,
+        read: Callable[[Any], tuple[int, int]],
+    ) -> None:
+        self.attributes = attributes
+        self.client_id = client_id
+        self.cluster_id = cluster_id
+        self.headers_allowed = headers_allowed
+        self.excluded = excluded
+        self.destinations: dict[str, Destination | None] = {}
+        self.numbers = numbers
+        self.read = read
+        """Partition and offset of an acknowledgement."""
+        self.identifier = 0
+        if numbers is not None:
+            self.renew()
+
+    def renew(self) -> None:
+        """A new producer id: the sequences start anew. 0 would mean that no sequence is sent."""
+        self.identifier = getrandbits(32) or 1
+        for destination in self.destinations.values():
+            if destination is not None:
+                destination.first_hop = None
+
+
+class Polling:
+    """What the calls of one consumer's poll told. Written by its thread, read by any. Times in ns, monotonic."""
+
+    __slots__ = ("began_ns", "recent_ns", "since_ns", "waited_ns")
+
+    def __init__(self, now_ns: int) -> None:
+        self.since_ns = now_ns
+        """When the latest call began or ended."""
+        self.began_ns = 0
+        """When the call began that has not returned yet; 0 without one."""
+        self.waited_ns = 0
+        """Spent in calls that have returned."""
+        self.recent_ns: deque[int] = deque(maxlen=RECENT)
+        """Spent between calls, lately."""
+
+    def begin(self, now_ns: int, *, by_iterator: bool) -> None:
+        """The application asks for messages; an iterator has handed out a whole batch one by one since."""
+        if not by_iterator:
+            self.recent_ns.append(now_ns - self.since_ns)
+        self.since_ns = self.began_ns = now_ns
+
+    def end(self, now_ns: int) -> None:
+        """The call returns."""
+        self.waited_ns += now_ns - self.began_ns
+        self.since_ns = now_ns
+        self.began_ns = 0
+
+    def waited_until(self, now_ns: int) -> int:
+        """All time spent waiting, that of a call which has not returned included."""
+        began_ns = self.began_ns
+        return self.waited_ns + (max(0, now_ns - began_ns) if began_ns else 0)
+
+    def working_median_s(self) -> float | None:
+        """The median time between two calls, lately; None before there were some."""
+        recent = list(self.recent_ns)
+        return median(recent) / 1e9 if recent else None
