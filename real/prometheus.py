@@ -25,7 +25,7 @@ UNITS = {"s": "seconds", "1": "ratio"}
 PER_UNITS = {"s": "second"}
 
 _MESSAGING = [
-    *["messaging.system", "messaging.operation.name", "messaging.destination.name", "messaging.kafka.cluster.id"],
+    *["messaging.system.name", "messaging.operation.name", "messaging.destination.name", "kafka.cluster.id"],
     *["server.address", "server.port", "error.type"],
 ]
 _GROUP = "messaging.consumer.group.name"

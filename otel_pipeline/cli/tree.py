@@ -145,7 +145,8 @@ def _message(attributes: Mapping[str, Any]) -> str:
     if batch is not None:
         return count(int(batch), "message")
     partition = attributes.get(semconv.MESSAGING_DESTINATION_PARTITION_ID)
-    offset = attributes.get(semconv.MESSAGING_KAFKA_OFFSET)
+    # Of before v1.45, as other instrumentations have it.
+    offset = attributes.get(semconv.KAFKA_OFFSET, attributes.get("messaging.kafka.offset"))
     if offset is None:
         return ""
     return f"{'?' if partition is None else printable(str(partition))}@{offset}"

@@ -220,7 +220,7 @@ class Flows:
         attributes = consumer.metric_attributes
         cluster, group = (
             None if (value := attributes.get(name)) is None else str(value)
-            for name in (semconv.MESSAGING_KAFKA_CLUSTER_ID, semconv.MESSAGING_CONSUMER_GROUP_NAME)
+            for name in (semconv.KAFKA_CLUSTER_ID, semconv.MESSAGING_CONSUMER_GROUP_NAME)
         )
         key = FlowKey(cluster, destination, group)
         with self._lock:
@@ -237,7 +237,7 @@ class Flows:
 
     def _new_flow(self, engine: Engine, consumer: Consumer, key: FlowKey) -> WatchedFlow:
         labels: dict[str, AttributeValue] = {
-            semconv.MESSAGING_SYSTEM: consumer.metric_attributes.get(semconv.MESSAGING_SYSTEM, OTHER),
+            semconv.MESSAGING_SYSTEM_NAME: consumer.metric_attributes.get(semconv.MESSAGING_SYSTEM_NAME, OTHER),
             semconv.MESSAGING_DESTINATION_NAME: engine.metric_destination(key.destination),
         }
         if key.group is not None:
@@ -360,7 +360,7 @@ class Flows:
 
 
 def _labels(flow: WatchedFlow) -> Attributes:
-    return {name: value for name, value in flow.attributes.items() if name != semconv.MESSAGING_SYSTEM}
+    return {name: value for name, value in flow.attributes.items() if name != semconv.MESSAGING_SYSTEM_NAME}
 
 
 def _objective_evidence(counts: ObjectiveCounts) -> ObjectiveEvidence:

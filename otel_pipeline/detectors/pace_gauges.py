@@ -119,7 +119,7 @@ class PaceGauges:
         for where, offsets in list(self._engine.acknowledged.items()):
             attributes: dict[str, AttributeValue] = {semconv.MESSAGING_DESTINATION_NAME: where.destination}
             if where.cluster is not None:
-                attributes[semconv.MESSAGING_KAFKA_CLUSTER_ID] = where.cluster
+                attributes[semconv.KAFKA_CLUSTER_ID] = where.cluster
             yield from _by_partition(attributes, dict(offsets))
 
     def _processed(self) -> Points:
@@ -132,9 +132,9 @@ class PaceGauges:
 
 
 def _attributes(flow: WatchedFlow) -> dict[str, AttributeValue]:
-    named = {name: value for name, value in flow.attributes.items() if name != semconv.MESSAGING_SYSTEM}
+    named = {name: value for name, value in flow.attributes.items() if name != semconv.MESSAGING_SYSTEM_NAME}
     if flow.key.cluster is not None:
-        named[semconv.MESSAGING_KAFKA_CLUSTER_ID] = flow.key.cluster
+        named[semconv.KAFKA_CLUSTER_ID] = flow.key.cluster
     return named
 
 

@@ -58,7 +58,7 @@ def wanted(
         return None
     header = options.event_age or options.ordered or bool(by_event)
     guard = consumer.engine.guard
-    without_system = {name: value for name, value in flow.attributes.items() if name != semconv.MESSAGING_SYSTEM}
+    without_system = {name: value for name, value in flow.attributes.items() if name != semconv.MESSAGING_SYSTEM_NAME}
     return Wanted(
         event_time.reader(consumer.fields, said, guard, header=header) if aged or options.ordered else None,
         instruments.event_age.local(flow.attributes) if aged else None,

@@ -182,9 +182,9 @@ class Consumer:
 
     def _learn_cluster(self) -> None:
         """Where a message has arrived, the client knows its cluster, if it ever does."""
-        if semconv.MESSAGING_KAFKA_CLUSTER_ID not in self.attributes and (cluster := self._cluster_id()):
-            self.attributes[semconv.MESSAGING_KAFKA_CLUSTER_ID] = cluster
-            self.metric_attributes[semconv.MESSAGING_KAFKA_CLUSTER_ID] = cluster
+        if semconv.KAFKA_CLUSTER_ID not in self.attributes and (cluster := self._cluster_id()):
+            self.attributes[semconv.KAFKA_CLUSTER_ID] = cluster
+            self.metric_attributes[semconv.KAFKA_CLUSTER_ID] = cluster
 
 
 class Destination:
@@ -231,13 +231,13 @@ class Destination:
         """At the first acknowledgement, when the client knows its cluster: the series to count under."""
         cluster = producer.cluster_id()
         if cluster:
-            self.attributes = {**self.attributes, semconv.MESSAGING_KAFKA_CLUSTER_ID: cluster}
-            self.metric_attributes = {**self.metric_attributes, semconv.MESSAGING_KAFKA_CLUSTER_ID: cluster}
+            self.attributes = {**self.attributes, semconv.KAFKA_CLUSTER_ID: cluster}
+            self.metric_attributes = {**self.metric_attributes, semconv.KAFKA_CLUSTER_ID: cluster}
         self.duration = engine.operation_duration.local(
             {**self.metric_attributes, semconv.MESSAGING_OPERATION_TYPE: "send"}
         )
         self.sent = engine.sent.local(self.metric_attributes)
-        where = Acknowledged(str(self.attributes.get(semconv.MESSAGING_SYSTEM)), cluster, self.name)
+        where = Acknowledged(str(self.attributes.get(semconv.MESSAGING_SYSTEM_NAME)), cluster, self.name)
         named = self.metric_attributes[semconv.MESSAGING_DESTINATION_NAME] == self.name
         self.acknowledged = engine.acknowledged.setdefault(where, {}) if named else {}
         self.bound = True

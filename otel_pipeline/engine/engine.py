@@ -197,7 +197,7 @@ def server_of(bootstrap: object) -> tuple[str, int | None] | None:
 
 def client_attributes(system: str, server: tuple[str, int | None] | None) -> dict[str, AttributeValue]:
     """What every span and metric of one client carries."""
-    attributes: dict[str, AttributeValue] = {semconv.MESSAGING_SYSTEM: system}
+    attributes: dict[str, AttributeValue] = {semconv.MESSAGING_SYSTEM_NAME: system}
     if server is not None:
         attributes[semconv.SERVER_ADDRESS] = server[0]
         if server[1] is not None:

@@ -159,13 +159,13 @@ class Processor:
     def _attributes(self, delivery: OpenDelivery, start_ns: int) -> dict[str, AttributeValue]:
         fields, message = self._fields, delivery.message
         attributes: dict[str, AttributeValue] = delivery.state.attributes.copy()
-        attributes[semconv.MESSAGING_KAFKA_OFFSET] = delivery.offset or 0
+        attributes[semconv.KAFKA_OFFSET] = delivery.offset or 0
         if self._engine.settings.message_key:
             text = key_text(fields.key(message))
             if text is not None:
-                attributes[semconv.MESSAGING_KAFKA_MESSAGE_KEY] = text
+                attributes[semconv.KAFKA_MESSAGE_KEY] = text
         if fields.body_bytes(message) < 0:
-            attributes[semconv.MESSAGING_KAFKA_MESSAGE_TOMBSTONE] = True
+            attributes[semconv.KAFKA_MESSAGE_TOMBSTONE] = True
         timestamp_ms = delivery.timestamp_ms
         if isinstance(timestamp_ms, int) and timestamp_ms > 0:
             attributes[semconv.OTEL_PIPELINE_DELIVERY_AGE] = start_ns / 1e9 - timestamp_ms / 1e3

@@ -87,9 +87,9 @@ class Sending:
             span = self.span
             if not destination.bound:
                 destination.bind(engine, self._producer)
-                cluster = destination.attributes.get(semconv.MESSAGING_KAFKA_CLUSTER_ID)
+                cluster = destination.attributes.get(semconv.KAFKA_CLUSTER_ID)
                 if cluster is not None and span is not None:
-                    span.set_attribute(semconv.MESSAGING_KAFKA_CLUSTER_ID, cluster)
+                    span.set_attribute(semconv.KAFKA_CLUSTER_ID, cluster)
             if error is None:
                 destination.sent.cell.value += 1
                 destination.duration.cell.record(elapsed_ns / 1e9)
@@ -106,7 +106,7 @@ class Sending:
                 if partition is not None and partition >= 0:
                     span.set_attribute(semconv.MESSAGING_DESTINATION_PARTITION_ID, str(partition))
                 if offset is not None and offset >= 0:
-                    span.set_attribute(semconv.MESSAGING_KAFKA_OFFSET, offset)
+                    span.set_attribute(semconv.KAFKA_OFFSET, offset)
                 if error is not None:
                     span.set_attribute(semconv.ERROR_TYPE, error_type(error))
                     span.set_status(Status(StatusCode.ERROR, str(error)))
@@ -204,11 +204,11 @@ def _add_message(
     if isinstance(partition, int):
         attributes[semconv.MESSAGING_DESTINATION_PARTITION_ID] = str(partition)
     if value is None:
-        attributes[semconv.MESSAGING_KAFKA_MESSAGE_TOMBSTONE] = True
+        attributes[semconv.KAFKA_MESSAGE_TOMBSTONE] = True
     if with_key:
         text = key_text(key)
         if text is not None:
-            attributes[semconv.MESSAGING_KAFKA_MESSAGE_KEY] = text
+            attributes[semconv.KAFKA_MESSAGE_KEY] = text
 
 
 def key_text(key: object) -> str | None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from otel_pipeline.export.histograms import CollectedHistograms
 
 SCOPE = "otel_pipeline"
-SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
+SCHEMA_URL = "https://opentelemetry.io/schemas/1.45.0"
 
 How: TypeAlias = Literal["collect", "record", "off"]
 

@@ -30,8 +30,8 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "boolean": (bool,),
 }
 _FORBIDDEN_ON_METRICS = (
-    semconv.MESSAGING_KAFKA_MESSAGE_KEY,
-    semconv.MESSAGING_KAFKA_OFFSET,
+    semconv.KAFKA_MESSAGE_KEY,
+    semconv.KAFKA_OFFSET,
     "messaging.message.id",
     "messaging.client.id",
 )
@@ -135,7 +135,7 @@ def _messaging(
     if span.kind not in kinds:
         yield found("kind", f"is {span.kind}, {' or '.join(kinds)} is wanted")
         return
-    system = span.attributes.get(semconv.MESSAGING_SYSTEM)
+    system = span.attributes.get(semconv.MESSAGING_SYSTEM_NAME)
     key = f"messaging.{system}.{operation}.{span.kind.lower()}"
     definition = _table()["spans"].get(key) or _table()["spans"][f"messaging.{operation}.{span.kind.lower()}"]
     yield from _required(span, definition["attributes"], found)
@@ -151,7 +151,7 @@ def _required(span: SpanRecord, definition: Mapping[str, Any], found: Found) -> 
         if requirement["level"] == "required" and name not in span.attributes:
             yield found("required", f"{name} is missing")
     for name, value in span.attributes.items():
-        if name.startswith("messaging."):
+        if name.startswith(("messaging.", "kafka.")):
             if name not in definition:
                 yield found("unknown", f"{name} does not belong on this span")
                 continue
@@ -160,7 +160,7 @@ def _required(span: SpanRecord, definition: Mapping[str, Any], found: Found) -> 
                 yield found("enum", f"{name} is {value!r}, known are {', '.join(enums[name])}")
     if semconv.SERVER_PORT in span.attributes and semconv.SERVER_ADDRESS not in span.attributes:
         yield found("server", "server.port without server.address")
-    if span.attributes.get(semconv.MESSAGING_KAFKA_MESSAGE_TOMBSTONE) is False:
+    if span.attributes.get(semconv.KAFKA_MESSAGE_TOMBSTONE) is False:
         yield found("tombstone", "is said only when true")
 
 
@@ -179,7 +179,7 @@ def _batch(span: SpanRecord, operation: str, found: Found) -> Iterator[Finding]:
         yield found("batch", "messaging.batch.message_count is missing")
     if not batch and semconv.MESSAGING_DESTINATION_NAME not in span.attributes:
         yield found("destination", "messaging.destination.name is missing")
-    if batch and semconv.MESSAGING_KAFKA_OFFSET in span.attributes:
+    if batch and semconv.KAFKA_OFFSET in span.attributes:
         yield found("batch", "a batch has no single offset")
 
 
@@ -209,7 +209,7 @@ def _inference(span: SpanRecord, found: Found) -> Iterator[Finding]:
 _WHERE_KNOWN = {
     semconv.ERROR_TYPE,
     semconv.MESSAGING_CONSUMER_GROUP_NAME,
-    semconv.MESSAGING_KAFKA_CLUSTER_ID,
+    semconv.KAFKA_CLUSTER_ID,
     semconv.MESSAGING_DESTINATION_NAME,
 }
 """Not every consumer is in a group, not every client knows its cluster, not every decision is on a message."""
@@ -255,7 +255,7 @@ def _metric_definition(name: str) -> tuple[Any, set[str], set[str]]:
         attributes = standard["attributes"]
         required = {each for each, requirement in attributes.items() if requirement["level"] == "required"}
         # HEALTH.md joins producers and consumers on the cluster; the conventions do not have it on metrics yet.
-        return standard, required, {*attributes, semconv.MESSAGING_KAFKA_CLUSTER_ID}
+        return standard, required, {*attributes, semconv.KAFKA_CLUSTER_ID}
     own = next((entry for entry in _registry()["metrics"] if entry["name"] == name), None)
     if own is None:
         return None, set(), set()

@@ -156,7 +156,7 @@ class Monitoring:
             if flow.group is not None:
                 attributes[semconv.MESSAGING_CONSUMER_GROUP_NAME] = flow.group
             if flow.cluster is not None:
-                attributes[semconv.MESSAGING_KAFKA_CLUSTER_ID] = flow.cluster
+                attributes[semconv.KAFKA_CLUSTER_ID] = flow.cluster
             for name, light in flow.lights.items():
                 yield {**attributes, semconv.OTEL_PIPELINE_LIGHT: name}, RANK[light.state]
 

@@ -246,7 +246,7 @@ def test_topics_by_the_thousand_are_bounded(configured, telemetry, mock):
     consumer = Consumer(
         engine,
         fields,
-        attributes={"messaging.system": "kafka"},
+        attributes={"messaging.system.name": "kafka"},
         client_id=None,
         group="g",
         excluded=False,

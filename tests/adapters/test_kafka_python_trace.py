@@ -58,7 +58,7 @@ def test_what_the_spans_say(telemetry, mock):
 
     host, port = mock.address.split(":")
     client = {
-        "messaging.system": "kafka",
+        "messaging.system.name": "kafka",
         "server.address": host,
         "server.port": int(port),
         "messaging.destination.name": topic,
@@ -66,7 +66,7 @@ def test_what_the_spans_say(telemetry, mock):
     }
     reader = {**client, "messaging.client.id": "reader", "messaging.consumer.group.name": "readers"}
     found = {span.name.split()[0]: dict(span.attributes) for span in telemetry.spans()}
-    clusters = {attributes.pop("messaging.kafka.cluster.id", None) for attributes in found.values()}
+    clusters = {attributes.pop("kafka.cluster.id", None) for attributes in found.values()}
     ages = [found["process"].pop(f"otel_pipeline.{age}.age") for age in ("data", "delivery")]
     assert found == {
         "send": {
@@ -74,7 +74,7 @@ def test_what_the_spans_say(telemetry, mock):
             "messaging.client.id": producer.config["client_id"],
             "messaging.operation.name": "send",
             "messaging.operation.type": "send",
-            "messaging.kafka.offset": 0,
+            "kafka.offset": 0,
         },
         "poll": {
             **reader,
@@ -86,7 +86,7 @@ def test_what_the_spans_say(telemetry, mock):
             **reader,
             "messaging.operation.name": "process",
             "messaging.operation.type": "process",
-            "messaging.kafka.offset": 0,
+            "kafka.offset": 0,
             "otel_pipeline.hops": 1,
             "otel_pipeline.origin.environment": "staging",
         },

@@ -49,7 +49,7 @@ def destination(name):
 
 
 def at(partition, offset):
-    return {"messaging__destination__partition__id": partition, "messaging__kafka__offset": offset}
+    return {"messaging__destination__partition__id": partition, "kafka__offset": offset}
 
 
 def received(hops, message_age, data_age):

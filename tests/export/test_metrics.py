@@ -103,7 +103,7 @@ def test_everything_reaches_an_in_memory_reader():
     assert pipeline.problems == []
     assert resource.resource.attributes == {"service.name": "s"}
     assert (scope.scope.name, scope.scope.version) == ("otel_pipeline", VERSION)
-    assert scope.schema_url == scope.scope.schema_url == "https://opentelemetry.io/schemas/1.44.0"
+    assert scope.schema_url == scope.scope.schema_url == "https://opentelemetry.io/schemas/1.45.0"
     assert (age.name, age.unit, age.description) == ("age", "s", "How old.")
     assert age.data.aggregation_temporality is CUMULATIVE
     assert (point.attributes, point.count, point.sum, point.min, point.max) == ({"topic": "a"}, 2, 5.05, 0.05, 5)

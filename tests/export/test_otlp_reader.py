@@ -50,7 +50,7 @@ def test_a_span_is_read_whole():
             "kind": 5,
             "startTimeUnixNano": "1795520440000000001",
             "endTimeUnixNano": "1795520440000000009",
-            "attributes": [{"key": "messaging.kafka.offset", "value": {"intValue": "7"}}],
+            "attributes": [{"key": "kafka.offset", "value": {"intValue": "7"}}],
             "links": [
                 {
                     "traceId": TRACE,
@@ -78,7 +78,7 @@ def test_a_span_is_read_whole():
             kind="CONSUMER",
             start_ns=1795520440000000001,
             end_ns=1795520440000000009,
-            attributes={"messaging.kafka.offset": 7},
+            attributes={"kafka.offset": 7},
             links=(LinkRecord(TRACE, "b7ad6b7169203331", {"a": True}),),
             events=(EventRecord("exception", 5, {"b": 0.5}),),
             status="ERROR",

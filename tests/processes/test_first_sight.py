@@ -18,7 +18,7 @@ from otel_pipeline.engine.clients import Consumer
 
 pipe = otel_pipeline.instrument("app", endpoint={endpoint!r}, environment="production")
 consumer = Consumer(
-    pipe._engine, MessageFields(*map(itemgetter, range(8))), attributes={{"messaging.system": "kafka"}},
+    pipe._engine, MessageFields(*map(itemgetter, range(8))), attributes={{"messaging.system.name": "kafka"}},
     client_id=None, group="g", excluded=False, operation="poll",
 )
 time.sleep({before})
