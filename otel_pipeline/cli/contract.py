@@ -12,8 +12,8 @@ from otel_pipeline.contracts.comparing import compare, verdict
 from otel_pipeline.contracts.contract import Contract
 from otel_pipeline.contracts.files import file_of
 from otel_pipeline.contracts.learning import REQUIRED_PARENTS, ContractLearner
-from otel_pipeline.contracts.paths import ContractError
-from otel_pipeline.contracts.watch import BREAKS
+from otel_pipeline.contracts.measures import BREAKS, UNREADABLE
+from otel_pipeline.contracts.paths import ROOT, ContractError
 
 if TYPE_CHECKING:
     import argparse
@@ -166,7 +166,7 @@ def _checked(values: Any, topic: str, contract: Contract, arguments: argparse.Na
             counts[difference] = counts.get(difference, 0) + 1
     if values.unreadable:
         messages += values.unreadable
-        counts["$", "unreadable"] = values.unreadable
+        counts[ROOT, UNREADABLE] = values.unreadable
     rows = [
         {"path": path, "kind": kind, "messages": count, "breaks": kind in BREAKS}
         for (path, kind), count in sorted(counts.items())

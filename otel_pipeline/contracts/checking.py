@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from otel_pipeline.contracts.measures import BECAME_NULL, FIELD_ADDED, FIELD_MISSING, INT_TO_FLOAT, TYPE_CHANGED
 from otel_pipeline.contracts.paths import (
     ANY_KEY,
     ITEM,
@@ -29,11 +30,18 @@ from otel_pipeline.contracts.values import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Mapping
 
-    from otel_pipeline.contracts.contract import Field
-
 MAX_ADDED = 32
 """Unknown fields that are named of one value."""
 MAX_DIFFERENCES = 512
+
+
+class Field(NamedTuple):
+    """What is agreed on for one path."""
+
+    types: tuple[str, ...]
+    """Sorted. None, or only `null`: the type is not known and not judged."""
+    required: bool
+    """Every object that the field belongs to has it."""
 
 
 def accepted_types(types: Iterable[str]) -> frozenset[str]:
@@ -227,8 +235,8 @@ def differ(node: Known, value: Any, found: dict[tuple[str, str], None]) -> None:
 
 def _difference(node: Known, name: str) -> str:
     if name == "null":
-        return "became_null"
-    return "int_to_float" if name == "float" and "int" in node.types else "type_changed"
+        return BECAME_NULL
+    return INT_TO_FLOAT if name == "float" and "int" in node.types else TYPE_CHANGED
 
 
 def _differ_in_fields(node: Known, value: dict[Any, Any], found: dict[tuple[str, str], None]) -> None:
@@ -237,7 +245,7 @@ def _differ_in_fields(node: Known, value: dict[Any, Any], found: dict[tuple[str,
     is_there: Callable[[str], bool] = value.__contains__ if plain else {key_text(key) for key in value}.__contains__
     for key in sorted(node.required_keys):
         if not is_there(key):
-            found[node.children[key].path, "field_missing"] = None
+            found[node.children[key].path, FIELD_MISSING] = None
     added = 0
     for key, item in fields_of(value):
         text = key_text(key)
@@ -246,4 +254,4 @@ def _differ_in_fields(node: Known, value: dict[Any, Any], found: dict[tuple[str,
             differ(child, item, found)
         elif added < MAX_ADDED and len(found) < MAX_DIFFERENCES:
             added += 1
-            found[child_path(node.path, text[:MAX_KEY_LETTERS]), "field_added"] = None
+            found[child_path(node.path, text[:MAX_KEY_LETTERS]), FIELD_ADDED] = None

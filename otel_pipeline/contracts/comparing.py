@@ -13,7 +13,8 @@ from otel_pipeline.contracts.paths import ANY_KEY, ITEM, ROOT, any_path, child_p
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from otel_pipeline.contracts.contract import Contract, Field
+    from otel_pipeline.contracts.checking import Field
+    from otel_pipeline.contracts.contract import Contract
 
 Verdict = Literal["full", "backward", "forward", "none"]
 

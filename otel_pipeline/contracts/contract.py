@@ -9,24 +9,14 @@ import json
 from collections.abc import Mapping
 from hashlib import blake2b
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
-from otel_pipeline.contracts.checking import compiled, differ, fits
+from otel_pipeline.contracts.checking import Field, compiled, differ, fits
 from otel_pipeline.contracts.paths import ContractError
 from otel_pipeline.contracts.values import TYPES
 
 SCHEMA = 1
 MAX_PATHS = 512
-DIFFERENCES = ("field_added", "field_missing", "type_changed", "became_null", "int_to_float", "unreadable")
-
-
-class Field(NamedTuple):
-    """What is agreed on for one path."""
-
-    types: tuple[str, ...]
-    """Sorted. None, or only `null`: the type is not known and not judged."""
-    required: bool
-    """Every object that the field belongs to has it."""
 
 
 class Contract:

@@ -3,23 +3,48 @@
 from __future__ import annotations
 
 from threading import RLock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from otel_pipeline import semconv
-from otel_pipeline.contracts.contract import DIFFERENCES
+from otel_pipeline.contracts.fields import FieldsHealth
+from otel_pipeline.contracts.measures import CHECKED, INFO, VIOLATIONS
 from otel_pipeline.contracts.paths import ContractError
-from otel_pipeline.contracts.watch import ContractWatch
-from otel_pipeline.verdict.evidence import ContractEvidence
+from otel_pipeline.contracts.watch import ContractEvidence, ContractWatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from otel_pipeline.contracts.contract import Contract
-    from otel_pipeline.contracts.watch import Side
-    from otel_pipeline.detectors.settings import HealthSettings
-    from otel_pipeline.engine.totals import Attributes, AttributeValue, Counter, CounterCell, Totals
+    from otel_pipeline.contracts.measures import Side
+    from otel_pipeline.engine.engine import Engine
+    from otel_pipeline.engine.measures import Label
+    from otel_pipeline.engine.totals import Attributes, AttributeValue, CounterCell, Totals
 
 MAX_DESTINATIONS = 100
+
+
+class DestinationContract(Protocol):
+    """What is said of the contract of one destination."""
+
+    @property
+    def contract(self) -> str:
+        """learn, file or ignore."""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Paths of which null rate and range are kept."""
+
+
+class ContractSettings(Protocol):
+    """What can be said of contracts."""
+
+    @property
+    def learn_messages(self) -> int:
+        """After how many a contract that is learned is known."""
+
+    @property
+    def destination(self) -> Callable[[str], DestinationContract]:
+        """What is said of the destination of a name."""
 
 
 class Contracts:
@@ -33,7 +58,7 @@ class Contracts:
     def __init__(
         self,
         totals: Totals,
-        settings: HealthSettings,
+        settings: ContractSettings,
         *,
         load: Callable[[str], Contract | None] = lambda _destination: None,
         problem: Callable[[str, str], None] = lambda _key, _message: None,
@@ -43,15 +68,16 @@ class Contracts:
         self._problem = problem
         self._lock = RLock()
         self._watches: dict[tuple[str, Side], ContractWatch | None] = {}
-        self._cells: dict[tuple[ContractWatch, str, str], CounterCell] = {}
-        self._checked = totals.counter(
-            semconv.OTEL_PIPELINE_CONTRACT_CHECKED, "{message}", "Messages whose value was compared with the contract."
-        )
-        self._violations = totals.counter(
-            semconv.OTEL_PIPELINE_CONTRACT_VIOLATIONS, "{message}", "Differences from the contract."
-        )
-        self._checked.refresh = self._violations.refresh = self.refresh
-        totals.gauge(semconv.OTEL_PIPELINE_CONTRACT_INFO, "{info}", "1 for the contract that a side has.", self._info)
+        self._series: dict[tuple[ContractWatch, Label], CounterCell] = {}
+        self._counters = {measure: measure.counter(totals) for measure in (CHECKED, VIOLATIONS)}
+        for counter in self._counters.values():
+            counter.refresh = self.refresh
+        INFO.gauge(totals, self._info)
+
+    def attach(self, engine: Engine) -> None:
+        """Look at what is sent through this engine."""
+        engine.check_sent = self._check_sent
+        engine.unreadable = self.unreadable
 
     def renew(self) -> None:
         """A forked child must not wait for a thread that only its parent has."""
@@ -73,8 +99,21 @@ class Contracts:
         if watch is not None:
             watch.unreadable()
 
+    def fields(self, destination: str, paths: Sequence[str], option: str) -> FieldsHealth | None:
+        """What looks at these fields of values; None where that cannot be, which is said of the option that asks."""
+        try:
+            return FieldsHealth(paths)
+        except ContractError as error:
+            self._problem(f"contract.{option}.{destination}", f"{option} of {destination} is not looked at: {error}")
+            return None
+
+    def counts(self, destination: str, side: Side) -> dict[Label, int]:
+        """What was counted of one side."""
+        watch = self._watches.get((destination, side))
+        return {} if watch is None else watch.counts()
+
     def evidence(self, destination: str, side: Side) -> ContractEvidence:
-        """What is known of one side, and whether this process's other side has another contract."""
+        """What else is known of one side, and whether this process's other side has another contract."""
         watch = self._watches.get((destination, side))
         if watch is None:
             return ContractEvidence(learn_messages=self._settings.learn_messages)
@@ -91,14 +130,16 @@ class Contracts:
     def refresh(self) -> None:
         """Bring the metrics' sums up to date."""
         for watch in self._known():
-            self._cell(watch, self._checked, "checked", {}).value = watch.checked
-            if watch.source is not None:
-                for kind in DIFFERENCES:
-                    named: Attributes = {
-                        semconv.OTEL_PIPELINE_KIND: kind,
-                        semconv.OTEL_PIPELINE_SOURCE: watch.source,
-                    }
-                    self._cell(watch, self._violations, kind, named).value = watch.violations.get(kind, 0)
+            for label, count in watch.counts().items():
+                cell = self._series.get((watch, label))
+                if cell is None:
+                    named = {semconv.MESSAGING_DESTINATION_NAME: watch.destination, **label.attributes}
+                    cell = self._series[watch, label] = self._counters[label.measure].cell(named, owner=watch)
+                cell.value = count
+
+    def _check_sent(self, destination: str) -> Callable[[Any, int], None] | None:
+        watch = self.of(destination, "producer")
+        return None if watch is None else watch.check
 
     def _made(self, destination: str, side: Side) -> ContractWatch | None:
         settings = self._settings.destination(destination)
@@ -133,24 +174,8 @@ class Contracts:
         with self._lock:
             return [watch for watch in self._watches.values() if watch is not None]
 
-    def _cell(self, watch: ContractWatch, counter: Counter, name: str, more: Attributes) -> CounterCell:
-        cell = self._cells.get((watch, counter.name, name))
-        if cell is None:
-            cell = self._cells[watch, counter.name, name] = counter.cell({**_labels(watch), **more}, owner=watch)
-        return cell
-
     def _info(self) -> Iterator[tuple[Attributes, float]]:
         for watch in self._known():
             if watch.hash is not None and watch.source is not None:
-                yield (
-                    {
-                        **_labels(watch),
-                        semconv.OTEL_PIPELINE_HASH: watch.hash,
-                        semconv.OTEL_PIPELINE_SOURCE: watch.source,
-                    },
-                    1.0,
-                )
-
-
-def _labels(watch: ContractWatch) -> dict[str, AttributeValue]:
-    return {semconv.MESSAGING_DESTINATION_NAME: watch.destination, semconv.OTEL_PIPELINE_SIDE: watch.side}
+                named: dict[str, AttributeValue] = {semconv.MESSAGING_DESTINATION_NAME: watch.destination}
+                yield {**named, **INFO.label(watch.side, watch.hash, watch.source).attributes}, 1.0

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from otel_pipeline.contracts.contract import MAX_PATHS, Contract, Field
+from otel_pipeline.contracts.checking import Field
+from otel_pipeline.contracts.contract import MAX_PATHS, Contract
 from otel_pipeline.contracts.paths import ROOT, any_path, child_path, item_path
 from otel_pipeline.contracts.values import (
     MAX_DEPTH,

@@ -10,7 +10,7 @@ MAX_IDS = 16
 OTHER = "other"
 NOTHING = object()
 """There is no value to compare."""
-UNREADABLE = object()
+NOT_READ = object()
 """There should be one."""
 SURE_AFTER = 100
 """Values that all were JSON; from then on one that is not is unreadable."""
@@ -51,7 +51,7 @@ class TextReader:
         """Values by id; at most 16 ids and `other`."""
 
     def read(self, text: Any) -> Any:
-        """The value, or NOTHING where none can be had, or UNREADABLE where one should."""
+        """The value, or NOTHING where none can be had, or NOT_READ where one should."""
         if not isinstance(text, str):
             text = bytes(text)
             name, length = registry_id(text)
@@ -61,7 +61,7 @@ class TextReader:
         value = _parsed(text)
         if not self._decided:
             self._decide(value)
-        return UNREADABLE if value is NOTHING and self._expected else value
+        return NOT_READ if value is NOTHING and self._expected else value
 
     def _decide(self, value: Any) -> None:
         if value is NOTHING:

@@ -3,30 +3,55 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass, field
 from threading import Lock
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from otel_pipeline.contracts.fields import FieldHealth, FieldsHealth
 from otel_pipeline.contracts.learning import ContractLearner
+from otel_pipeline.contracts.measures import (
+    BREAKS,
+    CHECKED,
+    DIFFERENCES,
+    FILE,
+    LEARNED,
+    UNREADABLE,
+    VIOLATIONS,
+)
 from otel_pipeline.contracts.paths import ROOT
 from otel_pipeline.contracts.sampling import Sampler
-from otel_pipeline.contracts.text import NOTHING, TEXTS, UNREADABLE, TextReader
-from otel_pipeline.verdict.evidence import ContractEvidence
+from otel_pipeline.contracts.text import NOT_READ, NOTHING, TEXTS, TextReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from otel_pipeline.contracts.contract import Contract
+    from otel_pipeline.contracts.measures import Side, Source
+    from otel_pipeline.engine.measures import Label
 
-Side = Literal["producer", "consumer"]
-BREAKS = frozenset({"field_missing", "type_changed", "became_null", "unreadable"})
-"""Kinds of difference that a reader stumbles over. field_added and int_to_float are said, but break nothing."""
 MAX_DIFFERING = 20
 _LAST_100 = (1 << 100) - 1
-_UNREADABLE = ((ROOT, "unreadable"),)
+_UNREADABLE = ((ROOT, UNREADABLE),)
 _watches: WeakSet[ContractWatch] = WeakSet()
+
+
+@dataclass(slots=True)
+class ContractEvidence:
+    """Whether values have the shape that was agreed on, beside what is counted."""
+
+    source: Source | None = None
+    """None while it is not known."""
+    learned: int = 0
+    learn_messages: int = 1000
+    broken_of_last_100: int = 0
+    """Of the last 100 messages checked, those with a difference that breaks."""
+    differing_paths: list[str] = field(default_factory=list)
+    fields: dict[str, float] = field(default_factory=dict)
+    """Null rate, minimum and maximum of the fields that were asked for, as `path null_rate`."""
+    sides_differ: bool = False
+    """This process sends and receives the destination with different contracts."""
 
 
 class ContractWatch:
@@ -87,33 +112,38 @@ class ContractWatch:
         self.sampler.learning = self._learner is not None
         _watches.add(self)
 
-    def check(self, value: Any, size_bytes: int) -> None:
+    def check(self, value: Any, size_bytes: int, told: Callable[[Any], None] | None = None) -> None:
         """A message with this value was sent or received.
 
         Args:
             value: what the application gave or got; bytes are taken for JSON where they look like it.
             size_bytes: of the serialized value; any constant where it is not known.
+            told: as `examine` has it.
         """
         sampler = self.sampler
         sampler.left = left = sampler.left - 1
         if left > 0 and sampler.low <= size_bytes <= sampler.high:
             return
-        self.examine(value, size_bytes)
+        self.examine(value, size_bytes, told)
 
     def check_many(
-        self, messages: Sequence[Any], value_of: Callable[[Any], Any], size_of: Callable[[Any], int]
+        self,
+        messages: Sequence[Any],
+        value_of: Callable[[Any], Any],
+        size_of: Callable[[Any], int],
+        told: Callable[[Any], None] | None = None,
     ) -> None:
-        """The same for a batch: at once where none of it is to be looked at."""
+        """The same for a batch: at once where none of it is to be looked at; `told` as `examine` has it."""
         sampler, sizes = self.sampler, [*map(size_of, messages)]
         if sampler.low > min(sizes) or max(sizes) > sampler.high:
             for message, size_bytes in zip(messages, sizes, strict=True):
-                self.check(value_of(message), size_bytes)
+                self.check(value_of(message), size_bytes, told)
             return
         at, end = 0, len(sizes)
         while sampler.left <= end - at:
             at += max(sampler.left, 1)
             sampler.left = 0
-            self.examine(value_of(messages[at - 1]), sizes[at - 1])
+            self.examine(value_of(messages[at - 1]), sizes[at - 1], told)
         sampler.left -= end - at
 
     def unreadable(self) -> None:
@@ -121,11 +151,11 @@ class ContractWatch:
         self._judged(_UNREADABLE)
 
     @property
-    def source(self) -> Literal["file", "learned"] | None:
+    def source(self) -> Source | None:
         """Where the contract comes from; None while it is not known."""
         if self._contract is None:
             return None
-        return "file" if self._from_file else "learned"
+        return FILE if self._from_file else LEARNED
 
     @property
     def hash(self) -> str | None:
@@ -163,14 +193,21 @@ class ContractWatch:
         """By path, of the fields asked for."""
         return {} if self._fields is None else self._fields.by_path
 
+    def counts(self) -> dict[Label, int]:
+        """What was counted so far; the differences from the moment that there is a contract."""
+        counted = {CHECKED.label(self.side): self.checked}
+        source = self.source
+        if source is not None:
+            for kind in DIFFERENCES:
+                counted[VIOLATIONS.label(self.side, kind, source)] = self.violations.get(kind, 0)
+        return counted
+
     def evidence(self) -> ContractEvidence:
-        """What the verdict is made from."""
+        """What the verdict is made from, beside the counts."""
         return ContractEvidence(
             source=self.source,
             learned=self._learned,
             learn_messages=self.learn_messages,
-            checked=self.checked,
-            violations=dict(self.violations),
             broken_of_last_100=self.broken_of_last_100,
             differing_paths=self.differing_paths,
             fields={
@@ -185,24 +222,30 @@ class ContractWatch:
             },
         )
 
-    def examine(self, value: Any, size_bytes: int) -> None:
-        """A message was taken: what `check` does when the sampler says so."""
+    def examine(self, value: Any, size_bytes: int, told: Callable[[Any], None] | None = None) -> None:
+        """A message was taken: what `check` does when the sampler says so.
+
+        Args:
+            value: as `check` has it.
+            size_bytes: as `check` has it.
+            told: of the value as an object, where there is one. What it takes counts as ours.
+        """
         started_ns = self._clock_ns()
         try:
             self.sampler.take(size_bytes)
             # No value at all is a deletion in a compacted topic, and no object with fields anywhere.
             if value is not None:
-                self._look(value)
+                self._look(value, told)
         except Exception:
             self.failed += 1
         self.sampler.spent(self._clock_ns() - started_ns)
 
-    def _look(self, value: Any) -> None:
+    def _look(self, value: Any, told: Callable[[Any], None] | None) -> None:
         if type(value) is not dict and isinstance(value, TEXTS):
             value = self._text.read(value)
             if value is NOTHING:
                 return
-            if value is UNREADABLE:
+            if value is NOT_READ:
                 self._judged(_UNREADABLE)
                 return
         contract = self._contract
@@ -212,6 +255,8 @@ class ContractWatch:
             self._judged(() if contract.matches(value) else contract.differences(value))
         if self._fields is not None:
             self._fields.look(value)
+        if told is not None:
+            told(value)
 
     def _learn(self, value: Any) -> None:
         # Who comes while another thread learns goes on: one message less is learned, and nobody waits.

@@ -7,11 +7,26 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from otel_pipeline import semconv
+from otel_pipeline.contracts.measures import (
+    BECAME_NULL,
+    FIELD_ADDED,
+    FIELD_MISSING,
+    INT_TO_FLOAT,
+    TYPE_CHANGED,
+    UNREADABLE,
+    VIOLATIONS,
+)
 from otel_pipeline.demo.check import FEATURES, RAW
+from otel_pipeline.detectors.environments import FOREIGN
+from otel_pipeline.detectors.freshness import STALENESS
+from otel_pipeline.detectors.objectives import SLO_EVENTS
+from otel_pipeline.detectors.order import DUPLICATE, MISSING, REDELIVERED, REORDERED, REWOUND
+from otel_pipeline.detectors.times import EVENT_TIME_REGRESSION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from otel_pipeline.engine.measures import Label
     from otel_pipeline.testing.faults import FaultOptions, Injected
 
 SEED = 7
@@ -78,13 +93,13 @@ class Fault:
         )
 
 
-def _order(violation: str) -> Series:
-    return Series(semconv.OTEL_PIPELINE_ORDER_VIOLATIONS, {semconv.OTEL_PIPELINE_VIOLATION: violation})
+def _order(label: Label) -> Series:
+    return Series(label.measure.name, label.attributes)
 
 
 def _contract(kind: str) -> Series:
     return Series(
-        semconv.OTEL_PIPELINE_CONTRACT_VIOLATIONS,
+        VIOLATIONS.name,
         {semconv.OTEL_PIPELINE_KIND: kind, semconv.OTEL_PIPELINE_SIDE: "consumer"},
     )
 
@@ -93,19 +108,19 @@ FREEZE = Fault(
     "frozen",
     FEATURES,
     "freeze",
-    Series(semconv.OTEL_PIPELINE_DATA_STALENESS, {semconv.MESSAGING_CONSUMER_GROUP_NAME: "scorer"}),
+    Series(STALENESS.name, {semconv.MESSAGING_CONSUMER_GROUP_NAME: "scorer"}),
     FREEZE_AT,
     None,
 )
 FAULTS = (
-    Fault("lost", FEATURES, "drop", Series(semconv.OTEL_PIPELINE_MESSAGES_MISSING), 40, 79, {"drop": 0.15}),
-    Fault("duplicated", FEATURES, "duplicate", _order("duplicate"), 80, 119, {"duplicate": 0.15}),
-    Fault("reordered", FEATURES, "reorder", _order("reordered"), 120, 159, {"reorder": 0.15, "displacement": 10}),
+    Fault("lost", FEATURES, "drop", Series(MISSING.name), 40, 79, {"drop": 0.15}),
+    Fault("duplicated", FEATURES, "duplicate", _order(DUPLICATE), 80, 119, {"duplicate": 0.15}),
+    Fault("reordered", FEATURES, "reorder", _order(REORDERED), 120, 159, {"reorder": 0.15, "displacement": 10}),
     Fault(
         "field renamed",
         RAW,
         "change_field",
-        _contract("field_missing"),
+        _contract(FIELD_MISSING),
         160,
         189,
         {"change_field": "white", "change": "rename", "change_to": "full"},
@@ -116,7 +131,7 @@ FAULTS = (
         "field null",
         RAW,
         "change_field",
-        _contract("became_null"),
+        _contract(BECAME_NULL),
         190,
         219,
         {"change_field": "white", "change": "null"},
@@ -127,7 +142,7 @@ FAULTS = (
         "field retyped",
         RAW,
         "change_field",
-        _contract("type_changed"),
+        _contract(TYPE_CHANGED),
         220,
         249,
         {"change_field": "white", "change": "retype"},
@@ -138,7 +153,7 @@ FAULTS = (
         "foreign data",
         FEATURES,
         "foreign_environment",
-        Series(semconv.OTEL_PIPELINE_MESSAGES_FOREIGN_ENVIRONMENT, {semconv.OTEL_PIPELINE_POLICY: "flag|reject"}),
+        Series(FOREIGN.name, {semconv.OTEL_PIPELINE_POLICY: "flag|reject"}),
         250,
         279,
         {"foreign_environment": "test", "foreign_environment_share": 0.15},
@@ -150,19 +165,19 @@ FAULTS = (
         RAW,
         "delay",
         Series(
-            semconv.OTEL_PIPELINE_SLO_EVENTS,
-            {semconv.OTEL_PIPELINE_SLO_NAME: "scans_fresh", semconv.OTEL_PIPELINE_SLO_MET: "false"},
+            SLO_EVENTS.name,
+            SLO_EVENTS.label("scans_fresh", "false").attributes,
         ),
         400,
         None,
         {"delay": 8.0},
     ),
 )
-ALSO = {"field renamed": _contract("field_added")}
+ALSO = {"field renamed": _contract(FIELD_ADDED)}
 """What a fault is found as besides, at most as often."""
 NEVER = (
-    *(_order(violation) for violation in ("redelivered", "rewound", "event_time_regression")),
-    *(_contract(kind) for kind in ("int_to_float", "unreadable")),
-    Series(semconv.OTEL_PIPELINE_CONTRACT_VIOLATIONS, {semconv.OTEL_PIPELINE_SIDE: "producer"}),
+    *(_order(label) for label in (REDELIVERED, REWOUND, EVENT_TIME_REGRESSION)),
+    *(_contract(kind) for kind in (INT_TO_FLOAT, UNREADABLE)),
+    Series(VIOLATIONS.name, {semconv.OTEL_PIPELINE_SIDE: "producer"}),
 )
 """What nobody has injected."""

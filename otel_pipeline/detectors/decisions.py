@@ -6,34 +6,38 @@ from typing import TYPE_CHECKING
 
 from otel_pipeline import semconv
 from otel_pipeline.detectors.freshness import TOLERANCE_MS
+from otel_pipeline.detectors.measures import Detector
+from otel_pipeline.engine.measures import Attribute, Measure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from opentelemetry.trace import Span
 
-    from otel_pipeline.detectors.flows import Flows
-    from otel_pipeline.detectors.freshness import ObjectiveCounts
+    from otel_pipeline.detectors.objectives import ObjectiveCounts, Objectives
     from otel_pipeline.engine.delivery import OpenDelivery
     from otel_pipeline.engine.totals import AttributeValue, HistogramCell, ThreadCells, Totals
+
+DECISION_AGE = Measure(
+    "otel_pipeline.decision.age",
+    "histogram",
+    "s",
+    "Oldest origin to the model call that used it.",
+    (Attribute(semconv.OTEL_PIPELINE_MODEL_NAME), semconv.MESSAGING_DESTINATION_NAME),
+)
+DETECTOR = Detector("decisions", recorded=(DECISION_AGE,))
 
 
 class Decisions:
     """Counts decisions by model and destination. Safe in any thread."""
 
-    def __init__(self, totals: Totals, flows: Flows, bounded_destination: Callable[[str], str]) -> None:
-        self._ages = totals.histogram(
-            semconv.OTEL_PIPELINE_DECISION_AGE,
-            "s",
-            "Oldest origin to the model call that used it.",
-            semconv.AGE_BUCKETS_S,
-        )
+    def __init__(self, totals: Totals, objectives: Objectives, bounded_destination: Callable[[str], str]) -> None:
+        self._ages = DECISION_AGE.histogram(totals)
         self._totals = totals
-        self._flows = flows
         self._bounded = bounded_destination
         self._cells: dict[tuple[str, str | None], ThreadCells[HistogramCell]] = {}
         self._by_model: dict[str, list[ObjectiveCounts]] = {}
-        for counts in flows.of_models():
+        for counts in objectives.of_models():
             self._by_model.setdefault(counts.objective.model or "", []).append(counts)
 
     def decided(
@@ -66,7 +70,7 @@ class Decisions:
             flow.decisions.setdefault(objective)
 
     def _cells_of(self, model: str, destination: str | None) -> ThreadCells[HistogramCell]:
-        attributes: dict[str, AttributeValue] = {semconv.OTEL_PIPELINE_MODEL_NAME: model}
+        attributes: dict[str, AttributeValue] = {**DECISION_AGE.label(model).attributes}
         if destination is not None:
             attributes[semconv.MESSAGING_DESTINATION_NAME] = self._bounded(destination)
         cells = self._ages.local(attributes)

@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, get_args
 
+from otel_pipeline import semconv
+from otel_pipeline.detectors.measures import Detector
+from otel_pipeline.detectors.settings import Policy
 from otel_pipeline.engine import pipeline_header
+from otel_pipeline.engine.measures import Attribute, Measure
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-    from otel_pipeline.detectors.settings import Policy
+    from otel_pipeline.detectors.place import Place
+    from otel_pipeline.detectors.settings import DestinationSettings, HealthSettings
+    from otel_pipeline.engine.measures import Label
 
 MAX_ENVIRONMENTS = 8
 KNOWN = frozenset(pipeline_header.ENVIRONMENT_CODES)
 """Their series exist from the beginning, at 0."""
 OTHER = "_other"
+
+
+FOREIGN = Measure(
+    "otel_pipeline.messages.foreign_environment",
+    "counter",
+    "{message}",
+    "Messages that began in another environment.",
+    (
+        semconv.MESSAGING_DESTINATION_NAME,
+        Attribute(semconv.OTEL_PIPELINE_ORIGIN_ENVIRONMENT),
+        Attribute("otel_pipeline.policy", "What the configuration says of messages from there.", get_args(Policy)),
+    ),
+)
+UNLABELLED = Measure("unlabelled", None, "{message}", "Messages that name no environment.").label()
 
 
 class ForeignEnvironmentError(Exception):
@@ -24,6 +45,11 @@ class ForeignEnvironmentError(Exception):
 def policy_of(foreign: Mapping[str, Policy], origin: str) -> Policy:
     """What the configuration says of messages that began in an environment."""
     return foreign.get(origin, foreign.get("*", "flag"))
+
+
+def is_allowed(policy: str) -> bool:
+    """Whether messages under this policy are wanted."""
+    return policy == "allow"
 
 
 class PartitionEnvironments:
@@ -46,6 +72,10 @@ class PartitionEnvironments:
         self.unlabelled = 0
         self.visitors: dict[str, int] = {}
         """Messages by origin environment, those of this one left out."""
+
+    def foreign(self) -> dict[tuple[str, ...], int]:
+        """Messages by origin environment and policy."""
+        return {(origin, policy_of(self._foreign, origin)): count for origin, count in list(self.visitors.items())}
 
     def other(self, code: int, header: Any) -> None:
         """A message whose environment code is not that of this process."""
@@ -70,3 +100,23 @@ class PartitionEnvironments:
             f"a message that began in {origin} reached {self._own}, whose configuration rejects it; "
             f"to let it in, allow {origin} under destinations: foreign"
         )
+
+
+def _watch(place: Place) -> PartitionEnvironments:
+    health = place.health
+    return PartitionEnvironments(health.environment, place.settings.foreign, raises=health.on_reject == "raise")
+
+
+def _born(destination: DestinationSettings, health: HealthSettings) -> Iterator[Label]:
+    if health.environment is not None:
+        for origin in sorted(KNOWN - {health.environment}):
+            yield FOREIGN.label(origin, policy_of(destination.foreign, origin))
+
+
+DETECTOR = Detector(
+    "environments",
+    watch=_watch,
+    counts={UNLABELLED: attrgetter("unlabelled")},
+    open_counts={FOREIGN: PartitionEnvironments.foreign},
+    born=_born,
+)

@@ -7,23 +7,113 @@ computed from positions and fetches then, so that ages grow while a handler slee
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 from itertools import pairwise
-from math import inf
-from typing import TYPE_CHECKING, NamedTuple
+from math import inf, isfinite
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary, ref
 
+from otel_pipeline import semconv
+from otel_pipeline.detectors.measures import BOUND, FLOW, Detector, where_known
 from otel_pipeline.detectors.pace import Rates
-from otel_pipeline.verdict.evidence import Pace
+from otel_pipeline.engine.measures import Attribute, Measure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from otel_pipeline.detectors.pace import PartitionPace
     from otel_pipeline.engine.clients import Consumer
+    from otel_pipeline.engine.totals import Attributes
 
 STATES = ("ok", "lagging", "stalled", "stopped", "rewound", "unknown")
 _GROWING_S = 60
 _REWOUND_S = 60.0
+
+
+@dataclass(slots=True)
+class Pace:
+    """Whether the consumer keeps up. `lag` and ages are those of the partition that is furthest behind."""
+
+    assigned: int = 0
+    lag: int | None = None
+    """Records behind, over all partitions; None without a fetch."""
+    caught_up_age_s: float | None = None
+    time_lag_s: tuple[float, float] | None = None
+    utilization: float | None = None
+    in_rate: float | None = None
+    """Messages written per second."""
+    out_rate: float | None = None
+    """Messages read per second."""
+    growing: bool = False
+    """Whether the lag has been growing for a minute."""
+    rewound: bool = False
+    """Whether a position has moved back within the last minute."""
+    drain_time_s: float | None = None
+    status: str = STATES[-1]
+    position_still_s: float | None = None
+    """How long the position has not moved while there was lag; None without lag."""
+    unpolled_s: float | None = None
+    """Since the application last called poll or asked for a message; None before the first."""
+    processing_median_s: float | None = None
+
+
+def _gauge(name: str, unit: str, brief: str, *own: Attribute) -> Measure:
+    return Measure(name, "gauge", unit, brief, (*FLOW, semconv.KAFKA_CLUSTER_ID, *own))
+
+
+LAG = _gauge("otel_pipeline.consumer.lag", "{message}", "Records behind.")
+CAUGHT_UP_AGE = _gauge(
+    "otel_pipeline.consumer.caught_up_age",
+    "s",
+    "How long ago this consumer was provably caught up; needs no broker call.",
+)
+TIME_LAG = _gauge(
+    "otel_pipeline.consumer.time_lag", "s", "Age of the next message, as an interval that contains it.", BOUND
+)
+DRAIN_TIME = _gauge(
+    "otel_pipeline.consumer.drain_time",
+    "s",
+    "Until the backlog is worked off at this pace; absent when it is not draining.",
+)
+UTILIZATION = _gauge("otel_pipeline.consumer.utilization", "1", "Share of time not spent waiting for messages.")
+STATUS = _gauge(
+    "otel_pipeline.consumer.status",
+    "{state}",
+    "1 for the state that the consumer is in.",
+    Attribute("otel_pipeline.state", "In which state a consumer is.", STATES),
+)
+IN_RATE = _gauge(
+    "otel_pipeline.consumer.in_rate", "{message}/s", "Messages appended to the partitions that this consumer reads."
+)
+OUT_RATE = _gauge("otel_pipeline.consumer.out_rate", "{message}/s", "Messages that this consumer processes.")
+
+
+def _time_lag(now: Any) -> Iterator[tuple[Attributes, float]]:
+    for bound, value in zip(BOUND.values, now.pace.time_lag_s or (), strict=False):
+        if isfinite(value):
+            yield TIME_LAG.label(bound).attributes, value
+
+
+def _status(now: Any) -> Iterator[tuple[Attributes, float]]:
+    pace = now.pace
+    for state in STATES if pace.assigned else ():
+        yield STATUS.label(state).attributes, float(pace.status == state)
+
+
+DETECTOR = Detector(
+    "pace",
+    flow_gauges={
+        LAG: where_known(attrgetter("pace.lag")),
+        CAUGHT_UP_AGE: where_known(attrgetter("pace.caught_up_age_s")),
+        TIME_LAG: _time_lag,
+        DRAIN_TIME: where_known(attrgetter("pace.drain_time_s")),
+        UTILIZATION: where_known(attrgetter("pace.utilization")),
+        STATUS: _status,
+        IN_RATE: where_known(attrgetter("pace.in_rate")),
+        OUT_RATE: where_known(attrgetter("pace.out_rate")),
+    },
+)
 
 
 class _Paced(NamedTuple):

@@ -8,48 +8,39 @@ from __future__ import annotations
 
 import threading
 import time
-from fnmatch import fnmatchcase
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from otel_pipeline import semconv
-from otel_pipeline.contracts.contracts import Contracts
-from otel_pipeline.detectors.environments import KNOWN, PartitionEnvironments, policy_of
+from otel_pipeline.detectors import environments, freshness, order, partition
+from otel_pipeline.detectors.extended_watch import watch_with
 from otel_pipeline.detectors.flow_pace import FlowPace
-from otel_pipeline.detectors.freshness import ObjectiveCounts, PartitionFreshness
-from otel_pipeline.detectors.instruments import Instruments
-from otel_pipeline.detectors.keys_in_hand import KeysInHand
-from otel_pipeline.detectors.order import PartitionOrder
+from otel_pipeline.detectors.freshness import DATA_AGE, DELIVERY_AGE
+from otel_pipeline.detectors.measures import detectors
+from otel_pipeline.detectors.objectives import Objectives
 from otel_pipeline.detectors.pace import PartitionPace
 from otel_pipeline.detectors.partition import PartitionWatch
-from otel_pipeline.detectors.timed_partition import TimedWatch, wanted
-from otel_pipeline.detectors.watched_flow import Watched, WatchedFlow
-from otel_pipeline.engine import pipeline_header
+from otel_pipeline.detectors.place import Place
+from otel_pipeline.detectors.watched_flow import FlowKey, FlowNow, Watched, WatchedFlow
 from otel_pipeline.engine.engine import OTHER
-from otel_pipeline.verdict.evidence import (
-    Coverage,
-    Environments,
-    Evidence,
-    FlowKey,
-    Freshness,
-    ObjectiveEvidence,
-    Order,
-    Pace,
-)
+from otel_pipeline.engine.guard import Guard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from otel_pipeline.contracts.contract import Contract
+    from otel_pipeline.detectors.measures import Detector
+    from otel_pipeline.detectors.place import Values
     from otel_pipeline.detectors.settings import HealthSettings
-    from otel_pipeline.detectors.watched_flow import Label
     from otel_pipeline.engine.clients import Consumer, PartitionState
     from otel_pipeline.engine.engine import Engine
-    from otel_pipeline.engine.totals import Attributes, AttributeValue, Counter, CounterCell, HistogramCell, Totals
+    from otel_pipeline.engine.measures import Measure
+    from otel_pipeline.engine.totals import Attributes, AttributeValue, Counter, GaugeRead, Histogram, Totals
 
 MAX_FLOWS = 200
 MAX_GROUPS = 20
+_IN_PLACE = (order.DETECTOR, freshness.DETECTOR, environments.DETECTOR)
+"""Those whose parts the watch asks by itself."""
 
 
 class Flows:
@@ -59,6 +50,8 @@ class Flows:
         clock_ms: wall clock, ms since the epoch.
         monotonic_s: clock for what is waited for, s.
         work_ns: clock that the engine measures durations with, ns.
+        values: what looks at values, for detectors that ask for them.
+        tables: the detectors; all that are installed where they are not given.
     """
 
     def __init__(
@@ -66,93 +59,129 @@ class Flows:
         totals: Totals,
         settings: HealthSettings,
         *,
+        guard: Guard | None = None,
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         monotonic_s: Callable[[], float] = time.monotonic,
         work_ns: Callable[[], int] = time.perf_counter_ns,
-        problem: Callable[[str, str], None] = lambda _key, _message: None,
-        load_contract: Callable[[str], Contract | None] = lambda _destination: None,
+        values: Values | None = None,
+        tables: Iterable[Detector] | None = None,
     ) -> None:
-        self.contracts = Contracts(totals, settings, load=load_contract, problem=problem)
-        self.instruments = Instruments(totals)
         self.settings = settings
+        self._totals = totals
+        self._guard = guard or Guard()
         self._clock_ms = clock_ms
         self._monotonic_s = monotonic_s
         self._work_ns = work_ns
-        self._problem = problem
-        self._engine: Engine | None = None
+        self._values = values
         self._lock = threading.RLock()
         self._flows: dict[FlowKey, WatchedFlow] = {}
         self._groups: set[str] = set()
-        self._objectives: dict[str, ObjectiveCounts] = {
-            objective.name: ObjectiveCounts(objective, self.instruments.objectives) for objective in settings.objectives
-        }
-        for counter in self.instruments.counters():
-            counter.refresh = self.refresh
-        totals.gauge(
-            semconv.OTEL_PIPELINE_DATA_STALENESS, "s", "Since the newest origin that was processed.", self._staleness
-        )
-        totals.gauge(
-            semconv.OTEL_PIPELINE_SLO_OBJECTIVE, "1", "The share that an objective asks for.", self._objective_shares
-        )
+        self._off: set[str] = set()
+        self.detectors = tuple(detectors(self._guard) if tables is None else tables)
+        self.objectives = Objectives(settings.objectives, totals)
+        self._histograms: dict[Measure, Histogram] = {}
+        self._counters: dict[Measure, Counter] = {}
+        for detector in self.detectors:
+            self._define(detector)
+
+    def _define(self, detector: Detector) -> None:
+        """Make the instruments of a table."""
+        for measure in (*(label.measure for label in detector.counts), *detector.open_counts):
+            if measure.instrument is not None:
+                counter = self._counters[measure] = measure.counter(self._totals)
+                counter.refresh = self.refresh
+        for measure in detector.recorded:
+            if measure.instrument == "histogram":
+                self._histograms[measure] = measure.histogram(self._totals)
+        for measure, read in detector.flow_gauges.items():
+            measure.gauge(self._totals, self._of_every_flow(measure, read))
 
     def attach(self, engine: Engine) -> None:
         """Watch what goes through this engine."""
-        self._engine = engine
         engine.observe = self.watch
         engine.observe_fetches = self.pace
-        engine.check_sent = self._check_sent
-        engine.unreadable = self.contracts.unreadable
-        self.instruments.delivery_age.refresh = self.instruments.data_age.refresh = engine.exemplars.show
+        for age in (DELIVERY_AGE, DATA_AGE):
+            self._histograms[age].refresh = engine.exemplars.show
+        for detector in self.detectors:
+            for measure, read in detector.gauges.items():
+                measure.gauge(self._totals, partial(read, engine))
 
     def renew(self) -> None:
         """A forked child must not wait for a thread that only its parent has."""
         self._lock = threading.RLock()
-        self.contracts.renew()
 
     def every(self) -> list[WatchedFlow]:
         """All flows."""
         with self._lock:
             return list(self._flows.values())
 
-    def of_models(self) -> tuple[ObjectiveCounts, ...]:
-        """The objectives that look at decisions."""
-        return tuple(counts for counts in self._objectives.values() if counts.objective.model is not None)
+    def histogram(self, measure: Measure) -> Histogram:
+        """What a detector records in."""
+        return self._histograms[measure]
 
     def watch(self, consumer: Consumer, state: PartitionState) -> PartitionWatch:
         """Begin to watch one partition at one consumer."""
         flow = self._flow_of(consumer.engine, consumer, state.destination)
-        settings, own = flow.settings, self.settings.environment
-        original = self.settings.mirrors.get(state.destination, state.destination)
-        instruments = self.instruments
-        by_delivery = tuple(each for each in flow.objectives if each.objective.age == "delivery")
-        by_data = tuple(each for each in flow.objectives if each.objective.age == "data")
-        timing = wanted(consumer, flow, instruments, self.settings, self._work_ns)
-        # Decided once a partition: where nothing more is asked for, nothing more is done for a message.
-        make = PartitionWatch if timing is None else partial(TimedWatch, wanted=timing)
-        watch = make(
+        parts = dict(self._parts(self._place(consumer, flow, state)))
+        in_place = {detector: parts.pop(detector) for detector in _IN_PLACE}
+        watch = watch_with(
             consumer.fields,
-            order=PartitionOrder(pipeline_header.tag_of(original, state.partition), self._monotonic_s),
-            freshness=PartitionFreshness(
-                flow.delivery_age_of(consumer, instruments),
-                instruments.data_age.local(flow.attributes),
-                by_delivery,
-                by_data,
-            ),
-            environments=PartitionEnvironments(own, settings.foreign, raises=self.settings.on_reject == "raise"),
-            contract=self.contracts.of(state.destination, "consumer"),
-            keys=KeysInHand(consumer.fields.key) if settings.same_key else None,
+            {detector.name: part for detector, part in parts.items()},
+            self.failed,
+            order=in_place[order.DETECTOR],
+            freshness=in_place[freshness.DETECTOR],
+            environments=in_place[environments.DETECTOR],
+            values=None if self._values is None else self._values.of(state.destination, "consumer"),
             flow=flow,
         )
         pace = consumer.fetches.get((state.destination, state.partition))
         if isinstance(pace, PartitionPace):
             pace.watched_by(watch.order)
+        every_part = ((partition.DETECTOR, watch), *in_place.items(), *parts.items())
         with self._lock:
             flow.process_attributes = state.process_attributes
             flow.fold()
             # Before it is added: what no consumer observes with is folded.
             state.observer = watch
-            flow.watched.append(Watched(ref(consumer), state.partition, watch))
+            flow.watched.append(Watched(ref(consumer), state.partition, watch, every_part))
         return watch
+
+    def _place(self, consumer: Consumer, flow: WatchedFlow, state: PartitionState) -> Place:
+        return Place(
+            destination=state.destination,
+            partition=state.partition,
+            group=flow.key.group,
+            fields=consumer.fields,
+            settings=flow.settings,
+            health=self.settings,
+            guard=self._guard,
+            monotonic_s=self._monotonic_s,
+            work_ns=self._work_ns,
+            objectives=flow.objectives,
+            values=self._values,
+            cell=lambda measure: flow.own_cell(consumer, self._histograms[measure], measure),
+            cells=lambda measure: self._histograms[measure].local(measure.among(flow.attributes)),
+        )
+
+    def _parts(self, place: Place) -> Iterator[tuple[Detector, Any]]:
+        """What each detector watches a partition with, where it does."""
+        for detector in self.detectors:
+            if detector.watch is not None and detector.name not in self._off:
+                try:
+                    part = detector.watch(place)
+                except Exception:
+                    self.failed(detector.name)
+                else:
+                    if part is not None:
+                        yield detector, part
+
+    def failed(self, name: str) -> bool:
+        """A detector has raised; true when it is switched off."""
+        if not self._guard.failed(f"detector.{name}"):
+            return False
+        self._off.add(name)
+        self._guard.problem(f"detector.{name}", f"the detector {name!r} keeps failing: it is switched off")
+        return True
 
     def pace(self, consumer: Consumer, destination: str, partition: int) -> PartitionPace:
         """Begin to follow the fetches of one partition at one consumer."""
@@ -173,10 +202,10 @@ class Flows:
         for flow in self.every():
             flow.pace.look(now_s, now_ns)
 
-    def paces(self) -> list[tuple[WatchedFlow, Pace]]:
-        """How each flow keeps up now."""
-        now_s, now_ns = self._monotonic_s(), self._work_ns()
-        return [(flow, flow.pace.read(now_s, now_ns)) for flow in self.every()]
+    def now(self) -> list[FlowNow]:
+        """Each flow as it is now."""
+        now_ms, now_s, work_ns = self._clock_ms(), self._monotonic_s(), self._work_ns()
+        return [FlowNow(flow, now_ms, now_s, work_ns) for flow in self.every()]
 
     def refresh(self) -> None:
         """Bring the metrics' sums up to date."""
@@ -184,37 +213,23 @@ class Flows:
             for flow in self._flows.values():
                 flow.fold()
                 for label, count in flow.counts().items():
-                    cell = self._cell(flow, label)
+                    cell = flow.series.get(label)
+                    if cell is None and label.measure.instrument is not None:
+                        # Made, at 0, when the destination is first seen.
+                        named = {**label.measure.among(flow.attributes), **label.attributes}
+                        cell = flow.series[label] = self._counters[label.measure].cell(named, owner=flow)
                     if cell is not None:
                         cell.value = count
 
-    def evidence(self) -> list[Evidence]:
-        """What is known of each flow now."""
-        self.refresh()
-        refused = self._refused_sends()
-        found = [self._evidence_of(flow, pace, refused.get(flow.key.destination, {})) for flow, pace in self.paces()]
-        read = {each.key.destination for each in found}
-        found += [
-            Evidence(FlowKey(None, name, None), contract=self.contracts.evidence(name, "producer"), only_sent=True)
-            for name in self.contracts.sent_to()
-            if name not in read
-        ]
-        return found
+    def _of_every_flow(
+        self, measure: Measure, read: Callable[[FlowNow], Iterable[tuple[Attributes, float]]]
+    ) -> GaugeRead:
+        def readings() -> Iterator[tuple[Attributes, float]]:
+            for now in self.now():
+                for more, value in read(now):
+                    yield {**measure.among(now.flow.attributes), **more}, value
 
-    def _refused_sends(self) -> dict[str, dict[str, int]]:
-        """Failed sends of this process by destination and error type."""
-        refused: dict[str, dict[str, int]] = {}
-        if self._engine is not None:
-            for attributes, count in self._engine.sent.points():
-                error = attributes.get(semconv.ERROR_TYPE)
-                if error is not None:
-                    errors = refused.setdefault(str(attributes.get(semconv.MESSAGING_DESTINATION_NAME)), {})
-                    errors[str(error)] = errors.get(str(error), 0) + int(count)
-        return refused
-
-    def _check_sent(self, destination: str) -> Callable[[object, int], None] | None:
-        watch = self.contracts.of(destination, "producer")
-        return None if watch is None else watch.check
+        return readings
 
     def _flow_of(self, engine: Engine, consumer: Consumer, destination: str) -> WatchedFlow:
         attributes = consumer.metric_attributes
@@ -226,159 +241,42 @@ class Flows:
         with self._lock:
             known = self._flows.get(key)
             if known is None and len(self._flows) >= MAX_FLOWS:
-                self._problem(
+                self._guard.problem(
                     "flows", f"more than {MAX_FLOWS} pairs of destination and group: health of the rest is {OTHER!r}"
                 )
                 key = FlowKey(None, OTHER, OTHER)
                 known = self._flows.get(key)
             if known is None:
-                known = self._flows[key] = self._new_flow(engine, consumer, key)
+                known = self._flows[key] = self._new_flow(key, self._attributes_of(engine, attributes, key))
             return known
 
-    def _new_flow(self, engine: Engine, consumer: Consumer, key: FlowKey) -> WatchedFlow:
-        labels: dict[str, AttributeValue] = {
-            semconv.MESSAGING_SYSTEM_NAME: consumer.metric_attributes.get(semconv.MESSAGING_SYSTEM_NAME, OTHER),
+    def _attributes_of(
+        self, engine: Engine, client: Mapping[str, AttributeValue], key: FlowKey
+    ) -> dict[str, AttributeValue]:
+        """All that measures of a flow may carry; the first groups by their names."""
+        attributes: dict[str, AttributeValue] = {
+            semconv.MESSAGING_SYSTEM_NAME: client.get(semconv.MESSAGING_SYSTEM_NAME, OTHER),
             semconv.MESSAGING_DESTINATION_NAME: engine.metric_destination(key.destination),
         }
+        if key.cluster is not None:
+            attributes[semconv.KAFKA_CLUSTER_ID] = key.cluster
         if key.group is not None:
-            if key.group not in self._groups and len(self._groups) >= MAX_GROUPS:
-                labels[semconv.MESSAGING_CONSUMER_GROUP_NAME] = OTHER
-            else:
+            if key.group in self._groups or len(self._groups) < MAX_GROUPS:
                 self._groups.add(key.group)
-                labels[semconv.MESSAGING_CONSUMER_GROUP_NAME] = key.group
-        settings = self.settings
-        pace = FlowPace(key.destination, stuck_after_s=settings.stuck_after_s, lost_after_s=settings.lost_after_s)
+                attributes[semconv.MESSAGING_CONSUMER_GROUP_NAME] = key.group
+            else:
+                attributes[semconv.MESSAGING_CONSUMER_GROUP_NAME] = OTHER
+        return attributes
+
+    def _new_flow(self, key: FlowKey, attributes: Attributes) -> WatchedFlow:
+        settings, said = self.settings, self.settings.destination(key.destination)
+        born = [label for detector in self.detectors for label in (*detector.counts, *detector.born(said, settings))]
         return WatchedFlow(
             key,
-            labels,
-            settings.destination(key.destination),
-            self._objectives_of(key),
-            pace,
-            foreign=() if settings.environment is None else tuple(KNOWN - {settings.environment}),
+            attributes,
+            said,
+            self.objectives.of_flow(key.destination, key.group),
+            FlowPace(key.destination, stuck_after_s=settings.stuck_after_s, lost_after_s=settings.lost_after_s),
+            born,
+            self.failed,
         )
-
-    def _objectives_of(self, key: FlowKey) -> tuple[ObjectiveCounts, ...]:
-        return tuple(
-            counts
-            for counts in self._objectives.values()
-            if counts.objective.destination is not None
-            and fnmatchcase(key.destination, counts.objective.destination)
-            and counts.objective.group in {None, key.group}
-        )
-
-    def _cell(self, flow: WatchedFlow, label: Label) -> CounterCell | None:
-        """The flow's own cell of a sum; made, at 0, when the destination is first seen."""
-        cell = flow.cells.get(label)
-        if cell is not None:
-            return cell
-        kind, value = label
-        place = self._places(flow).get(kind)
-        if place is None:
-            return None
-        counter, attributes, name = place
-        named = {**attributes, name: value} if name else dict(attributes)
-        if kind == "foreign":
-            named[semconv.OTEL_PIPELINE_POLICY] = policy_of(flow.settings.foreign, value)
-        cell = flow.cells[label] = counter.cell(named, owner=flow)
-        return cell
-
-    def _places(self, flow: WatchedFlow) -> dict[str, tuple[Counter, Attributes, str]]:
-        """Which counter a sum belongs to, with which attributes beside its own one."""
-        instruments = self.instruments
-        group = semconv.MESSAGING_CONSUMER_GROUP_NAME
-        both = {
-            name: flow.attributes[name]
-            for name in (semconv.MESSAGING_DESTINATION_NAME, group)
-            if name in flow.attributes
-        }
-        destination = {semconv.MESSAGING_DESTINATION_NAME: flow.attributes[semconv.MESSAGING_DESTINATION_NAME]}
-        return {
-            "violation": (instruments.violations, both, semconv.OTEL_PIPELINE_VIOLATION),
-            "cause": (instruments.missing, both, semconv.OTEL_PIPELINE_CAUSE),
-            "commit_ahead": (instruments.commit_ahead, both, ""),
-            "header": (instruments.coverage, destination, semconv.OTEL_PIPELINE_HEADER_STATE),
-            "foreign": (instruments.foreign, destination, semconv.OTEL_PIPELINE_ORIGIN_ENVIRONMENT),
-            "negative_ages": (instruments.negative_ages, destination, ""),
-        }
-
-    def _evidence_of(self, flow: WatchedFlow, pace: Pace, refused: dict[str, int]) -> Evidence:
-        counts = flow.counts()
-        now_ms = self._clock_ms()
-
-        def named(kind: str) -> dict[str, int]:
-            return {value: count for (name, value), count in counts.items() if name == kind}
-
-        headers = named("header")
-        foreign = flow.settings.foreign
-        return Evidence(
-            key=flow.key,
-            messages=counts["messages", ""],
-            coverage=Coverage(**headers),
-            freshness=Freshness(
-                objectives=[_objective_evidence(each) for each in (*flow.objectives, *list(flow.decisions))],
-                age_p99_s=_quantile(self.instruments.data_age.total(flow.attributes), 0.99),
-                staleness_s=(now_ms - flow.newest_origin_ms) / 1000 if flow.newest_origin_ms else None,
-                quiet_s=max(0.0, (now_ms - flow.last_ms) / 1000) if flow.last_ms else None,
-                expect_every_s=flow.settings.expect_every_s,
-            ),
-            order=Order(
-                violations=named("violation"),
-                missing=named("cause"),
-                open_gaps=counts["open", ""],
-                commits_ahead=counts["commit_ahead", ""],
-                at_risk=flow.at_risk(),
-                refused_sends=refused,
-            ),
-            pace=self._with_processing(flow, pace),
-            contract=self.contracts.evidence(flow.key.destination, "consumer"),
-            environments=Environments(
-                own=self.settings.environment,
-                foreign={(origin, policy_of(foreign, origin)): count for origin, count in named("foreign").items()},
-                unlabelled=counts["unlabelled", ""],
-            ),
-        )
-
-    def _with_processing(self, flow: WatchedFlow, pace: Pace) -> Pace:
-        """The pace with the median of the processing spans, which an iterator's messages have."""
-        if self._engine is not None and flow.process_attributes:
-            median_s = _quantile(self._engine.process_duration.total(flow.process_attributes), 0.5)
-            if median_s is not None:
-                pace.processing_median_s = max(median_s, pace.processing_median_s or 0.0)
-        return pace
-
-    def _staleness(self) -> Iterable[tuple[Attributes, float]]:
-        now_ms = self._clock_ms()
-        for flow in self.every():
-            with self._lock:
-                flow.fold()
-            if flow.newest_origin_ms:
-                yield _labels(flow), (now_ms - flow.newest_origin_ms) / 1000
-
-    def _objective_shares(self) -> Iterable[tuple[Attributes, float]]:
-        for name, counts in self._objectives.items():
-            yield {semconv.OTEL_PIPELINE_SLO_NAME: name}, counts.objective.objective
-
-
-def _labels(flow: WatchedFlow) -> Attributes:
-    return {name: value for name, value in flow.attributes.items() if name != semconv.MESSAGING_SYSTEM_NAME}
-
-
-def _objective_evidence(counts: ObjectiveCounts) -> ObjectiveEvidence:
-    met, missed, unknown = counts.values()
-    objective = counts.objective
-    subject = "messages" if objective.model is None else "decisions"
-    return ObjectiveEvidence(objective.name, objective.threshold_s, objective.objective, subject, met, missed, unknown)
-
-
-def _quantile(cell: HistogramCell, share: float) -> float | None:
-    """The upper bound of the bucket that the quantile is in, but not above the highest value, s."""
-    counts = cell.bucket_counts
-    total = sum(counts)
-    if not total:
-        return None
-    seen = 0
-    for bound, count in zip((*cell.bounds, cell.max), counts, strict=True):
-        seen += count
-        if seen >= share * total:
-            return min(bound, cell.max)
-    return cell.max

@@ -6,54 +6,74 @@ and never clamped away (DATAFLOW.md, "Negative ages and clock skew").
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from otel_pipeline import semconv
+from otel_pipeline.detectors import objectives
+from otel_pipeline.detectors.measures import FLOW, Detector, where_known
+from otel_pipeline.engine.measures import Measure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from opentelemetry.trace import SpanContext
 
-    from otel_pipeline.detectors.settings import Objective
-    from otel_pipeline.engine.totals import Counter, CounterCell, HistogramCell, ThreadCells
+    from otel_pipeline.detectors.objectives import ObjectiveCounts
+    from otel_pipeline.detectors.place import Place
+    from otel_pipeline.engine.totals import HistogramCell, ThreadCells
 
 TOLERANCE_MS = 5
 """Clocks of one machine differ by as much: an age above minus this is 0."""
 
+AGED = (semconv.MESSAGING_SYSTEM_NAME, *FLOW)
+"""What the ages of messages carry."""
+DELIVERY_AGE = Measure(
+    "otel_pipeline.delivery.age",
+    "histogram",
+    "s",
+    "Produced to delivered to the application: freshness of one hop.",
+    AGED,
+)
+DATA_AGE = Measure(
+    "otel_pipeline.data.age",
+    "histogram",
+    "s",
+    "Oldest origin to the end of processing: freshness end to end, over any number of hops and environments.",
+    AGED,
+)
+STALENESS = Measure(
+    "otel_pipeline.data.staleness",
+    "gauge",
+    "s",
+    "Since the newest origin that was processed; grows when nothing flows.",
+    FLOW,
+)
+NEGATIVE_AGES = Measure(
+    "otel_pipeline.clock.negative_ages",
+    "counter",
+    "{message}",
+    "Messages that came before they were sent: a clock is wrong.",
+    (semconv.MESSAGING_DESTINATION_NAME,),
+).label()
 
-class ObjectiveCounts:
-    """How often a freshness objective was met. Exact: no bucket stands between. Safe in any thread."""
 
-    __slots__ = ("_attributes", "_counter", "_met", "_missed", "_unknown", "objective", "threshold_ms")
+def _watch(place: Place) -> PartitionFreshness:
+    return PartitionFreshness(
+        place.cell(DELIVERY_AGE),
+        place.cells(DATA_AGE),
+        tuple(each for each in place.objectives if each.objective.age == "delivery"),
+        tuple(each for each in place.objectives if each.objective.age == "data"),
+    )
 
-    def __init__(self, objective: Objective, counter: Counter) -> None:
-        self.objective = objective
-        self.threshold_ms = objective.threshold_s * 1000
-        self._counter = counter
-        self._attributes = [
-            {semconv.OTEL_PIPELINE_SLO_NAME: objective.name, semconv.OTEL_PIPELINE_SLO_MET: met}
-            for met in ("true", "false", "unknown")
-        ]
-        # All three exist from the start, at 0: a series that is born above it raises no alert.
-        self._met: ThreadCells[CounterCell]
-        self._missed: ThreadCells[CounterCell]
-        self._unknown: ThreadCells[CounterCell]
-        self._met, self._missed, self._unknown = (counter.local(each) for each in self._attributes)
 
-    def count(self, age_ms: float | None) -> None:
-        """One case; None where the age is not known, or negative."""
-        if age_ms is None:
-            self._unknown.cell.value += 1
-        elif age_ms <= self.threshold_ms:
-            self._met.cell.value += 1
-        else:
-            self._missed.cell.value += 1
-
-    def values(self) -> tuple[int, int, int]:
-        """Met, missed, unknown so far."""
-        met, missed, unknown = (int(self._counter.value(each)) for each in self._attributes)
-        return met, missed, unknown
+DETECTOR = Detector(
+    "freshness",
+    watch=_watch,
+    counts={NEGATIVE_AGES: attrgetter("negative_ages")},
+    flow_gauges={STALENESS: where_known(attrgetter("staleness_s"))},
+    recorded=(DELIVERY_AGE, DATA_AGE, *objectives.MEASURES),
+)
 
 
 class PartitionFreshness:

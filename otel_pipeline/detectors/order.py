@@ -6,14 +6,22 @@ duplicate: a number that has arrived already; missing: a number that is given up
 
 from __future__ import annotations
 
+from operator import attrgetter
 from threading import Lock
 from typing import TYPE_CHECKING
+
+from otel_pipeline.detectors.measures import FLOW, Detector
+from otel_pipeline.engine import pipeline_header
+from otel_pipeline.engine.measures import Attribute, Measure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from otel_pipeline.detectors.place import Place
+    from otel_pipeline.engine.observer import Resumed
+
 WINDOW = 1024
-"""Numbers that are remembered for each producer; what is displaced further is counted as stale, never as lost."""
+"""Numbers that are remembered for each producer; what comes from further back counts as nothing."""
 MAX_PRODUCERS = 64
 MAX_GAPS = 8
 NUMBERS = 0xFFFF_FFFF
@@ -23,8 +31,51 @@ _HALF = NUMBERS // 2
 _WAIT_S = 0.1
 """For the lock. Longer it is held by nobody, save in a forked child by a thread that only the parent has."""
 
-VIOLATIONS = ("reordered", "duplicate", "redelivered", "rewound", "event_time_regression", "concurrent_key")
-CAUSES = ("before_broker", "skipped", "offset_reset", "expired", "unknown")
+VIOLATIONS = Measure(
+    "otel_pipeline.order.violations",
+    "counter",
+    "{message}",
+    "Messages that came out of order, or again.",
+    (*FLOW, Attribute("otel_pipeline.violation", "What is wrong with the order.")),
+)
+REORDERED = VIOLATIONS.label("reordered")
+DUPLICATE = VIOLATIONS.label("duplicate")
+REDELIVERED = VIOLATIONS.label("redelivered")
+REWOUND = VIOLATIONS.label("rewound")
+MISSING = Measure(
+    "otel_pipeline.messages.missing",
+    "counter",
+    "{message}",
+    "Messages that never came, by where they were lost.",
+    (*FLOW, Attribute("otel_pipeline.cause", "Where messages were lost.")),
+)
+BEFORE_BROKER = MISSING.label("before_broker")
+SKIPPED = MISSING.label("skipped")
+OFFSET_RESET = MISSING.label("offset_reset")
+EXPIRED = MISSING.label("expired")
+OPEN = Measure("open", None, "{message}", "Numbers that are missing and not given up yet.").label()
+
+
+def _watch(place: Place) -> PartitionOrder:
+    original = place.health.mirrors.get(place.destination, place.destination)
+    return PartitionOrder(pipeline_header.tag_of(original, place.partition), place.monotonic_s)
+
+
+DETECTOR = Detector(
+    "order",
+    watch=_watch,
+    counts={
+        REORDERED: attrgetter("reordered"),
+        DUPLICATE: attrgetter("duplicate"),
+        REDELIVERED: attrgetter("redelivered"),
+        REWOUND: attrgetter("rewound"),
+        BEFORE_BROKER: attrgetter("missing_before_broker"),
+        SKIPPED: attrgetter("missing_skipped"),
+        OFFSET_RESET: attrgetter("missing_offset_reset"),
+        EXPIRED: attrgetter("missing_expired"),
+        OPEN: attrgetter("open"),
+    },
+)
 
 
 class _Gap:
@@ -83,7 +134,6 @@ class PartitionOrder:
         "_rewound_below",
         "_sought",
         "_windows",
-        "commits_ahead",
         "duplicate",
         "gapped",
         "highest",
@@ -98,7 +148,6 @@ class PartitionOrder:
         "reordered",
         "rewound",
         "skipped",
-        "stale",
         "tag",
     )
 
@@ -115,7 +164,7 @@ class PartitionOrder:
         self._awaiting = -1
         self._left_at = -1
         """The highest offset seen when the application chose another position."""
-        self._reset: tuple[int, str] | None = None
+        self._reset: tuple[int, Resumed] | None = None
         self._lock = Lock()
         self.highest = -2
         """The highest offset seen; below -1 while it has to be looked at whether the next one follows it."""
@@ -131,28 +180,14 @@ class PartitionOrder:
         self.duplicate = 0
         self.redelivered = 0
         self.rewound = 0
-        self.stale = 0
         self.relayed = 0
 
     def one(self, offset: int, producer: int, number: int, tag: int) -> None:
         """A message reached the application. Producer 0 or number 0: it brought no number.
 
-        `PartitionWatch.one` has the first branch, which is nearly every message's, in place.
+        What nearly every message is, the next of `latest` at the next offset, `PartitionWatch.one` has in place.
         """
-        highest = self.highest
-        window = self.latest
-        if (
-            number == window.newest + 1
-            and offset == highest + 1
-            and producer == window.producer
-            and tag == self.tag
-            and window.gaps is None
-        ):
-            self.highest = window.offset = offset
-            window.newest = number
-            window.skipped = self.skipped
-            return
-        if offset != highest + 1 and not self._at_jump(offset):
+        if offset != self.highest + 1 and not self._at_jump(offset):
             return
         self.highest = offset
         if producer == 0 or number == 0:
@@ -210,14 +245,14 @@ class PartitionOrder:
             self._awaiting = self.highest
             self.highest = -2
 
-    def out_of_range(self, offset: int, cause: str) -> None:
+    def out_of_range(self, offset: int, resumed: Resumed) -> None:
         """The position was no longer in the log: what lies between it and the next message has not come.
 
         Args:
             offset: the position.
-            cause: expired where the client goes on with the oldest message, offset_reset with the newest.
+            resumed: with which message the client goes on.
         """
-        self._reset = (offset, cause)
+        self._reset = (offset, resumed)
 
     def in_range(self) -> None:
         """The position was found after all, at another replica."""
@@ -282,7 +317,7 @@ class PartitionOrder:
         self.skipped += offset - highest - 1
         return True
 
-    def _count_reset(self, position: int, cause: str, offset: int, highest: int) -> None:
+    def _count_reset(self, position: int, resumed: Resumed, offset: int, highest: int) -> None:
         """The first message after a position that was gone; others are handed out that were fetched before it."""
         if 0 <= highest < offset < position and not self._sought:
             return
@@ -290,7 +325,7 @@ class PartitionOrder:
         self._sought = True
         missing = offset - max(position, highest + 1, self._awaiting + 1)
         if missing > 0:
-            if cause == "expired":
+            if resumed == "earliest":
                 self.missing_expired += missing
             else:
                 self.missing_offset_reset += missing
@@ -386,8 +421,7 @@ class PartitionOrder:
         if (window.newest - window.first) % NUMBERS < back:
             return  # Below the base line: counts as nothing (rule 2).
         if back >= WINDOW:
-            self.stale += 1
-            return
+            return  # It was counted as missing when it fell out of the window, and that stays.
         bit = 1 << back
         if window.arrived & bit:
             self.duplicate += 1

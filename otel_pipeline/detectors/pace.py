@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from otel_pipeline.detectors.order import PartitionOrder
+    from otel_pipeline.engine.observer import Resumed
 
 MAX_POINTS = 64
 
@@ -40,7 +41,7 @@ class PartitionPace:
         self.since_s = now_s
         # A new tuple each time: readers keep the one that they have.
         self._points: tuple[_Point, ...] = ()
-        self._out_of_range: tuple[int, str] | None = None
+        self._out_of_range: tuple[int, Resumed] | None = None
         self.order: PartitionOrder | None = None
         self._ended: int | None = None
         """What had come at the last look: every offset below it."""
@@ -78,11 +79,11 @@ class PartitionPace:
                 points = (*points[:half:2], *points[half:])
             self._points = (*points, _Point(end, arrived_s, sent_s))
 
-    def out_of_range(self, offset: int, cause: str) -> None:
+    def out_of_range(self, offset: int, resumed: Resumed) -> None:
         """As `FetchObserver` says."""
-        self._out_of_range = (offset, cause)
+        self._out_of_range = (offset, resumed)
         if self.order is not None:
-            self.order.out_of_range(offset, cause)
+            self.order.out_of_range(offset, resumed)
 
     @property
     def end(self) -> int | None:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from binascii import a2b_base64
+from operator import attrgetter
 from struct import Struct
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from otel_pipeline import semconv
+from otel_pipeline.detectors.measures import FLOW, Detector
 from otel_pipeline.engine import pipeline_header
+from otel_pipeline.engine.measures import Attribute, Measure
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from opentelemetry.trace import SpanContext
 
-    from otel_pipeline.contracts.watch import ContractWatch
     from otel_pipeline.detectors.environments import PartitionEnvironments
     from otel_pipeline.detectors.freshness import PartitionFreshness
-    from otel_pipeline.detectors.keys_in_hand import KeysInHand
     from otel_pipeline.detectors.order import PartitionOrder
-    from otel_pipeline.detectors.watched_flow import WatchedFlow
+    from otel_pipeline.detectors.place import ValueWatch
     from otel_pipeline.engine.messages import Message, MessageFields
 
 MAX_IN_FLIGHT = 10_000
@@ -29,26 +32,74 @@ _STANDARD = pipeline_header.STANDARD
 _FIELDS = Struct(">IHI10xIIH").unpack
 _ALL_BUT_HOPS = 0xFFFF_00FF
 
+COVERAGE = Measure(
+    "otel_pipeline.header.coverage",
+    "counter",
+    "{message}",
+    "Messages by what their data-flow header was like.",
+    (
+        semconv.MESSAGING_DESTINATION_NAME,
+        Attribute("otel_pipeline.header_state", "What a message's data-flow header was like."),
+    ),
+)
+HEADER_OK = COVERAGE.label("ok")
+HEADER_MISSING = COVERAGE.label("missing")
+HEADER_UNREADABLE = COVERAGE.label("unreadable")
+HEADER_RELAYED = COVERAGE.label("relayed")
+COMMIT_AHEAD = Measure(
+    "otel_pipeline.commit.ahead", "counter", "{message}", "Offsets committed before their processing had ended.", FLOW
+).label()
+MESSAGES = Measure("messages", None, "{message}", "Messages that were delivered to the application.").label()
 
-def _nothing(_value: Any, _size_bytes: int) -> None:
-    """Where there is no contract."""
+DETECTOR = Detector(
+    "partition",
+    counts={
+        HEADER_OK: lambda watch: watch.readable - watch.order.relayed,
+        HEADER_MISSING: attrgetter("without_header"),
+        HEADER_UNREADABLE: attrgetter("unreadable"),
+        HEADER_RELAYED: attrgetter("order.relayed"),
+        COMMIT_AHEAD: attrgetter("ahead"),
+        MESSAGES: attrgetter("messages"),
+    },
+)
+"""Its part is the watch itself."""
+
+
+Told = dict[str, Any]
+"""By the name of its detector, the method that a part is told with."""
+
+
+def told(parts: Mapping[str, Any], method: str) -> Told:
+    """The parts that are to be told of something."""
+    return {name: getattr(part, method) for name, part in parts.items() if hasattr(part, method)}
+
+
+def _stays(_name: str) -> bool:
+    return False
 
 
 class PartitionWatch:
     """An observer of the engine's (`PartitionObserver`). Its counts only grow; other threads read them.
 
+    Order, freshness and environments are asked in place, because every message comes through here.
+
     Args:
-        contract: looks at the shape of values, sometimes.
-        keys: of the messages in hand, where that is asked for.
+        values: looks at the shape of values, sometimes.
+        parts: of more detectors, by their names.
+        failed: told of the detector whose part has raised; true when that is to be told no more.
         flow: what the partition belongs to.
     """
 
     __slots__ = (
+        "_began",
         "_body_bytes",
-        "_contract",
         "_data_age",
         "_delivery_age",
+        "_ended",
         "_examine",
+        "_failed",
+        "_looked",
+        "_looks",
         "_offset",
         "_own_code",
         "_plain_data",
@@ -57,17 +108,16 @@ class PartitionWatch:
         "_timestamp_ms",
         "_usual",
         "_value",
+        "_values",
         "ahead",
         "environments",
         "flow",
         "freshness",
         "in_flight",
-        "keys",
         "last_ms",
         "order",
         "processed_offset",
         "readable",
-        "regressions",
         "rejects",
         "unreadable",
         "without_header",
@@ -80,17 +130,20 @@ class PartitionWatch:
         order: PartitionOrder,
         freshness: PartitionFreshness,
         environments: PartitionEnvironments,
-        contract: ContractWatch | None = None,
-        keys: KeysInHand | None = None,
-        flow: WatchedFlow | None = None,
+        values: ValueWatch | None = None,
+        parts: Mapping[str, Any] = MappingProxyType({}),
+        failed: Callable[[str], bool] = _stays,
+        flow: Any = None,
     ) -> None:
-        self.keys = keys
         self.flow = flow
+        self._failed = failed
+        self._began, self._ended, self._looks = told(parts, "began"), told(parts, "ended"), told(parts, "look")
         self._timestamp_ms, self._offset = fields.timestamp_ms, fields.offset
         self._value, self._body_bytes = fields.value, fields.body_bytes
-        self._contract = contract
-        self._sampler = None if contract is None else contract.sampler
-        self._examine = _nothing if contract is None else contract.examine
+        self._values = values
+        self._looked = self._look if self._looks else None
+        self._sampler = None if values is None else values.sampler
+        self._examine: Any = None if values is None else values.examine
         self._own_code = own = environments.own_code
         self._usual = -1 if own < 0 else (_VERSION << 24) | (_PER_PARTITION << 16) | own
         """How the headers of this environment's producers begin, but for the hops."""
@@ -103,8 +156,6 @@ class PartitionWatch:
         self.readable = 0
         self.unreadable = 0
         self.without_header = 0
-        self.regressions = 0
-        """Messages whose time is below the newest one; counted where the destination is ordered."""
         self.last_ms = 0
         """When the last message came, ms since the epoch."""
         self.processed_offset = -1
@@ -143,7 +194,12 @@ class PartitionWatch:
         if type(timestamp_ms) is int:
             age_s = (now_ms - timestamp_ms) / 1000
             cell = self._delivery_age
-            if cell.above < age_s <= cell.up_to and cell.min <= age_s <= cell.max and self._plain_delivery:
+            if (
+                cell.above < age_s <= cell.up_to
+                and cell.min <= age_s <= cell.max
+                and self._plain_delivery
+                and timestamp_ms > 0
+            ):
                 cell.bucket_counts[cell.at] += 1
                 cell.sum += age_s
             else:
@@ -153,7 +209,7 @@ class PartitionWatch:
             size_bytes = self._body_bytes(message)
             sampler.left = left = sampler.left - 1
             if left <= 0 or not sampler.low <= size_bytes <= sampler.high:
-                self._examine(self._value(message), size_bytes)
+                self._examine(self._value(message), size_bytes, self._looked)
         return origin_ms
 
     def _unusual(self, offset: int, timestamp_ms: int, header: Any) -> int:
@@ -205,23 +261,31 @@ class PartitionWatch:
                 if code != own:
                     self.environments.other(code, header)
         self.freshness.delivered_many(list(map(self._timestamp_ms, messages)), now_ms)
-        if self._contract is not None:
-            self._contract.check_many(messages, self._value, self._body_bytes)
+        if self._values is not None:
+            self._values.check_many(messages, self._value, self._body_bytes, self._looked)
         return block.origins_ms()
 
     def began(self, offset: int, message: Message) -> None:
         """The application begins to process a message on its own."""
         if len(self.in_flight) < MAX_IN_FLIGHT:
             self.in_flight[offset] = False
-        if self.keys is not None:
-            self.keys.began(offset, message)
+        if self._began:
+            for name, began in self._began.items():
+                try:
+                    began(offset, message)
+                except Exception:
+                    self._began = self._without(name, self._began)
 
     def processed(self, offset: int, origin_ms: int, now_ms: int) -> None:
         """The application has processed a message. From any thread."""
         if self.in_flight:
             self.in_flight.pop(offset, None)
-            if self.keys is not None:
-                self.keys.ended(offset)
+            if self._ended:
+                for name, ended in self._ended.items():
+                    try:
+                        ended(offset)
+                    except Exception:
+                        self._ended = self._without(name, self._ended)
         if offset > self.processed_offset:  # noqa: PLR1730 - calling max() costs twice as much
             self.processed_offset = offset
         freshness = self.freshness
@@ -240,7 +304,7 @@ class PartitionWatch:
         self.processed_offset = max(self.processed_offset, offset)
         self.freshness.processed_many(origins_ms, now_ms)
 
-    def event_ms(self, offset: int | None) -> int:  # noqa: ARG002 - the timed watch knows it
+    def event_ms(self, offset: int | None) -> int:  # noqa: ARG002 - known where it is asked for
         """When the event of a message in hand happened, ms since the epoch; 0 is unknown."""
         return 0
 
@@ -271,3 +335,14 @@ class PartitionWatch:
     def rejection(self, header: Any) -> Exception | None:
         """What to raise before a message is processed."""
         return self.environments.rejection(header)
+
+    def _look(self, value: Any) -> None:
+        for name, look in self._looks.items():
+            try:
+                look(value)
+            except Exception:
+                self._looks = self._without(name, self._looks)
+
+    def _without(self, name: str, known: Told) -> Told:
+        """Who is told from now on. A new table: other threads may be going through the old one."""
+        return {other: tell for other, tell in known.items() if other != name} if self._failed(name) else known

@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary, ref
 
-from otel_pipeline.detectors.order import CAUSES, VIOLATIONS
+from otel_pipeline.engine.measures import Label
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable
 
-    from otel_pipeline.detectors.flow_pace import FlowPace
-    from otel_pipeline.detectors.freshness import ObjectiveCounts
-    from otel_pipeline.detectors.instruments import Instruments
+    from otel_pipeline.detectors.flow_pace import FlowPace, Pace
+    from otel_pipeline.detectors.measures import Detector
+    from otel_pipeline.detectors.objectives import ObjectiveCounts
     from otel_pipeline.detectors.partition import PartitionWatch
     from otel_pipeline.detectors.settings import DestinationSettings
     from otel_pipeline.engine.clients import Consumer
-    from otel_pipeline.engine.totals import Attributes, CounterCell, HistogramCell
-    from otel_pipeline.verdict.evidence import FlowKey
+    from otel_pipeline.engine.measures import Measure
+    from otel_pipeline.engine.totals import Attributes, CounterCell, Histogram, HistogramCell
 
-HEADER_STATES = ("ok", "missing", "unreadable", "relayed")
+MAX_NUMBERS = 10_000
+"""Producers that are remembered of partitions that are no longer watched."""
+
+
+class FlowKey(NamedTuple):
+    """One flow of messages: where the lights are judged."""
+
+    cluster: str | None
+    destination: str
+    group: str | None
+    """None where this process only sends."""
 
 
 class Watched(NamedTuple):
-    """A watch, and what tells whether it is still in use."""
+    """A watch with the parts of all its detectors, and what tells whether it is still in use."""
 
     consumer: ref[Consumer]
     partition: int
     watch: PartitionWatch
+    parts: tuple[tuple[Detector, Any], ...]
 
     def in_use(self, destination: str) -> bool:
         """Whether its consumer still observes with it."""
@@ -38,12 +49,14 @@ class Watched(NamedTuple):
         return state is not None and state.observer is self.watch
 
 
-Label = tuple[str, str]
-"""Metric, and the value of its one own attribute."""
-
-
 class WatchedFlow:
-    """One flow: its settings, the partitions that are watched, and the sums of those that no longer are."""
+    """One flow: its settings, the partitions that are watched, and the sums of those that no longer are.
+
+    Args:
+        attributes: all that is known of the flow; each measure has some of them.
+        born: the counts that exist from the beginning, at 0.
+        failed: told of a detector whose counts cannot be read.
+    """
 
     def __init__(
         self,
@@ -52,63 +65,82 @@ class WatchedFlow:
         settings: DestinationSettings,
         objectives: tuple[ObjectiveCounts, ...],
         pace: FlowPace,
-        foreign: tuple[str, ...] = (),
+        born: Iterable[Label],
+        failed: Callable[[str], object],
     ) -> None:
         self.key = key
         self.attributes = dict(attributes)
-        """System, destination and group, as metrics have them."""
         self.settings = settings
         self.objectives = objectives
         self.decisions: dict[ObjectiveCounts, None] = {}
         """Objectives of models that decided on messages of this flow, in the order of their first decisions."""
         self.pace = pace
-        self._born_at_zero: tuple[Label, ...] = (*_BORN_AT_ZERO, *(("foreign", name) for name in foreign))
+        self._counts = dict.fromkeys(born, 0)
+        """As they were read last."""
+        self._born = tuple(self._counts)
+        self._failed = failed
         self.process_attributes: Attributes = {}
         """Of the process spans' durations, where there are some."""
         self.watched: list[Watched] = []
         self.gone: dict[Label, int] = {}
         self.newest_gone: dict[tuple[int, int], int] = {}
         """Newest number by (partition, producer), of what is no longer watched."""
-        self.newest_origin_ms = 0
-        self.last_ms = 0
-        self.cells: dict[Label, CounterCell] = {}
-        self._delivery_ages: WeakKeyDictionary[Consumer, HistogramCell] = WeakKeyDictionary()
+        self._newest_origin_gone_ms = 0
+        self._last_gone_ms = 0
+        self.series: dict[Label, CounterCell] = {}
+        """The cells of the counts that are metrics."""
+        self._own_cells: WeakKeyDictionary[Consumer, dict[Measure, HistogramCell]] = WeakKeyDictionary()
 
-    def delivery_age_of(self, consumer: Consumer, instruments: Instruments) -> HistogramCell:
-        """The consumer's own cell: its thread alone records."""
-        cell = self._delivery_ages.get(consumer)
-        if cell is None:
-            cell = self._delivery_ages[consumer] = instruments.delivery_age.cell(self.attributes, owner=consumer)
-        return cell
+    def own_cell(self, consumer: Consumer, histogram: Histogram, measure: Measure) -> HistogramCell:
+        """The consumer's own cell, of all its partitions: its thread alone records."""
+        cells = self._own_cells.setdefault(consumer, {})
+        if measure not in cells:
+            cells[measure] = histogram.cell(measure.among(self.attributes), owner=consumer)
+        return cells[measure]
 
     def watches(self) -> list[PartitionWatch]:
         """Those in use."""
         return [each.watch for each in self.watched]
 
+    @property
+    def newest_origin_ms(self) -> int:
+        """Of all that has been processed; 0 before the first."""
+        return max(self._newest_origin_gone_ms, *(watch.freshness.newest_origin_ms for watch in self.watches()), 0)
+
+    @property
+    def last_ms(self) -> int:
+        """When the last message came, ms since the epoch; 0 before the first."""
+        return max(self._last_gone_ms, *(watch.last_ms for watch in self.watches()), 0)
+
     def fold(self) -> None:
         """Keep what was counted by watches that are no longer used, but not them."""
         left = []
         for each in self.watched:
-            self.last_ms = max(self.last_ms, each.watch.last_ms)
-            self.newest_origin_ms = max(self.newest_origin_ms, each.watch.freshness.newest_origin_ms)
             if each.in_use(self.key.destination):
                 left.append(each)
                 continue
-            for label, count in self._counts_of(each.watch):
+            self._last_gone_ms = max(self._last_gone_ms, each.watch.last_ms)
+            self._newest_origin_gone_ms = max(self._newest_origin_gone_ms, each.watch.freshness.newest_origin_ms)
+            for label, count in self._read(each):
                 self.gone[label] = self.gone.get(label, 0) + count
             for producer, number in each.watch.order.numbers().items():
-                if len(self.newest_gone) < 10_000:  # noqa: PLR2004 - producers come and go: bounded
+                if len(self.newest_gone) < MAX_NUMBERS:
                     self.newest_gone[each.partition, producer] = number
         self.watched = left
 
     def counts(self) -> dict[Label, int]:
         """All sums, those of the past included."""
-        total = dict.fromkeys(self._born_at_zero, 0)
+        total = dict.fromkeys(self._born, 0)
         for label, count in self.gone.items():
             total[label] = total.get(label, 0) + count
-        for watch in self.watches():
-            for label, count in self._counts_of(watch):
+        for each in self.watched:
+            for label, count in self._read(each):
                 total[label] = total.get(label, 0) + count
+        for label, count in self._counts.items():
+            # A sum does not fall because its detector can no longer be read.
+            if label.measure.instrument == "counter" and total.get(label, 0) < count:
+                total[label] = count
+        self._counts = total
         return total
 
     def numbers(self) -> dict[tuple[int, int], int]:
@@ -131,38 +163,46 @@ class WatchedFlow:
                 offsets[each.partition] = max(each.watch.processed_offset, offsets.get(each.partition, -1))
         return offsets
 
-    def _counts_of(self, watch: PartitionWatch) -> Iterator[tuple[Label, int]]:
-        order = watch.order
-        yield ("messages", ""), watch.messages
-        yield ("open", ""), order.open
-        yield ("violation", "reordered"), order.reordered
-        yield ("violation", "duplicate"), order.duplicate
-        yield ("violation", "redelivered"), order.redelivered
-        yield ("violation", "rewound"), order.rewound
-        yield ("violation", "event_time_regression"), watch.regressions
-        yield ("violation", "concurrent_key"), 0 if watch.keys is None else watch.keys.concurrent
-        yield ("cause", "before_broker"), order.missing_before_broker
-        yield ("cause", "skipped"), order.missing_skipped
-        yield ("cause", "expired"), order.missing_expired
-        yield ("cause", "offset_reset"), order.missing_offset_reset
-        yield ("commit_ahead", ""), watch.ahead
-        yield ("header", "ok"), watch.readable - order.relayed
-        yield ("header", "relayed"), order.relayed
-        yield ("header", "missing"), watch.without_header
-        yield ("header", "unreadable"), watch.unreadable
-        yield ("negative_ages", ""), watch.freshness.negative_ages
-        yield ("unlabelled", ""), watch.environments.unlabelled
-        for origin, count in list(watch.environments.visitors.items()):
-            yield ("foreign", origin), count
+    def _read(self, watched: Watched) -> list[tuple[Label, int]]:
+        found: list[tuple[Label, int]] = []
+        for detector, part in watched.parts:
+            try:
+                found += _counts_of(detector, part)
+            except Exception:
+                self._failed(detector.name)
+        return found
 
 
-_BORN_AT_ZERO: tuple[Label, ...] = (
-    *(("violation", name) for name in VIOLATIONS),
-    *(("cause", name) for name in CAUSES),
-    *(("header", name) for name in HEADER_STATES),
-    ("commit_ahead", ""),
-    ("negative_ages", ""),
-    ("messages", ""),
-    ("open", ""),
-    ("unlabelled", ""),
-)
+def _counts_of(detector: Detector, part: Any) -> list[tuple[Label, int]]:
+    found = [(label, read(part)) for label, read in detector.counts.items()]
+    for measure, read_all in detector.open_counts.items():
+        found += [(Label(measure, values), count) for values, count in read_all(part).items()]
+    return found
+
+
+class FlowNow(NamedTuple):
+    """A flow as it is now, for gauges and the verdict."""
+
+    flow: WatchedFlow
+    now_ms: int
+    now_s: float
+    """Monotonic."""
+    work_ns: int
+    """By the clock that the engine measures durations with."""
+
+    @property
+    def pace(self) -> Pace:
+        """How it keeps up."""
+        return self.flow.pace.read(self.now_s, self.work_ns)
+
+    @property
+    def staleness_s(self) -> float | None:
+        """Since the newest origin that was processed; None before the first."""
+        newest_ms = self.flow.newest_origin_ms
+        return (self.now_ms - newest_ms) / 1000 if newest_ms else None
+
+    @property
+    def quiet_s(self) -> float | None:
+        """Since the last message came; None before the first."""
+        last_ms = self.flow.last_ms
+        return max(0.0, (self.now_ms - last_ms) / 1000) if last_ms else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
     from otel_pipeline.engine.clients import Consumer, PartitionState
     from otel_pipeline.engine.messages import Message
+
+Resumed: TypeAlias = Literal["earliest", "latest"]
+"""With which message a client goes on whose position is no longer in the log: the oldest, or the next to come."""
 
 
 class PartitionObserver(Protocol):
@@ -69,8 +72,8 @@ class FetchObserver(Protocol):
         `end` is where what may be read ends: the offset of the next message to come; None when it is unchanged.
         """
 
-    def out_of_range(self, offset: int, cause: str) -> None:
-        """The position is no longer in the log, and the client goes to another one for this cause."""
+    def out_of_range(self, offset: int, resumed: Resumed) -> None:
+        """The position is no longer in the log, and the client goes on with another message."""
 
 
 Observe: TypeAlias = "Callable[[Consumer, PartitionState], PartitionObserver | None]"

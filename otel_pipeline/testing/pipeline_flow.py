@@ -7,12 +7,19 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Literal
 
 from otel_pipeline import duration, semconv
-from otel_pipeline.contracts.watch import BREAKS
-from otel_pipeline.verdict.lights import Minimums
+from otel_pipeline.contracts.measures import FILE, checked
+from otel_pipeline.detectors.decisions import DECISION_AGE
+from otel_pipeline.detectors.freshness import DATA_AGE, DELIVERY_AGE, NEGATIVE_AGES
+from otel_pipeline.detectors.order import DUPLICATE, MISSING, REORDERED
+from otel_pipeline.detectors.partition import HEADER_MISSING, HEADER_OK, HEADER_RELAYED, HEADER_UNREADABLE, MESSAGES
+from otel_pipeline.detectors.times import EVENT_TIME_REGRESSION
+from otel_pipeline.engine.measures import Sums
+from otel_pipeline.verdict.lights import Minimums, broken, not_allowed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
+    from otel_pipeline.contracts.measures import Side
     from otel_pipeline.detectors.watched_flow import WatchedFlow
     from otel_pipeline.engine.totals import HistogramCell
     from otel_pipeline.pipeline import Pipeline
@@ -21,7 +28,8 @@ if TYPE_CHECKING:
     from otel_pipeline.verdict.monitoring import Monitoring
     from otel_pipeline.verdict.report import Health
 
-_DISORDER = ("reordered", "duplicate", "event_time_regression")
+_DISORDER = (REORDERED, DUPLICATE, EVENT_TIME_REGRESSION)
+_AGES = {"data": DATA_AGE, "delivery": DELIVERY_AGE, "decision": DECISION_AGE}
 
 
 class PipelineFlow:
@@ -51,7 +59,7 @@ class PipelineFlow:
         """
         deadline = time.monotonic() + duration.seconds(timeout)
         while True:
-            seen = sum(flow.counts()["messages", ""] for flow in self._flows(destination))
+            seen = sum(flow.counts()[MESSAGES] for flow in self._flows(destination))
             if seen >= count:
                 return
             _require(time.monotonic() < deadline, f"{seen} of {count} messages of {destination} came in {timeout}")
@@ -79,15 +87,10 @@ class PipelineFlow:
             AssertionError: too many were older, the age of some is not known, or there was none.
         """
         limit_s = duration.seconds(threshold)
-        name = {
-            "data": semconv.OTEL_PIPELINE_DATA_AGE,
-            "delivery": semconv.OTEL_PIPELINE_DELIVERY_AGE,
-            "decision": semconv.OTEL_PIPELINE_DECISION_AGE,
-        }[age]
-        cells = [cell for label, cell in self._ages(name) if fnmatchcase(label, destination)]
+        cells = [cell for label, cell in self._ages(_AGES[age].name) if fnmatchcase(label, destination)]
         total = sum(sum(cell.bucket_counts) for cell in cells)
         _require(total, f"no {age} age was measured for {destination}: nothing was processed, or no clock is known")
-        negative = sum(each.counts()["negative_ages", ""] for each in self._flows(destination))
+        negative = sum(each.counts()[NEGATIVE_AGES] for each in self._flows(destination))
         _require(not negative, f"{negative} messages came before they were sent: a clock is wrong")
         worst_s = max(cell.max for cell in cells if sum(cell.bucket_counts))
         if worst_s <= limit_s:
@@ -111,7 +114,7 @@ class PipelineFlow:
         """
         for evidence in self._evidence(destination):
             self._assert_numbered(evidence)
-            found = {kind: count for kind in _DISORDER if (count := evidence.order.violations.get(kind, 0))}
+            found = {str(label): count for label in _DISORDER if (count := evidence.counts[label])}
             _require(not found, f"{_named(evidence)}: {_listed(found)} of {evidence.messages} messages")
 
     def assert_nothing_lost(self, destination: str = "*") -> None:
@@ -128,8 +131,8 @@ class PipelineFlow:
                 watch.order.close()
         for evidence in self._evidence(destination):
             self._assert_numbered(evidence)
-            found = {cause: count for cause, count in evidence.order.missing.items() if count}
-            refused = evidence.order.refused_sends
+            found = {cause: count for (cause,), count in evidence.counts.of(MISSING).items() if count}
+            refused = evidence.refused_sends
             told = f"; sends that were refused: {_listed(refused)}" if refused else ""
             _require(
                 not found, f"{_named(evidence)}: {sum(found.values())} messages are missing: {_listed(found)}{told}"
@@ -144,19 +147,21 @@ class PipelineFlow:
         Raises:
             AssertionError: some had not, none was looked at, or there is no such file.
         """
-        contracts = self._monitoring.flows.contracts
-        found = [contracts.evidence(destination, side) for side in ("consumer", "producer")]
-        known = [each for each in found if each.source == "file"]
+        contracts = self._monitoring.contracts
+        sides: tuple[Side, ...] = ("consumer", "producer")
+        known = {side: found for side in sides if (found := contracts.evidence(destination, side)).source == FILE}
         _require(
             known,
             f"{destination} has no contract file; `otel-pipeline contract record {destination}` writes it, and "
             "contracts: {directory: ...} says where it lies",
         )
-        _require(any(each.checked for each in known), f"no value of {destination} was looked at")
-        differing = sorted({path for each in known for path in each.differing_paths})
-        counted = {kind: sum(each.violations.get(kind, 0) for each in known) for kind in BREAKS}
-        broken = {kind: count for kind, count in counted.items() if count}
-        _require(not broken, f"{destination}: {_listed(broken)}: {', '.join(differing)}")
+        counts = Sums()
+        for side in known:
+            counts.update(contracts.counts(destination, side))
+        _require(checked(counts), f"no value of {destination} was looked at")
+        differing = sorted({path for each in known.values() for path in each.differing_paths})
+        breaks = broken(counts)
+        _require(not breaks, f"{destination}: {_listed(breaks)}: {', '.join(differing)}")
 
     def assert_environment_clean(self, destination: str = "*") -> None:
         """No message began in an environment that the configuration does not allow.
@@ -165,9 +170,8 @@ class PipelineFlow:
             AssertionError: one did, or the environment is not known.
         """
         for evidence in self._evidence(destination):
-            environments = evidence.environments
-            _require(environments.own is not None, "the environment of this process is not known")
-            foreign = {origin: n for (origin, policy), n in environments.foreign.items() if n and policy != "allow"}
+            _require(evidence.environment is not None, "the environment of this process is not known")
+            foreign = not_allowed(evidence.counts)
             _require(not foreign, f"{_named(evidence)}: messages of other environments: {_listed(foreign)}")
 
     def _flows(self, destination: str) -> list[WatchedFlow]:
@@ -176,7 +180,7 @@ class PipelineFlow:
     def _evidence(self, destination: str) -> list[Evidence]:
         found = [
             each
-            for each in self._monitoring.flows.evidence()
+            for each in self._monitoring.evidence()
             if not each.only_sent and each.messages and fnmatchcase(each.key.destination, destination)
         ]
         _require(found, f"no message of {destination} reached a consumer")
@@ -184,11 +188,12 @@ class PipelineFlow:
 
     @staticmethod
     def _assert_numbered(evidence: Evidence) -> None:
-        coverage = evidence.coverage
+        counts, ok = evidence.counts, evidence.counts[HEADER_OK]
         _require(
-            coverage.ok == evidence.messages,
-            f"{_named(evidence)}: only {coverage.ok} of {evidence.messages} messages say which number they have "
-            f"({coverage.missing} without header, {coverage.unreadable} unreadable, {coverage.relayed} relayed)",
+            ok == evidence.messages,
+            f"{_named(evidence)}: only {ok} of {evidence.messages} messages say which number they have "
+            f"({counts[HEADER_MISSING]} without header, {counts[HEADER_UNREADABLE]} unreadable, "
+            f"{counts[HEADER_RELAYED]} relayed)",
         )
 
     def _ages(self, name: str) -> Iterable[tuple[str, HistogramCell]]:
@@ -221,5 +226,5 @@ def _named(evidence: Evidence) -> str:
     return f"{destination} -> {group}" if group else destination
 
 
-def _listed(found: dict[str, int]) -> str:
+def _listed(found: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in sorted(found.items()))

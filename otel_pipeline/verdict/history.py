@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from math import inf
-from typing import NamedTuple
+from operator import sub
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from otel_pipeline.engine.measures import Label, Measure
 
 WINDOWS_S = (300.0, 3600.0, 86400.0)
 """Each light looks at the shortest that holds enough cases."""
@@ -13,53 +19,47 @@ EVENT_RED_S = 300.0
 EVENT_AMBER_S = 3600.0
 
 
-class Outcomes(NamedTuple):
-    """Cases of a freshness objective."""
+class Counts:
+    """What a flow has counted, since it began or within a time. Of a label that it has not counted 0 (`Window`)."""
 
-    met: int = 0
-    missed: int = 0
-    unknown: int = 0
+    __slots__ = ("_at", "_values")
 
+    def __init__(self, at: Mapping[Label, int], values: tuple[int, ...]) -> None:
+        self._at = at
+        """Where each label's value stands: one table for all counts of a flow, which grows at its end."""
+        self._values = values
 
-class Counts(NamedTuple):
-    """What a flow has counted since it began."""
+    def __getitem__(self, label: Label) -> int:
+        at = self._at.get(label, len(self._values))
+        return self._values[at] if at < len(self._values) else 0
 
-    messages: int = 0
-    headers_ok: int = 0
-    headers_other: int = 0
-    reordered: int = 0
-    duplicate: int = 0
-    redelivered: int = 0
-    regressed: int = 0
-    concurrent_key: int = 0
-    offset_reset: int = 0
-    missing: int = 0
-    not_allowed: int = 0
-    unlabelled: int = 0
-    checked: int = 0
-    broken: int = 0
-    changed: int = 0
-    objectives: tuple[Outcomes, ...] = ()
+    def of(self, measure: Measure) -> dict[tuple[str, ...], int]:
+        """The counts of a measure by the values of its own attributes."""
+        found = zip(list(self._at), self._values, strict=False)
+        return {label.values: count for label, count in found if label.measure is measure}
 
     def since(self, before: Counts) -> Counts:
-        """What was counted after `before`; an objective that is newer counts in full."""
-        plain = [mine - theirs for mine, theirs in zip(self[:-1], before[:-1], strict=True)]
-        then = before.objectives
-        objectives = tuple(
-            Outcomes(*(mine - theirs for mine, theirs in zip(now, then[at], strict=True))) if at < len(then) else now
-            for at, now in enumerate(self.objectives)
-        )
-        return Counts._make((*plain, objectives))
+        """What was counted after `before`; a label that is newer counts in full."""
+        newer = len(self._values) - len(before._values)
+        return Counts(self._at, tuple(map(sub, self._values, before._values + (0,) * newer)))
 
 
 class History:
     """The counts of one flow over a day, in some 170 snapshots. Used by one thread."""
 
     def __init__(self) -> None:
+        self._at: dict[Label, int] = {}
         self._levels: list[deque[tuple[float, Counts]]] = [
             deque(maxlen=int(window / step) + 1) for window, step in zip(WINDOWS_S, _STEPS_S, strict=True)
         ]
-        self._began = Counts()
+        self._began = self.counts({})
+
+    def counts(self, counted: Mapping[Label, int]) -> Counts:
+        """What a flow has counted since it began."""
+        at = self._at
+        for label in counted:
+            at.setdefault(label, len(at))
+        return Counts(at, tuple(counted.get(label, 0) for label in at))
 
     def add(self, now_s: float, counts: Counts) -> None:
         """Remember the counts of now; `now_s` never falls."""

@@ -6,24 +6,39 @@ Grey is no evidence, and never green. A red, amber or grey light says why, and w
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import sqrt
 from typing import TYPE_CHECKING, Literal
 
 from otel_pipeline import duration
+from otel_pipeline.contracts.measures import BREAKS, DIFFERENCES, by_kind, checked
+from otel_pipeline.detectors.environments import FOREIGN, UNLABELLED, is_allowed
+from otel_pipeline.detectors.keys_in_hand import CONCURRENT_KEY
+from otel_pipeline.detectors.order import (
+    BEFORE_BROKER,
+    DUPLICATE,
+    EXPIRED,
+    OFFSET_RESET,
+    OPEN,
+    REDELIVERED,
+    REORDERED,
+    SKIPPED,
+)
+from otel_pipeline.detectors.partition import COVERAGE, HEADER_OK, MESSAGES
+from otel_pipeline.detectors.shares import wilson_lower
+from otel_pipeline.detectors.times import EVENT_TIME_REGRESSION
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
+    from otel_pipeline.detectors.objectives import ObjectiveEvidence
     from otel_pipeline.detectors.settings import HealthSettings
-    from otel_pipeline.verdict.evidence import Evidence, ObjectiveEvidence
-    from otel_pipeline.verdict.history import Counts, Outcomes
+    from otel_pipeline.engine.measures import Label, Window
+    from otel_pipeline.verdict.evidence import Evidence
+    from otel_pipeline.verdict.history import Counts
 
 State = Literal["grey", "green", "amber", "red"]
 RANK: Mapping[State, int] = {"grey": 0, "green": 1, "amber": 2, "red": 3}
 NAMES = ("fresh", "order", "pace", "contract", "environment")
-BREAKING = ("field_missing", "type_changed", "became_null", "unreadable")
 CAUGHT_UP_S = 10.0
-_CERTAIN = 1.96
 _DISORDER = 1e-4
 _NICE_S = (0.1, 0.25, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 86400)
 
@@ -58,6 +73,8 @@ class Case:
     """Everything that a light is judged from."""
 
     evidence: Evidence
+    total: Counts
+    """What was counted since the flow began."""
     settings: HealthSettings
     minimums: Minimums
     windows: Mapping[float, Counts]
@@ -67,20 +84,30 @@ class Case:
     events: Mapping[str, str | None]
     """missing, broken, not_allowed: red, amber or None."""
 
-    def shortest(self, minimum: int, of: str) -> tuple[float, Counts]:
+    def shortest(self, minimum: int, of: Callable[[Counts], int]) -> tuple[float, Counts]:
         """The shortest window with so many cases, else the longest."""
-        found = [(window_s, counts) for window_s, counts in self.windows.items() if getattr(counts, of) >= minimum]
+        found = [(window_s, counts) for window_s, counts in self.windows.items() if of(counts) >= minimum]
         return found[0] if found else list(self.windows.items())[-1]
 
 
-def wilson_lower(bad: int, n: int) -> float:
-    """The lower 95 % bound of the share of bad cases (E. B. Wilson, 1927)."""
-    if n == 0:
-        return 0.0
-    share, z2 = bad / n, _CERTAIN**2
-    middle = share + z2 / (2 * n)
-    spread = _CERTAIN * sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    return max(0.0, (middle - spread) / (1 + z2 / n))
+def _messages(counts: Counts) -> int:
+    return counts[MESSAGES]
+
+
+def lost(counts: Window) -> dict[Label, int]:
+    """Messages that never came though nobody wished it, by where they were lost."""
+    return {label: count for label in _LOST if (count := counts[label])}
+
+
+def broken(counts: Window) -> dict[str, int]:
+    """Differences from the contract that a reader stumbles over, by their kind."""
+    found = by_kind(counts)
+    return {kind: found[kind] for kind in BREAKS if kind in found}
+
+
+def not_allowed(counts: Window) -> dict[str, int]:
+    """Messages from where the configuration does not allow any, by their origin."""
+    return {origin: count for (origin, policy), count in counts.of(FOREIGN).items() if count and not is_allowed(policy)}
 
 
 def fresh(case: Case) -> Light:
@@ -88,7 +115,7 @@ def fresh(case: Case) -> Light:
     freshness = case.evidence.freshness
     if not freshness.objectives:
         return _without_objective(case)
-    lights = [_objective(case, at, objective) for at, objective in enumerate(freshness.objectives)]
+    lights = [_objective(case, objective) for objective in freshness.objectives]
     worst = max(lights, key=lambda light: RANK[light.state])
     quiet_s, expected_s = freshness.quiet_s, freshness.expect_every_s
     if expected_s is not None and quiet_s is not None and quiet_s > expected_s and worst.state != "red":
@@ -101,10 +128,12 @@ def fresh(case: Case) -> Light:
     return worst
 
 
-def _objective(case: Case, at: int, objective: ObjectiveEvidence) -> Light:
-    window_s, cases = _cases(case, at)
-    known = cases.met + cases.missed
-    n = known + cases.unknown
+def _objective(case: Case, objective: ObjectiveEvidence) -> Light:
+    minimum = case.minimums.fresh
+    window_s, counts = case.shortest(minimum, lambda counts: sum(objective.within(counts)))
+    met, missed, unknown = objective.within(counts)
+    known = met + missed
+    n = known + unknown
     target = f"{objective.name}: {_share(objective.objective)} under {_time(objective.threshold_s)}"
     staleness_s, lag = case.evidence.freshness.staleness_s, case.evidence.pace.lag
     if case.held_s.get("behind_and_stale", 0.0) >= CAUGHT_UP_S and staleness_s is not None:
@@ -118,35 +147,29 @@ def _objective(case: Case, at: int, objective: ObjectiveEvidence) -> Light:
         )
     if n == 0:
         return Light("grey", f"no {objective.subject} within a day ({target})", "whether anything is sent")
-    if n < case.minimums.fresh:
+    if n < minimum:
         return Light("grey", f"only {n} {objective.subject} so far ({target})", None, n, window_s)
-    if cases.unknown > n / 2:
+    if unknown > n / 2:
         return Light(
             "grey",
-            f"the age of {cases.unknown} of {n} {objective.subject} is not known ({target})",
+            f"the age of {unknown} of {n} {objective.subject} is not known ({target})",
             "clocks, and whether producers are instrumented",
             n,
             window_s,
         )
     budget = 1 - objective.objective
-    worst, bad = wilson_lower(cases.missed, known), cases.missed
+    worst = wilson_lower(missed, known)
     state: State = "green"
-    if bad >= 3 and worst > budget:  # noqa: PLR2004 - HEALTH.md
+    if missed >= 3 and worst > budget:  # noqa: PLR2004 - HEALTH.md
         state = "red" if worst > min(14.4 * budget, (1 + budget) / 2) else "amber"
-    met = cases.met / known
-    why = f"{_share(met)} of {known} {objective.subject} used data younger than {_time(objective.threshold_s)}"
-    figures = {"met": float(cases.met), "missed": float(bad), "unknown": float(cases.unknown)}
+    why = f"{_share(met / known)} of {known} {objective.subject} used data younger than {_time(objective.threshold_s)}"
+    figures = {"met": float(met), "missed": float(missed), "unknown": float(unknown)}
     if case.evidence.freshness.age_p99_s is not None:
         figures["p99_s"] = case.evidence.freshness.age_p99_s
     if state == "green":
         return Light(state, why, None, n, window_s, figures)
     look = "the hop with the highest delivery age, then the keeping-pace light"
     return Light(state, f"{why}; {_share(objective.objective)} is the objective", look, n, window_s, figures)
-
-
-def _cases(case: Case, at: int) -> tuple[float, Outcomes]:
-    windows = [(window_s, counts.objectives[at]) for window_s, counts in case.windows.items()]
-    return next((each for each in windows if sum(each[1]) >= case.minimums.fresh), windows[-1])
 
 
 def _without_objective(case: Case) -> Light:
@@ -168,56 +191,51 @@ def _without_objective(case: Case) -> Light:
 
 def order(case: Case) -> Light:  # noqa: C901, PLR0911 - the table's rows from the worst on, read in one place
     """Whether each message came once and in order."""
-    evidence = case.evidence.order
-    if evidence.share_group:
-        return Light("grey", "a share group promises no order")
-    missing = {cause: count for cause, count in evidence.missing.items() if count and cause != "offset_reset"}
+    missing, waiting = lost(case.total), case.total[OPEN]
     event = case.events.get("missing")
-    window_s, counts = case.shortest(case.minimums.order, "messages")
-    n, disorder = counts.messages, counts.reordered + counts.duplicate
+    window_s, counts = case.shortest(case.minimums.order, _messages)
+    n, disorder = counts[MESSAGES], counts[REORDERED] + counts[DUPLICATE]
     figures = {
         "missing": float(sum(missing.values())),
-        "open": float(evidence.open_gaps),
-        "reordered": float(counts.reordered),
-        "duplicate": float(counts.duplicate),
-        "redelivered": float(counts.redelivered),
-        "event_time_regression": float(counts.regressed),
-        "at_risk": float(evidence.at_risk),
+        OPEN.measure.name: float(waiting),
+        **{str(label): float(counts[label]) for label in (REORDERED, DUPLICATE, REDELIVERED, EVENT_TIME_REGRESSION)},
+        "at_risk": float(case.evidence.at_risk),
     }
 
     def light(state: State, why: str, look: str | None = None) -> Light:
         return Light(state, why, look, n, window_s, figures)
 
     if event is not None:
-        causes = ", ".join(f"{count} {_CAUSES[cause]}" for cause, count in missing.items())
+        causes = ", ".join(f"{count} {_LOST[label]}" for label, count in missing.items())
         return light("red" if event == "red" else "amber", f"messages lost: {causes}", _where_lost(case, missing))
-    disordered = f"{counts.reordered} reordered, {counts.duplicate} duplicate of {n} messages"
+    disordered = f"{counts[REORDERED]} {REORDERED}, {counts[DUPLICATE]} {DUPLICATE} of {n} messages"
     if disorder >= 3 and wilson_lower(disorder, n) > _DISORDER:  # noqa: PLR2004 - HEALTH.md
         return light("red", disordered, _DISORDERED)
-    if counts.headers_ok * 2 < counts.headers_ok + counts.headers_other:
+    if counts[HEADER_OK] * 2 < sum(counts.of(COVERAGE).values()):
         return light(
             "grey",
-            f"only {counts.headers_ok} of {n} messages say which number they have",
+            f"only {counts[HEADER_OK]} of {n} messages say which number they have",
             "instrument the producers, or name the original under mirrors: if a relay copies them",
         )
-    if evidence.open_gaps:
-        return light("amber", f"{evidence.open_gaps} messages have not come yet", "whether they come")
+    if waiting:
+        return light("amber", f"{waiting} messages have not come yet", "whether they come")
     if disorder:
         return light("amber", disordered, _DISORDERED)
-    if counts.regressed:
-        return light("amber", f"{counts.regressed} of {n} messages are older than one before them", _DISORDERED)
-    if counts.concurrent_key:
+    if counts[EVENT_TIME_REGRESSION]:
+        older = f"{counts[EVENT_TIME_REGRESSION]} of {n} messages are older than one before them"
+        return light("amber", older, _DISORDERED)
+    if counts[CONCURRENT_KEY]:
         return light(
             "amber",
-            f"{counts.concurrent_key} messages were processed beside another one with the same key",
+            f"{counts[CONCURRENT_KEY]} messages were processed beside another one with the same key",
             "how messages are handed to threads: one key, one thread",
         )
-    if counts.redelivered >= 3 and counts.redelivered > 0.01 * n:  # noqa: PLR2004 - HEALTH.md
-        return light("amber", f"{counts.redelivered} of {n} messages were delivered again", "rebalances and commits")
-    if counts.offset_reset:
+    if counts[REDELIVERED] >= 3 and counts[REDELIVERED] > 0.01 * n:  # noqa: PLR2004 - HEALTH.md
+        return light("amber", f"{counts[REDELIVERED]} of {n} messages were delivered again", "rebalances and commits")
+    if counts[OFFSET_RESET]:
         return light(
             "amber",
-            f"{counts.offset_reset} messages were skipped: the position was gone, and auto_offset_reset is latest",
+            f"{counts[OFFSET_RESET]} messages were skipped: the position was gone, and auto_offset_reset is latest",
             "retention of the topic, and how long the consumer was down",
         )
     if n < case.minimums.order:
@@ -226,19 +244,17 @@ def order(case: Case) -> Light:  # noqa: C901, PLR0911 - the table's rows from t
 
 
 _DISORDERED = "producers without idempotence, or a relay that repeats (client.hazard)"
-_CAUSES = {
-    "before_broker": "before the broker",
-    "skipped": "skipped by the consumer",
-    "expired": "deleted by retention before they were read",
-    "offset_reset": "skipped by a reset of the offset",
-    "unknown": "somewhere",
+_LOST: Mapping[Label, str] = {
+    BEFORE_BROKER: "before the broker",
+    SKIPPED: "skipped by the consumer",
+    EXPIRED: "deleted by retention before they were read",
 }
 
 
-def _where_lost(case: Case, missing: Mapping[str, int]) -> str:
-    if "expired" in missing:
+def _where_lost(case: Case, missing: Mapping[Label, int]) -> str:
+    if EXPIRED in missing:
         return "retention of the topic, and how long the consumer was down"
-    refused = case.evidence.order.refused_sends
+    refused = case.evidence.refused_sends
     if refused:
         errors = ", ".join(f"{count} x {error}" for error, count in sorted(refused.items()))
         return f"failed sends of this process: {errors}"
@@ -295,46 +311,42 @@ def contract(case: Case) -> Light:
     if found.source is None:
         learned = f"{found.learned} of {found.learn_messages} messages learned" if found.learned else "not watched"
         return Light("grey", learned, "otel-pipeline contract record keeps it in a file", found.learned)
-    window_s, counts = case.shortest(1, "checked")
-    figures = {
-        "checked": float(counts.checked),
-        **{kind: float(n) for kind, n in found.violations.items() if n},
-        **found.fields,
-    }
+    window_s, counts = case.shortest(1, checked)
+    n, kinds = checked(counts), by_kind(case.total)
+    figures = {"checked": float(n), **{kind: float(count) for kind, count in kinds.items()}, **found.fields}
     where = ", ".join(found.differing_paths[:5])
 
     def light(state: State, why: str, look: str | None = None) -> Light:
-        return Light(state, why, look, counts.checked, window_s, figures)
+        return Light(state, why, look, n, window_s, figures)
 
     event = case.events.get("broken")
     if event is not None:
-        broken = {kind: found.violations[kind] for kind in BREAKING if found.violations.get(kind)}
-        kinds = ", ".join(f"{count} x {kind}" for kind, count in broken.items())
-        return light("red" if event == "red" else "amber", f"{kinds}: {where}", "the producer's last release")
-    if counts.checked == 0:
+        listed = ", ".join(f"{count} x {kind}" for kind, count in broken(case.total).items())
+        return light("red" if event == "red" else "amber", f"{listed}: {where}", "the producer's last release")
+    if n == 0:
         return light("grey", "no value was checked within a day")
-    if counts.changed:
-        kinds = ", ".join(kind for kind in ("field_added", "int_to_float") if found.violations.get(kind))
-        return light("amber", f"{kinds}: {where}", "whether consumers are ready (otel-pipeline contract diff)")
+    if by_kind(counts).keys() - set(BREAKS):
+        listed = ", ".join(kind for kind in DIFFERENCES if kind in kinds and kind not in BREAKS)
+        return light("amber", f"{listed}: {where}", "whether consumers are ready (otel-pipeline contract diff)")
     if found.sides_differ:
         return light("amber", "this process sends another shape than it receives", "otel-pipeline contract diff")
-    return light("green", f"{counts.checked} values checked against the contract ({found.source})")
+    return light("green", f"{n} values checked against the contract ({found.source})")
 
 
 def environment(case: Case) -> Light:
     """Whether messages began where they may."""
-    found = case.evidence.environments
-    window_s, counts = case.shortest(1, "messages")
-    labelled = counts.headers_ok + counts.headers_other
-    foreign = {
-        origin: count for (origin, policy), count in found.foreign.items() if count and policy in {"flag", "reject"}
+    own = case.evidence.environment
+    window_s, counts = case.shortest(1, _messages)
+    n, unlabelled, foreign = counts[MESSAGES], counts[UNLABELLED], not_allowed(case.total)
+    figures = {
+        UNLABELLED.measure.name: float(unlabelled),
+        **{origin: float(count) for origin, count in foreign.items()},
     }
-    figures = {"unlabelled": float(counts.unlabelled), **{origin: float(count) for origin, count in foreign.items()}}
 
     def light(state: State, why: str, look: str | None = None) -> Light:
-        return Light(state, why, look, counts.messages, window_s, figures)
+        return Light(state, why, look, n, window_s, figures)
 
-    if found.own is None:
+    if own is None:
         return light("grey", "the environment of this process is not known", "set deployment.environment.name")
     event = case.events.get("not_allowed")
     if event is not None:
@@ -344,19 +356,18 @@ def environment(case: Case) -> Light:
             f"messages of other environments: {origins}",
             "which producer writes here; allow it under destinations: foreign if it may",
         )
-    if counts.headers_ok * 2 < labelled or not counts.messages:
+    if counts[HEADER_OK] * 2 < sum(counts.of(COVERAGE).values()) or not n:
         return light(
             "grey",
-            f"only {counts.headers_ok} of {counts.messages} messages say where they began",
+            f"only {counts[HEADER_OK]} of {n} messages say where they began",
             "instrument the producers",
         )
-    if counts.unlabelled >= 3 and counts.unlabelled > 0.01 * counts.messages:  # noqa: PLR2004 - HEALTH.md
-        return light(
-            "amber", f"{counts.unlabelled} messages name no environment", "set deployment.environment.name there"
-        )
-    allowed = sorted({origin for (origin, policy), count in found.foreign.items() if count and policy == "allow"})
+    if unlabelled >= 3 and unlabelled > 0.01 * n:  # noqa: PLR2004 - HEALTH.md
+        return light("amber", f"{unlabelled} messages name no environment", "set deployment.environment.name there")
+    visitors = case.total.of(FOREIGN).items()
+    allowed = sorted({origin for (origin, policy), count in visitors if count and is_allowed(policy)})
     also = f", allowed: {', '.join(allowed)}" if allowed else ""
-    return light("green", f"{counts.messages} messages of {found.own}{also}")
+    return light("green", f"{n} messages of {own}{also}")
 
 
 def _share(share: float) -> str:

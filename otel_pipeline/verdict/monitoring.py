@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from otel_pipeline import semconv
-from otel_pipeline.detectors import clock_gauge
+from otel_pipeline.contracts.contracts import Contracts
+from otel_pipeline.detectors import clock
 from otel_pipeline.detectors.clock_bound import ClockBound
 from otel_pipeline.detectors.decisions import Decisions
 from otel_pipeline.detectors.flows import Flows
-from otel_pipeline.detectors.pace_gauges import PaceGauges
+from otel_pipeline.detectors.measures import FLOW
+from otel_pipeline.engine.measures import Attribute, Measure
 from otel_pipeline.verdict import require_fresh
+from otel_pipeline.verdict.gathering import Gathering
 from otel_pipeline.verdict.heartbeat import Heartbeat
-from otel_pipeline.verdict.lights import RANK
+from otel_pipeline.verdict.lights import NAMES, RANK, Minimums
 from otel_pipeline.verdict.report import Health, Process
 from otel_pipeline.verdict.verdict import Verdict
 
@@ -28,11 +31,19 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.engine import Engine
     from otel_pipeline.engine.inference import Inferences
     from otel_pipeline.engine.totals import Attributes, AttributeValue, Totals
-    from otel_pipeline.verdict.lights import Minimums
+    from otel_pipeline.verdict.evidence import Evidence
     from otel_pipeline.verdict.state_file import StateFile
 
 _STARTED_AT = time.time()
 MAX_WAIT_S = 0.5
+HEALTH_LIGHT = Measure(
+    "otel_pipeline.health.light",
+    "gauge",
+    "{state}",
+    "The verdict of a process on one flow: 0 no evidence, 1 green, 2 amber, 3 red.",
+    (*FLOW, semconv.KAFKA_CLUSTER_ID, Attribute("otel_pipeline.light", "Which light of a flow.", NAMES)),
+)
+MEASURES = (HEALTH_LIGHT,)
 _all: WeakSet[Monitoring] = WeakSet()
 
 
@@ -55,28 +66,25 @@ class Monitoring:
         self._totals = totals
         self._guard = engine.guard
         self._instance = instance
+        self.contracts = Contracts(totals, settings, load=load_contract, problem=engine.guard.problem)
         self.flows = Flows(
             totals,
             settings,
+            guard=engine.guard,
             clock_ms=lambda: engine.clock_ns() // 1_000_000,
             work_ns=engine.monotonic_ns,
-            problem=engine.guard.problem,
-            load_contract=load_contract,
+            values=self.contracts,
         )
         self.flows.attach(engine)
-        inferences.decided = Decisions(totals, self.flows, engine.metric_destination).decided
-        require_fresh.activate(self.flows.instruments.objectives, engine.guard)
-        PaceGauges(totals, self.flows, engine)
+        self.contracts.attach(engine)
+        inferences.decided = Decisions(totals, self.flows.objectives, engine.metric_destination).decided
+        require_fresh.activate(self.flows.objectives.counter, engine.guard)
         self.clock = ClockBound()
         """Of this machine's clock, to be told of the Collector's answers."""
-        clock_gauge.define(totals, self.clock)
-        totals.gauge(
-            semconv.OTEL_PIPELINE_HEALTH_LIGHT,
-            "{state}",
-            "0 no evidence, 1 green, 2 amber, 3 red.",
-            self._lights,
-        )
-        self._verdict = Verdict(settings)
+        clock.define(totals, self.clock)
+        HEALTH_LIGHT.gauge(totals, self._lights)
+        self._gathering = Gathering(self.flows, self.contracts, engine)
+        self.judge_anew(Minimums())
         self._judging = threading.Lock()
         self._latest: Health | None = None
         self._heartbeat: Heartbeat | None = None
@@ -122,7 +130,7 @@ class Monitoring:
         held = self._judging.acquire(timeout=MAX_WAIT_S)
         try:
             now = time.time()
-            flows = self._verdict.judge(self.flows.evidence(), time.monotonic(), now)
+            flows = self._verdict.judge(self.evidence(), time.monotonic(), now)
             process = Process(
                 os.getpid(), _STARTED_AT, self.settings.service_name, self._instance, self.settings.environment
             )
@@ -134,7 +142,11 @@ class Monitoring:
 
     def judge_anew(self, minimums: Minimums) -> None:
         """From now on by other minimums, and without what was before: for tests, which are short."""
-        self._verdict = Verdict(self.settings, minimums)
+        self._verdict = Verdict(self.settings, minimums, self.flows.detectors, self.flows.failed)
+
+    def evidence(self) -> list[Evidence]:
+        """What is known of each flow now."""
+        return self._gathering.evidence()
 
     def health(self) -> Health:
         """The verdict of the last second; of now where nobody judges regularly."""
@@ -147,6 +159,7 @@ class Monitoring:
         """A forked child must not wait for a thread that only its parent has."""
         self._judging = threading.Lock()
         self.flows.renew()
+        self.contracts.renew()
         self.clock.renew()
         self._latest = None
 
@@ -158,7 +171,7 @@ class Monitoring:
             if flow.cluster is not None:
                 attributes[semconv.KAFKA_CLUSTER_ID] = flow.cluster
             for name, light in flow.lights.items():
-                yield {**attributes, semconv.OTEL_PIPELINE_LIGHT: name}, RANK[light.state]
+                yield {**attributes, **HEALTH_LIGHT.label(name).attributes}, RANK[light.state]
 
 
 def _in_child() -> None:

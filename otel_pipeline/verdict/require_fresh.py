@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from opentelemetry.trace import get_current_span
 
 from otel_pipeline import semconv
-from otel_pipeline.detectors.freshness import ObjectiveCounts
+from otel_pipeline.detectors.objectives import ObjectiveCounts
 from otel_pipeline.detectors.settings import Objective
 from otel_pipeline.duration import seconds
 from otel_pipeline.engine.batch import origin_in_hand

@@ -6,15 +6,18 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from otel_pipeline.contracts.measures import FILE
 from otel_pipeline.verdict import lights
-from otel_pipeline.verdict.history import WINDOWS_S, Counts, Event, History, Outcomes
-from otel_pipeline.verdict.lights import BREAKING, RANK, Case, Light, Minimums, State
+from otel_pipeline.verdict.history import WINDOWS_S, Event, History
+from otel_pipeline.verdict.lights import RANK, Case, Light, Minimums, State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
+    from otel_pipeline.detectors.measures import Detector
     from otel_pipeline.detectors.settings import HealthSettings
-    from otel_pipeline.verdict.evidence import Evidence, FlowKey
+    from otel_pipeline.detectors.watched_flow import FlowKey
+    from otel_pipeline.verdict.evidence import Evidence
 
 BETTER_AFTER_S = 30.0
 WORSE_AFTER = 2
@@ -46,11 +49,20 @@ class Verdict:
     Args:
         settings: what the configuration says.
         minimums: how many cases a light needs.
+        detectors: those whose rules are asked beside the lights' own.
+        failed: told of a detector whose rule has raised; true when it is to be asked no more.
     """
 
-    def __init__(self, settings: HealthSettings, minimums: Minimums | None = None) -> None:
+    def __init__(
+        self,
+        settings: HealthSettings,
+        minimums: Minimums | None = None,
+        detectors: Iterable[Detector] = (),
+        failed: Callable[[str], bool] = lambda _name: False,
+    ) -> None:
         self._settings = settings
         self._minimums = minimums or Minimums()
+        self._rules = _Rules(detectors, failed)
         self._flows: dict[FlowKey, _FlowVerdict] = {}
 
     def judge(self, evidence: Iterable[Evidence], now_s: float, wall_s: float) -> tuple[FlowHealth, ...]:
@@ -65,32 +77,61 @@ class Verdict:
         for each in evidence:
             flow = self._flows.get(each.key)
             if flow is None:
-                flow = self._flows[each.key] = _FlowVerdict(self._settings, self._minimums)
+                flow = self._flows[each.key] = _FlowVerdict(self._settings, self._minimums, self._rules)
             judged.append(flow.judge(each, now_s, wall_s))
         return tuple(judged)
+
+
+class _Rules:
+    """The rows that detectors add to lights."""
+
+    def __init__(self, detectors: Iterable[Detector], failed: Callable[[str], bool]) -> None:
+        self._rules = [(each.name, rule) for each in detectors for rule in each.rules]
+        self._failed = failed
+
+    def judge(self, name: str, light: Light, case: Case) -> Light:
+        """The light of this name with the first row that holds, where it has no worse one itself."""
+        if RANK[light.state] >= RANK["amber"]:
+            return light
+        for detector, rule in self._rules:
+            if rule.light != name:
+                continue
+            try:
+                row = rule.judge(case.windows)
+            except Exception:
+                if self._failed(detector):
+                    self._rules = [known for known in self._rules if known[0] != detector]
+                continue
+            if row is not None:
+                return replace(
+                    light, state=row.state, why=row.why, look=row.look, figures={**light.figures, **row.figures}
+                )
+        return light
 
 
 class _FlowVerdict:
     """What has to be remembered of one flow."""
 
-    def __init__(self, settings: HealthSettings, minimums: Minimums) -> None:
+    def __init__(self, settings: HealthSettings, minimums: Minimums, rules: _Rules) -> None:
         self._settings = settings
         self._minimums = minimums
+        self._rules = rules
         self._history = History()
         self._events = {name: Event() for name in ("missing", "broken", "not_allowed")}
         self._held_since_s: dict[str, float] = {}
         self._shown = {name: _Shown() for name in lights.NAMES}
 
     def judge(self, evidence: Evidence, now_s: float, wall_s: float) -> FlowHealth:
-        counts = _counts(evidence)
+        counts = self._history.counts(evidence.counts)
         self._history.add(now_s, counts)
-        certain = evidence.contract.source == "file" or evidence.contract.broken_of_last_100 >= 3  # noqa: PLR2004
-        self._events["missing"].look(now_s, counts.missing)
+        certain = evidence.contract.source == FILE or evidence.contract.broken_of_last_100 >= 3  # noqa: PLR2004
+        self._events["missing"].look(now_s, sum(lights.lost(counts).values()))
         if certain:
-            self._events["broken"].look(now_s, counts.broken)
-        self._events["not_allowed"].look(now_s, counts.not_allowed)
+            self._events["broken"].look(now_s, sum(lights.broken(counts).values()))
+        self._events["not_allowed"].look(now_s, sum(lights.not_allowed(counts).values()))
         case = Case(
             evidence=evidence,
+            total=counts,
             settings=self._settings,
             minimums=self._minimums,
             windows={window_s: self._history.within(now_s, counts, window_s) for window_s in WINDOWS_S},
@@ -98,7 +139,7 @@ class _FlowVerdict:
             events={name: event.state(now_s) for name, event in self._events.items()},
         )
         shown = {
-            name: self._shown[name].show(judge(case), now_s, wall_s)
+            name: self._shown[name].show(self._rules.judge(name, judge(case), case), now_s, wall_s)
             for name, judge in _JUDGES.items()
             if name == "contract" or not evidence.only_sent
         }
@@ -156,31 +197,6 @@ class _Shown:
         if self._better_since_s is None:
             self._better_since_s = now_s
         return now_s - self._better_since_s >= BETTER_AFTER_S
-
-
-def _counts(evidence: Evidence) -> Counts:
-    order, coverage, contract = evidence.order, evidence.coverage, evidence.contract
-    violations, missing = order.violations, order.missing
-    return Counts(
-        messages=evidence.messages,
-        headers_ok=coverage.ok,
-        headers_other=coverage.missing + coverage.unreadable + coverage.relayed,
-        reordered=violations.get("reordered", 0),
-        duplicate=violations.get("duplicate", 0),
-        redelivered=violations.get("redelivered", 0),
-        regressed=violations.get("event_time_regression", 0),
-        concurrent_key=violations.get("concurrent_key", 0),
-        offset_reset=missing.get("offset_reset", 0),
-        missing=sum(count for cause, count in missing.items() if cause != "offset_reset"),
-        not_allowed=sum(
-            count for (_, policy), count in evidence.environments.foreign.items() if policy in {"flag", "reject"}
-        ),
-        unlabelled=evidence.environments.unlabelled,
-        checked=contract.checked,
-        broken=sum(contract.violations.get(kind, 0) for kind in BREAKING),
-        changed=contract.violations.get("field_added", 0) + contract.violations.get("int_to_float", 0),
-        objectives=tuple(Outcomes(each.met, each.missed, each.unknown) for each in evidence.freshness.objectives),
-    )
 
 
 def _overall(shown: Mapping[str, Light]) -> State:

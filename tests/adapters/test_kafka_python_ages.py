@@ -10,8 +10,8 @@ from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 import otel_pipeline
+from otel_pipeline.detectors.extended_watch import ExtendedWatch
 from otel_pipeline.detectors.partition import PartitionWatch
-from otel_pipeline.detectors.timed_partition import TimedWatch
 from otel_pipeline.testing.telemetry import START_NS
 
 START_S = START_NS / 1e9
@@ -93,7 +93,7 @@ def test_nothing_of_it_without_being_asked(telemetry, mock):
     watches = [type(watch) for flow in pipe._monitoring.flows.every() for watch in flow.watches()]
 
     assert watches == [PartitionWatch]
-    assert not issubclass(PartitionWatch, TimedWatch)
+    assert not issubclass(PartitionWatch, ExtendedWatch)
     names = ("event.age", "process.wait", "order.lateness")
     assert [recorded(telemetry, f"otel_pipeline.{name}") for name in names] == [[], [], []]
     assert pipe.status().errors == {}

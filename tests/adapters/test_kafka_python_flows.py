@@ -8,6 +8,7 @@ import time
 import pytest
 
 import otel_pipeline
+from otel_pipeline.detectors.partition import HEADER_OK, HEADER_UNREADABLE
 from otel_pipeline.engine import pipeline_header
 
 YEAR_3000_MS = 32_503_680_000_000
@@ -227,9 +228,9 @@ def test_broken_clocks_and_forged_headers_are_counted_and_harm_nothing(configure
     for handled, _record in enumerate(mock.consumer(topic), start=1):
         if handled == 10:
             break
-    (evidence,) = [each for each in flow.pipeline._monitoring.flows.evidence() if each.messages]
+    (evidence,) = [each for each in flow.pipeline._monitoring.evidence() if each.messages]
 
-    assert (evidence.messages, evidence.coverage.ok, evidence.coverage.unreadable) == (10, 6, 4)
+    assert (evidence.messages, evidence.counts[HEADER_OK], evidence.counts[HEADER_UNREADABLE]) == (10, 6, 4)
     assert points(telemetry, "otel_pipeline.clock.negative_ages") == {(): 1}
     assert -1 < evidence.freshness.staleness_s < 60, "one message from the future does not hide that nothing comes"
     assert flow.pipeline.status().errors == {}
@@ -259,7 +260,7 @@ def test_topics_by_the_thousand_are_bounded(configured, telemetry, mock):
     telemetry.metrics()
 
     assert len(flows.every()) == MAX_FLOWS + 1
-    assert {evidence.key.destination for evidence in flows.evidence()} >= {"topic-0", "_other"}
+    assert {evidence.key.destination for evidence in flow.pipeline._monitoring.evidence()} >= {"topic-0", "_other"}
     assert len(flow.pipeline.status().problems) <= 6
 
 

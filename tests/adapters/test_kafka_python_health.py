@@ -11,6 +11,9 @@ from kafka import KafkaProducer
 
 import otel_pipeline
 from otel_pipeline.contracts.contract import Contract, Field
+from otel_pipeline.detectors.keys_in_hand import CONCURRENT_KEY
+from otel_pipeline.detectors.order import MISSING, REWOUND, VIOLATIONS
+from otel_pipeline.detectors.partition import COMMIT_AHEAD
 from otel_pipeline.engine import pipeline_header
 
 JSON = {"value_deserializer": json.loads}
@@ -229,23 +232,23 @@ def test_pace_is_known_from_fetches(pipeline_flow, kafka):
     consumer = kafka.consumer(topic, max_poll_records=5)
     kafka.poll(consumer, 5)
     flows = pipeline_flow.pipeline._monitoring.flows
-    (found,) = [pace for _, pace in flows.paces()]
+    (found,) = [now.pace for now in flows.now()]
 
     assert (found.assigned, found.lag, found.status) == (1, 15, "ok")
     kafka.poll(consumer, 15)
     deadline = time.monotonic() + 10
-    while flows.paces()[0][1].lag != 0:
+    while flows.now()[0].pace.lag != 0:
         assert time.monotonic() < deadline
         consumer.poll(100)
     consumer.poll(0)  # What was handed out last is processed when more is asked for.
-    assert flows.paces()[0][1].caught_up_age_s < 10
+    assert flows.now()[0].pace.caught_up_age_s < 10
     offsets = {
         name: pipeline_flow.telemetry.metric(f"otel_pipeline.{name}.offset").points[0].value
         for name in ("producer", "consumer")
     }
     assert offsets == {"producer": 19, "consumer": 19}
     consumer.close()
-    assert flows.paces()[0][1].assigned == 0
+    assert flows.now()[0].pace.assigned == 0
 
 
 def test_a_seek_is_no_loss(pipeline_flow, kafka):
@@ -267,10 +270,12 @@ def test_a_seek_is_no_loss(pipeline_flow, kafka):
     deadline = time.monotonic() + 10
     while not consumer.poll(200):
         assert time.monotonic() < deadline
-    (evidence,) = pipeline_flow.pipeline._monitoring.flows.evidence()
+    (evidence,) = pipeline_flow.pipeline._monitoring.evidence()
 
-    assert {kind: count for kind, count in evidence.order.violations.items() if count} == {"rewound": 35}
-    assert not any(evidence.order.missing.values())
+    assert {label: count for label, count in evidence.counts.items() if label.measure is VIOLATIONS and count} == {
+        REWOUND: 35
+    }
+    assert not any(evidence.counts.of(MISSING).values())
 
 
 def test_a_commit_ahead_of_processing_is_counted(pipeline_flow, kafka):
@@ -296,9 +301,9 @@ def test_a_commit_ahead_of_processing_is_counted(pipeline_flow, kafka):
     go.set()
     for thread in threads:
         thread.join()
-    (evidence,) = pipeline_flow.pipeline._monitoring.flows.evidence()
+    (evidence,) = pipeline_flow.pipeline._monitoring.evidence()
 
-    assert evidence.order.commits_ahead == 2
+    assert evidence.counts[COMMIT_AHEAD] == 2
 
 
 def test_client_settings_that_can_lose_data_are_said(pipeline_flow, mock):
@@ -343,9 +348,9 @@ def test_messages_with_the_same_key_at_the_same_time_are_counted_on_request(tele
         thread.join()
     with otel_pipeline.process(records[0], consumer=consumer):
         pass
-    (evidence,) = flow.pipeline._monitoring.flows.evidence()
+    (evidence,) = flow.pipeline._monitoring.evidence()
 
-    assert evidence.order.violations["concurrent_key"] == 1
+    assert evidence.counts[CONCURRENT_KEY] == 1
 
 
 def test_ranges_of_fields_are_kept_on_request_only(telemetry, mock, tmp_path):
@@ -361,7 +366,7 @@ def test_ranges_of_fields_are_kept_on_request_only(telemetry, mock, tmp_path):
     other = mock.topic()
     mock.send(other, b'{"amount": 3}')
     mock.poll(mock.consumer(other), 1)
-    contracts = flow.pipeline._monitoring.flows.contracts
+    contracts = flow.pipeline._monitoring.contracts
 
     assert contracts.evidence(topic, "consumer").fields == {
         "amount null_rate": 0.25,

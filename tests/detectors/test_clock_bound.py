@@ -9,7 +9,7 @@ from statistics import median
 
 import pytest
 
-from otel_pipeline.detectors import clock_gauge, kernel_clock
+from otel_pipeline.detectors import clock, kernel_clock
 from otel_pipeline.detectors.clock_bound import SLOT_S, WINDOW_S, ClockBound
 from otel_pipeline.engine.totals import Totals
 from otel_pipeline.verdict.report import Health, Process
@@ -215,7 +215,7 @@ def test_a_preempted_look_is_no_step():
 def test_the_gauge_has_both_ends_of_each_reference(monkeypatch):
     monkeypatch.setattr(kernel_clock, "error_s", lambda: 0.25)
     totals, world = Totals(), World()
-    clock_gauge.define(totals, world.bound)
+    clock.define(totals, world.bound)
     gauge = totals.gauges[0]
     ends = {"otel_pipeline.reference": "kernel", "otel_pipeline.bound": "lower"}
 

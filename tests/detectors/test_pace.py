@@ -178,7 +178,7 @@ def test_what_retention_took_before_the_first_message_is_expired():
     """The position was out of range before anything was delivered: a consumer that was down for too long."""
     order = PartitionOrder(7, lambda: 0.0)
     pace = PartitionPace(0.0)
-    pace.out_of_range(100, "expired")
+    pace.out_of_range(100, "earliest")
     pace.fetched(1.0, 1.1, 150, 160)
     pace.watched_by(order)
     order.one(150, 9, 1, 7)
@@ -192,7 +192,7 @@ def test_a_position_that_another_replica_has_is_not_out_of_range():
     pace = PartitionPace(0.0)
     pace.watched_by(order)
     order.one(99, 9, 1, 7)
-    pace.out_of_range(100, "offset_reset")
+    pace.out_of_range(100, "latest")
     pace.fetched(1.0, 1.1, 100, 160)
     order.one(105, 9, 2, 7)
 

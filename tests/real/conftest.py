@@ -10,6 +10,8 @@ from collections import Counter
 import pytest
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
+from otel_pipeline.detectors.order import MISSING, OPEN, VIOLATIONS
+from otel_pipeline.detectors.partition import HEADER_MISSING, HEADER_RELAYED, HEADER_UNREADABLE
 from otel_pipeline.engine.pipeline_header import NAME, decode
 
 LOST_AFTER_S = 1.0
@@ -27,7 +29,8 @@ class Watched:
 
     def __init__(self, address, pipeline):
         self.address = address
-        self.flows = pipeline._monitoring.flows
+        self.monitoring = pipeline._monitoring
+        self.flows = self.monitoring.flows
         self._closing = []
         self._stop = threading.Event()
         self._failed = []
@@ -142,7 +145,7 @@ class Watched:
             if time.monotonic() - since_s < LOST_AFTER_S + 3 * LOOK_S:
                 return False
             evidence = self.evidence(topic, group)
-            return evidence.pace.lag == 0 and (gaps_stay or not evidence.order.open_gaps)
+            return evidence.pace.lag == 0 and (gaps_stay or not evidence.counts[OPEN])
 
         return seen
 
@@ -158,7 +161,9 @@ class Watched:
     def evidence(self, topic, group=None):
         """Of the one flow of the topic, or of the topic and the group."""
         found = [
-            each for each in self.flows.evidence() if each.key.destination == topic and group in {None, each.key.group}
+            each
+            for each in self.monitoring.evidence()
+            if each.key.destination == topic and group in {None, each.key.group}
         ]
         assert len(found) == 1, [each.key for each in found]
         return found[0]
@@ -166,15 +171,18 @@ class Watched:
     def found(self, topic, group=None):
         """All that the detectors count of the order, without zeros."""
         if topic is None:
-            return [(each.key, each.order) for each in self.flows.evidence()]
+            return [(each.key, each.counts) for each in self.monitoring.evidence()]
         evidence = self.evidence(topic, group)
         counts = {
-            **evidence.order.violations,
-            **evidence.order.missing,
-            "open": evidence.order.open_gaps,
-            "relayed": evidence.coverage.relayed,
-            "unreadable": evidence.coverage.unreadable,
-            "no_header": evidence.coverage.missing,
+            **{
+                kind: count
+                for measure in (VIOLATIONS, MISSING)
+                for (kind,), count in evidence.counts.of(measure).items()
+            },
+            "open": evidence.counts[OPEN],
+            "relayed": evidence.counts[HEADER_RELAYED],
+            "unreadable": evidence.counts[HEADER_UNREADABLE],
+            "no_header": evidence.counts[HEADER_MISSING],
         }
         return {name: count for name, count in counts.items() if count}
 

@@ -486,7 +486,7 @@ def test_rule_9_refused_sends(watched, by):
 
     assert (len(records), sum(record.value == b"y" for record in records)) == (600, 9)
     assert watched.found(topic) == watched.truth(records) == {"before_broker": 6}
-    assert watched.evidence(topic).order.refused_sends == {"kafka.errors.MessageSizeTooLargeError": 9}
+    assert watched.evidence(topic).refused_sends == {"kafka.errors.MessageSizeTooLargeError": 9}
 
 
 @pytest.mark.parametrize("idempotent", [True, False])

@@ -6,19 +6,27 @@ import random
 
 import pytest
 
-from otel_pipeline.detectors.settings import HealthSettings
-from otel_pipeline.verdict.evidence import (
-    ContractEvidence,
-    Coverage,
-    Environments,
-    Evidence,
-    FlowKey,
-    Freshness,
-    ObjectiveEvidence,
-    Order,
-    Pace,
+from otel_pipeline.contracts import measures as contract
+from otel_pipeline.contracts.watch import ContractEvidence
+from otel_pipeline.detectors.environments import FOREIGN, UNLABELLED
+from otel_pipeline.detectors.flow_pace import Pace
+from otel_pipeline.detectors.objectives import ObjectiveEvidence
+from otel_pipeline.detectors.order import (
+    BEFORE_BROKER,
+    DUPLICATE,
+    EXPIRED,
+    OFFSET_RESET,
+    OPEN,
+    REDELIVERED,
+    REORDERED,
 )
-from otel_pipeline.verdict.lights import Minimums, wilson_lower
+from otel_pipeline.detectors.partition import HEADER_MISSING, HEADER_OK, MESSAGES
+from otel_pipeline.detectors.settings import HealthSettings
+from otel_pipeline.detectors.shares import wilson_lower
+from otel_pipeline.detectors.watched_flow import FlowKey
+from otel_pipeline.engine.measures import Sums
+from otel_pipeline.verdict.evidence import Evidence, Freshness
+from otel_pipeline.verdict.lights import Minimums
 from otel_pipeline.verdict.verdict import Verdict
 
 KEY = FlowKey("k1", "orders", "scorer")
@@ -28,17 +36,29 @@ def objective(met=0, missed=0, unknown=0, threshold_s=2.0, target=0.99):
     return ObjectiveEvidence("orders_fresh", threshold_s, target, "messages", met, missed, unknown)
 
 
-def evidence(messages=1000, **parts):
-    """A flow where everything is as it should be, but for `parts`."""
+def checked(count):
+    """Values that were compared with the contract."""
+    return {contract.CHECKED.label("consumer"): count}
+
+
+def differed(kind, count, source="file"):
+    """Differences from the contract."""
+    return {contract.VIOLATIONS.label("consumer", kind, source): count}
+
+
+def evidence(messages=1000, counts=None, **parts):
+    """A flow where everything is as it should be, but for `counts` and `parts`."""
     healthy = {
-        "coverage": Coverage(ok=messages),
+        "environment": "production",
         "freshness": Freshness([objective(met=messages)], age_p99_s=0.2, staleness_s=0.1, quiet_s=0.1),
-        "order": Order(),
         "pace": Pace(assigned=3, lag=0, caught_up_age_s=0.4, utilization=0.1),
-        "contract": ContractEvidence("file", checked=messages),
-        "environments": Environments("production"),
+        "contract": ContractEvidence("file"),
     }
-    return Evidence(KEY, messages, **{**healthy, **parts})
+    found = Evidence(KEY, Sums({MESSAGES: messages, HEADER_OK: messages, **checked(messages)}), **{**healthy, **parts})
+    for each in found.freshness.objectives:
+        found.counts.update(each.counts())
+    found.counts.update(counts or {})
+    return found
 
 
 def judged(found, *, seconds=3, settings=None, minimums=None):
@@ -130,40 +150,39 @@ def test_old_data_with_messages_waiting_is_red_after_ten_seconds():
 @pytest.mark.parametrize(
     ("parts", "state", "why"),
     [
-        ({"order": Order(share_group=True)}, "grey", "a share group promises no order"),
         ({"messages": 99}, "grey", "only 99 of 100 messages so far"),
         (
-            {"coverage": Coverage(ok=400, missing=600)},
+            {"counts": {HEADER_OK: 400, HEADER_MISSING: 600}},
             "grey",
             "only 400 of 1000 messages say which number they have",
         ),
-        ({"order": Order(open_gaps=2)}, "amber", "2 messages have not come yet"),
+        ({"counts": {OPEN: 2}}, "amber", "2 messages have not come yet"),
         (
-            {"order": Order(violations={"reordered": 1})},
+            {"counts": {REORDERED: 1}},
             "amber",
             "1 reordered, 0 duplicate of 1000 messages",
         ),
         (
-            {"order": Order(violations={"reordered": 2, "duplicate": 2})},
+            {"counts": {REORDERED: 2, DUPLICATE: 2}},
             "red",
             "2 reordered, 2 duplicate of 1000 messages",
         ),
-        ({"order": Order(violations={"redelivered": 10})}, "green", "1000 messages in order, none missing"),
+        ({"counts": {REDELIVERED: 10}}, "green", "1000 messages in order, none missing"),
         (
-            {"order": Order(violations={"redelivered": 11})},
+            {"counts": {REDELIVERED: 11}},
             "amber",
             "11 of 1000 messages were delivered again",
         ),
         (
-            {"order": Order(missing={"offset_reset": 7})},
+            {"counts": {OFFSET_RESET: 7}},
             "amber",
             "7 messages were skipped: the position was gone, and auto_offset_reset is latest",
         ),
-        ({"order": Order(missing={"before_broker": 3})}, "red", "messages lost: 3 before the broker"),
+        ({"counts": {BEFORE_BROKER: 3}}, "red", "messages lost: 3 before the broker"),
         (
-            {"messages": 5, "order": Order(missing={"expired": 1, "before_broker": 2})},
+            {"messages": 5, "counts": {EXPIRED: 1, BEFORE_BROKER: 2}},
             "red",
-            "messages lost: 1 deleted by retention before they were read, 2 before the broker",
+            "messages lost: 2 before the broker, 1 deleted by retention before they were read",
         ),
     ],
 )
@@ -176,7 +195,7 @@ def test_in_order(parts, state, why):
 
 def test_a_loss_names_the_sends_that_this_process_was_told_had_failed():
     """Rule 9."""
-    found = evidence(order=Order(missing={"before_broker": 3}, refused_sends={"KafkaTimeoutError": 3}))
+    found = evidence(counts={BEFORE_BROKER: 3}, refused_sends={"KafkaTimeoutError": 3})
 
     assert judged(found).lights["order"].look == "failed sends of this process: 3 x KafkaTimeoutError"
 
@@ -231,46 +250,45 @@ def test_a_consumer_that_works_nearly_all_the_time_is_amber_after_half_a_minute(
 
 
 @pytest.mark.parametrize(
-    ("contract", "state", "why"),
+    ("known", "counts", "state", "why"),
     [
-        (ContractEvidence(learned=412), "grey", "412 of 1000 messages learned"),
-        (ContractEvidence("file"), "grey", "no value was checked within a day"),
+        (ContractEvidence(learned=412), {}, "grey", "412 of 1000 messages learned"),
+        (ContractEvidence("file"), checked(0), "grey", "no value was checked within a day"),
         (
-            ContractEvidence("file", checked=50, violations={"field_missing": 1}, differing_paths=["amount"]),
+            ContractEvidence("file", differing_paths=["amount"]),
+            {**checked(50), **differed("field_missing", 1)},
             "red",
             "1 x field_missing: amount",
         ),
         (
-            ContractEvidence("learned", checked=50, violations={"type_changed": 2}, broken_of_last_100=2),
+            ContractEvidence("learned", broken_of_last_100=2),
+            {**checked(50), **differed("type_changed", 2, "learned")},
             "green",
             "50 values checked against the contract (learned)",
         ),
         (
-            ContractEvidence(
-                "learned",
-                checked=50,
-                violations={"type_changed": 3},
-                broken_of_last_100=3,
-                differing_paths=["amount"],
-            ),
+            ContractEvidence("learned", broken_of_last_100=3, differing_paths=["amount"]),
+            {**checked(50), **differed("type_changed", 3, "learned")},
             "red",
             "3 x type_changed: amount",
         ),
         (
-            ContractEvidence("file", checked=50, violations={"field_added": 4}, differing_paths=["note"]),
+            ContractEvidence("file", differing_paths=["note"]),
+            {**checked(50), **differed("field_added", 4)},
             "amber",
             "field_added: note",
         ),
         (
-            ContractEvidence("file", checked=50, sides_differ=True),
+            ContractEvidence("file", sides_differ=True),
+            {},
             "amber",
             "this process sends another shape than it receives",
         ),
     ],
 )
-def test_contract_kept(contract, state, why):
+def test_contract_kept(known, counts, state, why):
     """At once with a file; three of a hundred with what was learned."""
-    light = judged(evidence(contract=contract)).lights["contract"]
+    light = judged(evidence(counts=counts, contract=known)).lights["contract"]
 
     assert (light.state, light.why) == (state, why)
 
@@ -278,24 +296,24 @@ def test_contract_kept(contract, state, why):
 @pytest.mark.parametrize(
     ("parts", "state", "why"),
     [
-        ({"environments": Environments(None)}, "grey", "the environment of this process is not known"),
+        ({"environment": None}, "grey", "the environment of this process is not known"),
         (
-            {"coverage": Coverage(ok=400, missing=600)},
+            {"counts": {HEADER_OK: 400, HEADER_MISSING: 600}},
             "grey",
             "only 400 of 1000 messages say where they began",
         ),
         (
-            {"environments": Environments("production", {("local", "flag"): 1, ("staging", "allow"): 900})},
+            {"counts": {FOREIGN.label("local", "flag"): 1, FOREIGN.label("staging", "allow"): 900}},
             "red",
             "messages of other environments: 1 from local",
         ),
         (
-            {"environments": Environments("production", {("staging", "allow"): 900, ("local", "flag"): 0})},
+            {"counts": {FOREIGN.label("staging", "allow"): 900, FOREIGN.label("local", "flag"): 0}},
             "green",
             "1000 messages of production, allowed: staging",
         ),
         (
-            {"environments": Environments("production", unlabelled=11)},
+            {"counts": {UNLABELLED: 11}},
             "amber",
             "11 messages name no environment",
         ),
@@ -328,8 +346,8 @@ def test_an_event_is_red_for_five_minutes_and_amber_for_an_hour():
     verdict = Verdict(HealthSettings(environment="production"))
     states = {}
     for second in range(4200):
-        missing = {"before_broker": 1 if second >= 10 else 0}
-        (flow,) = verdict.judge([evidence(order=Order(missing=missing))], float(second), float(second))
+        found = evidence(counts={BEFORE_BROKER: 1 if second >= 10 else 0})
+        (flow,) = verdict.judge([found], float(second), float(second))
         states[second] = flow.lights["order"].state
 
     changes = [(second, state) for second, state in states.items() if states.get(second - 1) != state]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.clients import Consumer
     from otel_pipeline.engine.engine import Engine
     from otel_pipeline.engine.guard import Guard
+    from otel_pipeline.engine.observer import Resumed
     from otel_pipeline.engine.patching import Patches
 
 _ATTRIBUTE = "_otel_pipeline"
@@ -37,7 +38,7 @@ def belongs_to(client: Any, consumer: Consumer) -> None:
     """
     known = client._subscription.__dict__
     known[_ATTRIBUTE] = ref(consumer)
-    known[_RESET] = "expired" if client.config.get("auto_offset_reset") == "earliest" else "offset_reset"
+    known[_RESET] = "earliest" if client.config.get("auto_offset_reset") == "earliest" else "latest"
 
 
 def _consumer_of(subscription: Any) -> Consumer | None:
@@ -161,7 +162,7 @@ def _make_handle(
 
 
 def _tell_of_fetch(
-    consumer: Consumer, offsets: Mapping[Any, int], sent: float, response: Any, *, committed: bool, reset: str
+    consumer: Consumer, offsets: Mapping[Any, int], sent: float, response: Any, *, committed: bool, reset: Resumed
 ) -> None:
     """Each partition that was asked for; one that the answer leaves out is unchanged (KIP-227)."""
     if getattr(response, "error_code", 0):

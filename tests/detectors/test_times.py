@@ -7,11 +7,12 @@ from types import SimpleNamespace
 import pytest
 
 from otel_pipeline.detectors.environments import PartitionEnvironments
-from otel_pipeline.detectors.freshness import ObjectiveCounts, PartitionFreshness
+from otel_pipeline.detectors.extended_watch import watch_with
+from otel_pipeline.detectors.freshness import PartitionFreshness
+from otel_pipeline.detectors.objectives import ObjectiveCounts
 from otel_pipeline.detectors.order import PartitionOrder
-from otel_pipeline.detectors.partition import MAX_IN_FLIGHT
 from otel_pipeline.detectors.settings import Objective
-from otel_pipeline.detectors.timed_partition import AHEAD_MS, TimedWatch, Wanted
+from otel_pipeline.detectors.times import AHEAD_MS, MAX_PENDING, PartitionTimes, Wanted
 from otel_pipeline.engine.messages import MessageFields
 from otel_pipeline.engine.totals import Totals
 
@@ -20,7 +21,7 @@ BUCKETS = (0.1, 1, 10, 100)
 
 
 class Watch:
-    """A timed watch whose messages are (offset, sent, event): ms before now; None is unknown."""
+    """A watch with times whose messages are (offset, sent, event): ms before now; None is unknown."""
 
     def __init__(self, *, age=True, wait=False, ordered=False, threshold_s=1.0):
         self.totals = Totals()
@@ -48,9 +49,11 @@ class Watch:
             body_bytes=lambda _: 0,
         )
         other = self.cells["other"]
-        self.watch = TimedWatch(
+        self.times = PartitionTimes(fields, wanted)
+        self.watch = watch_with(
             fields,
-            wanted=wanted,
+            {"times": self.times},
+            lambda _name: False,
             order=PartitionOrder(0, lambda: 0.0),
             freshness=PartitionFreshness(other.cell({}), other.local({})),
             environments=PartitionEnvironments(None, {}),
@@ -69,6 +72,11 @@ class Watch:
         made = [self.message(*each) for each in messages]
         self.watch.batch(made, [None] * len(made), NOW_MS)
 
+    def values(self):
+        """Met, missed and unknown cases of the objective."""
+        found = self.objective.evidence()
+        return found.met, found.missed, found.unknown
+
     def recorded(self, name):
         """Count and sum."""
         total = self.cells[name].total({})
@@ -83,7 +91,7 @@ def test_the_age_of_an_event():
         watch.watch.processed(offset, 0, NOW_MS)
 
     assert watch.recorded("age") == (3, 2.5)
-    assert watch.objective.values() == (2, 1, 2)
+    assert watch.values() == (2, 1, 2)
 
 
 def test_a_pull_that_nobody_says_more_of():
@@ -127,7 +135,7 @@ def test_how_late_messages_are():
         watch.one(offset, event=event)
 
     assert watch.recorded("late") == (2, 1.5)
-    assert watch.watch.regressions == 2
+    assert watch.times.regressions == 2
 
 
 def test_events_and_times_of_sending_are_not_compared():
@@ -159,7 +167,7 @@ def test_messages_that_come_again_are_not_late(again):
         watch.one(offset, event=1_000 - offset)
     again(watch.watch)
     watch.batch(*((offset, 0, 1_000 - offset) for offset in range(10)))
-    assert watch.watch.regressions == 0
+    assert watch.times.regressions == 0
     watch.one(10, event=1_000)
 
     assert watch.recorded("late") == (1, 0.009)
@@ -168,8 +176,8 @@ def test_messages_that_come_again_are_not_late(again):
 def test_what_is_never_processed_is_not_kept_for_ever():
     """The oldest go; those that are left are still known."""
     watch = Watch()
-    for offset in range(3 * MAX_IN_FLIGHT):
+    for offset in range(3 * MAX_PENDING):
         watch.one(offset, event=1_000)
 
-    assert len(watch.watch._pending) <= MAX_IN_FLIGHT
-    assert watch.watch.event_ms(3 * MAX_IN_FLIGHT - 1) == NOW_MS - 1_000
+    assert len(watch.times._pending) <= MAX_PENDING
+    assert watch.watch.event_ms(3 * MAX_PENDING - 1) == NOW_MS - 1_000

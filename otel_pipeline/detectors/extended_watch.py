@@ -1,0 +1,85 @@
+"""A partition's watch where a detector that was asked for is told of every message.
+
+Decided once for each partition: where nothing more is asked for, the plain watch does its work.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from otel_pipeline.detectors.partition import PartitionWatch, told
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from otel_pipeline.engine.messages import Message, MessageFields
+
+_MORE = ("delivered", "processed", "processed_to", "event_ms")
+
+
+class ExtendedWatch(PartitionWatch):
+    """Tells the parts of more detectors as well (`Detector` says of what). What one raises harms no other."""
+
+    __slots__ = ("_delivered", "_event_ms", "_in_batch", "_processed", "_processed_to")
+
+    def __init__(self, fields: MessageFields, *, parts: Mapping[str, Any], **others: Any) -> None:
+        super().__init__(fields, parts=parts, **others)
+        self._delivered, self._processed = told(parts, "delivered"), told(parts, "processed")
+        self._processed_to = told(parts, "processed_to")
+        self._event_ms = next(iter(told(parts, "event_ms").values()), None)
+        self._in_batch = False
+
+    def one(self, message: Message, offset: int, timestamp_ms: int, header: Any, now_ms: int) -> int:
+        """As the plain watch."""
+        origin_ms = super().one(message, offset, timestamp_ms, header, now_ms)
+        if not self._in_batch:
+            for name, delivered in self._delivered.items():
+                try:
+                    delivered((message,), now_ms)
+                except Exception:
+                    self._delivered = self._without(name, self._delivered)
+        return origin_ms
+
+    def batch(self, messages: Sequence[Message], headers: Sequence[Any], now_ms: int) -> Sequence[int]:
+        """As the plain watch, which goes through `one` where something is remarkable."""
+        self._in_batch = True
+        try:
+            origins_ms = super().batch(messages, headers, now_ms)
+        finally:
+            self._in_batch = False
+        for name, delivered in self._delivered.items():
+            try:
+                delivered(messages, now_ms)
+            except Exception:
+                self._delivered = self._without(name, self._delivered)
+        return origins_ms
+
+    def processed(self, offset: int, origin_ms: int, now_ms: int) -> None:
+        """As the plain watch."""
+        super().processed(offset, origin_ms, now_ms)
+        for name, processed in self._processed.items():
+            try:
+                processed(offset, now_ms)
+            except Exception:
+                self._processed = self._without(name, self._processed)
+
+    def processed_batch(self, offset: int, origins_ms: Sequence[int], now_ms: int) -> None:
+        """As the plain watch."""
+        super().processed_batch(offset, origins_ms, now_ms)
+        for name, processed_to in self._processed_to.items():
+            try:
+                processed_to(offset, now_ms)
+            except Exception:
+                self._processed_to = self._without(name, self._processed_to)
+
+    def event_ms(self, offset: int | None) -> int:
+        """As the plain watch."""
+        return 0 if offset is None or self._event_ms is None else int(self._event_ms(offset))
+
+
+def watch_with(
+    fields: MessageFields, parts: Mapping[str, Any], failed: Callable[[str], bool], **others: Any
+) -> PartitionWatch:
+    """The watch that the parts of these detectors need, beside what every partition has."""
+    more = any(hasattr(part, method) for part in parts.values() for method in _MORE)
+    return (ExtendedWatch if more else PartitionWatch)(fields, parts=parts, failed=failed, **others)

@@ -1,0 +1,163 @@
+"""The seam of detectors: a file in this package has its algorithm, and in `DETECTOR` the one table of what it measures.
+
+From the tables come instruments, series that are born at 0, evidence, history, docs/telemetry.md and the checker's
+registry. Third parties come in by the entry point `otel_pipeline_observer`, which names such a table of theirs.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from otel_pipeline import semconv
+from otel_pipeline.engine.measures import Attribute, Label, Measure, Window
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from importlib.metadata import EntryPoint
+
+    from otel_pipeline.detectors.place import Place
+    from otel_pipeline.detectors.settings import DestinationSettings, HealthSettings
+    from otel_pipeline.engine.guard import Guard
+    from otel_pipeline.engine.totals import Attributes
+
+ENTRY_POINTS = "otel_pipeline_observer"
+FLOW = (semconv.MESSAGING_DESTINATION_NAME, semconv.MESSAGING_CONSUMER_GROUP_NAME)
+"""What most measures of a flow carry."""
+BOUND = Attribute("otel_pipeline.bound", "Which end of an interval.", ("lower", "upper"))
+_NOTHING: Mapping[Any, Any] = MappingProxyType({})
+
+
+class Row(NamedTuple):
+    """What a rule says of a light."""
+
+    state: Literal["amber", "red"]
+    """Red is for what a person has declared and is broken; what was learned or guessed gives amber at most."""
+    why: str
+    look: str | None = None
+    """What to look at, or to do."""
+    figures: Mapping[str, float] = _NOTHING
+
+
+class Rule(NamedTuple):
+    """A row of a light, below the red and amber rows that the light has itself."""
+
+    light: str
+    judge: Callable[[Mapping[float, Window]], Row | None]
+    """By their length in s (300, 3600, 86400) what the flow has counted within the last windows; None: all is well."""
+
+
+@dataclass(frozen=True, eq=False)
+class Detector:
+    """The table of one detector. Each row names a measure, and how it is read.
+
+    A *part* is what watches one partition: any object. It is told what it has a method for:
+
+    | method | it is told of |
+    |---|---|
+    | `delivered(messages, now_ms)` | messages that were handed to the application |
+    | `processed(offset, now_ms)` | a message that was processed, from any thread |
+    | `processed_to(offset, now_ms)` | a batch that was processed, which ended with this offset |
+    | `began(offset, message)` | a message that `process()` has in hand from now on, from any thread |
+    | `ended(offset)` | a message that was processed while `process()` had some in hand |
+    | `look(value)` | values that are compared with the contract, as objects: a sample, for at most 1 % of the time |
+
+    What a part raises is counted; one that keeps raising is switched off. It must not block.
+    """
+
+    name: str
+    watch: Callable[[Place], Any] | None = None
+    """Makes the part of a partition at its first message; None where nothing is asked for."""
+    counts: Mapping[Label, Callable[[Any], int]] = field(default_factory=dict)
+    """How each count is read from a part. Counts only grow, and exist at 0 from the moment their flow is seen."""
+    open_counts: Mapping[Measure, Callable[[Any], Mapping[tuple[str, ...], int]]] = field(default_factory=dict)
+    """The same where the values are not known beforehand: counts by the values of the measure's own attributes."""
+    born: Callable[[DestinationSettings, HealthSettings], Iterable[Label]] = lambda _destination, _health: ()
+    """Which of these are to exist at 0 from the beginning."""
+    flow_gauges: Mapping[Measure, Callable[[Any], Iterable[tuple[Attributes, float]]]] = field(default_factory=dict)
+    """How gauges are read from a flow as it is now (`FlowNow`): what is added to its attributes, and the value."""
+    gauges: Mapping[Measure, Callable[[Any], Iterable[tuple[Attributes, float]]]] = field(default_factory=dict)
+    """How gauges are read from the engine."""
+    recorded: tuple[Measure, ...] = ()
+    """What its own code records or defines: histograms, counts that are no partition's."""
+    rules: tuple[Rule, ...] = ()
+    """What its counts mean for a light. It sees every count of the flow."""
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """All of the table, each once."""
+        found = [label.measure for label in self.counts]
+        found += [*self.open_counts, *self.flow_gauges, *self.gauges, *self.recorded]
+        return tuple(dict.fromkeys(found))
+
+
+def where_known(read: Callable[[Any], float | None]) -> Callable[[Any], Iterator[tuple[Attributes, float]]]:
+    """The reading of a gauge that has one value, and no series while it is None."""
+
+    def readings(source: Any) -> Iterator[tuple[Attributes, float]]:
+        value = read(source)
+        if value is not None:
+            yield {}, value
+
+    return readings
+
+
+@cache
+def own_detectors() -> tuple[Detector, ...]:
+    """The tables of this package, by the names of their files."""
+    package = __name__.rpartition(".")[0]
+    path = import_module(package).__path__
+    modules = [import_module(f"{package}.{each.name}") for each in pkgutil.iter_modules(path)]
+    return tuple(each.DETECTOR for each in modules if hasattr(each, "DETECTOR"))
+
+
+def detectors(guard: Guard | None = None, points: Iterable[EntryPoint] | None = None) -> tuple[Detector, ...]:
+    """All tables: this package's, and those of third parties.
+
+    Args:
+        guard: is told of those that cannot be used, which are left out.
+        points: the entry points of third parties, those that are installed where they are not given.
+    """
+    found = list(own_detectors())
+    for point in entry_points(group=ENTRY_POINTS) if points is None else points:
+        try:
+            detector = point.load()
+            reason = _unusable(detector, found)
+            if reason is None:
+                found.append(detector)
+        except Exception as error:
+            reason = f"loading it failed with {type(error).__name__}"
+        if reason is not None and guard is not None:
+            guard.problem(f"observer.{point.name}", f"the detector {point.name!r} is left out: {reason}")
+    return tuple(found)
+
+
+def _unusable(detector: Any, known: Iterable[Detector]) -> str | None:
+    """Why a third party's table cannot be used; None where it can."""
+    if not isinstance(detector, Detector):
+        return f"{ENTRY_POINTS} has to name a Detector"
+    taken = {measure.name: measure for each in known for measure in each.measures}
+    if any(each.name == detector.name for each in known):
+        return f"there is another detector {detector.name!r}"
+    for measure in detector.measures:
+        if measure.name.startswith("messaging.") or taken.get(measure.name, measure) is not measure:
+            return f"{measure.name} is another's metric"
+    return None
+
+
+def closed_values(tables: Iterable[Detector]) -> dict[str, tuple[str, ...]]:
+    """The values of each attribute for which all are known, by its name."""
+    closed: dict[str, dict[str, None]] = {}
+    for table in tables:
+        for measure in table.measures:
+            for attribute in measure.own:
+                closed.setdefault(attribute.key, {}).update(dict.fromkeys(attribute.values))
+        for label in table.counts:
+            for key, value in label.attributes.items():
+                closed[key][value] = None
+    return {key: tuple(values) for key, values in closed.items() if values}

@@ -1,0 +1,94 @@
+"""Where a detector is asked to watch: one partition at one consumer, and what is known of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from otel_pipeline.detectors.objectives import ObjectiveCounts
+    from otel_pipeline.detectors.settings import DestinationSettings, HealthSettings
+    from otel_pipeline.engine.guard import Guard
+    from otel_pipeline.engine.measures import Measure
+    from otel_pipeline.engine.messages import Message, MessageFields
+    from otel_pipeline.engine.totals import HistogramCell, ThreadCells
+
+
+class ValueWatch(Protocol):
+    """Looks at the values of one destination, as often as it costs little (`contracts/watch.py`)."""
+
+    sampler: Any
+    """`left`, `low` and `high`: whether the next message is to be examined."""
+
+    def examine(self, value: Any, size_bytes: int, told: Callable[[Any], None] | None = None) -> None:
+        """Look at this one; `told` gets the value as an object, where there is one."""
+
+    def check_many(
+        self,
+        messages: Sequence[Message],
+        value_of: Callable[[Message], Any],
+        size_of: Callable[[Message], int],
+        told: Callable[[Any], None] | None = None,
+    ) -> None:
+        """Look at those of a batch that are due."""
+
+
+class FieldSeen(Protocol):
+    """What was seen of one field, in the values that were looked at."""
+
+    @property
+    def values(self) -> int:
+        """How often it was there."""
+
+    @property
+    def nulls(self) -> int:
+        """How often as null."""
+
+
+class FieldsSeen(Protocol):
+    """Looks at named fields of values (`contracts/fields.py`)."""
+
+    @property
+    def by_path(self) -> Mapping[str, FieldSeen]:
+        """What was seen of each."""
+
+    def look(self, value: Any) -> None:
+        """Take a value in."""
+
+
+class Values(Protocol):
+    """What looks at values (`contracts/contracts.py`)."""
+
+    def of(self, destination: str, side: Literal["producer", "consumer"]) -> ValueWatch | None:
+        """Of one destination; None where nothing is to be looked at."""
+
+    def fields(self, destination: str, paths: Sequence[str], option: str) -> FieldsSeen | None:
+        """What looks at these fields; None where that cannot be, which is said of the option that asks for it."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """One partition at one consumer, as a detector may know it."""
+
+    destination: str
+    partition: int
+    group: str | None
+    fields: MessageFields
+    """How to read a message of this client."""
+    settings: DestinationSettings
+    """What the configuration says of the destination."""
+    health: HealthSettings
+    """What it says of all."""
+    guard: Guard
+    monotonic_s: Callable[[], float]
+    work_ns: Callable[[], int]
+    """The clock that the engine measures durations with, ns."""
+    objectives: tuple[ObjectiveCounts, ...]
+    """Those that look at the messages of the flow."""
+    values: Values | None
+    cell: Callable[[Measure], HistogramCell]
+    """A histogram's cell of this flow, for the consumer's thread alone."""
+    cells: Callable[[Measure], ThreadCells[HistogramCell]]
+    """The same for any thread."""
