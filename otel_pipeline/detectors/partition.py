@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from binascii import a2b_base64
-from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.engine import pipeline_header
+from otel_pipeline.engine.pipeline_header import fields as fields_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,13 +19,12 @@ if TYPE_CHECKING:
     from otel_pipeline.detectors.order import PartitionOrder
     from otel_pipeline.detectors.watched_flow import WatchedFlow
     from otel_pipeline.engine.messages import Message, MessageFields
+    from otel_pipeline.engine.pipeline_header import Fields
 
 MAX_IN_FLIGHT = 10_000
 _PER_PARTITION = pipeline_header.PER_PARTITION
 _VERSION = pipeline_header.VERSION
-_STANDARD = pipeline_header.STANDARD
-# Of the header: version, flags, hops and environment as one number, origin (u16, u32), producer, number, tag.
-_FIELDS = Struct(">IHI10xIIH").unpack
+_NO_FIELDS = (-1, 0, 0, 0, 0, 0, 0, 0, 0)
 _ALL_BUT_HOPS = 0xFFFF_00FF
 
 
@@ -113,33 +111,26 @@ class PartitionWatch:
         self.ahead = 0
         """Offsets that were committed before their processing had ended."""
 
-    def one(self, message: Message, offset: int, timestamp_ms: int, header: Any, now_ms: int) -> int:
+    def one(
+        self, message: Message, offset: int, timestamp_ms: int, header: Any, fields: Fields | None, now_ms: int
+    ) -> int:
         """A message is handed to the application; returns its oldest origin, ms, 0 when unknown."""
         # Every message of every consumer comes through here: what can be read in place is not called.
         self.last_ms = now_ms
-        try:
-            head, high, low, producer, number, tag = _FIELDS(a2b_base64(header.translate(_STANDARD)))
-        except Exception:
-            head = -1
+        head, high, low, _, _, _, producer, number, tag = fields or _NO_FIELDS
         if head & _ALL_BUT_HOPS == self._usual:
             self.readable += 1
             order = self.order
             window = order.latest
-            if (
-                number == window.newest + 1
-                and offset == order.highest + 1
-                and producer == window.producer
-                and tag == order.tag
-                and window.gaps is None
-            ):
+            follows = number == window.newest + 1 and offset == order.highest + 1 and producer == window.producer
+            if follows and tag == order.tag and window.gaps is None:
                 order.highest = window.offset = offset
-                window.newest = number
-                window.skipped = order.skipped
+                window.newest, window.skipped = number, order.skipped
             else:
                 order.one(offset, producer, number, tag)
             origin_ms: int = high << 32 | low
         else:
-            origin_ms = self._unusual(offset, timestamp_ms, header)
+            origin_ms = self._unusual(offset, timestamp_ms, header, fields)
         if type(timestamp_ms) is int:
             age_s = (now_ms - timestamp_ms) / 1000
             cell = self._delivery_age
@@ -156,9 +147,8 @@ class PartitionWatch:
                 self._examine(self._value(message), size_bytes)
         return origin_ms
 
-    def _unusual(self, offset: int, timestamp_ms: int, header: Any) -> int:
+    def _unusual(self, offset: int, timestamp_ms: int, header: Any, fields: Fields | None) -> int:
         """A message whose header is missing, or not as most are; returns its origin."""
-        fields = None if header is None else pipeline_header.fields(header)
         if fields is None:
             if header is None:
                 self.without_header += 1
@@ -167,10 +157,12 @@ class PartitionWatch:
             self.order.one(offset, 0, 0, 0)
             return timestamp_ms if type(timestamp_ms) is int and timestamp_ms > 0 else 0
         self.readable += 1
-        if fields[3] != self._own_code:
-            self.environments.other(fields[3], header)
-        self.order.one(offset, fields[9], fields[10] if fields[1] & _PER_PARTITION else 0, fields[11])
-        return fields[4] << 32 | fields[5]
+        head, high, low, _, _, _, producer, number, tag = fields
+        code = head & 0xFF
+        if code != self._own_code:
+            self.environments.other(code, header)
+        self.order.one(offset, producer, number if head >> 16 & _PER_PARTITION else 0, tag)
+        return high << 32 | low
 
     @property
     def messages(self) -> int:
@@ -182,7 +174,7 @@ class PartitionWatch:
         block = pipeline_header.HeaderBlock.read(headers)
         if block is None or not all(flags & _PER_PARTITION for flags in set(block.flags)):
             return [
-                self.one(message, self._offset(message), self._timestamp_ms(message), header, now_ms)
+                self.one(message, self._offset(message), self._timestamp_ms(message), header, fields_of(header), now_ms)
                 for message, header in zip(messages, headers, strict=True)
             ]
         count = len(messages)
@@ -224,9 +216,8 @@ class PartitionWatch:
                 self.keys.ended(offset)
         if offset > self.processed_offset:  # noqa: PLR1730 - calling max() costs twice as much
             self.processed_offset = offset
-        freshness = self.freshness
+        freshness, cell = self.freshness, self._data_age.cell
         age_s = (now_ms - origin_ms) / 1000
-        cell = self._data_age.cell
         if cell.above < age_s <= cell.up_to and cell.min <= age_s <= cell.max and self._plain_data and origin_ms > 0:
             cell.bucket_counts[cell.at] += 1
             cell.sum += age_s

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from otel_pipeline.detectors.watched_flow import WatchedFlow
     from otel_pipeline.engine.clients import Consumer
     from otel_pipeline.engine.messages import Message, MessageFields
+    from otel_pipeline.engine.pipeline_header import Fields
     from otel_pipeline.engine.totals import HistogramCell, ThreadCells
 
 AHEAD_MS = 60_000
@@ -85,9 +86,11 @@ class TimedWatch(PartitionWatch):
         self._newest_event_ms = 0
         self._newest_sent_ms = 0
 
-    def one(self, message: Message, offset: int, timestamp_ms: int, header: Any, now_ms: int) -> int:
+    def one(
+        self, message: Message, offset: int, timestamp_ms: int, header: Any, fields: Fields | None, now_ms: int
+    ) -> int:
         """As the plain watch."""
-        origin_ms = super().one(message, offset, timestamp_ms, header, now_ms)
+        origin_ms = super().one(message, offset, timestamp_ms, header, fields, now_ms)
         if not self._in_batch:
             self._time(message, offset, timestamp_ms, now_ms, self._wanted.work_ns())
         return origin_ms

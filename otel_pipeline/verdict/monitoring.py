@@ -94,7 +94,7 @@ class Monitoring:
             when_leaving: has (owner, function) called when the program ends; returns what takes that back.
         """
         self._file = file
-        self._heartbeat = Heartbeat(self.beat, self.settings.interval_s, lambda: self._guard.failed("health"))
+        self._heartbeat = Heartbeat(self.beat, self.settings.interval_s, self._guard.place("health"))
         if file is not None:
             self._stay = when_leaving(self, self.stop)
 

@@ -62,7 +62,7 @@ class Watch:
 
     def one(self, offset, sent=0, event=None):
         message = self.message(offset, sent, event)
-        self.watch.one(message, offset, NOW_MS - sent, None, NOW_MS)
+        self.watch.one(message, offset, NOW_MS - sent, None, None, NOW_MS)
         return message
 
     def batch(self, *messages):
