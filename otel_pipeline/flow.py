@@ -68,9 +68,9 @@ class Joined:
         # One of unknown origin, 0, makes the oldest unknown: an age that leaves it out would be too good.
         joined = merge(origins) if origins else _NOTHING
         before = get_current()
-        delivery = _standing_for(in_hand(before), joined)
+        delivery = _standing_for(in_hand(before), joined, before)
         self._before = before
-        self._own = delivery.own = delivery.before = Context({**before, DELIVERY_KEY: delivery})
+        self._own = delivery.own = Context({**before, DELIVERY_KEY: delivery})
         attach(self._own)  # Without a token, as all of ours: a generator may be closed in another context.
         return Captured(joined)
 
@@ -138,14 +138,13 @@ class _NoPartition:
     observer = None
 
 
-def _standing_for(delivery: OpenDelivery | None, origin: Origin) -> OpenDelivery:
+def _standing_for(delivery: OpenDelivery | None, origin: Origin, before: Context) -> OpenDelivery:
     """A delivery as the one in hand, but with the joined origin; it is never finished, because it was not opened."""
-    joined_delivery = OpenDelivery(_NoPartition, None, 0, None, None)
+    state = _NoPartition if delivery is None else delivery.state
+    offset, traceparent = (None, None) if delivery is None else (delivery.offset, delivery.traceparent)
+    joined_delivery = OpenDelivery(state, None, offset, 0, traceparent, None, None, 0, 0, before)
     if delivery is not None:
-        joined_delivery.state = delivery.state
-        joined_delivery.destination, joined_delivery.partition = delivery.destination, delivery.partition
-        joined_delivery.offset, joined_delivery.traceparent = delivery.offset, delivery.traceparent
-        joined_delivery.span = delivery.span
+        joined_delivery.batched, joined_delivery.span = delivery.batched, delivery.span
     joined_delivery.known_origin = origin
     joined_delivery.execution = execution()
     return joined_delivery

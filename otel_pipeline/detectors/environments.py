@@ -14,8 +14,8 @@ from otel_pipeline.engine.measures import Attribute, Measure
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from otel_pipeline.detectors.place import Place
     from otel_pipeline.detectors.settings import DestinationSettings, HealthSettings
+    from otel_pipeline.detectors.watched_partition import WatchedPartition
     from otel_pipeline.engine.measures import Label
 
 MAX_ENVIRONMENTS = 8
@@ -102,9 +102,9 @@ class PartitionEnvironments:
         )
 
 
-def _watch(place: Place) -> PartitionEnvironments:
-    health = place.health
-    return PartitionEnvironments(health.environment, place.settings.foreign, raises=health.on_reject == "raise")
+def _watch(at: WatchedPartition) -> PartitionEnvironments:
+    health = at.health
+    return PartitionEnvironments(health.environment, at.settings.foreign, raises=health.on_reject == "raise")
 
 
 def _born(destination: DestinationSettings, health: HealthSettings) -> Iterator[Label]:

@@ -101,12 +101,15 @@ def reader(
     of_header = _header_reader(fields, guard) if header else _unknown
     if said is None:
         return of_header
+    place = guard.place("event_time")
 
     def of_application(message: Message) -> int:
+        if place.off:
+            return of_header(message)
         try:
             value = said(message)
         except Exception:
-            guard.failed("event_time")
+            place.failed()
             return of_header(message)
         found_ms = milliseconds(value)
         if found_ms:
@@ -120,8 +123,11 @@ def reader(
 
 def _header_reader(fields: MessageFields, guard: Guard) -> Callable[[Message], int]:
     headers = fields.headers
+    place = guard.place("event_time.ce_time")
 
     def of_header(message: Message) -> int:
+        if place.off:
+            return 0
         try:
             for name, value in headers(message) or ():
                 if name == HEADER:
@@ -130,7 +136,7 @@ def _header_reader(fields: MessageFields, guard: Guard) -> Callable[[Message], i
                         guard.count("event_time.ce_time")
                     return found_ms
         except Exception:
-            guard.failed("event_time.ce_time")
+            place.failed()
         return 0
 
     return of_header

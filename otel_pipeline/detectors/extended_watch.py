@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 from otel_pipeline.detectors.partition import PartitionWatch, told
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Sequence
 
+    from otel_pipeline.detectors.partition import Parts
     from otel_pipeline.engine.messages import Message, MessageFields
+    from otel_pipeline.engine.pipeline_header import Fields
 
 _MORE = ("delivered", "processed", "processed_to", "event_ms")
 
@@ -22,22 +24,25 @@ class ExtendedWatch(PartitionWatch):
 
     __slots__ = ("_delivered", "_event_ms", "_in_batch", "_processed", "_processed_to")
 
-    def __init__(self, fields: MessageFields, *, parts: Mapping[str, Any], **others: Any) -> None:
+    def __init__(self, fields: MessageFields, *, parts: Parts, **others: Any) -> None:
         super().__init__(fields, parts=parts, **others)
         self._delivered, self._processed = told(parts, "delivered"), told(parts, "processed")
         self._processed_to = told(parts, "processed_to")
-        self._event_ms = next(iter(told(parts, "event_ms").values()), None)
+        self._event_ms = next((event_ms for _, event_ms in told(parts, "event_ms")), None)
         self._in_batch = False
 
-    def one(self, message: Message, offset: int, timestamp_ms: int, header: Any, now_ms: int) -> int:
+    def one(
+        self, message: Message, offset: int, timestamp_ms: int, header: Any, fields: Fields | None, now_ms: int
+    ) -> int:
         """As the plain watch."""
-        origin_ms = super().one(message, offset, timestamp_ms, header, now_ms)
+        origin_ms = super().one(message, offset, timestamp_ms, header, fields, now_ms)
         if not self._in_batch:
-            for name, delivered in self._delivered.items():
-                try:
-                    delivered((message,), now_ms)
-                except Exception:
-                    self._delivered = self._without(name, self._delivered)
+            for place, delivered in self._delivered:
+                if not place.off:
+                    try:
+                        delivered((message,), now_ms)
+                    except Exception:
+                        place.failed()
         return origin_ms
 
     def batch(self, messages: Sequence[Message], headers: Sequence[Any], now_ms: int) -> Sequence[int]:
@@ -47,39 +52,40 @@ class ExtendedWatch(PartitionWatch):
             origins_ms = super().batch(messages, headers, now_ms)
         finally:
             self._in_batch = False
-        for name, delivered in self._delivered.items():
-            try:
-                delivered(messages, now_ms)
-            except Exception:
-                self._delivered = self._without(name, self._delivered)
+        for place, delivered in self._delivered:
+            if not place.off:
+                try:
+                    delivered(messages, now_ms)
+                except Exception:
+                    place.failed()
         return origins_ms
 
     def processed(self, offset: int, origin_ms: int, now_ms: int) -> None:
         """As the plain watch."""
         super().processed(offset, origin_ms, now_ms)
-        for name, processed in self._processed.items():
-            try:
-                processed(offset, now_ms)
-            except Exception:
-                self._processed = self._without(name, self._processed)
+        for place, processed in self._processed:
+            if not place.off:
+                try:
+                    processed(offset, now_ms)
+                except Exception:
+                    place.failed()
 
     def processed_batch(self, offset: int, origins_ms: Sequence[int], now_ms: int) -> None:
         """As the plain watch."""
         super().processed_batch(offset, origins_ms, now_ms)
-        for name, processed_to in self._processed_to.items():
-            try:
-                processed_to(offset, now_ms)
-            except Exception:
-                self._processed_to = self._without(name, self._processed_to)
+        for place, processed_to in self._processed_to:
+            if not place.off:
+                try:
+                    processed_to(offset, now_ms)
+                except Exception:
+                    place.failed()
 
     def event_ms(self, offset: int | None) -> int:
         """As the plain watch."""
         return 0 if offset is None or self._event_ms is None else int(self._event_ms(offset))
 
 
-def watch_with(
-    fields: MessageFields, parts: Mapping[str, Any], failed: Callable[[str], bool], **others: Any
-) -> PartitionWatch:
+def watch_with(fields: MessageFields, parts: Parts, **others: Any) -> PartitionWatch:
     """The watch that the parts of these detectors need, beside what every partition has."""
-    more = any(hasattr(part, method) for part in parts.values() for method in _MORE)
-    return (ExtendedWatch if more else PartitionWatch)(fields, parts=parts, failed=failed, **others)
+    more = any(hasattr(part, method) for _, part in parts for method in _MORE)
+    return (ExtendedWatch if more else PartitionWatch)(fields, parts=parts, **others)

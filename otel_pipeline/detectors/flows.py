@@ -21,8 +21,8 @@ from otel_pipeline.detectors.measures import detectors
 from otel_pipeline.detectors.objectives import Objectives
 from otel_pipeline.detectors.pace import PartitionPace
 from otel_pipeline.detectors.partition import PartitionWatch
-from otel_pipeline.detectors.place import Place
 from otel_pipeline.detectors.watched_flow import FlowKey, FlowNow, Watched, WatchedFlow
+from otel_pipeline.detectors.watched_partition import WatchedPartition
 from otel_pipeline.engine.engine import OTHER
 from otel_pipeline.engine.guard import Guard
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from otel_pipeline.detectors.measures import Detector
-    from otel_pipeline.detectors.place import Values
     from otel_pipeline.detectors.settings import HealthSettings
+    from otel_pipeline.detectors.watched_partition import Values
     from otel_pipeline.engine.clients import Consumer, PartitionState
     from otel_pipeline.engine.engine import Engine
     from otel_pipeline.engine.measures import Measure
@@ -76,7 +76,6 @@ class Flows:
         self._lock = threading.RLock()
         self._flows: dict[FlowKey, WatchedFlow] = {}
         self._groups: set[str] = set()
-        self._off: set[str] = set()
         self.detectors = tuple(detectors(self._guard) if tables is None else tables)
         self.objectives = Objectives(settings.objectives, totals)
         self._histograms: dict[Measure, Histogram] = {}
@@ -122,12 +121,11 @@ class Flows:
     def watch(self, consumer: Consumer, state: PartitionState) -> PartitionWatch:
         """Begin to watch one partition at one consumer."""
         flow = self._flow_of(consumer.engine, consumer, state.destination)
-        parts = dict(self._parts(self._place(consumer, flow, state)))
+        parts = dict(self._parts(self._at(consumer, flow, state)))
         in_place = {detector: parts.pop(detector) for detector in _IN_PLACE}
         watch = watch_with(
             consumer.fields,
-            {detector.name: part for detector, part in parts.items()},
-            self.failed,
+            [(detector.place(self._guard), part) for detector, part in parts.items()],
             order=in_place[order.DETECTOR],
             freshness=in_place[freshness.DETECTOR],
             environments=in_place[environments.DETECTOR],
@@ -146,8 +144,8 @@ class Flows:
             flow.watched.append(Watched(ref(consumer), state.partition, watch, every_part))
         return watch
 
-    def _place(self, consumer: Consumer, flow: WatchedFlow, state: PartitionState) -> Place:
-        return Place(
+    def _at(self, consumer: Consumer, flow: WatchedFlow, state: PartitionState) -> WatchedPartition:
+        return WatchedPartition(
             destination=state.destination,
             partition=state.partition,
             group=flow.key.group,
@@ -163,25 +161,18 @@ class Flows:
             cells=lambda measure: self._histograms[measure].local(measure.among(flow.attributes)),
         )
 
-    def _parts(self, place: Place) -> Iterator[tuple[Detector, Any]]:
+    def _parts(self, at: WatchedPartition) -> Iterator[tuple[Detector, Any]]:
         """What each detector watches a partition with, where it does."""
         for detector in self.detectors:
-            if detector.watch is not None and detector.name not in self._off:
+            failing = detector.place(self._guard)
+            if detector.watch is not None and not failing.off:
                 try:
-                    part = detector.watch(place)
+                    part = detector.watch(at)
                 except Exception:
-                    self.failed(detector.name)
+                    failing.failed()
                 else:
                     if part is not None:
                         yield detector, part
-
-    def failed(self, name: str) -> bool:
-        """A detector has raised; true when it is switched off."""
-        if not self._guard.failed(f"detector.{name}"):
-            return False
-        self._off.add(name)
-        self._guard.problem(f"detector.{name}", f"the detector {name!r} keeps failing: it is switched off")
-        return True
 
     def pace(self, consumer: Consumer, destination: str, partition: int) -> PartitionPace:
         """Begin to follow the fetches of one partition at one consumer."""
@@ -278,5 +269,5 @@ class Flows:
             self.objectives.of_flow(key.destination, key.group),
             FlowPace(key.destination, stuck_after_s=settings.stuck_after_s, lost_after_s=settings.lost_after_s),
             born,
-            self.failed,
+            self._guard,
         )

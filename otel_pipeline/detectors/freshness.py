@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
 
     from otel_pipeline.detectors.objectives import ObjectiveCounts
-    from otel_pipeline.detectors.place import Place
+    from otel_pipeline.detectors.watched_partition import WatchedPartition
     from otel_pipeline.engine.totals import HistogramCell, ThreadCells
 
 TOLERANCE_MS = 5
@@ -58,12 +58,12 @@ NEGATIVE_AGES = Measure(
 ).label()
 
 
-def _watch(place: Place) -> PartitionFreshness:
+def _watch(at: WatchedPartition) -> PartitionFreshness:
     return PartitionFreshness(
-        place.cell(DELIVERY_AGE),
-        place.cells(DATA_AGE),
-        tuple(each for each in place.objectives if each.objective.age == "delivery"),
-        tuple(each for each in place.objectives if each.objective.age == "data"),
+        at.cell(DELIVERY_AGE),
+        at.cells(DATA_AGE),
+        tuple(each for each in at.objectives if each.objective.age == "delivery"),
+        tuple(each for each in at.objectives if each.objective.age == "data"),
     )
 
 

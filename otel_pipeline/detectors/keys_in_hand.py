@@ -12,15 +12,15 @@ from otel_pipeline.detectors.order import VIOLATIONS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from otel_pipeline.detectors.place import Place
+    from otel_pipeline.detectors.watched_partition import WatchedPartition
     from otel_pipeline.engine.messages import Message
 
 MAX_KEYS = 10_000
 CONCURRENT_KEY = VIOLATIONS.label("concurrent_key")
 
 
-def _watch(place: Place) -> KeysInHand | None:
-    return KeysInHand(place.fields.key) if place.settings.same_key else None
+def _watch(at: WatchedPartition) -> KeysInHand | None:
+    return KeysInHand(at.fields.key) if at.settings.same_key else None
 
 
 DETECTOR = Detector("keys_in_hand", watch=_watch, counts={CONCURRENT_KEY: attrgetter("concurrent")})

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from importlib.metadata import EntryPoint
 
-    from otel_pipeline.detectors.place import Place
     from otel_pipeline.detectors.settings import DestinationSettings, HealthSettings
-    from otel_pipeline.engine.guard import Guard
+    from otel_pipeline.detectors.watched_partition import WatchedPartition
+    from otel_pipeline.engine.guard import Guard, Place
     from otel_pipeline.engine.totals import Attributes
 
 ENTRY_POINTS = "otel_pipeline_observer"
@@ -71,7 +71,7 @@ class Detector:
     """
 
     name: str
-    watch: Callable[[Place], Any] | None = None
+    watch: Callable[[WatchedPartition], Any] | None = None
     """Makes the part of a partition at its first message; None where nothing is asked for."""
     counts: Mapping[Label, Callable[[Any], int]] = field(default_factory=dict)
     """How each count is read from a part. Counts only grow, and exist at 0 from the moment their flow is seen."""
@@ -87,6 +87,10 @@ class Detector:
     """What its own code records or defines: histograms, counts that are no partition's."""
     rules: tuple[Rule, ...] = ()
     """What its counts mean for a light. It sees every count of the flow."""
+
+    def place(self, guard: Guard) -> Place:
+        """Where its failures are counted."""
+        return guard.place(f"detector.{self.name}")
 
     @property
     def measures(self) -> tuple[Measure, ...]:

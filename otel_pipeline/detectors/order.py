@@ -17,7 +17,7 @@ from otel_pipeline.engine.measures import Attribute, Measure
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from otel_pipeline.detectors.place import Place
+    from otel_pipeline.detectors.watched_partition import WatchedPartition
     from otel_pipeline.engine.observer import Resumed
 
 WINDOW = 1024
@@ -56,9 +56,9 @@ EXPIRED = MISSING.label("expired")
 OPEN = Measure("open", None, "{message}", "Numbers that are missing and not given up yet.").label()
 
 
-def _watch(place: Place) -> PartitionOrder:
-    original = place.health.mirrors.get(place.destination, place.destination)
-    return PartitionOrder(pipeline_header.tag_of(original, place.partition), place.monotonic_s)
+def _watch(at: WatchedPartition) -> PartitionOrder:
+    original = at.health.mirrors.get(at.destination, at.destination)
+    return PartitionOrder(pipeline_header.tag_of(original, at.partition), at.monotonic_s)
 
 
 DETECTOR = Detector(

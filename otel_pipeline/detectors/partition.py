@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-from binascii import a2b_base64
 from operator import attrgetter
-from struct import Struct
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from otel_pipeline import semconv
 from otel_pipeline.detectors.measures import FLOW, Detector
 from otel_pipeline.engine import pipeline_header
 from otel_pipeline.engine.measures import Attribute, Measure
+from otel_pipeline.engine.pipeline_header import fields as fields_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from opentelemetry.trace import SpanContext
 
     from otel_pipeline.detectors.environments import PartitionEnvironments
     from otel_pipeline.detectors.freshness import PartitionFreshness
     from otel_pipeline.detectors.order import PartitionOrder
-    from otel_pipeline.detectors.place import ValueWatch
+    from otel_pipeline.detectors.watched_partition import ValueWatch
+    from otel_pipeline.engine.guard import Place
     from otel_pipeline.engine.messages import Message, MessageFields
+    from otel_pipeline.engine.pipeline_header import Fields
 
 MAX_IN_FLIGHT = 10_000
 _PER_PARTITION = pipeline_header.PER_PARTITION
 _VERSION = pipeline_header.VERSION
-_STANDARD = pipeline_header.STANDARD
-# Of the header: version, flags, hops and environment as one number, origin (u16, u32), producer, number, tag.
-_FIELDS = Struct(">IHI10xIIH").unpack
+_NO_FIELDS = (-1, 0, 0, 0, 0, 0, 0, 0, 0)
 _ALL_BUT_HOPS = 0xFFFF_00FF
 
 COVERAGE = Measure(
@@ -65,17 +63,13 @@ DETECTOR = Detector(
 """Its part is the watch itself."""
 
 
-Told = dict[str, Any]
-"""By the name of its detector, the method that a part is told with."""
+Parts: TypeAlias = "Sequence[tuple[Place, Any]]"
+"""Of detectors that are told of what comes, each with where its failures are counted."""
 
 
-def told(parts: Mapping[str, Any], method: str) -> Told:
-    """The parts that are to be told of something."""
-    return {name: getattr(part, method) for name, part in parts.items() if hasattr(part, method)}
-
-
-def _stays(_name: str) -> bool:
-    return False
+def told(parts: Parts, method: str) -> tuple[tuple[Place, Callable[..., Any]], ...]:
+    """The methods of parts that are to be told of something."""
+    return tuple((place, getattr(part, method)) for place, part in parts if hasattr(part, method))
 
 
 class PartitionWatch:
@@ -85,8 +79,7 @@ class PartitionWatch:
 
     Args:
         values: looks at the shape of values, sometimes.
-        parts: of more detectors, by their names.
-        failed: told of the detector whose part has raised; true when that is to be told no more.
+        parts: of more detectors.
         flow: what the partition belongs to.
     """
 
@@ -97,7 +90,6 @@ class PartitionWatch:
         "_delivery_age",
         "_ended",
         "_examine",
-        "_failed",
         "_looked",
         "_looks",
         "_offset",
@@ -131,12 +123,10 @@ class PartitionWatch:
         freshness: PartitionFreshness,
         environments: PartitionEnvironments,
         values: ValueWatch | None = None,
-        parts: Mapping[str, Any] = MappingProxyType({}),
-        failed: Callable[[str], bool] = _stays,
+        parts: Parts = (),
         flow: Any = None,
     ) -> None:
         self.flow = flow
-        self._failed = failed
         self._began, self._ended, self._looks = told(parts, "began"), told(parts, "ended"), told(parts, "look")
         self._timestamp_ms, self._offset = fields.timestamp_ms, fields.offset
         self._value, self._body_bytes = fields.value, fields.body_bytes
@@ -164,46 +154,36 @@ class PartitionWatch:
         self.ahead = 0
         """Offsets that were committed before their processing had ended."""
 
-    def one(self, message: Message, offset: int, timestamp_ms: int, header: Any, now_ms: int) -> int:
+    def one(
+        self, message: Message, offset: int, timestamp_ms: int, header: Any, fields: Fields | None, now_ms: int
+    ) -> int:
         """A message is handed to the application; returns its oldest origin, ms, 0 when unknown."""
         # Every message of every consumer comes through here: what can be read in place is not called.
         self.last_ms = now_ms
-        try:
-            head, high, low, producer, number, tag = _FIELDS(a2b_base64(header.translate(_STANDARD)))
-        except Exception:
-            head = -1
+        head, high, low, _, _, _, producer, number, tag = fields or _NO_FIELDS
         if head & _ALL_BUT_HOPS == self._usual:
             self.readable += 1
             order = self.order
             window = order.latest
-            if (
-                number == window.newest + 1
-                and offset == order.highest + 1
-                and producer == window.producer
-                and tag == order.tag
-                and window.gaps is None
-            ):
+            follows = number == window.newest + 1 and offset == order.highest + 1 and producer == window.producer
+            if follows and tag == order.tag and window.gaps is None:
                 order.highest = window.offset = offset
-                window.newest = number
-                window.skipped = order.skipped
+                window.newest, window.skipped = number, order.skipped
             else:
                 order.one(offset, producer, number, tag)
             origin_ms: int = high << 32 | low
         else:
-            origin_ms = self._unusual(offset, timestamp_ms, header)
-        if type(timestamp_ms) is int:
+            origin_ms = self._unusual(offset, timestamp_ms, header, fields)
+        if type(timestamp_ms) is int and timestamp_ms > 0:
             age_s = (now_ms - timestamp_ms) / 1000
             cell = self._delivery_age
-            if (
-                cell.above < age_s <= cell.up_to
-                and cell.min <= age_s <= cell.max
-                and self._plain_delivery
-                and timestamp_ms > 0
-            ):
+            if cell.above < age_s <= cell.up_to and cell.min <= age_s <= cell.max and self._plain_delivery:
                 cell.bucket_counts[cell.at] += 1
                 cell.sum += age_s
             else:
                 self.freshness.delivered(timestamp_ms, now_ms)
+        elif type(timestamp_ms) is int:
+            self.freshness.delivered(timestamp_ms, now_ms)
         sampler = self._sampler
         if sampler is not None:
             size_bytes = self._body_bytes(message)
@@ -212,9 +192,8 @@ class PartitionWatch:
                 self._examine(self._value(message), size_bytes, self._looked)
         return origin_ms
 
-    def _unusual(self, offset: int, timestamp_ms: int, header: Any) -> int:
+    def _unusual(self, offset: int, timestamp_ms: int, header: Any, fields: Fields | None) -> int:
         """A message whose header is missing, or not as most are; returns its origin."""
-        fields = None if header is None else pipeline_header.fields(header)
         if fields is None:
             if header is None:
                 self.without_header += 1
@@ -223,10 +202,12 @@ class PartitionWatch:
             self.order.one(offset, 0, 0, 0)
             return timestamp_ms if type(timestamp_ms) is int and timestamp_ms > 0 else 0
         self.readable += 1
-        if fields[3] != self._own_code:
-            self.environments.other(fields[3], header)
-        self.order.one(offset, fields[9], fields[10] if fields[1] & _PER_PARTITION else 0, fields[11])
-        return fields[4] << 32 | fields[5]
+        head, high, low, _, _, _, producer, number, tag = fields
+        code = head & 0xFF
+        if code != self._own_code:
+            self.environments.other(code, header)
+        self.order.one(offset, producer, number if head >> 16 & _PER_PARTITION else 0, tag)
+        return high << 32 | low
 
     @property
     def messages(self) -> int:
@@ -238,7 +219,7 @@ class PartitionWatch:
         block = pipeline_header.HeaderBlock.read(headers)
         if block is None or not all(flags & _PER_PARTITION for flags in set(block.flags)):
             return [
-                self.one(message, self._offset(message), self._timestamp_ms(message), header, now_ms)
+                self.one(message, self._offset(message), self._timestamp_ms(message), header, fields_of(header), now_ms)
                 for message, header in zip(messages, headers, strict=True)
             ]
         count = len(messages)
@@ -270,27 +251,28 @@ class PartitionWatch:
         if len(self.in_flight) < MAX_IN_FLIGHT:
             self.in_flight[offset] = False
         if self._began:
-            for name, began in self._began.items():
-                try:
-                    began(offset, message)
-                except Exception:
-                    self._began = self._without(name, self._began)
+            for place, began in self._began:
+                if not place.off:
+                    try:
+                        began(offset, message)
+                    except Exception:
+                        place.failed()
 
     def processed(self, offset: int, origin_ms: int, now_ms: int) -> None:
         """The application has processed a message. From any thread."""
         if self.in_flight:
             self.in_flight.pop(offset, None)
             if self._ended:
-                for name, ended in self._ended.items():
-                    try:
-                        ended(offset)
-                    except Exception:
-                        self._ended = self._without(name, self._ended)
+                for place, ended in self._ended:
+                    if not place.off:
+                        try:
+                            ended(offset)
+                        except Exception:
+                            place.failed()
         if offset > self.processed_offset:  # noqa: PLR1730 - calling max() costs twice as much
             self.processed_offset = offset
-        freshness = self.freshness
+        freshness, cell = self.freshness, self._data_age.cell
         age_s = (now_ms - origin_ms) / 1000
-        cell = self._data_age.cell
         if cell.above < age_s <= cell.up_to and cell.min <= age_s <= cell.max and self._plain_data and origin_ms > 0:
             cell.bucket_counts[cell.at] += 1
             cell.sum += age_s
@@ -337,12 +319,9 @@ class PartitionWatch:
         return self.environments.rejection(header)
 
     def _look(self, value: Any) -> None:
-        for name, look in self._looks.items():
-            try:
-                look(value)
-            except Exception:
-                self._looks = self._without(name, self._looks)
-
-    def _without(self, name: str, known: Told) -> Told:
-        """Who is told from now on. A new table: other threads may be going through the old one."""
-        return {other: tell for other, tell in known.items() if other != name} if self._failed(name) else known
+        for place, look in self._looks:
+            if not place.off:
+                try:
+                    look(value)
+                except Exception:
+                    place.failed()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from otel_pipeline.detectors.objectives import ObjectiveCounts
-    from otel_pipeline.detectors.place import Place
+    from otel_pipeline.detectors.watched_partition import WatchedPartition
     from otel_pipeline.engine.messages import Message, MessageFields
     from otel_pipeline.engine.totals import HistogramCell, ThreadCells
 
@@ -52,23 +52,23 @@ class Wanted(NamedTuple):
     work_ns: Callable[[], int]
 
 
-def _watch(place: Place) -> PartitionTimes | None:
+def _watch(at: WatchedPartition) -> PartitionTimes | None:
     """An objective by the event's age is a request for it. A model's objective reads what its destination measures."""
-    said, options = place.health.event_time, place.settings
-    by_event = tuple(each for each in place.objectives if each.objective.age == "event")
+    said, options = at.health.event_time, at.settings
+    by_event = tuple(each for each in at.objectives if each.objective.age == "event")
     aged = said is not None or options.event_age or bool(by_event)
     if not (aged or options.ordered or options.process_wait):
         return None
     header = options.event_age or options.ordered or bool(by_event)
     wanted = Wanted(
-        event_time.reader(place.fields, said, place.guard, header=header) if aged or options.ordered else None,
-        place.cells(EVENT_AGE) if aged else None,
+        event_time.reader(at.fields, said, at.guard, header=header) if aged or options.ordered else None,
+        at.cells(EVENT_AGE) if aged else None,
         by_event,
-        place.cells(PROCESS_WAIT) if options.process_wait else None,
-        place.cells(LATENESS) if options.ordered else None,
-        place.work_ns,
+        at.cells(PROCESS_WAIT) if options.process_wait else None,
+        at.cells(LATENESS) if options.ordered else None,
+        at.work_ns,
     )
-    return PartitionTimes(place.fields, wanted)
+    return PartitionTimes(at.fields, wanted)
 
 
 DETECTOR = Detector(

@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary, ref
 from otel_pipeline.engine.measures import Label
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from otel_pipeline.detectors.flow_pace import FlowPace, Pace
     from otel_pipeline.detectors.measures import Detector
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from otel_pipeline.detectors.partition import PartitionWatch
     from otel_pipeline.detectors.settings import DestinationSettings
     from otel_pipeline.engine.clients import Consumer
+    from otel_pipeline.engine.guard import Guard
     from otel_pipeline.engine.measures import Measure
     from otel_pipeline.engine.totals import Attributes, CounterCell, Histogram, HistogramCell
 
@@ -55,7 +56,7 @@ class WatchedFlow:
     Args:
         attributes: all that is known of the flow; each measure has some of them.
         born: the counts that exist from the beginning, at 0.
-        failed: told of a detector whose counts cannot be read.
+        guard: told of a detector whose counts cannot be read.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class WatchedFlow:
         objectives: tuple[ObjectiveCounts, ...],
         pace: FlowPace,
         born: Iterable[Label],
-        failed: Callable[[str], object],
+        guard: Guard,
     ) -> None:
         self.key = key
         self.attributes = dict(attributes)
@@ -78,7 +79,7 @@ class WatchedFlow:
         self._counts = dict.fromkeys(born, 0)
         """As they were read last."""
         self._born = tuple(self._counts)
-        self._failed = failed
+        self._guard = guard
         self.process_attributes: Attributes = {}
         """Of the process spans' durations, where there are some."""
         self.watched: list[Watched] = []
@@ -166,10 +167,12 @@ class WatchedFlow:
     def _read(self, watched: Watched) -> list[tuple[Label, int]]:
         found: list[tuple[Label, int]] = []
         for detector, part in watched.parts:
-            try:
-                found += _counts_of(detector, part)
-            except Exception:
-                self._failed(detector.name)
+            place = detector.place(self._guard)
+            if not place.off:
+                try:
+                    found += _counts_of(detector, part)
+                except Exception:
+                    place.failed()
         return found
 
 

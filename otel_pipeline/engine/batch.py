@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.engine import pipeline_header
 from otel_pipeline.engine.delivery import in_hand
+from otel_pipeline.engine.headers import own_headers
 from otel_pipeline.engine.origin import Origin, origin_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from otel_pipeline.engine.clients import Consumer
     from otel_pipeline.engine.engine import Engine
@@ -55,34 +56,11 @@ batch_in_hand: ContextVar[Batch | None] = ContextVar("otel_pipeline.batch", defa
 """The batch that the calling code handles; a delivery in hand comes before it."""
 
 
-def own_header(headers: Any) -> Any:
-    """The data-flow header of a message, which a producer of ours writes last; None without one."""
-    if not headers:
-        return None
-    try:
-        name, value = headers[-1]
-        if name == pipeline_header.NAME:
-            return value
-        return next((value for name, value in headers if name == pipeline_header.NAME), None)
-    except Exception:
-        return None  # No pairs: there is nothing to read.
-
-
-def own_headers(headers_of: Callable[[Message], Any], messages: Sequence[Message]) -> Sequence[Any]:
-    """The data-flow header of each message of a batch, which mostly all have, as their last."""
-    own = pipeline_header.NAME
-    try:
-        values = [value for headers in map(headers_of, messages) for name, value in (headers[-1],) if name == own]
-    except Exception:
-        values = []  # Some have none.
-    return values if len(values) == len(messages) else [own_header(headers_of(message)) for message in messages]
-
-
 def hand_out_batch(
     engine: Engine, fields: MessageFields, consumer: Consumer, batches: Sequence[Sequence[Message]]
 ) -> None:
     """Tell the observers of a batch, and remember it for what is sent before the next one."""
-    if engine.observe is None:
+    if engine.observe is None or engine.guard.place("batch").off:
         return
     now_ms = engine.clock_ns() // 1_000_000
     batch = Batch()
@@ -113,7 +91,7 @@ def leave_batch(engine: Engine, consumer: Consumer) -> None:
             for observer, offset, origins_ms in batch.parts:
                 observer.processed_batch(offset, origins_ms, now_ms)
     except Exception:
-        engine.guard.failed("batch")
+        engine.guard.place("batch").failed()
 
 
 def origin_in_hand() -> Origin | None:

@@ -173,11 +173,12 @@ class Consumer:
             self._learn_cluster()
             state = PartitionState(self.engine, self, destination, partition)
             self.partitions[destination, partition] = state
-            if self.engine.observe is not None:
+            place = self.engine.guard.place("observe")
+            if self.engine.observe is not None and not place.off:
                 try:
                     state.observer = self.engine.observe(self, state)
                 except Exception:
-                    self.engine.guard.failed("observe")
+                    place.failed()
             return state
 
     def _learn_cluster(self) -> None:
@@ -267,7 +268,7 @@ class Producer:
         headers_allowed: bool,
         excluded: bool,
         numbers: Sequences | None,
-        read: Callable[[Any], tuple[int, int]],
+        read: Callable[[Any], tuple[int | None, int | None]],
     ) -> None:
         self.attributes = attributes
         self.client_id = client_id

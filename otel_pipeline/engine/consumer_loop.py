@@ -12,12 +12,13 @@ from concurrent.futures import thread as _thread
 from threading import get_ident, main_thread
 from typing import TYPE_CHECKING, Any
 
-from otel_pipeline.engine.batch import own_header
+from otel_pipeline.engine.headers import own_header
+from otel_pipeline.engine.pipeline_header import fields as fields_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from otel_pipeline.engine.clients import Consumer
+    from otel_pipeline.engine.clients import Consumer, PartitionState
     from otel_pipeline.engine.delivery import OpenDelivery
     from otel_pipeline.engine.engine import Engine
     from otel_pipeline.engine.messages import Message, MessageFields
@@ -37,14 +38,18 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: _main_thread.__setitem__(0, get_ident()))
 
 
-def called_by_pool() -> bool:
+def called_by_pool(depth: int) -> bool:
     """Whether `next(consumer)` itself was handed to an executor: its thread must not inherit a current span.
 
-    To be called by what stands in for the client's `__next__`.
+    Args:
+        depth: of what called the stand-in for the client's `__next__`, seen from the caller.
     """
     if get_ident() == _main_thread[0]:
         return False
-    frame = sys._getframe(2)
+    try:
+        frame = sys._getframe(depth + 1)
+    except ValueError:
+        return False  # Nothing called it: it is what a thread or greenlet was started with.
     if frame.f_code is _PROXY_CODE and frame.f_back is not None:
         frame = frame.f_back
     return frame.f_code in _POOL_CODES
@@ -60,8 +65,10 @@ class Iteration:
         "_excludes",
         "_finish",
         "_headers",
+        "_observing",
         "_offset",
         "_partition",
+        "_place",
         "_timestamp_ms",
         "engine",
     )
@@ -73,6 +80,7 @@ class Iteration:
         self._headers, self._timestamp_ms = fields.headers, fields.timestamp_ms
         self._excludes = engine.settings.excludes_destination
         self._clock_ns = engine.clock_ns
+        self._place, self._observing = engine.guard.place("iterate"), engine.guard.place("observe")
 
     def leave(self, consumer: Consumer) -> None:
         """Finish the message that was handed out last."""
@@ -81,34 +89,41 @@ class Iteration:
             consumer.open = None
             self._finish(delivery)
 
-    def hand_out(self, consumer: Consumer, message: Message, *, current: bool) -> None:
-        """Begin the message that is about to be returned to the application."""
+    def hand_out(self, consumer: Consumer, message: Message) -> None:
+        """Begin the message that is about to be returned to the application, by what stands in for `__next__`."""
+        if consumer.excluded or self._place.off:
+            return
         try:
-            if consumer.excluded:
-                return
             destination, partition = self._destination(message), self._partition(message)
-            try:
-                state = consumer.partitions[destination, partition]
-            except KeyError:
-                if self._excludes(destination):
-                    return
-                state = consumer.partition(destination, partition)
+            state = consumer.partitions.get((destination, partition)) or self._state(consumer, destination, partition)
+            if state is None:
+                return
             offset = state.handed_offset = self._offset(message)
-            delivery = None
-            if consumer.iterator_spans:
-                delivery = consumer.open = self._begin(state, message, current=current)
-            observer = state.observer
-            if observer is not None and self.engine.active:
-                if delivery is not None:
-                    header, timestamp_ms, now_ns = delivery.header, delivery.timestamp_ms, delivery.start_ns
-                    delivery.origin_ms = observer.one(message, offset, timestamp_ms, header, now_ns // 1_000_000)
-                else:
-                    header, now_ns = own_header(self._headers(message)), self._clock_ns()
-                    observer.one(message, offset, self._timestamp_ms(message), header, now_ns // 1_000_000)
-                if observer.rejects:
-                    consumer.rejection = observer.rejection(header)
+            current = not called_by_pool(2)
+            delivery = consumer.open = self._begin(state, message, current) if consumer.iterator_spans else None
         except Exception:
-            self.engine.guard.failed("iterate")
+            self._place.failed()
+            return
+        observer = state.observer
+        if observer is None or self._observing.off or not self.engine.active:
+            return
+        try:
+            if delivery is not None:
+                header, sent_ms, now_ns = delivery.header, delivery.timestamp_ms, delivery.start_ns
+                delivery.origin_ms = observer.one(
+                    message, offset, sent_ms, header, delivery.fields, now_ns // 1_000_000
+                )
+            else:
+                header, now_ms = own_header(self._headers(message)), self._clock_ns() // 1_000_000
+                observer.one(message, offset, self._timestamp_ms(message), header, fields_of(header), now_ms)
+            if observer.rejects:
+                consumer.rejection = observer.rejection(header)
+        except Exception:
+            self._observing.failed()
+
+    def _state(self, consumer: Consumer, destination: str, partition: int) -> PartitionState | None:
+        """Of a partition's first message; None where it is excluded."""
+        return None if self._excludes(destination) else consumer.partition(destination, partition)
 
     def raise_rejection(self, consumer: Consumer) -> None:
         """The configuration says that such a message must not reach the application: `on_reject: raise`."""

@@ -19,72 +19,55 @@ from otel_pipeline.engine.origin import Origin, origin_of
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
-    from opentelemetry.trace import Span
 
     from otel_pipeline.engine.observer import PartitionObserver
+    from otel_pipeline.engine.pipeline_header import Fields
 
 DELIVERY_KEY = create_key("otel_pipeline.delivery")
 
 
 def execution() -> tuple[int, int]:
     """Which thread and which asyncio task is running: a context inherited by another one is not ours to heal."""
-    loop = _get_running_loop()
-    return get_ident(), 0 if loop is None else id(current_task(loop))
+    return get_ident(), 0 if (loop := _get_running_loop()) is None else id(current_task(loop))
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class OpenDelivery:
     """A message, or a batch of them, that the application has in hand."""
 
-    __slots__ = (
-        "before",
-        "destination",
-        "ended",
-        "error",
-        "execution",
-        "header",
-        "known_origin",
-        "members",
-        "message",
-        "offset",
-        "origin_ms",
-        "own",
-        "partition",
-        "span",
-        "start_ns",
-        "started_ns",
-        "state",
-        "timestamp_ms",
-        "traceparent",
-    )
-
-    before: Context
-    own: Context
-    span: Span
+    state: Any
+    """Of its partition; of a batch, that of the first message."""
+    message: Any
+    """Dropped when its span ends: the application's data is not kept."""
+    offset: int | None
+    timestamp_ms: Any
+    """As the client has it."""
+    traceparent: bytes | str | None
+    """The header with the sender's context, as it came."""
+    header: bytes | str | None
+    """The data-flow header as it came."""
+    fields: Fields | None
+    """What it says; None where there is none, or none that can be read."""
     start_ns: int
+    """Wall clock, ns since the epoch."""
     started_ns: int
-
-    def __init__(
-        self, state: Any, message: Any, timestamp_ms: int, traceparent: bytes | str | None, header: bytes | str | None
-    ) -> None:
-        self.state = state
-        self.message = message
-        self.timestamp_ms = timestamp_ms
-        self.traceparent = traceparent
-        self.header = header
-        """The data-flow header as it came; read when somebody asks."""
-        self.known_origin: Origin | None = None
-        self.destination: str = state.destination
-        self.partition: int | None = state.partition
-        self.offset: int | None = None
-        self.origin_ms: int | None = None
-        """Oldest origin, where a detector has read it already; 0 is unknown."""
-        self.members: list[tuple[PartitionObserver, int, int]] | None = None
-        """Of a batch: who watches the partition of each message, its offset and its oldest origin."""
-        self.ended = False
-        self.error: BaseException | None = None
-        """What an explicit `process()` saw of a message that an iterator had handed out."""
-        self.execution: tuple[int, int] | None = None
-        """Where it was made current; None when it was not."""
+    """The same moment by the clock for durations."""
+    before: Context
+    span: Any = None
+    own: Any = None
+    """The context in which it is current."""
+    execution: tuple[int, int] | None = None
+    """Where it was made current; None when it was not."""
+    origin_ms: int | None = None
+    """Oldest origin, where a detector has read it already; 0 is unknown."""
+    known_origin: Origin | None = None
+    batched: bool = False
+    """Whether it stands for several messages."""
+    members: list[tuple[PartitionObserver, int, int]] | None = None
+    """Of a batch: who watches the partition of each message, its offset and its oldest origin."""
+    ended: bool = False
+    error: BaseException | None = None
+    """What an explicit `process()` saw of a message that an iterator had handed out."""
 
     @property
     def origin(self) -> Origin:
@@ -93,6 +76,18 @@ class OpenDelivery:
         if found is None:
             found = self.known_origin = origin_of(self.header, self.timestamp_ms)
         return found
+
+    @property
+    def destination(self) -> str:
+        """Of a batch, that of its first message."""
+        destination: str = self.state.destination
+        return destination
+
+    @property
+    def partition(self) -> int | None:
+        """None of a batch, whose messages may come from several."""
+        partition: int | None = None if self.batched else self.state.partition
+        return partition
 
 
 def in_hand(context: Context | None = None) -> OpenDelivery | None:

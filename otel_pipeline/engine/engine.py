@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from opentelemetry.context import Context
+    from opentelemetry.trace import Span
 
     from otel_pipeline.engine.clients import Consumer
     from otel_pipeline.engine.observer import CheckSent, Observe, ObserveFetches
@@ -129,12 +130,21 @@ class Engine:
         """The consumers that are still there."""
         return [consumer for known in self._consumers if (consumer := known()) is not None]
 
-    def guarded(self, hook: Callable[..., object], *arguments: object) -> None:
-        """Call something of the application's; what it raises is counted."""
-        try:
-            hook(*arguments)
-        except Exception:
-            self.guard.failed("hook")
+    def hook(self, kind: str) -> Callable[[Span, object], None] | None:
+        """Give the application's function for recorded spans of this kind, guarded; None where there is none."""
+        given = self.settings.hooks.get(kind)
+        if given is None:
+            return None
+        place = self.guard.place(f"hook.{kind}")
+
+        def call(span: Span, message: object) -> None:
+            if not place.off:
+                try:
+                    given(span, message)
+                except Exception:
+                    place.failed()
+
+        return call
 
     def metric_destination(self, destination: str) -> str:
         """The destination as a metric attribute: the first 100 by name, the rest as `_other`."""
@@ -154,9 +164,11 @@ class Engine:
         """A function that records how long a commit took. Commits have no span (TELEMETRY.md: Java withdrew them)."""
         histogram = self.operation_duration
         monotonic_ns = self.monotonic_ns
-        guard = self.guard
+        place = self.guard.place("settle")
 
         def settled(consumer: Consumer, started_ns: int, error: BaseException | None) -> None:
+            if place.off:
+                return
             try:
                 attributes: dict[str, AttributeValue] = {
                     **consumer.metric_attributes,
@@ -167,7 +179,7 @@ class Engine:
                     attributes[semconv.ERROR_TYPE] = error_type(error)
                 histogram.local(attributes).cell.record((monotonic_ns() - started_ns) / 1e9)
             except Exception:
-                guard.failed("settle")
+                place.failed()
 
         return settled
 

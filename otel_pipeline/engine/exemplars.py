@@ -30,10 +30,10 @@ MAX_EXEMPLARS = 2048
 class Exemplars:
     """Added to by any thread, read by those that collect metrics."""
 
-    __slots__ = ("_guard", "_waiting", "add")
+    __slots__ = ("_place", "_waiting", "add")
 
     def __init__(self, guard: Guard) -> None:
-        self._guard = guard
+        self._place = guard.place("exemplars")
         self._waiting: deque[Recorded] = deque(maxlen=MAX_EXEMPLARS)
         self.add = self._waiting.append
         """What is left of a delivery that was finished."""
@@ -41,13 +41,13 @@ class Exemplars:
     def show(self) -> None:
         """Show them to those who have counted their ages. Never raises."""
         waiting = self._waiting
-        while waiting:
+        while waiting and not self._place.off:
             try:
                 _show(waiting.popleft())
             except IndexError:
                 return  # Somebody else is reading as well.
             except Exception:
-                self._guard.failed("exemplars")
+                self._place.failed()
 
 
 def _show(recorded: Recorded) -> None:

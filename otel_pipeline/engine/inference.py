@@ -56,6 +56,9 @@ class Inferences:
         self.clock_ns = clock_ns
         self.monotonic_ns = monotonic_ns
         self.active = True
+        self._place = guard.place("inference")
+        self.ending = guard.place("inference.finish", self._place)
+        self.hooking = guard.place("hook.inference")
         self.decided: Callable[[str, OpenDelivery | None, int, int, Span], None] | None = None
         """Told of each call: (model, delivery in hand, oldest origin in ms or 0, now in ns, span)."""
         self._models: set[str] = set()
@@ -80,7 +83,12 @@ class Inferences:
         call = InferenceCall(model, operation, rows)
         try:
             context = heal()
-            if self.active and not context.get(_SUPPRESS_INSTRUMENTATION_KEY) and not context.get(PLAIN_SUPPRESS_KEY):
+            if (
+                self.active
+                and not self._place.off
+                and not context.get(_SUPPRESS_INSTRUMENTATION_KEY)
+                and not context.get(PLAIN_SUPPRESS_KEY)
+            ):
                 described = {
                     semconv.OTEL_PIPELINE_MODEL_VERSION: version,
                     semconv.OTEL_PIPELINE_MODEL_LIBRARY: library,
@@ -88,7 +96,7 @@ class Inferences:
                 }
                 self._open(call, ambient(context), {name: value for name, value in described.items() if value})
         except Exception:
-            self.guard.failed("inference")
+            self._place.failed()
         return call
 
     def _open(self, call: InferenceCall, context: Context, attributes: dict[str, AttributeValue]) -> None:
@@ -123,7 +131,12 @@ class Inferences:
         """
         try:
             context = heal() if given is None else given
-            if not self.active or context.get(_SUPPRESS_INSTRUMENTATION_KEY) or context.get(PLAIN_SUPPRESS_KEY):
+            if (
+                not self.active
+                or self._place.off
+                or context.get(_SUPPRESS_INSTRUMENTATION_KEY)
+                or context.get(PLAIN_SUPPRESS_KEY)
+            ):
                 return
             around = get_current_span(context)
             inside = context.get(INFERENCE_KEY) == model or self._observed.get(around) == model
@@ -137,7 +150,7 @@ class Inferences:
             if origin is not None and span.is_recording():
                 span.set_attributes(describe(origin, start_ns))
         except Exception:
-            self.guard.failed("inference")
+            self._place.failed()
 
     def record(self, call: InferenceCall, elapsed_ns: int, error: BaseException | None) -> None:
         """Count a finished call."""
@@ -230,7 +243,7 @@ class InferenceCall:
                 self._describe(span, inferences, error)
             span.end(self.start_ns + elapsed_ns)
         except Exception:
-            inferences.guard.failed("inference.finish")
+            inferences.ending.failed()
 
     def _describe(self, span: Span, inferences: Inferences, error: BaseException | None) -> None:
         if self.rows is not None:
@@ -241,11 +254,11 @@ class InferenceCall:
             span.record_exception(error)
             span.set_attribute(semconv.ERROR_TYPE, error_type(error))
             span.set_status(Status(StatusCode.ERROR, str(error)))
-        if inferences.hook is not None:
+        if inferences.hook is not None and not inferences.hooking.off:
             try:
                 inferences.hook(span, self)
             except Exception:
-                inferences.guard.failed("hook")
+                inferences.hooking.failed()
 
 
 _inferences: Inferences | None = None

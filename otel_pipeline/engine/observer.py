@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from otel_pipeline.engine.clients import Consumer, PartitionState
     from otel_pipeline.engine.messages import Message
+    from otel_pipeline.engine.pipeline_header import Fields
 
 Resumed: TypeAlias = Literal["earliest", "latest"]
 """With which message a client goes on whose position is no longer in the log: the oldest, or the next to come."""
@@ -24,8 +25,13 @@ class PartitionObserver(Protocol):
     rejects: bool
     """Whether messages may have to be rejected by raising: asked for each one."""
 
-    def one(self, message: Message, offset: int, timestamp_ms: int, header: Any, now_ms: int) -> int:
-        """A message is handed to the application; returns its oldest origin, ms, 0 when unknown."""
+    def one(
+        self, message: Message, offset: int, timestamp_ms: int, header: Any, fields: Fields | None, now_ms: int
+    ) -> int:
+        """A message is handed to the application; returns its oldest origin, ms, 0 when unknown.
+
+        The data-flow header comes as it is, and as what it says.
+        """
         ...
 
     def batch(self, messages: Sequence[Message], headers: Sequence[Any], now_ms: int) -> Sequence[int]:

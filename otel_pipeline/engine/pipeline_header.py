@@ -53,16 +53,16 @@ PER_PARTITION = 1 << 3
 EXTENDED = 1 << 5
 
 VERSION = 1
-_OTHER_ENVIRONMENT = 255
+OTHER_ENVIRONMENT = 255
 _TYPE_ENVIRONMENT = 2
 _MAX_ENVIRONMENT_BYTES = 16
 _MAX_CHARACTERS = 400
 _BYTES = 30
 _CHARACTERS = 40
 _U16, _U32, _U48 = 0xFFFF, 0xFFFF_FFFF, 0xFFFF_FFFF_FFFF
-_NAMES = {code: name for name, code in ENVIRONMENT_CODES.items()}
-# A u48 is packed as u16 and u32, and the last of them as two u24 would be: see `_SHAPE`.
-_SHAPE = struct.Struct(">BBBBHIIHIIIH")
+ENVIRONMENTS = {code: name for name, code in ENVIRONMENT_CODES.items()}
+# Version, flags, hops and environment are one number; a u48 is packed as u16 and u32.
+_SHAPE = struct.Struct(">IHIIHIIIH")
 _STAMP = struct.Struct(">IH")
 _NUMBERS = struct.Struct(">20xIIH")
 _PRODUCER_AND_TAG = (20, 21, 22, 23, 28, 29)
@@ -96,44 +96,38 @@ def decode(value: Any) -> PipelineHeader | None:
         raw = a2b_base64(text.translate(STANDARD) + b"=" * (-len(text) % 4))
         if len(raw) < _BYTES or raw[0] != VERSION:
             return None
-        fields = _SHAPE.unpack_from(raw)
-        flags, hops, code = fields[1], fields[2], fields[3]
-        origin_ms = fields[4] << 32 | fields[5]
-        environment = _NAMES.get(code)
+        head, high, low, delta_ms, path_high, path_low, producer, sequence, tag = _SHAPE.unpack_from(raw)
+        flags, hops, code = head >> 16 & 0xFF, head >> 8 & 0xFF, head & 0xFF
+        origin_ms = high << 32 | low
+        environment = ENVIRONMENTS.get(code)
         if flags & EXTENDED:
             extension = _extension(raw)
             if extension is None:
                 return None
-            if code == _OTHER_ENVIRONMENT and _TYPE_ENVIRONMENT in extension:
+            if code == OTHER_ENVIRONMENT and _TYPE_ENVIRONMENT in extension:
                 environment = extension[_TYPE_ENVIRONMENT][:_MAX_ENVIRONMENT_BYTES].decode("utf-8")
-        newest_ms = origin_ms + fields[6] if flags & FAN_IN else origin_ms
-        return PipelineHeader(
-            flags,
-            hops,
-            environment,
-            origin_ms,
-            newest_ms,
-            fields[7] << 32 | fields[8],
-            fields[9],
-            fields[10],
-            fields[11],
-        )
+        newest_ms = origin_ms + delta_ms if flags & FAN_IN else origin_ms
+        path = path_high << 32 | path_low
+        return PipelineHeader(flags, hops, environment, origin_ms, newest_ms, path, producer, sequence, tag)
     except Exception:
         return None
 
 
-Fields = tuple[int, ...]
-"""Version, flags, hops, environment code, origin (u16, u32), delta, path (u16, u32), producer, sequence, tag."""
+Fields = tuple[int, int, int, int, int, int, int, int, int]
+"""Head (version, flags, hops, environment code as one number), origin (u16, u32), delta, path (u16, u32), producer,
+sequence, tag."""
+unpack = _SHAPE.unpack
+"""Of the 30 bytes."""
 
 
 def fields(value: Any) -> Fields | None:
     """The fixed part alone, as the numbers that stand there; None when it cannot be read. Never raises."""
     try:
-        found = _SHAPE.unpack(a2b_base64(value.translate(STANDARD)))
+        found: Fields = unpack(a2b_base64(value.translate(STANDARD)))
     except Exception:
         raw = _any_length(value)
-        return None if raw is None else _SHAPE.unpack(raw)
-    return found if found[0] == VERSION else None
+        return None if raw is None else unpack(raw)
+    return found if found[0] >> 24 == VERSION else None
 
 
 def _any_length(value: Any) -> bytes | None:
@@ -226,8 +220,8 @@ def _counting(first: int, count: int) -> bytes:
 
 def environment_of(header: Any, code: int) -> str | None:
     """The name of an environment code; of one that is no code, the name in the extension."""
-    if code != _OTHER_ENVIRONMENT:
-        return _NAMES.get(code)
+    if code != OTHER_ENVIRONMENT:
+        return ENVIRONMENTS.get(code)
     read = decode(header)
     return None if read is None else read.environment
 
@@ -261,21 +255,18 @@ def encode(
     tag: int,
 ) -> bytes:
     """Write a header; every field saturates at what it can hold."""
-    code = 0 if environment is None else ENVIRONMENT_CODES.get(environment, _OTHER_ENVIRONMENT)
+    code = 0 if environment is None else ENVIRONMENT_CODES.get(environment, OTHER_ENVIRONMENT)
     origin_ms = min(max(origin_ms, 0), _U48)
     delta_ms = newest_ms - origin_ms if flags & FAN_IN else 0
     extension = b""
-    if code == _OTHER_ENVIRONMENT and environment is not None:
+    if code == OTHER_ENVIRONMENT and environment is not None:
         name = _cut(environment)
         extension = bytes((_TYPE_ENVIRONMENT, len(name))) + name
         flags |= EXTENDED
     else:
         flags &= ~EXTENDED
     raw = _SHAPE.pack(
-        VERSION,
-        flags & 0xFF,
-        hops if hops < 255 else 255,  # noqa: PLR2004, FURB136 - calling min() costs twice as much
-        code,
+        VERSION << 24 | (flags & 0xFF) << 16 | (hops if hops < 255 else 255) << 8 | code,  # noqa: PLR2004, FURB136
         origin_ms >> 32,
         origin_ms & _U32,
         min(max(delta_ms, 0), _U32),

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 from opentelemetry.context import attach, get_current
 
-from otel_pipeline.engine.batch import own_header
 from otel_pipeline.engine.delivery import heal, in_hand
+from otel_pipeline.engine.headers import own_header
 from otel_pipeline.engine.scope import decorate
 
 if TYPE_CHECKING:
@@ -58,11 +58,11 @@ class Processing:
 
     def __enter__(self) -> Processing:  # noqa: PYI034 - Self is not in Python 3.10
         engine = _engine
-        if engine is not None:
+        if engine is not None and not (place := engine.guard.place("process()")).off:
             try:
                 self._begin(engine)
             except Exception:
-                engine.guard.failed("process()")
+                place.failed()
             if self._rejection is not None:  # Only where the configuration says on_reject: raise.
                 self.finish(self._rejection)
                 raise self._rejection

@@ -8,15 +8,16 @@ from opentelemetry.context import Context, attach, get_current
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 
 from otel_pipeline import semconv
-from otel_pipeline.engine import pipeline_header
-from otel_pipeline.engine.batch import own_header
 from otel_pipeline.engine.delivery import DELIVERY_KEY, OpenDelivery, ambient, execution, heal
 from otel_pipeline.engine.engine import error_type, with_error
 from otel_pipeline.engine.exemplars import EXEMPLARS_APART_NS
-from otel_pipeline.engine.origin import Origin, merge, origin_of
+from otel_pipeline.engine.headers import own_header
+from otel_pipeline.engine.origin import merge, origin_of
+from otel_pipeline.engine.pipeline_header import ENVIRONMENTS, OTHER_ENVIRONMENT
 from otel_pipeline.engine.receive import CreationLinks
 from otel_pipeline.engine.send import key_text
-from otel_pipeline.engine.spans import SPAN_KEY, LightLink, LightSpan
+from otel_pipeline.engine.spans import SPAN_KEY
+from otel_pipeline.engine.trace_context import LightLink, LightSpan
 from otel_pipeline.engine.trust import sampled_trace, unsampled
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.observer import PartitionObserver
     from otel_pipeline.engine.totals import AttributeValue
 
+_NOTHING: Any = (None, None, None, None, None)
 _CONSUMER = SpanKind.CONSUMER  # Looking an enumeration's member up costs as much as a call.
 
 
@@ -39,16 +41,18 @@ class Processor:
     __slots__ = (
         "_add_exemplar",
         "_clock_ns",
-        "_dropped",
+        "_ending",
         "_engine",
         "_fields",
         "_headers",
         "_hook",
         "_incoming",
-        "_monotonic_ns",
         "_next_exemplar_ns",
+        "_now",
         "_offset",
         "_parent_of_process",
+        "_place",
+        "_settings",
         "_spans",
         "_timestamp_ms",
         "_totals",
@@ -58,80 +62,78 @@ class Processor:
         self._engine = engine
         self._fields = fields
         self._spans = engine.spans
-        self._clock_ns, self._monotonic_ns = engine.clock_ns, engine.monotonic_ns
+        self._clock_ns, self._now = engine.clock_ns, engine.monotonic_ns
         self._incoming = engine.propagation.incoming
         self._headers, self._timestamp_ms, self._offset = fields.headers, fields.timestamp_ms, fields.offset
+        self._settings = engine.settings
         self._parent_of_process = engine.settings.process_parent
-        self._hook = engine.settings.hooks.get("process")
+        self._hook = engine.hook("process")
+        self._place = engine.guard.place("process")
+        self._ending = engine.guard.place("process.finish", self._place)
         self._totals = engine.totals
         self._next_exemplar_ns = 0
         self._add_exemplar = engine.exemplars.add
 
-    def begin(self, state: PartitionState, message: Message, *, current: bool = True) -> OpenDelivery | None:
+    def begin(self, state: PartitionState, message: Message, current: bool = True) -> OpenDelivery | None:  # noqa: FBT001, FBT002
         """Start the span of one message; None where nothing is to be recorded. Never raises."""
-        engine = self._engine
+        if not self._engine.active or self._place.off:
+            return None
         try:
             context = get_current()
             if context:
                 context = ambient(heal())
-                if engine.suppressed(context):
+                if self._engine.suppressed(context):
                     return None
-            if not engine.active:
-                return None
-            start_ns = self._clock_ns()
-            headers = self._headers(message)
-            if headers:
-                created, inside, carried, header = self._incoming(headers, context)
-            else:
-                created = carried = header = None
-                inside = context
-            delivery = OpenDelivery(state, message, self._timestamp_ms(message), carried, header)
-            delivery.offset = self._offset(message)
+            start_ns, sent_ms, headers = self._clock_ns(), self._timestamp_ms(message), self._headers(message)
+            created, inside, carried, header, said = self._incoming(headers, context) if headers else _NOTHING
+            offset, now_ns, inside = self._offset(message), self._now(), inside or context
+            delivery = OpenDelivery(
+                state, message, offset, sent_ms, carried, header, said, start_ns, now_ns, before=context
+            )
+            parent: Any = created
             around: Any = context.get(SPAN_KEY) if context else None
-            parent = created
-            if created is None or not state.sender_is_parent or self._too_far(delivery, start_ns):
-                parent = self._parent(delivery, created, around, start_ns)
-            span: Span | None = self._spans.dropped(parent)
-            if span is None and state.is_foreign is not None and parent is not None and parent is created:
-                parent = self._as_permitted(delivery, parent, inside, start_ns)
+            if created is None or not state.sender_is_parent or self._too_far(delivery):
+                parent = self._parent(delivery, created, around)
+            span: Any = self._spans.dropped(parent)
+            if span is None and state.is_foreign is not None and created is not None and parent is created:
+                parent = self._as_permitted(delivery, created, inside)
                 span = self._spans.dropped(parent)
             if span is None:
-                attributes = self._attributes(delivery, start_ns)
-                links = _links(created, around, parent)
+                attributes, links = self._attributes(delivery), _links(created, around, parent)
                 span = self._spans.start(state.span_name, _CONSUMER, parent, inside, attributes, links, start_ns)
-            self._open(delivery, span, inside, context, start_ns, current=current)
+            self._open(delivery, span, inside, current=current)
         except Exception:
-            engine.guard.failed("process")
+            self._place.failed()
             return None
         if self._hook is not None and span.is_recording():
-            engine.guarded(self._hook, span, message)
+            self._hook(span, message)
         return delivery
 
-    def _too_far(self, delivery: OpenDelivery, now_ns: int) -> bool:
+    def _too_far(self, delivery: OpenDelivery) -> bool:
         """Whether the sender's trace would last too long or go in circles."""
-        settings = self._engine.settings
-        oldest_ms = delivery.timestamp_ms
-        if delivery.header is not None:
-            hops = pipeline_header.hops_of(delivery.header)
-            if hops > settings.max_hops:
+        oldest_ms, fields = delivery.timestamp_ms, delivery.fields
+        if fields is not None:
+            hops = fields[0] >> 8 & 0xFF
+            if hops > self._settings.max_hops:
                 return True
             if hops > 1:  # At the first hop the data is as old as the message.
-                oldest_ms = delivery.origin.origin_ms
-        return isinstance(oldest_ms, int) and 0 < oldest_ms < now_ns // 1_000_000 - settings.parent_max_age_ms
+                oldest_ms = fields[1] << 32 | fields[2]
+        youngest_ms = delivery.start_ns // 1_000_000 - self._settings.parent_max_age_ms
+        return isinstance(oldest_ms, int) and 0 < oldest_ms < youngest_ms
 
-    def _parent(self, delivery: OpenDelivery, created: Span | None, around: Span | None, start_ns: int) -> Span | None:
+    def _parent(self, delivery: OpenDelivery, created: Span | None, around: Span | None) -> Span | None:
         """The parent where it takes more to know: the sender's span, the application's own one, or none."""
         if created is None or self._parent_of_process == "ambient":
             if around is not None and around.get_span_context().is_valid:
                 return around
             if created is None:
                 return None
-        if self._parent_of_process == "link" or self._too_far(delivery, start_ns):
+        if self._parent_of_process == "link" or self._too_far(delivery):
             return None
         state: PartitionState = delivery.state
         return created if state.continues is None or state.continues(delivery.header) else None
 
-    def _as_permitted(self, delivery: OpenDelivery, created: Span, inside: Context, start_ns: int) -> Span:
+    def _as_permitted(self, delivery: OpenDelivery, created: Span, inside: Context) -> Span:
         """The sender's span; of another environment's without its sampled flag, where that is not permitted.
 
         The sampler is asked first. What it records anyway must not use up the rate, or of two services in a row the
@@ -141,35 +143,27 @@ class Processor:
         trace_id = sampled_trace(created)
         if trace_id is None or state.is_foreign is None or not state.is_foreign(delivery.header):
             return created
-        recorded = self._spans.samples_root(
-            trace_id,
-            state.span_name,
-            _CONSUMER,
-            inside,
-            self._attributes,
-            delivery,
-            start_ns,
-        )
+        recorded = self._spans.samples_root(trace_id, state.span_name, _CONSUMER, inside, self._attributes, delivery)
         foreign_traces = self._engine.foreign_traces
-        if recorded or foreign_traces.admit(trace_id, self._monotonic_ns()):
+        if recorded or foreign_traces.admit(trace_id, self._now()):
             return created
         foreign_traces.refused += 1
         return unsampled(created)
 
-    def _attributes(self, delivery: OpenDelivery, start_ns: int) -> dict[str, AttributeValue]:
-        fields, message = self._fields, delivery.message
+    def _attributes(self, delivery: OpenDelivery) -> dict[str, AttributeValue]:
+        reads, message = self._fields, delivery.message
         attributes: dict[str, AttributeValue] = delivery.state.attributes.copy()
         attributes[semconv.KAFKA_OFFSET] = delivery.offset or 0
-        if self._engine.settings.message_key:
-            text = key_text(fields.key(message))
+        if self._settings.message_key:
+            text = key_text(reads.key(message))
             if text is not None:
                 attributes[semconv.KAFKA_MESSAGE_KEY] = text
-        if fields.body_bytes(message) < 0:
+        if reads.body_bytes(message) < 0:
             attributes[semconv.KAFKA_MESSAGE_TOMBSTONE] = True
-        timestamp_ms = delivery.timestamp_ms
-        if isinstance(timestamp_ms, int) and timestamp_ms > 0:
-            attributes[semconv.OTEL_PIPELINE_DELIVERY_AGE] = start_ns / 1e9 - timestamp_ms / 1e3
-        _describe_origin(attributes, delivery.origin, start_ns)
+        sent_ms, now_s = delivery.timestamp_ms, delivery.start_ns / 1e9
+        if isinstance(sent_ms, int) and sent_ms > 0:
+            attributes[semconv.OTEL_PIPELINE_DELIVERY_AGE] = now_s - sent_ms / 1e3
+        _describe_origin(attributes, delivery, now_s)
         return attributes
 
     def begin_batch(self, states: Sequence[PartitionState], messages: Sequence[Message]) -> OpenDelivery | None:
@@ -177,11 +171,11 @@ class Processor:
         engine = self._engine
         try:
             context = heal()
-            if engine.suppressed(context):
+            if engine.suppressed(context) or self._place.off:
                 return None
             return self._begin_batch(states, messages, ambient(context))
         except Exception:
-            engine.guard.failed("process")
+            self._place.failed()
             return None
 
     def _begin_batch(
@@ -189,8 +183,8 @@ class Processor:
     ) -> OpenDelivery:
         engine, fields = self._engine, self._fields
         start_ns = engine.clock_ns()
-        delivery = OpenDelivery(states[0], messages, 0, None, None)
-        delivery.partition = None
+        delivery = OpenDelivery(states[0], messages, None, 0, None, None, None, start_ns, self._now(), context)
+        delivery.batched = True
         origins = [origin_of(own_header(fields.headers(message)), fields.timestamp_ms(message)) for message in messages]
         delivery.known_origin = merge(origins)
         delivery.members = [
@@ -203,97 +197,106 @@ class Processor:
         if span is None:
             attributes = _common(states)
             attributes[semconv.MESSAGING_BATCH_MESSAGE_COUNT] = len(messages)
-            _describe_origin(attributes, delivery.origin, start_ns)
+            _describe_origin(attributes, delivery, start_ns / 1e9)
             name = states[0].span_name if len({state.destination for state in states}) == 1 else "process"
             links = CreationLinks(engine, fields.headers, (messages,))
             span = engine.spans.start(name, _CONSUMER, parent, context, attributes, links, start_ns)
-        self._open(delivery, span, context, context, start_ns, current=True)
-        hook = engine.settings.hooks.get("process")
-        if hook is not None and span.is_recording():
-            engine.guarded(hook, span, messages)
+        self._open(delivery, span, context, current=True)
+        if self._hook is not None and span.is_recording():
+            self._hook(span, messages)
         return delivery
 
-    def _open(
-        self, delivery: OpenDelivery, span: Any, context: Context, before: Context, start_ns: int, *, current: bool
-    ) -> None:
+    @staticmethod
+    def _open(delivery: OpenDelivery, span: Any, inside: Context, *, current: bool) -> None:
         delivery.span = span
-        delivery.before = before
-        delivery.start_ns = start_ns
-        delivery.started_ns = self._monotonic_ns()
-        delivery.own = own = Context({**context, SPAN_KEY: span, DELIVERY_KEY: delivery})
+        delivery.own = own = Context({**inside, SPAN_KEY: span, DELIVERY_KEY: delivery})
         if current:
             delivery.execution = execution()
             attach(own)  # Without a token: see delivery.py.
 
-    def finish(  # noqa: C901, PLR0912 - the end of one message, read in one place
-        self, delivery: OpenDelivery, error: BaseException | None = None
-    ) -> None:
+    def finish(self, delivery: OpenDelivery, error: BaseException | None = None) -> None:
         """End the span and leave its context. Safe to call twice and from another thread; never raises."""
         if delivery.ended:
             return
-        delivery.ended = True
-        engine = self._engine
+        state, delivery.ended, delivery.message = delivery.state, True, None
         try:
-            delivery.message = None
-            error = error or delivery.error
-            delivery.error = None
-            ended_ns = self._monotonic_ns()
+            ended_ns = self._now()
             elapsed_ns = ended_ns - delivery.started_ns
-            span = delivery.span
-            state: PartitionState = delivery.state
-            if error is None:
-                state.process_duration.cell.record(elapsed_ns / 1e9)
+            if error is not None or delivery.error is not None:
+                self._failed(delivery, elapsed_ns, error or delivery.error)
             else:
-                attributes = with_error(state.process_attributes, error)
-                engine.process_duration.local(attributes).cell.record(elapsed_ns / 1e9)
-            observer = state.observer
+                state.process_duration.cell.record(elapsed_ns / 1e9)
+            observer, origin_ms = state.observer, delivery.origin_ms
             if observer is not None:
-                now_ms, origin_ms = (delivery.start_ns + elapsed_ns) // 1_000_000, delivery.origin_ms
-                if origin_ms is None or delivery.members is not None:
+                now_ms = (delivery.start_ns + elapsed_ns) // 1_000_000
+                if origin_ms is None or delivery.batched:
                     _tell_processed(delivery, observer, now_ms)
                 else:
                     observer.processed(delivery.offset or 0, origin_ms, now_ms)
-            if type(span) is not LightSpan:
-                if error is not None and span.is_recording():
-                    span.record_exception(error)
-                    span.set_attribute(semconv.ERROR_TYPE, error_type(error))
-                    span.set_status(Status(StatusCode.ERROR, str(error)))
-                end_ns = delivery.start_ns + elapsed_ns
-                if ended_ns >= self._next_exemplar_ns and self._totals.exemplars:
-                    self._next_exemplar_ns = ended_ns + EXEMPLARS_APART_NS
-                    # Not the delivery: it would live until metrics are read, and with it what the context holds.
-                    origin_ms, origin, members = delivery.origin_ms, delivery.known_origin, delivery.members
-                    sent_ms, start_ns = delivery.timestamp_ms, delivery.start_ns
-                    shown = span.get_span_context()
-                    self._add_exemplar((shown, state, origin_ms, origin, members, sent_ms, start_ns, end_ns))
-                span.end(end_ns)
-            if get_current() is delivery.own and delivery.execution is not None:
-                attach(delivery.before)
-                # Its own context holds the delivery: without this the two would wait for the garbage collector.
-                delivery.own = delivery.before
-                if delivery.before:
-                    heal()
-            else:
-                heal()
+            if type(delivery.span) is not LightSpan:
+                self._end(delivery, ended_ns, delivery.start_ns + elapsed_ns)
         except Exception:
-            engine.guard.failed("process.finish")
+            self._ending.failed()
+        finally:
+            _leave(delivery)
+
+    def _failed(self, delivery: OpenDelivery, elapsed_ns: int, error: BaseException | None) -> None:
+        delivery.error = None
+        if error is None:
+            return
+        attributes = with_error(delivery.state.process_attributes, error)
+        self._engine.process_duration.local(attributes).cell.record(elapsed_ns / 1e9)
+        span = delivery.span
+        if span.is_recording():
+            span.record_exception(error)
+            span.set_attribute(semconv.ERROR_TYPE, error_type(error))
+            span.set_status(Status(StatusCode.ERROR, str(error)))
+
+    def _end(self, delivery: OpenDelivery, ended_ns: int, end_ns: int) -> None:
+        span = delivery.span
+        if ended_ns >= self._next_exemplar_ns and self._totals.exemplars:
+            self._next_exemplar_ns = ended_ns + EXEMPLARS_APART_NS
+            # Not the delivery: it would live until metrics are read, and with it what the context holds.
+            origin_ms, origin, members = delivery.origin_ms, delivery.known_origin, delivery.members
+            sent_ms, start_ns = delivery.timestamp_ms, delivery.start_ns
+            shown = span.get_span_context()
+            self._add_exemplar((shown, delivery.state, origin_ms, origin, members, sent_ms, start_ns, end_ns))
+        span.end(end_ns)
+
+
+def _leave(delivery: OpenDelivery) -> None:
+    """Go back to the context before, where its own is still current."""
+    before = delivery.before
+    if get_current() is delivery.own and delivery.execution is not None:
+        attach(before)
+        # Its own context holds the delivery: without this the two would wait for the garbage collector.
+        delivery.own = before
+        if not before:
+            return
+    heal()
 
 
 def _tell_processed(delivery: OpenDelivery, observer: PartitionObserver, now_ms: int) -> None:
     """Tell the observers: of each message its own age, also when several were processed as one."""
-    if delivery.members is None:
+    if delivery.members is None:  # Handed out before anybody watched.
         observer.processed(delivery.offset or 0, delivery.origin.origin_ms, now_ms)
         return
     for each, offset, origin_ms in delivery.members:
         each.processed(offset, origin_ms, now_ms)
 
 
-def _describe_origin(attributes: dict[str, AttributeValue], origin: Origin, now_ns: int) -> None:
-    if origin.origin_ms > 0:
-        attributes[semconv.OTEL_PIPELINE_DATA_AGE] = now_ns / 1e9 - origin.origin_ms / 1e3
-    if origin.environment is not None:
-        attributes[semconv.OTEL_PIPELINE_ORIGIN_ENVIRONMENT] = origin.environment
-    attributes[semconv.OTEL_PIPELINE_HOPS] = origin.hops
+def _describe_origin(attributes: dict[str, AttributeValue], delivery: OpenDelivery, now_s: float) -> None:
+    fields = delivery.fields
+    code = OTHER_ENVIRONMENT if fields is None else fields[0] & 0xFF
+    if fields is None or code == OTHER_ENVIRONMENT:
+        origin_ms, _, hops, environment, *_ = delivery.origin
+    else:
+        origin_ms, hops, environment = fields[1] << 32 | fields[2], fields[0] >> 8 & 0xFF, ENVIRONMENTS.get(code)
+    if origin_ms > 0:
+        attributes[semconv.OTEL_PIPELINE_DATA_AGE] = now_s - origin_ms / 1e3
+    if environment is not None:
+        attributes[semconv.OTEL_PIPELINE_ORIGIN_ENVIRONMENT] = environment
+    attributes[semconv.OTEL_PIPELINE_HOPS] = hops
 
 
 def _common(states: Sequence[PartitionState]) -> dict[str, AttributeValue]:
@@ -308,7 +311,7 @@ def _common(states: Sequence[PartitionState]) -> dict[str, AttributeValue]:
 
 def _links(created: Span | None, around: Span | None, parent: Span | None) -> tuple[Link, ...]:
     """The creation context always, and the application's own span where it is not the parent (TELEMETRY.md)."""
-    linked = [created] if created is not None else []
-    if around is not None and around is not parent and around.get_span_context().is_valid:
-        linked.append(around)
-    return tuple(map(LightLink, linked))
+    own = () if created is None else (LightLink(created),)
+    if around is None or around is parent or not around.get_span_context().is_valid:
+        return own
+    return (*own, LightLink(around))

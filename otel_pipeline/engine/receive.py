@@ -12,7 +12,8 @@ from otel_pipeline import semconv
 from otel_pipeline.engine.batch import hand_out_batch
 from otel_pipeline.engine.delivery import ambient, heal
 from otel_pipeline.engine.engine import with_error
-from otel_pipeline.engine.spans import SPAN_KEY, LightLink
+from otel_pipeline.engine.spans import SPAN_KEY
+from otel_pipeline.engine.trace_context import LightLink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -71,7 +72,7 @@ def receiver(
     It is called with (consumer, batches of one partition each, started_ns, error, by_iterator); an iterator hands the
     messages out later, one by one. Nothing is recorded for a batch that returned no message. It never raises.
     """
-    guard, monotonic_ns = engine.guard, engine.monotonic_ns
+    place, monotonic_ns = engine.guard.place("receive"), engine.monotonic_ns
 
     def received(
         consumer: Consumer,
@@ -81,7 +82,7 @@ def receiver(
         by_iterator: bool = False,  # noqa: FBT001, FBT002
     ) -> None:
         try:
-            if consumer.excluded or not engine.active:
+            if consumer.excluded or not engine.active or place.off:
                 return
             elapsed_ns = monotonic_ns() - started_ns
             if error is None:
@@ -96,7 +97,7 @@ def receiver(
             if error is None and engine.settings.receive_spans:
                 _receive_span(engine, fields, consumer, batches, names, elapsed_ns)
         except Exception:
-            guard.failed("receive")
+            place.failed()
 
     return received
 

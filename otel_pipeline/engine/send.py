@@ -73,7 +73,10 @@ class Sending:
         try:
             self.finish(*self._producer.read(answer))
         except Exception:
-            self._engine.guard.failed("send.acknowledgement")
+            place = self._engine.guard.place("send.acknowledgement")
+            place.failed()
+            if place.off:
+                self._producer.read = _nowhere
             self.finish(None, None)
 
     def finish(  # noqa: C901 - the end of one message's path, read in one place
@@ -112,7 +115,12 @@ class Sending:
                     span.set_status(Status(StatusCode.ERROR, str(error)))
             span.end(self.start_ns + elapsed_ns)
         except Exception:
-            engine.guard.failed("send.finish")
+            engine.guard.place("send.finish").failed()
+
+
+def _nowhere(_answer: object) -> tuple[None, None]:
+    """Where a message went, when acknowledgements cannot be read."""
+    return None, None
 
 
 def sender(  # noqa: C901, PLR0915
@@ -122,16 +130,20 @@ def sender(  # noqa: C901, PLR0915
 
     It is called with (producer, destination, partition, key, value, headers).
     """
-    spans, propagation, guard = engine.spans, engine.propagation, engine.guard
+    spans, propagation = engine.spans, engine.propagation
+    place, writing = engine.guard.place("send"), engine.guard.place("send.headers")
+    engine.guard.place("send.finish", place)
     clock_ns, monotonic_ns, settings = engine.clock_ns, engine.monotonic_ns, engine.settings
-    hook = settings.hooks.get("send")
+    hook = engine.hook("send")
     with_key = settings.message_key
     suppressed, find, dropped_ids = engine.suppressed, propagation.find, spans.dropped_ids
     outgoing, outgoing_ids = propagation.outgoing, propagation.outgoing_ids
 
-    def begin(  # noqa: C901, PLR0912 - one message's path, read in one place
+    def begin(  # noqa: C901, PLR0911, PLR0912 - one message's path, read in one place
         producer: Producer, topic: Any, partition: Any, key: Any, value: Any, headers: Any
     ) -> Sending | None:
+        if place.off:
+            return None
         try:
             context = get_current()
             delivery: OpenDelivery | None = None
@@ -164,8 +176,10 @@ def sender(  # noqa: C901, PLR0915
                 span = spans.start(destination.span_name, kind, parent, context, attributes, links, start_ns)
             sending = Sending(engine, producer, destination, headers, span, start_ns, monotonic_ns())
         except Exception:
-            guard.failed("send")
+            place.failed()
             return None
+        if writing.off:
+            return sending
         try:
             if producer.headers_allowed and (headers is None or isinstance(headers, list)):
                 if kept:
@@ -179,9 +193,9 @@ def sender(  # noqa: C901, PLR0915
             if destination.check is not None:
                 destination.check(value, len(value) if type(value) is bytes else 0)
             if hook is not None and span is not None and span.is_recording():
-                engine.guarded(hook, span, SentMessage(topic, partition, key, value, headers))
+                hook(span, SentMessage(topic, partition, key, value, headers))
         except Exception:
-            guard.failed("send.headers")
+            writing.failed()
         return sending
 
     return begin

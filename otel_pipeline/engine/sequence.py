@@ -42,10 +42,10 @@ Stamped = tuple[int, _Count, tuple[str, bytes]]
 class Sequences:
     """The last number of each (producer id, topic, partition). The caller holds the partition's lock."""
 
-    __slots__ = ("_counts", "_forgotten", "_guard", "_templates")
+    __slots__ = ("_counts", "_forgotten", "_place", "_templates")
 
     def __init__(self, guard: Guard) -> None:
-        self._guard = guard
+        self._place = guard.place("sequence")
         self._counts: dict[Key, _Count] = {}
         self._forgotten: dict[Key, int] = {}
         self._templates: dict[bytes, tuple[int, Template, dict[int, _Count]]] = {}
@@ -57,6 +57,8 @@ class Sequences:
 
     def stamp(self, headers: list[tuple[str, bytes]], topic: str, partition: int) -> Stamped | None:
         """Write the next number into our header; None if there is nothing to stamp. Never raises."""
+        if self._place.off:
+            return None
         try:
             at = len(headers) - 1
             while headers[at][0] != NAME:  # Ours is the last but for what a serializer has written.
@@ -78,7 +80,7 @@ class Sequences:
             filled = known[1].filled(time.time_ns() // 1_000_000, count.last % _LAST + 1, count.tag)
             headers[at] = (NAME, filled)
         except Exception:
-            self._guard.failed("sequence")
+            self._place.failed()
             return None
         return at, count, pair
 

@@ -2,91 +2,23 @@
 
 from __future__ import annotations
 
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from opentelemetry.trace import (
-    INVALID_SPAN,
-    Link,
-    NonRecordingSpan,
-    SpanContext,
-    TraceFlags,
-    get_current_span,
-    set_span_in_context,
-)
+from opentelemetry.trace import INVALID_SPAN, Link, get_current_span, set_span_in_context
 from opentelemetry.trace.propagation import _SPAN_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from opentelemetry.context import Context
     from opentelemetry.trace import Span, SpanKind, Tracer
     from opentelemetry.trace.span import TraceState
 
     from otel_pipeline.engine.totals import AttributeValue
+    from otel_pipeline.engine.trace_context import LightSpan
 
 SPAN_KEY = _SPAN_KEY
 """Where the API keeps the current span. A context of ours gets span and delivery in one copy instead of two."""
-
-
-class LightSpan(NonRecordingSpan):
-    """A span that is not recorded, or that of a message's sender: three numbers, and a SpanContext only when asked."""
-
-    __slots__ = ("_made", "flags", "is_remote", "read_state", "span_id", "trace_id")
-
-    def __init__(
-        self,
-        trace_id: int,
-        span_id: int,
-        flags: int,
-        is_remote: bool = False,  # noqa: FBT001, FBT002 - keywords cost a fifth of what this constructor does
-        read_state: Callable[[], TraceState | None] | None = None,
-    ) -> None:
-        self.trace_id = trace_id
-        self.span_id = span_id
-        self.flags = flags
-        self.is_remote = is_remote
-        self.read_state = read_state
-        self._made: SpanContext | None = None
-
-    def get_span_context(self) -> SpanContext:
-        """As the API's."""
-        made = self._made
-        if made is None:
-            state = self.read_state() if self.read_state is not None else None
-            made = SpanContext(self.trace_id, self.span_id, self.is_remote, TraceFlags(self.flags), state)
-            self._made = made
-        return made
-
-    def __repr__(self) -> str:
-        return f"LightSpan({self.get_span_context()!r})"
-
-
-_NO_ATTRIBUTES: Mapping[str, Any] = MappingProxyType({})
-
-
-class LightLink(Link):
-    """A link without attributes, whose SpanContext is made when an exporter asks."""
-
-    __slots__ = ("span",)
-
-    def __init__(self, span: Span) -> None:
-        self.span = span
-
-    @property
-    def context(self) -> SpanContext:
-        """As the API's."""
-        return self.span.get_span_context()
-
-    @property
-    def attributes(self) -> Mapping[str, Any]:
-        """None."""
-        return _NO_ATTRIBUTES
-
-    @property
-    def dropped_attributes(self) -> int:
-        """None."""
-        return 0
 
 
 Ids: TypeAlias = "tuple[int, int, int, Callable[[], TraceState | None] | None]"

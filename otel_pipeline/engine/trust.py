@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from otel_pipeline.engine import pipeline_header
-from otel_pipeline.engine.spans import LightSpan
+from otel_pipeline.engine.trace_context import LightSpan
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span

@@ -1,4 +1,4 @@
-"""W3C Trace Context and Baggage as bytes: read by slices with caps and never by a regular expression, written whole.
+"""Tracestate and baggage as bytes: read by slices with caps and never by a regular expression, written whole.
 
 A crafted header must not stall the process.
 """
@@ -11,15 +11,11 @@ from urllib.parse import quote, unquote
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-MAX_TRACEPARENT_BYTES = 512
 MAX_TRACESTATE_BYTES = 8_192
 MAX_TRACESTATE_MEMBERS = 32
 MAX_BAGGAGE_BYTES = 8_192
 MAX_BAGGAGE_MEMBERS = 180
 MAX_BAGGAGE_MEMBER_BYTES = 4_096
-_DASH = ord("-")
-_HEX = b"0123456789abcdef"
-_LENGTH = 55  # of version 00: 2 + 1 + 32 + 1 + 16 + 1 + 2
 _BAGGAGE_SAFE = "!#$&'()*+-./:<>?@[]^_`{|}~"  # W3C baggage-octet; the rest is percent-encoded
 
 
@@ -32,27 +28,6 @@ def as_bytes(value: Any, limit: int) -> bytes | None:
     except UnicodeEncodeError:
         return None
     return raw.strip(b" \t") if raw.isascii() else None
-
-
-def parse_traceparent(value: Any) -> tuple[int, int, int] | None:
-    """Trace id, span id and flags (W3C Trace Context, 3.2); None when it is not valid."""
-    if type(value) is not bytes or len(value) != _LENGTH:
-        raw = as_bytes(value, MAX_TRACEPARENT_BYTES)
-        if raw is None or len(raw) < _LENGTH:
-            return None
-        value = raw
-        if len(raw) > _LENGTH:
-            # A later version may say more after a dash; version 00 may not.
-            if raw[_LENGTH] != _DASH or raw[:2] == b"00":
-                return None
-            value = raw[:_LENGTH]
-    # One look at every byte: hexadecimal digits in lower case, and the three dashes at their places.
-    if value.translate(None, _HEX) != b"---" or not value[2] == value[35] == value[52] == _DASH or value[:2] == b"ff":
-        return None
-    trace_id, span_id = int(value[3:35], 16), int(value[36:52], 16)
-    if not trace_id or not span_id:
-        return None
-    return trace_id, span_id, int(value[53:55], 16)
 
 
 def parse_tracestate(values: Sequence[Any]) -> list[tuple[str, str]] | None:

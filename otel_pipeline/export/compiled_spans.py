@@ -26,7 +26,8 @@ from opentelemetry.sdk.trace.sampling import (
 )
 from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
 
-from otel_pipeline.engine.spans import LightSpan, TracerSpans
+from otel_pipeline.engine.spans import TracerSpans
+from otel_pipeline.engine.trace_context import LightSpan
 from otel_pipeline.export.sampling import root_decision
 
 if TYPE_CHECKING:
@@ -175,31 +176,22 @@ class CompiledSpans:
         """As the protocol says; only for what `dropped` has not taken."""
         above = None if parent is None else parent.get_span_context()
         if above is None or not above.is_valid:
-            above = None
             # Under the condition that it is recorded: `dropped` has drawn already.
             trace_id = getrandbits(64) << 64 | randrange(min(self._bound, 1 << 64) or 1) or 1
-            flags, state = self._random | _SAMPLED, None
+            above, flags, state = None, self._random | _SAMPLED, None
         else:
-            trace_id, state = above.trace_id, above.trace_state
-            flags = above.trace_flags & self._random | _SAMPLED
+            trace_id, flags, state = above.trace_id, above.trace_flags & self._random | _SAMPLED, above.trace_state
         made: Any = object.__new__(self._kind_of_span)
         bounded: Any = object.__new__(self._attributes_kind)
         bounded.__dict__ = {**self._attributes, "_dict": attributes, "_lock": self._attributes_lock()}
-        made.__dict__ = {
-            **self._fields,
-            "_name": name,
-            "_kind": kind,
-            "_context": SpanContext(trace_id, getrandbits(64) or 1, False, _FLAGS[flags & 0xFF], state),
-            "_parent": above,
-            "_start_time": time_ns() if start_time_ns is None else start_time_ns,
-            "_attributes": bounded,
-            "_events": self._list(self._max_events, ()),
-            "_links": self._list(self._max_links, links),
-            "_lock": threading.Lock(),
-        }
+        own = SpanContext(trace_id, getrandbits(64) or 1, False, _FLAGS[flags & 0xFF], state)
+        made.__dict__ = fields = self._fields.copy()
+        fields["_name"], fields["_kind"], fields["_parent"], fields["_context"] = name, kind, above, own
+        fields["_start_time"] = time_ns() if start_time_ns is None else start_time_ns
+        fields["_attributes"], fields["_lock"] = bounded, threading.Lock()
+        fields["_events"], fields["_links"] = self._list(self._max_events, ()), self._list(self._max_links, links)
         self._processor.on_start(made, parent_context=context)
-        span: Span = made
-        return span
+        return made  # type: ignore[no-any-return]
 
     def _list(self, maximum: int | None, items: Sequence[Any]) -> Any:
         made: Any = object.__new__(self._list_kind)

@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
     from otel_pipeline.config.config import Config
-    from otel_pipeline.engine.spans import Ids, LightSpan, RootDecision
+    from otel_pipeline.engine.spans import Ids, RootDecision
     from otel_pipeline.engine.totals import Totals
+    from otel_pipeline.engine.trace_context import LightSpan
     from otel_pipeline.export.destination import Destination
 
 LINES_DELAY_MS = 200

@@ -78,14 +78,16 @@ def _of_method(wrap: Callable[[Any], Any], method: Any) -> Any:
 
 
 def _inference(inferences: Inferences, guard: Guard, operation: str, method: Any) -> Any:
+    place = guard.place("sklearn")
+
     @functools.wraps(method)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         if not inferences.active or get_current().get(INFERENCE_KEY):
             return method(self, *args, **kwargs)
         try:
-            model, rows = _model(self), _rows(args[0] if args else kwargs.get("X"))
+            model, rows = _model(self), None if place.off else _rows(args[0] if args else kwargs.get("X"))
         except Exception:
-            guard.failed("sklearn")
+            place.failed()
             model, rows = type(self).__name__, None
         inference = inferences.begin(model, operation=operation, library="scikit-learn", rows=rows)
         try:
@@ -138,16 +140,20 @@ def _rows(data: Any) -> int | None:
 
 
 def _patch_new_classes(patches: Patches, base: type, patch: Callable[[type], None], guard: Guard) -> None:
+    place = guard.place("sklearn.class")
+
     def make(original: Any) -> Any:
         inherited = original.__func__ if isinstance(original, classmethod) else original
 
         @functools.wraps(inherited)
         def __init_subclass__(cls: type, **kwargs: Any) -> None:  # noqa: N807
             inherited(cls, **kwargs)
+            if place.off:
+                return
             try:
                 patch(cls)
             except Exception:
-                guard.failed("sklearn.class")
+                place.failed()
 
         hook: Any = classmethod(__init_subclass__)  # type: ignore[arg-type]
         return hook

@@ -10,6 +10,8 @@ from weakref import WeakSet
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from otel_pipeline.engine.guard import Place
+
 _beating: WeakSet[Heartbeat] = WeakSet()
 
 
@@ -17,15 +19,15 @@ class Heartbeat:
     """Calls `beat` until it is stopped. The thread is a daemon: it keeps no process from ending.
 
     Args:
-        beat: what it raises is told to `failed`, and does not end the beating.
+        beat: what it raises is counted, and does not end the beating.
         interval_s: between two calls, s.
-        failed: counts a failure; true when the beating is to end.
+        place: counts a failure; once it is off, the beating ends.
     """
 
-    def __init__(self, beat: Callable[[], None], interval_s: float, failed: Callable[[], bool]) -> None:
+    def __init__(self, beat: Callable[[], None], interval_s: float, place: Place) -> None:
         self._beat = beat
         self._interval_s = interval_s
-        self._failed = failed
+        self._place = place
         self.start()
         _beating.add(self)
 
@@ -44,7 +46,8 @@ class Heartbeat:
             try:
                 self._beat()
             except Exception:
-                if self._failed():
+                self._place.failed()
+                if self._place.off:
                     return
 
 

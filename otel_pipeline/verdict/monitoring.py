@@ -102,7 +102,7 @@ class Monitoring:
             when_leaving: has (owner, function) called when the program ends; returns what takes that back.
         """
         self._file = file
-        self._heartbeat = Heartbeat(self.beat, self.settings.interval_s, lambda: self._guard.failed("health"))
+        self._heartbeat = Heartbeat(self.beat, self.settings.interval_s, self._guard.place("health"))
         if file is not None:
             self._stay = when_leaving(self, self.stop)
 
@@ -142,7 +142,7 @@ class Monitoring:
 
     def judge_anew(self, minimums: Minimums) -> None:
         """From now on by other minimums, and without what was before: for tests, which are short."""
-        self._verdict = Verdict(self.settings, minimums, self.flows.detectors, self.flows.failed)
+        self._verdict = Verdict(self.settings, minimums, self.flows.detectors, self._guard)
 
     def evidence(self) -> list[Evidence]:
         """What is known of each flow now."""

@@ -40,7 +40,7 @@ class _Counted:
 
     def __init__(self, counter: Counter, guard: Guard) -> None:
         self._counter = counter
-        self.guard = guard
+        self.place = guard.place("require_fresh")
         self._known: dict[float, ObjectiveCounts] = {}
 
     def count(self, threshold_s: float, age_s: float | None) -> None:
@@ -106,7 +106,7 @@ class RequireFresh:
 
     def _measured(self) -> float | None:
         counted = _counted
-        if counted is None:
+        if counted is None or counted.place.off:
             return None
         try:
             origin = origin_in_hand()
@@ -118,7 +118,7 @@ class RequireFresh:
                     span.set_attribute(semconv.OTEL_PIPELINE_DATA_AGE, age_s)
                     span.set_attribute(semconv.OTEL_PIPELINE_DATA_STALE, age_s > self._threshold_s)
         except Exception:
-            counted.guard.failed("require_fresh")
+            counted.place.failed()
             return None
         return age_s
 

@@ -7,12 +7,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from otel_pipeline.contracts.measures import FILE
+from otel_pipeline.engine.guard import Guard
 from otel_pipeline.verdict import lights
 from otel_pipeline.verdict.history import WINDOWS_S, Event, History
 from otel_pipeline.verdict.lights import RANK, Case, Light, Minimums, State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from otel_pipeline.detectors.measures import Detector
     from otel_pipeline.detectors.settings import HealthSettings
@@ -50,7 +51,7 @@ class Verdict:
         settings: what the configuration says.
         minimums: how many cases a light needs.
         detectors: those whose rules are asked beside the lights' own.
-        failed: told of a detector whose rule has raised; true when it is to be asked no more.
+        guard: told of a detector whose rule has raised.
     """
 
     def __init__(
@@ -58,11 +59,11 @@ class Verdict:
         settings: HealthSettings,
         minimums: Minimums | None = None,
         detectors: Iterable[Detector] = (),
-        failed: Callable[[str], bool] = lambda _name: False,
+        guard: Guard | None = None,
     ) -> None:
         self._settings = settings
         self._minimums = minimums or Minimums()
-        self._rules = _Rules(detectors, failed)
+        self._rules = _Rules(detectors, guard or Guard())
         self._flows: dict[FlowKey, _FlowVerdict] = {}
 
     def judge(self, evidence: Iterable[Evidence], now_s: float, wall_s: float) -> tuple[FlowHealth, ...]:
@@ -85,22 +86,20 @@ class Verdict:
 class _Rules:
     """The rows that detectors add to lights."""
 
-    def __init__(self, detectors: Iterable[Detector], failed: Callable[[str], bool]) -> None:
-        self._rules = [(each.name, rule) for each in detectors for rule in each.rules]
-        self._failed = failed
+    def __init__(self, detectors: Iterable[Detector], guard: Guard) -> None:
+        self._rules = [(each.place(guard), rule) for each in detectors for rule in each.rules]
 
     def judge(self, name: str, light: Light, case: Case) -> Light:
         """The light of this name with the first row that holds, where it has no worse one itself."""
         if RANK[light.state] >= RANK["amber"]:
             return light
-        for detector, rule in self._rules:
-            if rule.light != name:
+        for place, rule in self._rules:
+            if rule.light != name or place.off:
                 continue
             try:
                 row = rule.judge(case.windows)
             except Exception:
-                if self._failed(detector):
-                    self._rules = [known for known in self._rules if known[0] != detector]
+                place.failed()
                 continue
             if row is not None:
                 return replace(

@@ -363,7 +363,7 @@ def test_hooks_get_span_and_message_and_may_fail(telemetry, mock):
         break
 
     sizes = [span.attributes.get("app.size") for span in telemetry.spans() if span.kind == "PRODUCER"]
-    assert (sizes, pipe.status().errors) == ([3], {"hook": 1})
+    assert (sizes, pipe.status().errors) == ([3], {"hook.process": 1})
 
 
 def test_commit_has_a_duration_and_no_span(telemetry, mock):

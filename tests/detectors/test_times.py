@@ -13,6 +13,7 @@ from otel_pipeline.detectors.objectives import ObjectiveCounts
 from otel_pipeline.detectors.order import PartitionOrder
 from otel_pipeline.detectors.settings import Objective
 from otel_pipeline.detectors.times import AHEAD_MS, MAX_PENDING, PartitionTimes, Wanted
+from otel_pipeline.engine.guard import Guard
 from otel_pipeline.engine.messages import MessageFields
 from otel_pipeline.engine.totals import Totals
 
@@ -52,8 +53,7 @@ class Watch:
         self.times = PartitionTimes(fields, wanted)
         self.watch = watch_with(
             fields,
-            {"times": self.times},
-            lambda _name: False,
+            [(Guard().place("times"), self.times)],
             order=PartitionOrder(0, lambda: 0.0),
             freshness=PartitionFreshness(other.cell({}), other.local({})),
             environments=PartitionEnvironments(None, {}),
@@ -65,7 +65,7 @@ class Watch:
 
     def one(self, offset, sent=0, event=None):
         message = self.message(offset, sent, event)
-        self.watch.one(message, offset, NOW_MS - sent, None, NOW_MS)
+        self.watch.one(message, offset, NOW_MS - sent, None, None, NOW_MS)
         return message
 
     def batch(self, *messages):

@@ -175,4 +175,7 @@ def test_a_hook_that_raises_harms_nothing(telemetry):
     with otel_pipeline.inference("churn"):
         pass
 
-    assert ([span.name for span in telemetry.spans()], pipe.status().errors) == (["predict churn"], {"hook": 1})
+    assert ([span.name for span in telemetry.spans()], pipe.status().errors) == (
+        ["predict churn"],
+        {"hook.inference": 1},
+    )

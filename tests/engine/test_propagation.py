@@ -158,8 +158,14 @@ def test_b3_works_when_it_is_configured():
     assert written == [("a", b"1"), ("b3", b"%032x-%016x-1" % (1, 2))]
     assert propagation.creation_context(written) == span_context(1, 2, 1, [])
     assert (propagation.find(written), propagation.sampled(written)) == (written[1][1], True)
-    span, inside, carried, flow = propagation.incoming(written, Context())
-    assert (span.get_span_context().span_id, dict(inside) != {}, carried, flow) == (2, True, written[1][1], None)
+    span, inside, carried, header, said = propagation.incoming(written, Context())
+    assert (span.get_span_context().span_id, dict(inside) != {}, carried, header, said) == (
+        2,
+        True,
+        written[1][1],
+        None,
+        None,
+    )
 
 
 def test_a_propagator_that_raises_is_counted():

@@ -12,7 +12,7 @@ from opentelemetry.propagate import get_global_textmap
 from opentelemetry.trace import get_current_span, set_span_in_context
 
 from otel_pipeline.engine.propagation import Propagation
-from otel_pipeline.engine.spans import LightSpan
+from otel_pipeline.engine.trace_context import LightSpan
 
 TRACE, SPAN = 0x0AF7651916CD43DD8448EB211C80319C, 0x00F067AA0BA902B7
 GOOD = b"00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01"
@@ -164,7 +164,7 @@ def test_tracestate_names_in_any_case(name):
 def test_what_goes_on_has_the_same_trace_a_new_parent_and_the_tracestate():
     """The next hop's headers replace the ones that came."""
     came = [("traceparent", GOOD), ("TraceState", b"foo=1, bar=2"), ("tenant", b"7")]
-    remote, context, carried, _ = PROPAGATION.incoming(came, Context())
+    remote, context, carried, *_ = PROPAGATION.incoming(came, Context())
     child = LightSpan(remote.trace_id, 0xABC, remote.flags, False, remote.read_state)
 
     assert carried == GOOD

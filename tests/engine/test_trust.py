@@ -39,8 +39,9 @@ from otel_pipeline.engine.engine import Engine
 from otel_pipeline.engine.messages import EngineSettings, MessageFields
 from otel_pipeline.engine.processor import Processor
 from otel_pipeline.engine.propagation import Propagation
-from otel_pipeline.engine.spans import LightSpan, TracerSpans
+from otel_pipeline.engine.spans import TracerSpans
 from otel_pipeline.engine.totals import Totals
+from otel_pipeline.engine.trace_context import LightSpan
 from otel_pipeline.engine.trust import ForeignTraces, continues, is_foreign, unsampled
 from otel_pipeline.export import compiled_spans
 from otel_pipeline.export.compiled_spans import CompiledSpans

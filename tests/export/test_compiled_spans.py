@@ -23,7 +23,8 @@ from opentelemetry.trace import (
     TraceState,
 )
 
-from otel_pipeline.engine.spans import LightSpan, TracerSpans
+from otel_pipeline.engine.spans import TracerSpans
+from otel_pipeline.engine.trace_context import LightSpan
 from otel_pipeline.export.compiled_spans import CompiledSpans, make
 
 STATE = TraceState([("vendor", "1")])

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from otel_pipeline.brokers.kafka import kafka_python_fetches, kafka_python_hazards, kafka_python_values
 from otel_pipeline.engine.batch import leave_batch
 from otel_pipeline.engine.clients import Consumer, Producer
-from otel_pipeline.engine.consumer_loop import Iteration, called_by_pool
+from otel_pipeline.engine.consumer_loop import Iteration
 from otel_pipeline.engine.engine import client_attributes, server_of
 from otel_pipeline.engine.messages import MessageFields
 from otel_pipeline.engine.process import Client
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from otel_pipeline.engine.clients import PartitionState
     from otel_pipeline.engine.engine import Engine
+    from otel_pipeline.engine.guard import Place
     from otel_pipeline.engine.patching import Patches
 
 SYSTEM = "kafka"
@@ -107,6 +108,7 @@ def _make_try_append(sequences: Sequences, original: Callable[..., Any]) -> Call
 def _instrument_producer(patches: Patches, engine: Engine, producer: type, sequences: Sequences | None) -> None:
     producer_of = _producers(engine, sequences)
     begin = sender(engine)
+    place = engine.guard.place("send.follow", engine.guard.place("send"))
 
     def make_send(original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
@@ -139,7 +141,7 @@ def _instrument_producer(patches: Patches, engine: Engine, producer: type, seque
                 sending.finish(None, None, error)
                 kafka_python_values.tell_of_failure(engine, error, "producer")
                 raise
-            _follow(engine, sending, future)
+            _follow(place, sending, future)
             return future
 
         return send
@@ -162,7 +164,7 @@ def _instrument_producer(patches: Patches, engine: Engine, producer: type, seque
         patches.replace(producer, "abort_transaction", make_abort)
 
 
-def _follow(engine: Engine, sending: Sending, future: Any) -> None:
+def _follow(place: Place, sending: Sending, future: Any) -> None:
     """End the span when the broker has answered. The client calls back from its own thread."""
     try:
         # 3.x adds both under one lock; older ones have the public method only.
@@ -172,21 +174,24 @@ def _follow(engine: Engine, sending: Sending, future: Any) -> None:
         else:
             future.add_both(sending)
     except Exception:
-        engine.guard.failed("send.follow")
+        place.failed()
 
 
 def _producers(engine: Engine, sequences: Sequences | None) -> Callable[[Any], Producer | None]:
     """A function that gives the engine's side of a producer, made at its first message. It never raises."""
+    place = engine.guard.place("kafka_python.producer")
 
     def producer_of(client: Any) -> Producer | None:
         known: tuple[Engine, Producer] | None = client.__dict__.get(_ATTRIBUTE)
         if known is not None and known[0] is engine:
             return known[1]
+        if place.off:
+            return None
         try:
             made = make(client)
             client.__dict__[_ATTRIBUTE] = (engine, made)
         except Exception:
-            engine.guard.failed("kafka_python.producer")
+            place.failed()
             return None
         return made
 
@@ -248,6 +253,7 @@ def _instrument_consumer(patches: Patches, engine: Engine, consumer: type, recor
 
 def _consumers(engine: Engine) -> Callable[[Any], Consumer]:
     """A function that gives the engine's side of a consumer, made at its first use. It never raises."""
+    place = engine.guard.place("kafka_python.consumer")
 
     def consumer_of(client: Any) -> Consumer:
         known: Consumer | None = client.__dict__.get(_ATTRIBUTE)
@@ -256,7 +262,7 @@ def _consumers(engine: Engine) -> Callable[[Any], Consumer]:
         try:
             made = make(client)
         except Exception:
-            engine.guard.failed("kafka_python.consumer")
+            place.failed()
             made = Consumer(engine, FIELDS, attributes={}, client_id=None, group=None, excluded=True, operation="poll")
         client.__dict__[_ATTRIBUTE] = made
         return made
@@ -313,10 +319,9 @@ def _make_next(
     @functools.wraps(original)
     def __next__(self: Any) -> Any:  # noqa: N807
         consumer = consumer_of(self)
-        if consumer.open is not None:
-            leave(consumer)
+        leave(consumer)
         message = original(self)
-        hand_out(consumer, message, current=not called_by_pool())
+        hand_out(consumer, message)
         if consumer.rejection is not None:
             raise_rejection(consumer)
         return message
@@ -372,16 +377,20 @@ def _make_close(
 
 
 def _make_seek(engine: Engine, original: Callable[..., Any]) -> Callable[..., Any]:
+    place = engine.guard.place("seek")
+
     @functools.wraps(original)
     def seek(self: Any, *args: Any, **kwargs: Any) -> Any:
         result = original(self, *args, **kwargs)
+        if place.off:
+            return result
         try:
             consumer = self.__dict__.get(_ATTRIBUTE)
             for state in () if consumer is None else list(consumer.partitions.values()):
                 if state.observer is not None and _is_sought(state, args, kwargs):
                     state.observer.sought()
         except Exception:
-            engine.guard.failed("seek")
+            place.failed()
         return result
 
     return seek
@@ -428,7 +437,7 @@ def _make_commit_async(
             future.add_callback(lambda _result: settled(consumer, started_ns, None))
             future.add_errback(lambda error: settled(consumer, started_ns, error))
         except Exception:
-            engine.guard.failed("settle")
+            engine.guard.place("settle").failed()
         return future
 
     return commit_async

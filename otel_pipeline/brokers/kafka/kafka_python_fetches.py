@@ -63,8 +63,11 @@ def teller_of_assignments(guard: Guard) -> Callable[[Any, Consumer, Mapping[Any,
 
     The client keeps an object for each partition as long as it is assigned; a new one is a new assignment.
     """
+    place = guard.place("assigned")
 
     def told(client: Any, consumer: Consumer, records: Mapping[Any, Any]) -> None:
+        if place.off:
+            return
         try:
             assignment = client._subscription.assignment
             for partition in records:
@@ -77,7 +80,7 @@ def teller_of_assignments(guard: Guard) -> Callable[[Any, Consumer, Mapping[Any,
                         state.observer.assigned()
                     state.assignment = current
         except Exception:
-            guard.failed("assigned")
+            place.failed()
 
     return told
 
@@ -105,15 +108,17 @@ def instrument(patches: Patches, engine: Engine) -> None:
 
 
 def _make_commit(engine: Engine, original: Callable[..., Any]) -> Callable[..., Any]:
+    place = engine.guard.place("committed")
+
     @functools.wraps(original)
     def commit_offsets(self: Any, offsets: Any, *args: Any, **kwargs: Any) -> Any:
         result = original(self, offsets, *args, **kwargs)
         try:
-            consumer = _consumer_of(self._subscription)
+            consumer = None if place.off else _consumer_of(self._subscription)
             if consumer is not None and consumer.explicit:
                 _tell_of_commit(consumer, offsets)
         except Exception:
-            engine.guard.failed("committed")
+            place.failed()
         return result
 
     return commit_offsets
@@ -147,15 +152,17 @@ def _make_handle(
     read: Callable[[tuple[Any, ...]], tuple[Mapping[Any, int], float, Any]],
     original: Callable[..., Any],
 ) -> Callable[..., Any]:
+    place = engine.guard.place("fetched")
+
     @functools.wraps(original)
     def _handle_fetch_response(self: Any, *args: Any) -> Any:
         try:
-            consumer = _consumer_of(self._subscriptions)
+            consumer = None if place.off else _consumer_of(self._subscriptions)
             if consumer is not None and engine.active:
                 committed = getattr(self, "_isolation_level", 0) == _READ_COMMITTED
                 _tell_of_fetch(consumer, *read(args), committed=committed, reset=self._subscriptions.__dict__[_RESET])
         except Exception:
-            engine.guard.failed("fetched")
+            place.failed()
         return original(self, *args)
 
     return _handle_fetch_response

@@ -16,7 +16,8 @@ def tell_of_failure(engine: Engine, error: BaseException, side: Literal["produce
     The client's methods that call them are on the traceback, with the topic: nothing has to be wrapped for the case
     that nothing goes wrong.
     """
-    if engine.unreadable is None:
+    place = engine.guard.place("unreadable")
+    if engine.unreadable is None or place.off:
         return
     try:
         frames = error.__traceback__
@@ -29,4 +30,4 @@ def tell_of_failure(engine: Engine, error: BaseException, side: Literal["produce
                 return
             frames = frames.tb_next
     except Exception:
-        engine.guard.failed("unreadable")
+        place.failed()

@@ -6,7 +6,7 @@ import json
 from binascii import a2b_base64, b2a_base64
 from typing import TYPE_CHECKING, Any
 
-from otel_pipeline.engine.pipeline_header import EXTENDED, NAME, decode, encode, fields, stamp
+from otel_pipeline.engine.pipeline_header import EXTENDED, NAME, decode, encode, stamp
 
 if TYPE_CHECKING:
     from otel_pipeline.testing.faults.options import Fault
@@ -24,9 +24,9 @@ def restamped(headers: Headers, mine: int, tag: int) -> Headers:
     """Numbers that were given for the tag `mine` are given for `tag`; others stay as they are (rule 5)."""
     found: Headers = []
     for key, header in headers:
-        read = fields(header) if key == NAME and header is not None else None
-        numbered = read is not None and read[9] and read[10] and read[11] == mine
-        found.append((key, stamp(header, read[10], tag)) if numbered and read and header else (key, header))
+        read = decode(header) if key == NAME and header is not None else None
+        numbered = read is not None and read.producer_id and read.sequence and read.tag == mine
+        found.append((key, stamp(header, read.sequence, tag)) if numbered and read and header else (key, header))
     return found
 
 

@@ -12,7 +12,7 @@ from heapq import heappop, heappush
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
-from otel_pipeline.engine.pipeline_header import NAME, fields, tag_of
+from otel_pipeline.engine.pipeline_header import NAME, decode, tag_of
 from otel_pipeline.testing.faults.changes import Headers, restamped, with_environment, with_field
 from otel_pipeline.testing.faults.options import Fault, chance
 
@@ -210,9 +210,9 @@ class Plan:
         """Whose numbers these are; 0 without a number. The tag is the source's, or after `restamped` the other's."""
         tags = {tag_of(self._source, message.partition), tag_of(self._destination, message.partition)}
         for key, header in message.headers:
-            read = fields(header) if key == NAME else None
-            if read is not None and read[10] and read[11] in tags:
-                return read[9]
+            read = decode(header) if key == NAME else None
+            if read is not None and read.sequence and read.tag in tags:
+                return read.producer_id
         return 0
 
 

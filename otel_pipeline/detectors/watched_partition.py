@@ -69,7 +69,7 @@ class Values(Protocol):
 
 
 @dataclass(frozen=True)
-class Place:
+class WatchedPartition:
     """One partition at one consumer, as a detector may know it."""
 
     destination: str

@@ -1,0 +1,72 @@
+"""Header pairs of any client: read whatever they are, copied before anything is added."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from otel_pipeline.engine import pipeline_header
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from otel_pipeline.engine.messages import Message
+
+HeaderPairs: TypeAlias = Sequence[tuple[str, bytes | str | None]]
+Headers: TypeAlias = HeaderPairs | Mapping[str, bytes | str]
+
+
+def pairs(headers: Headers) -> Iterable[tuple[Any, Any]]:
+    """Give the pairs of a list, or of a mapping."""
+    return headers.items() if isinstance(headers, Mapping) else headers
+
+
+def tolerant(headers: Any, names: Sequence[str]) -> dict[str, list[Any]]:
+    """The same where one of the headers is no pair, or its name no text: that one is passed over."""
+    found: dict[str, list[Any]] = {name: [] for name in names}
+    try:
+        for pair in pairs(headers):
+            try:
+                name, value = pair
+                lower = name.lower() if isinstance(name, str) else bytes(name).decode("ascii").lower()
+            except Exception:  # noqa: S112 - no pair, or no text: passed over
+                continue
+            if lower in found:
+                found[lower].append(value)
+    except Exception:
+        return {name: [] for name in names}
+    return found
+
+
+def without(headers: Any, names: frozenset[str]) -> list[tuple[str, bytes]]:
+    """Copy the pairs, but for those with one of these names in any case."""
+    if not headers:
+        return []
+    return [
+        (name, value)
+        for name, value in pairs(headers)
+        if name not in names and (not isinstance(name, str) or name.lower() not in names)
+    ]
+
+
+def own_header(headers: Any) -> Any:
+    """The data-flow header of a message, which a producer of ours writes last; None without one."""
+    if not headers:
+        return None
+    try:
+        name, value = headers[-1]
+        if name == pipeline_header.NAME:
+            return value
+        return next((value for name, value in reversed(headers) if name == pipeline_header.NAME), None)
+    except Exception:
+        return None  # No pairs: there is nothing to read.
+
+
+def own_headers(headers_of: Callable[[Message], Any], messages: Sequence[Message]) -> Sequence[Any]:
+    """The data-flow header of each message of a batch, which mostly all have, as their last."""
+    own = pipeline_header.NAME
+    try:
+        values = [value for headers in map(headers_of, messages) for name, value in (headers[-1],) if name == own]
+    except Exception:
+        values = []  # Some have none.
+    return values if len(values) == len(messages) else [own_header(headers_of(message)) for message in messages]
