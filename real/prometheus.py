@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from otel_pipeline.testing import registry
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[1]
-REGISTRY = ROOT / "otel_pipeline/telemetry.yaml"
 RULES = ROOT / "collector-config/prometheus-rules.yaml"
 RULE_TESTS = ROOT / "collector-config/prometheus-rules.test.yaml"
 DASHBOARD = ROOT / "collector-config/grafana-dashboard.json"
@@ -77,8 +78,7 @@ class Metric:
 
 def metrics() -> list[Metric]:
     """All that we emit."""
-    registry = yaml.safe_load(REGISTRY.read_text("utf-8"))["metrics"]
-    own = [(entry["name"], entry["instrument"], entry["unit"], entry["attributes"]) for entry in registry]
+    own = [(each.name, each.instrument, each.unit, each.attributes) for each in registry.metrics().values()]
     return [Metric(name, instrument, unit, tuple(attributes)) for name, instrument, unit, attributes in STANDARD + own]
 
 

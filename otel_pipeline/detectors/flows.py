@@ -136,12 +136,13 @@ class Flows:
         if isinstance(pace, PartitionPace):
             pace.watched_by(watch.order)
         every_part = ((partition.DETECTOR, watch), *in_place.items(), *parts.items())
+        read = tuple((detector, detector.place(self._guard), part) for detector, part in every_part)
         with self._lock:
             flow.process_attributes = state.process_attributes
             flow.fold()
             # Before it is added: what no consumer observes with is folded.
             state.observer = watch
-            flow.watched.append(Watched(ref(consumer), state.partition, watch, every_part))
+            flow.watched.append(Watched(ref(consumer), state.partition, watch, read))
         return watch
 
     def _at(self, consumer: Consumer, flow: WatchedFlow, state: PartitionState) -> WatchedPartition:
@@ -269,5 +270,4 @@ class Flows:
             self.objectives.of_flow(key.destination, key.group),
             FlowPace(key.destination, stuck_after_s=settings.stuck_after_s, lost_after_s=settings.lost_after_s),
             born,
-            self._guard,
         )

@@ -30,6 +30,7 @@ ENTRY_POINTS = "otel_pipeline_observer"
 FLOW = (semconv.MESSAGING_DESTINATION_NAME, semconv.MESSAGING_CONSUMER_GROUP_NAME)
 """What most measures of a flow carry."""
 BOUND = Attribute("otel_pipeline.bound", "Which end of an interval.", ("lower", "upper"))
+_RESERVED = ("messaging.", "otel_pipeline.")
 _NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
 
@@ -149,19 +150,7 @@ def _unusable(detector: Any, known: Iterable[Detector]) -> str | None:
     if any(each.name == detector.name for each in known):
         return f"there is another detector {detector.name!r}"
     for measure in detector.measures:
-        if measure.name.startswith("messaging.") or taken.get(measure.name, measure) is not measure:
+        owner = taken.get(measure.name)
+        if owner is not measure and (owner is not None or measure.name.startswith(_RESERVED)):
             return f"{measure.name} is another's metric"
     return None
-
-
-def closed_values(tables: Iterable[Detector]) -> dict[str, tuple[str, ...]]:
-    """The values of each attribute for which all are known, by its name."""
-    closed: dict[str, dict[str, None]] = {}
-    for table in tables:
-        for measure in table.measures:
-            for attribute in measure.own:
-                closed.setdefault(attribute.key, {}).update(dict.fromkeys(attribute.values))
-        for label in table.counts:
-            for key, value in label.attributes.items():
-                closed[key][value] = None
-    return {key: tuple(values) for key, values in closed.items() if values}

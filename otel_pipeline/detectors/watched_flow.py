@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from otel_pipeline.detectors.partition import PartitionWatch
     from otel_pipeline.detectors.settings import DestinationSettings
     from otel_pipeline.engine.clients import Consumer
-    from otel_pipeline.engine.guard import Guard
+    from otel_pipeline.engine.guard import Place
     from otel_pipeline.engine.measures import Measure
     from otel_pipeline.engine.totals import Attributes, CounterCell, Histogram, HistogramCell
 
@@ -39,7 +39,8 @@ class Watched(NamedTuple):
     consumer: ref[Consumer]
     partition: int
     watch: PartitionWatch
-    parts: tuple[tuple[Detector, Any], ...]
+    parts: tuple[tuple[Detector, Place, Any], ...]
+    """Each with where its failures are counted."""
 
     def in_use(self, destination: str) -> bool:
         """Whether its consumer still observes with it."""
@@ -56,7 +57,6 @@ class WatchedFlow:
     Args:
         attributes: all that is known of the flow; each measure has some of them.
         born: the counts that exist from the beginning, at 0.
-        guard: told of a detector whose counts cannot be read.
     """
 
     def __init__(
@@ -67,7 +67,6 @@ class WatchedFlow:
         objectives: tuple[ObjectiveCounts, ...],
         pace: FlowPace,
         born: Iterable[Label],
-        guard: Guard,
     ) -> None:
         self.key = key
         self.attributes = dict(attributes)
@@ -76,10 +75,9 @@ class WatchedFlow:
         self.decisions: dict[ObjectiveCounts, None] = {}
         """Objectives of models that decided on messages of this flow, in the order of their first decisions."""
         self.pace = pace
-        self._counts = dict.fromkeys(born, 0)
-        """As they were read last."""
-        self._born = tuple(self._counts)
-        self._guard = guard
+        self._born = dict.fromkeys(born, 0)
+        self.latest: dict[Label, int] = self._born
+        """The counts as they were read last."""
         self.process_attributes: Attributes = {}
         """Of the process spans' durations, where there are some."""
         self.watched: list[Watched] = []
@@ -122,7 +120,7 @@ class WatchedFlow:
                 continue
             self._last_gone_ms = max(self._last_gone_ms, each.watch.last_ms)
             self._newest_origin_gone_ms = max(self._newest_origin_gone_ms, each.watch.freshness.newest_origin_ms)
-            for label, count in self._read(each):
+            for label, count in _read(each):
                 self.gone[label] = self.gone.get(label, 0) + count
             for producer, number in each.watch.order.numbers().items():
                 if len(self.newest_gone) < MAX_NUMBERS:
@@ -131,17 +129,17 @@ class WatchedFlow:
 
     def counts(self) -> dict[Label, int]:
         """All sums, those of the past included."""
-        total = dict.fromkeys(self._born, 0)
+        total = dict(self._born)
         for label, count in self.gone.items():
             total[label] = total.get(label, 0) + count
         for each in self.watched:
-            for label, count in self._read(each):
+            for label, count in _read(each):
                 total[label] = total.get(label, 0) + count
-        for label, count in self._counts.items():
+        for label, count in self.latest.items():
             # A sum does not fall because its detector can no longer be read.
-            if label.measure.instrument == "counter" and total.get(label, 0) < count:
+            if count > total.get(label, 0) and label.measure.instrument == "counter":
                 total[label] = count
-        self._counts = total
+        self.latest = total
         return total
 
     def numbers(self) -> dict[tuple[int, int], int]:
@@ -164,16 +162,16 @@ class WatchedFlow:
                 offsets[each.partition] = max(each.watch.processed_offset, offsets.get(each.partition, -1))
         return offsets
 
-    def _read(self, watched: Watched) -> list[tuple[Label, int]]:
-        found: list[tuple[Label, int]] = []
-        for detector, part in watched.parts:
-            place = detector.place(self._guard)
-            if not place.off:
-                try:
-                    found += _counts_of(detector, part)
-                except Exception:
-                    place.failed()
-        return found
+
+def _read(watched: Watched) -> list[tuple[Label, int]]:
+    found: list[tuple[Label, int]] = []
+    for detector, place, part in watched.parts:
+        if not place.off:
+            try:
+                found += _counts_of(detector, part)
+            except Exception:
+                place.failed()
+    return found
 
 
 def _counts_of(detector: Detector, part: Any) -> list[tuple[Label, int]]:

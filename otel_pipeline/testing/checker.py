@@ -11,13 +11,15 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from otel_pipeline import semconv
 from otel_pipeline.export.otlp_reader import MetricRecord, SpanRecord, read
+from otel_pipeline.testing import registry
 
 _HERE = Path(__file__).parent
 _KINDS = {"send": ("PRODUCER", "CLIENT"), "receive": ("CLIENT",), "process": ("CONSUMER",)}
@@ -53,18 +55,6 @@ class Finding:
 @cache
 def _table() -> Any:
     return json.loads((_HERE / "messaging-requirements.json").read_text("utf-8"))
-
-
-@cache
-def _registry() -> Any:
-    import yaml
-
-    return yaml.safe_load((_HERE.parent / "telemetry.yaml").read_text("utf-8"))
-
-
-@cache
-def _own_attributes() -> Mapping[str, str]:
-    return {entry["key"]: entry["type"] for entry in _registry()["attributes"]}
 
 
 def check(spans: Iterable[SpanRecord], metrics: Iterable[MetricRecord] = ()) -> list[Finding]:
@@ -107,11 +97,13 @@ def _own_names(attributes: Mapping[str, Any], found: Found) -> Iterator[Finding]
     for name, value in attributes.items():
         if not name.startswith("otel_pipeline."):
             continue
-        kind = _own_attributes().get(name)
-        if kind is None:
-            yield found("registry", f"{name} is not in telemetry.yaml")
+        known = registry.attributes().get(name)
+        if known is None:
+            yield found("registry", f"{name} is in no table")
         else:
-            yield from _type(name, value, kind, found)
+            yield from _type(name, value, known.type, found)
+            if known.values and value not in known.values:
+                yield found("enum", f"{name} is {value!r}, known are {', '.join(known.values)}")
 
 
 def _type(name: str, value: Any, kind: str, found: Found) -> Iterator[Finding]:
@@ -195,7 +187,7 @@ def _process(span: SpanRecord, by_id: Mapping[tuple[str, str], SpanRecord], foun
 
 
 def _inference(span: SpanRecord, found: Found) -> Iterator[Finding]:
-    definition = next(entry for entry in _registry()["spans"] if entry["type"] == "otel_pipeline.inference")
+    definition = next(entry for entry in registry.written()["spans"] if entry["type"] == "otel_pipeline.inference")
     if span.kind != "INTERNAL":
         yield found("kind", f"is {span.kind}, INTERNAL is wanted")
     for name in definition["required"]:
@@ -219,52 +211,57 @@ def _check_metric(metric: MetricRecord) -> Iterator[Finding]:
     def found(rule: str, message: str) -> Finding:
         return Finding(metric.name, rule, message)
 
-    definition, required, allowed = _metric_definition(metric.name)
-    if definition is None:
+    wanted = _wanted(metric.name)
+    if wanted is None:
         if metric.name.startswith(("otel_pipeline.", "messaging.")):
-            yield found("registry", "is in no definition")
+            yield found("registry", "is in no table")
         return
-    if metric.unit != definition["unit"]:
-        yield found("unit", f"is {metric.unit!r}, {definition['unit']!r} is wanted")
-    if metric.kind != _INSTRUMENTS[definition["instrument"]]:
-        yield found("instrument", f"is a {metric.kind}, a {definition['instrument']} is wanted")
-    if definition["instrument"] == "counter" and not metric.monotonic:
+    if metric.unit != wanted.unit:
+        yield found("unit", f"is {metric.unit!r}, {wanted.unit!r} is wanted")
+    if metric.kind != _INSTRUMENTS[wanted.instrument]:
+        yield found("instrument", f"is a {metric.kind}, a {wanted.instrument} is wanted")
+    if wanted.instrument == "counter" and not metric.monotonic:
         yield found("instrument", "a counter only grows")
     for point in metric.points:
         if not point.attributes.get("otel.metric.overflow"):
-            yield from _point_attributes(point.attributes, required, allowed, found)
-        if metric.kind == "histogram" and tuple(point.bounds) != _buckets(definition):
+            yield from _point_attributes(point.attributes, wanted, found)
+        if metric.kind == "histogram" and tuple(point.bounds) != wanted.buckets:
             yield found("buckets", f"are {point.bounds}, the advised ones are wanted")
 
 
-def _point_attributes(
-    attributes: Mapping[str, Any], required: set[str], allowed: set[str], found: Found
-) -> Iterator[Finding]:
-    for name in sorted(required - attributes.keys()):
+def _point_attributes(attributes: Mapping[str, Any], wanted: _Wanted, found: Found) -> Iterator[Finding]:
+    for name in sorted(wanted.required - attributes.keys()):
         yield found("required", f"{name} is missing")
-    for name in sorted(attributes.keys() - allowed):
+    for name in sorted(attributes.keys() - wanted.allowed):
         yield found("unknown", f"{name} does not belong on this metric")
     for name in sorted(attributes.keys() & set(_FORBIDDEN_ON_METRICS)):
         yield found("cardinality", f"{name} must not be on a metric")
+    yield from _own_names(attributes, found)
 
 
-def _metric_definition(name: str) -> tuple[Any, set[str], set[str]]:
-    """The definition, its required attributes, and all that may be there."""
+class _Wanted(NamedTuple):
+    """What a metric has to be like."""
+
+    instrument: str
+    unit: str
+    required: AbstractSet[str]
+    allowed: AbstractSet[str]
+    buckets: tuple[float, ...]
+
+
+def _wanted(name: str) -> _Wanted | None:
     standard = _table()["metrics"].get(name)
     if standard is not None:
         attributes = standard["attributes"]
         required = {each for each, requirement in attributes.items() if requirement["level"] == "required"}
-        # HEALTH.md joins producers and consumers on the cluster; the conventions do not have it on metrics yet.
-        return standard, required, {*attributes, semconv.KAFKA_CLUSTER_ID}
-    own = next((entry for entry in _registry()["metrics"] if entry["name"] == name), None)
+        # Producers and consumers are joined on the cluster; the conventions do not have it on metrics yet.
+        allowed = {*attributes, semconv.KAFKA_CLUSTER_ID}
+        return _Wanted(standard["instrument"], standard["unit"], required, allowed, semconv.DURATION_BUCKETS_S)
+    own = registry.metrics().get(name)
     if own is None:
-        return None, set(), set()
-    return own, set(own["attributes"]) - _WHERE_KNOWN, set(own["attributes"])
-
-
-def _buckets(definition: Mapping[str, Any]) -> tuple[float, ...]:
-    """An age may be days; a duration is bucketed as the conventions advise."""
-    return semconv.AGE_BUCKETS_S if definition.get("buckets") == "age" else semconv.DURATION_BUCKETS_S
+        return None
+    known = set(own.attributes)
+    return _Wanted(own.instrument, own.unit, known - _WHERE_KNOWN, known, own.buckets)
 
 
 def main(arguments: list[str]) -> int:

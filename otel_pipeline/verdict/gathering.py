@@ -39,7 +39,7 @@ class Gathering:
         flow = now.flow
         destination = flow.key.destination
         objectives = [counts.evidence() for counts in (*flow.objectives, *list(flow.decisions))]
-        counts = Sums(flow.counts())
+        counts = Sums(flow.latest)
         for objective in objectives:
             counts.update(objective.counts())
         counts.update(self._contracts.counts(destination, "consumer"))

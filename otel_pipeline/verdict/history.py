@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from otel_pipeline.engine.measures import Label, Measure
+    from otel_pipeline.engine.measures import Label, Measure, Sums
 
 WINDOWS_S = (300.0, 3600.0, 86400.0)
 """Each light looks at the shortest that holds enough cases."""
@@ -52,14 +52,15 @@ class History:
         self._levels: list[deque[tuple[float, Counts]]] = [
             deque(maxlen=int(window / step) + 1) for window, step in zip(WINDOWS_S, _STEPS_S, strict=True)
         ]
-        self._began = self.counts({})
+        self._began = Counts(self._at, ())
 
-    def counts(self, counted: Mapping[Label, int]) -> Counts:
-        """What a flow has counted since it began."""
+    def counts(self, counted: Sums) -> Counts:
+        """What a flow has counted since it began; labels are added, and never taken away."""
         at = self._at
-        for label in counted:
-            at.setdefault(label, len(at))
-        return Counts(at, tuple(counted.get(label, 0) for label in at))
+        if len(at) < len(counted):
+            for label in counted:
+                at.setdefault(label, len(at))
+        return Counts(at, tuple(map(counted.__getitem__, at)))
 
     def add(self, now_s: float, counts: Counts) -> None:
         """Remember the counts of now; `now_s` never falls."""

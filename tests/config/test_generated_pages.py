@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
+
+from otel_pipeline.testing import registry
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,7 +25,6 @@ def test_generated_files_are_current(script):
 
 def test_no_name_is_the_namespace_of_another():
     """A metric and an attribute may share a name; none may stand below another."""
-    registry = yaml.safe_load((ROOT / "otel_pipeline" / "telemetry.yaml").read_text("utf-8"))
-    names = {entry["key"] for entry in registry["attributes"]} | {entry["name"] for entry in registry["metrics"]}
+    names = {*registry.attributes(), *registry.metrics()}
 
     assert [(name, other) for name in names for other in names if other.startswith(f"{name}.")] == []
