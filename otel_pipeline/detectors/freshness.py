@@ -105,7 +105,7 @@ class PartitionFreshness:
         """Of what has been processed."""
 
     def delivered(self, timestamp_ms: int, now_ms: int) -> None:
-        """A message arrived that was sent at `timestamp_ms`; one that is not above 0 says nothing."""
+        """A message arrived that was sent at `timestamp_ms`; 0 is unknown."""
         age_ms: int | None
         if 0 < timestamp_ms <= now_ms:
             age_ms = now_ms - timestamp_ms
@@ -123,11 +123,14 @@ class PartitionFreshness:
                 objective.count(age_ms)
 
     def delivered_many(self, timestamps_ms: Sequence[int], now_ms: int) -> None:
-        """The same for a batch."""
-        if not self.by_delivery and _record_many(self.delivery_age, timestamps_ms, now_ms):
-            return
+        """The same for a batch, whose messages may have no time."""
+        try:
+            if not self.by_delivery and _record_many(self.delivery_age, timestamps_ms, now_ms):
+                return
+        except TypeError:
+            pass
         for timestamp_ms in timestamps_ms:
-            self.delivered(timestamp_ms, now_ms)
+            self.delivered(timestamp_ms if type(timestamp_ms) is int else 0, now_ms)
 
     def processed(self, origin_ms: int, now_ms: int) -> None:
         """A message has been processed whose oldest origin is this; 0 is unknown."""

@@ -182,8 +182,8 @@ class PartitionWatch:
                 cell.sum += age_s
             else:
                 self.freshness.delivered(timestamp_ms, now_ms)
-        elif type(timestamp_ms) is int:
-            self.freshness.delivered(timestamp_ms, now_ms)
+        else:
+            self.freshness.delivered(0, now_ms)
         sampler = self._sampler
         if sampler is not None:
             size_bytes = self._body_bytes(message)
