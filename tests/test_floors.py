@@ -9,7 +9,7 @@ from pathlib import Path
 import otel_pipeline
 
 ROOT = Path(otel_pipeline.__file__).parent
-GROUND = {"config", "duration", "semconv", "status", "version"}
+GROUND = {"config", "duration", "semconv", "settings", "status", "version"}
 FLOORS = {
     **dict.fromkeys(GROUND, 0),
     "engine": 1,
@@ -31,14 +31,14 @@ FLOORS = {
 }
 SEES = {
     0: {*GROUND},
-    1: {"engine", "semconv"},
-    2: {"engine", "semconv", "duration"},
+    1: {"engine", "semconv", "settings"},
+    2: {"engine", "semconv", "duration", "settings"},
     3: {"engine", "verdict", *GROUND},
     4: {"registry", "flow", "pipeline", "export", "verdict", "detectors", "contracts", "engine", *GROUND},
     5: {*FLOORS} - {"testing"},
 }
 MAY = {
-    "verdict": {"detectors", "contracts", "engine", "semconv", "duration"},
+    "verdict": {"detectors", "contracts", "engine", "semconv", "duration", "settings"},
     "demo": {*FLOORS},
     "testing": {*FLOORS},
     "cli": {*FLOORS} - {"testing"},
@@ -54,14 +54,13 @@ OTHERS = {
 }
 SDK = {"export", "testing"}
 DEBT = {
-    "config/health.py imports otel_pipeline.detectors.settings",
     "contracts/contracts.py imports otel_pipeline.verdict.evidence",
     "contracts/watch.py imports otel_pipeline.verdict.evidence",
     "detectors/flow_pace.py imports otel_pipeline.verdict.evidence",
     "detectors/flows.py imports otel_pipeline.contracts.contracts",
     "detectors/flows.py imports otel_pipeline.verdict.evidence",
 }
-"""Of the old layout: to be paid by the seam for detectors and the one for settings."""
+"""Of the old layout: to be paid by the seam for detectors."""
 
 
 def modules():

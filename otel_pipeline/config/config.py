@@ -1,24 +1,24 @@
-"""Configuration: all values, made from the tables in config_options.py, as are documentation, schema and messages.
-
-Precedence: safety switches > arguments > `OTEL_*` and `OTEL_PIPELINE_*` variables > file > the environment's defaults >
-defaults. Each value knows its source.
-"""
+"""Configuration: all values, each with its source, handed to the owners of the options as their own settings."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from otel_pipeline.config.destinations import DestinationOptions, destination_options
+from otel_pipeline.config.options import Mapped
+from otel_pipeline.config.patterns import said_of
+from otel_pipeline.settings import DESTINATIONS, options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-    from pathlib import Path
+    from collections.abc import Iterable, Mapping
 
-    from otel_pipeline.config.environment import Environment, Surroundings
+    from otel_pipeline.config.environment import Environment
     from otel_pipeline.config.kinds import Kind
+    from otel_pipeline.config.options import Row, Table, Things
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -56,142 +56,78 @@ class ConfigError(ValueError):
 
 
 @dataclass(frozen=True)
-class Export:
-    """Times in s."""
-
-    metric_interval_s: float
-
-
-@dataclass(frozen=True)
-class Process:
-    """How process spans are made."""
-
-    parent: str
-    parent_max_age_s: float
-    max_hops: int
-
-
-@dataclass(frozen=True)
-class Capture:
-    """What of the application's data may stand on spans."""
-
-    content: bool
-    message_key: bool
-
-
-@dataclass(frozen=True)
-class Exclude:
-    """What is left alone, as shell patterns."""
-
-    destinations: tuple[str, ...]
-    clients: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Contracts:
-    """Where contracts come from."""
-
-    directory: Path
-    """Of the contract files; absolute or from the working folder."""
-    learn_messages: int
-
-
-@dataclass(frozen=True)
-class Health:
-    """How the lights are judged. Times in s."""
-
-    state_file: Literal["auto", "off"] | Path
-    interval_s: float
-    stuck_after_s: float
-    lost_after_s: float
-    on_reject: Literal["flag", "raise"]
-
-
-@dataclass(frozen=True)
-class ForeignSampling:
-    """How far other environments decide what is recorded here."""
-
-    max_traces_per_second: float | None
-    """None: without limit."""
-
-
-@dataclass(frozen=True)
-class ObjectiveOptions:
-    """A freshness objective, of a destination or of a model. Times in s."""
-
-    name: str
-    threshold_s: float
-    objective: float
-    age: Literal["delivery", "data", "event"] = "data"
-    destination: str | None = None
-    group: str | None = None
-    model: str | None = None
-    window_s: float = 28 * 86400.0
-
-
-@dataclass(frozen=True)
 class Config:
-    """All values, each with its source."""
+    """All values, each with its source. Safe in any thread."""
 
-    service_name: str | None
-    service_version: str | None
-    environment: str | None
-    sample_rate: float | None
-    """None: nobody has said, or `OTEL_TRACES_SAMPLER` decides."""
-    libraries: Literal["auto"] | tuple[str, ...]
-    disable: tuple[str, ...]
-    endpoint: str | None
-    strict: bool
-    hooks: Mapping[str, Callable[..., object]]
-    event_time: Callable[[Any], object] | None
-    export: Export
-    process: Process
-    receive_spans: bool
-    capture: Capture
-    exclude: Exclude
-    contracts: Contracts
-    health: Health
-    foreign_sampling: ForeignSampling
-    mirrors: Mapping[str, str]
-    """Copy -> original."""
-    objectives: tuple[ObjectiveOptions, ...]
-    destinations: Mapping[str, Mapping[str, Any]]
-    """What the file says, by pattern; `destination()` is what holds."""
-    sdk_disabled: bool
+    table: Table
     resolved: Environment
-    file: Path | None = None
-    values: Mapping[str, Any] = field(default_factory=dict)
+    sdk_disabled: bool
+    values: Mapping[str, Any]
     """By full path, as the file would have it; times in s."""
-    sources: Mapping[str, Source] = field(default_factory=dict)
-    kinds: Mapping[str, Kind] = field(default_factory=dict)
-    """How each value is written."""
+    sources: Mapping[str, Source]
+    """By full path."""
+    kinds: Mapping[str, Kind]
+    """By full path: how each value is written."""
+    things: Mapping[str, Mapping[str, Any]]
+    """What the file says of named things: by path and name, a value or the values by option."""
+    file: Path | None = None
     problems: tuple[Problem, ...] = ()
     overridden: tuple[str, ...] = ()
     """Where an argument in code and the deployment's variable disagree."""
+    _folder: Path = field(init=False, repr=False)
 
-    def destination(self, name: str) -> DestinationOptions:
-        """What is said of this destination: the most specific pattern wins, option by option. Ask once a name."""
-        return destination_options(self.destinations, name)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_folder", self.file.parent if self.file is not None else Path())
 
+    def of(self, owner: type[T], **others: Any) -> T:
+        """The owner's settings; `others` are its fields that are no options.
 
-def load(
-    arguments: Mapping[str, object] = MappingProxyType({}),
-    *,
-    environ: Mapping[str, str] | None = None,
-    directory: Path | None = None,
-    around: Surroundings | None = None,
-    raises: bool = True,
-) -> Config:
-    """Read everything. Raises `ConfigError` only when strict; without, each mistake is among the problems.
+        Raises:
+            LookupError: the owner's options were not among those that were read.
+        """
+        self._check(owner)
+        return owner(**{name: self._value(option.path) for name, option in options(owner)}, **others)
 
-    Args:
-        arguments: values given in code, by option path; `config_file` names the file.
-        environ: the environment variables.
-        directory: where to look for the file, upwards; otherwise beside the program and in the working folder.
-        around: what the environment is found out from.
-        raises: whether mistakes may be raised at all.
-    """
-    from otel_pipeline.config.loading import Loading
+    def destination(self, owner: type[T], name: str) -> T:
+        """What is said of this destination: the most specific pattern wins, option by option. Ask once for each name.
 
-    loading = Loading(arguments, os.environ if environ is None else environ, directory, around)
-    return loading.load(raises=raises)
+        Raises:
+            LookupError: as `of`.
+        """
+        self._check(owner)
+        said = said_of(name, self.things[DESTINATIONS.path])
+        made: T = self._thing(owner, self.table.destinations, said)
+        return made
+
+    def source(self, owner: type, field: str) -> Source:
+        """Where the value of the owner's field came from."""
+        return self.sources[dict(options(owner))[field].path]
+
+    def _check(self, owner: type) -> None:
+        if owner not in self.table.owners:
+            raise LookupError(f"the configuration was not read for {owner.__qualname__}")
+
+    def _value(self, path: str) -> Any:
+        row = self.table.rows.get(path)
+        if row is not None:
+            return self._held(row, self.values[path])
+        named, said = self.table.named[path], self.things[path]
+        if isinstance(named, Mapped):
+            return self._held(named, said)
+        return tuple(self._thing(named.option.each, named, each, name=name) for name, each in said.items())
+
+    def _thing(self, owner: Any, things: Things, said: Mapping[str, Any], **others: Any) -> Any:
+        """One of the named things, or the owner's part of it: what is not said has the field's default."""
+        given = {}
+        for name, option in options(owner):
+            row = things.rows[option.path.rpartition(".")[2]]
+            if row.name in said:
+                given[name] = self._held(row, said[row.name])
+        return owner(**given, **others)
+
+    def _held(self, row: Row, value: Any) -> Any:
+        """A value, or a mapping of values, as the owner's field has it."""
+        if not isinstance(row, Mapped):
+            return row.kind.held(value, self._folder)
+        held = {name: row.kind.held(each, self._folder) for name, each in value.items()}
+        return MappingProxyType({**row.option.default, **held})

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from otel_pipeline import semconv
 from otel_pipeline.contracts.contract import DIFFERENCES
 from otel_pipeline.contracts.paths import ContractError
+from otel_pipeline.contracts.settings import ContractSettings, DestinationContract
 from otel_pipeline.contracts.watch import ContractWatch
 from otel_pipeline.verdict.evidence import ContractEvidence
 
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 
     from otel_pipeline.contracts.contract import Contract
     from otel_pipeline.contracts.watch import Side
-    from otel_pipeline.detectors.settings import HealthSettings
     from otel_pipeline.engine.totals import Attributes, AttributeValue, Counter, CounterCell, Totals
+    from otel_pipeline.settings import Settings
 
 MAX_DESTINATIONS = 100
 
@@ -33,12 +34,13 @@ class Contracts:
     def __init__(
         self,
         totals: Totals,
-        settings: HealthSettings,
+        configured: Settings,
         *,
         load: Callable[[str], Contract | None] = lambda _destination: None,
         problem: Callable[[str, str], None] = lambda _key, _message: None,
     ) -> None:
-        self._settings = settings
+        self._configured = configured
+        self._settings = configured.of(ContractSettings)
         self._load = load
         self._problem = problem
         self._lock = RLock()
@@ -101,7 +103,7 @@ class Contracts:
                     self._cell(watch, self._violations, kind, named).value = watch.violations.get(kind, 0)
 
     def _made(self, destination: str, side: Side) -> ContractWatch | None:
-        settings = self._settings.destination(destination)
+        settings = self._configured.destination(DestinationContract, destination)
         wanted = settings.contract
         if wanted == "ignore":
             return None

@@ -72,7 +72,7 @@ class Flows:
         problem: Callable[[str, str], None] = lambda _key, _message: None,
         load_contract: Callable[[str], Contract | None] = lambda _destination: None,
     ) -> None:
-        self.contracts = Contracts(totals, settings, load=load_contract, problem=problem)
+        self.contracts = Contracts(totals, settings.configured, load=load_contract, problem=problem)
         self.instruments = Instruments(totals)
         self.settings = settings
         self._clock_ms = clock_ms

@@ -18,6 +18,7 @@ from otel_pipeline.verdict import require_fresh
 from otel_pipeline.verdict.heartbeat import Heartbeat
 from otel_pipeline.verdict.lights import RANK
 from otel_pipeline.verdict.report import Health, Process
+from otel_pipeline.verdict.settings import VerdictSettings
 from otel_pipeline.verdict.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Monitoring:
         load_contract: Callable[[str], Contract | None],
     ) -> None:
         self.settings = settings
+        self._interval_s = settings.configured.of(VerdictSettings).interval_s
         self.looked: Callable[[int], object] | None = None
         """Told after each look how many series there are: new ones are to be exported soon. Must not block."""
         self._totals = totals
@@ -94,7 +96,7 @@ class Monitoring:
             when_leaving: has (owner, function) called when the program ends; returns what takes that back.
         """
         self._file = file
-        self._heartbeat = Heartbeat(self.beat, self.settings.interval_s, lambda: self._guard.failed("health"))
+        self._heartbeat = Heartbeat(self.beat, self._interval_s, lambda: self._guard.failed("health"))
         if file is not None:
             self._stay = when_leaving(self, self.stop)
 
@@ -126,7 +128,7 @@ class Monitoring:
             process = Process(
                 os.getpid(), _STARTED_AT, self.settings.service_name, self._instance, self.settings.environment
             )
-            self._latest = Health(process, now, self.settings.interval_s, flows, self.clock.bound())
+            self._latest = Health(process, now, self._interval_s, flows, self.clock.bound())
             return self._latest
         finally:
             if held:
@@ -139,7 +141,7 @@ class Monitoring:
     def health(self) -> Health:
         """The verdict of the last second; of now where nobody judges regularly."""
         latest = self._latest
-        if latest is None or self._heartbeat is None or time.time() - latest.written_at > 2 * self.settings.interval_s:
+        if latest is None or self._heartbeat is None or time.time() - latest.written_at > 2 * self._interval_s:
             return self.judge()
         return latest
 
