@@ -36,6 +36,8 @@ class Adapter:
     """broker or model."""
     replaces: tuple[str, ...] = ()
     """Instrumentors of others, as `module:class`, that patch the same methods."""
+    settings: tuple[type, ...] = ()
+    """Its classes that declare options; it has its own from `engine.settings.configured`."""
 
     def version(self) -> str | None:
         """The installed version; None when it is not installed."""
@@ -122,7 +124,8 @@ _BROUGHT = ("otel_pipeline_adapter", "otel_pipeline_observer")
 
 def own_settings() -> tuple[type, ...]:
     """The settings classes of this package, but for the configuration's own."""
-    return tuple(owner for name in _OWNERS for module in _modules(name) for owner in declared_in(module))
+    found = [owner for name in _OWNERS for module in _modules(name) for owner in declared_in(module)]
+    return (*found, *(owner for adapter in ADAPTERS for owner in adapter.settings))
 
 
 def settings_classes(problem: Callable[[str, str], None]) -> tuple[type, ...]:
@@ -143,7 +146,7 @@ def _check(owners: tuple[type, ...]) -> None:
     """Raise where they cannot be read together."""
     from otel_pipeline.config.loading import table_of
 
-    table_of(owners)
+    table_of(owners).check()
 
 
 def _modules(name: str) -> Iterator[Any]:

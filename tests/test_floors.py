@@ -6,6 +6,8 @@ import ast
 import sys
 from pathlib import Path
 
+import pytest
+
 import otel_pipeline
 
 ROOT = Path(otel_pipeline.__file__).parent
@@ -109,6 +111,43 @@ def findings():
 def test_no_module_looks_above_its_floor():
     """Every import of every module is on its own floor's list."""
     assert set(findings()) == DEBT
+
+
+def circles(package):
+    """Files of a package that import each other over any number of steps; imports for types alone count."""
+    files = {
+        "otel_pipeline." + ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+        for path, of in modules()
+        if of == package
+    }
+    needs = {name: set(imported(path)) & files.keys() for name, path in files.items()}
+    for name, needed in needs.items():
+        reached, ahead = set(), list(needed)
+        while ahead:
+            each = ahead.pop()
+            if each not in reached:
+                reached.add(each)
+                ahead += needs[each]
+        if name in reached:
+            yield name
+
+
+def imported(path):
+    """All modules that a file names in imports, wherever these stand."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize(
+    "package", ["brokers", "cli", "config", "demo", "dev", "export", "models", "testing", "verdict"]
+)
+def test_no_circle_of_files(package):
+    """Each file can be read after those that it needs."""
+    assert list(circles(package)) == []
 
 
 def test_packages_nest_one_level_deep():

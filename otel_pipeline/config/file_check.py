@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.config.kinds import meant
 from otel_pipeline.config.named import Say, check, complete, leaves, shown
-from otel_pipeline.config.options import Things
+from otel_pipeline.config.options import ENVIRONMENTS, Things
 from otel_pipeline.config.yaml_file import Section
 
 if TYPE_CHECKING:
@@ -14,12 +14,10 @@ if TYPE_CHECKING:
 
     from otel_pipeline.config.options import Table
 
-_ENVIRONMENTS = "environments"
-
 
 def overrides_of(section: Section) -> dict[str, Any]:
     """What the file says of environments, by name: sections, if it is right."""
-    found = section.values.get(_ENVIRONMENTS)
+    found = section.values.get(ENVIRONMENTS)
     return found.values if isinstance(found, Section) else {}
 
 
@@ -28,7 +26,7 @@ def check_names(table: Table, section: Section, say: Say, prefix: str = "", *, o
     for name, value in section.values.items():
         path, line = prefix + name, section.lines[name]
         row = table.rows.get(path)
-        if path == _ENVIRONMENTS and not overrides:
+        if path == ENVIRONMENTS and not overrides:
             _check_environments(table, value, line, say)
         elif path in table.groups:
             if isinstance(value, Section):
@@ -45,19 +43,19 @@ def check_names(table: Table, section: Section, say: Say, prefix: str = "", *, o
 
 def _known(table: Table) -> list[str]:
     single = [path for path, row in table.rows.items() if row.option.in_file]
-    return [*single, *table.named, *table.groups, _ENVIRONMENTS]
+    return [*single, *table.named, *table.groups, ENVIRONMENTS]
 
 
 def _check_environments(table: Table, value: Any, line: int, say: Say) -> None:
     if not isinstance(value, Section):
         if value is not None:
-            say(_ENVIRONMENTS, "is no mapping", "name each environment", line)
+            say(ENVIRONMENTS, "is no mapping", "name each environment", line)
         return
     for name, section in value.values.items():
         if isinstance(section, Section):
             check_names(table, section, say, overrides=True)
         elif section is not None:
-            say(f"{_ENVIRONMENTS}.{name}", "is no mapping", "indent its options", value.lines[name])
+            say(f"{ENVIRONMENTS}.{name}", "is no mapping", "indent its options", value.lines[name])
 
 
 def check_other_environments(table: Table, top: Section, mine: str | None, say: Say) -> None:
@@ -65,7 +63,7 @@ def check_other_environments(table: Table, top: Section, mine: str | None, say: 
     for name, section in overrides_of(top).items():
         if name == mine or not isinstance(section, Section):
             continue
-        prefix = f"{_ENVIRONMENTS}.{name}."
+        prefix = f"{ENVIRONMENTS}.{name}."
         for path, written, line in _values(table, section):
             row = table.rows.get(path)
             if row is not None and written is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -10,6 +11,10 @@ from otel_pipeline.settings import DESTINATIONS, PATTERNS, REQUIRED, Names, Opti
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+ENVIRONMENTS = "environments"
+"""Where the file says what differs, by name of the environment."""
+_PATH = re.compile(r"[a-z]\w*(\.(\*\.)?[a-z]\w*)?")
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ class Table:
         self.rows: dict[str, Row] = {}
         self.destinations = Things(DESTINATIONS.path, DESTINATIONS, PATTERNS)
         self.named: dict[str, Named] = {DESTINATIONS.path: self.destinations}
-        self._declared = {DESTINATIONS.path}
+        self._declared = {DESTINATIONS.path, ENVIRONMENTS}
         for owner in self.owners:
             for name, option in options(owner):
                 self._add(owner, name, option)
@@ -81,11 +86,21 @@ class Table:
         for path in self.groups & {*self.rows, *self.named}:
             raise ValueError(f"{path} is declared as an option and as a group of options")
 
+    def check(self) -> None:
+        """Raise ValueError where a default is none of the values that its option may have."""
+        rows = list(self.rows.values())
+        for named in self.named.values():
+            rows += named.rows.values() if isinstance(named, Things) else [named]
+        for row in rows:
+            for held in (row.option.default, *row.option.per_environment.values()):
+                for each in held.values() if isinstance(row, Mapped) else [held]:
+                    _check(row, each)
+
     def _add(self, owner: type, name: str, option: Option) -> None:
         if option.path in self._declared:
             raise ValueError(f"{owner.__qualname__} declares {option.path}, which is declared already")
-        if option.path.count(".") > (2 if ".*." in option.path else 1):
-            raise ValueError(f"{owner.__qualname__} declares {option.path}, which is nested too deeply")
+        if _PATH.fullmatch(option.path) is None:
+            raise ValueError(f"{owner.__qualname__} declares {option.path}: write name, group.name or things.*.name")
         self._declared.add(option.path)
         path, _, below = option.path.partition(".*.")
         if option.each is not None and option.names is not None:
@@ -103,6 +118,21 @@ class Table:
             if not isinstance(things, Things):
                 raise ValueError(f"{owner.__qualname__} declares {option.path}: {path} is no mapping of named things")
             things.rows[below] = _row(below, option, name)
+
+
+def _check(row: Row, held: Any) -> None:
+    said = None if held is REQUIRED else row.kind.said(held)
+    # A duration is read as text alone; what has no text of its own is read as it is.
+    texts = {said, row.kind.written(said)} if isinstance(said, float) else [said]
+    if said is not None and not any(_reads(row.kind, text, said) for text in texts):
+        raise ValueError(f"{row.option.path} has the default {held!r}, which is no {row.kind.name}")
+
+
+def _reads(kind: Kind, text: Any, value: Any) -> bool:
+    try:
+        return bool(kind.parse(text) == value)
+    except ValueError:
+        return False
 
 
 def _row(name: str, option: Option, field: str) -> Row:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from otel_pipeline.config.options import Mapped
+from otel_pipeline.config.options import ENVIRONMENTS, Mapped
 
 if TYPE_CHECKING:
     from otel_pipeline.config.options import Named, Row, Table
@@ -19,7 +19,7 @@ def schema(table: Table) -> dict[str, Any]:
         top["properties"][path] = _named(named)
         # An override says what differs: nothing is required of it.
         override["properties"][path] = _named(named, whole=False)
-    top["properties"]["environments"] = {
+    top["properties"][ENVIRONMENTS] = {
         "type": "object",
         "description": "What differs, by name of the environment.",
         "additionalProperties": override,
