@@ -28,7 +28,8 @@ from otel_pipeline.engine.propagation import Propagation
 from otel_pipeline.engine.settings import DestinationTrust, EngineSettings
 from otel_pipeline.engine.totals import Totals
 from otel_pipeline.export.settings import ExportSettings
-from otel_pipeline.registry import ADAPTERS, Adapter, LibrarySettings, settings_classes
+from otel_pipeline.owners import settings_classes
+from otel_pipeline.registry import ADAPTERS, Adapter, LibrarySettings
 from otel_pipeline.status import AdapterStatus, Status
 from otel_pipeline.verdict import require_fresh
 from otel_pipeline.verdict.monitoring import Monitoring

@@ -1,9 +1,8 @@
-"""What there is: the libraries that can be instrumented, the classes that declare options, and what others bring."""
+"""One table of what can be instrumented: adapter, client package, supported versions, what it replaces of others."""
 
 from __future__ import annotations
 
 import importlib
-import pkgutil
 import sys
 from dataclasses import dataclass
 from importlib import metadata
@@ -12,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from otel_pipeline.settings import declared_in, option
+from otel_pipeline.settings import option
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 
 @dataclass(frozen=True)
@@ -107,52 +106,3 @@ class LibrarySettings:
         argument="disable",
         adds_up=True,
     )
-
-
-_OWNERS = (
-    "otel_pipeline.export.settings",
-    "otel_pipeline.registry",
-    "otel_pipeline.engine.settings",
-    "otel_pipeline.contracts.settings",
-    "otel_pipeline.verdict.settings",
-    "otel_pipeline.detectors",
-)
-"""Modules whose classes declare options, and packages each of whose modules may: the order of the pages."""
-_BROUGHT = ("otel_pipeline_adapter", "otel_pipeline_observer")
-"""Entry points of third parties. What they name may have `settings`: classes that declare options."""
-
-
-def own_settings() -> tuple[type, ...]:
-    """The settings classes of this package, but for the configuration's own."""
-    found = [owner for name in _OWNERS for module in _modules(name) for owner in declared_in(module)]
-    return (*found, *(owner for adapter in ADAPTERS for owner in adapter.settings))
-
-
-def settings_classes(problem: Callable[[str, str], None]) -> tuple[type, ...]:
-    """All settings classes; of those that third parties bring, the ones that fit: `problem` is told of the others."""
-    found = own_settings()
-    for point in (point for group in _BROUGHT for point in metadata.entry_points(group=group)):
-        try:
-            both = (*found, *getattr(point.load(), "settings", ()))
-            _check(both)
-        except Exception as error:
-            problem(f"settings.{point.name}", f"the options of {point.value} are left out: {error}")
-        else:
-            found = both
-    return found
-
-
-def _check(owners: tuple[type, ...]) -> None:
-    """Raise where they cannot be read together."""
-    from otel_pipeline.config.loading import table_of
-
-    table_of(owners).check()
-
-
-def _modules(name: str) -> Iterator[Any]:
-    module = importlib.import_module(name)
-    if not hasattr(module, "__path__"):
-        yield module
-        return
-    for each in pkgutil.iter_modules(module.__path__, f"{name}."):
-        yield importlib.import_module(each.name)

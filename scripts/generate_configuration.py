@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from otel_pipeline.config.loading import table_of
 from otel_pipeline.config.options import Mapped
 from otel_pipeline.config.schema import schema
-from otel_pipeline.registry import own_settings
+from otel_pipeline.owners import own_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

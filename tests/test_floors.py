@@ -21,6 +21,7 @@ FLOORS = {
     "models": 2,
     "verdict": 3,
     "export": 3,
+    "owners": 4,
     "registry": 4,
     "pipeline": 4,
     "flow": 4,
@@ -36,7 +37,7 @@ SEES = {
     1: {"engine", "semconv", "settings"},
     2: {"engine", "semconv", "duration", "settings"},
     3: {"engine", "verdict", *GROUND},
-    4: {"registry", "flow", "pipeline", "export", "verdict", "detectors", "contracts", "engine", *GROUND},
+    4: {"owners", "registry", "flow", "pipeline", "export", "verdict", "detectors", "contracts", "engine", *GROUND},
     5: {*FLOORS} - {"testing"},
 }
 MAY = {

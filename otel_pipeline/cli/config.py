@@ -14,7 +14,7 @@ from otel_pipeline.config import environment as environments
 from otel_pipeline.config.general import ENVIRONMENT
 from otel_pipeline.config.loading import load, table_of
 from otel_pipeline.config.schema import schema
-from otel_pipeline.registry import settings_classes
+from otel_pipeline.owners import settings_classes
 
 if TYPE_CHECKING:
     import argparse

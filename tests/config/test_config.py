@@ -13,7 +13,8 @@ from otel_pipeline.config.environment import Surroundings
 from otel_pipeline.config.loading import load
 from otel_pipeline.engine.settings import EngineSettings
 from otel_pipeline.export.settings import ExportSettings
-from otel_pipeline.registry import LibrarySettings, own_settings
+from otel_pipeline.owners import own_settings
+from otel_pipeline.registry import LibrarySettings
 
 FILE = """\
 version: 1

@@ -14,7 +14,7 @@ from otel_pipeline.config.patterns import said_of
 from otel_pipeline.contracts.settings import ContractSettings, DestinationContract
 from otel_pipeline.detectors.settings import DestinationSettings, HealthSettings, Objective
 from otel_pipeline.engine.settings import DestinationTrust, EngineSettings
-from otel_pipeline.registry import own_settings
+from otel_pipeline.owners import own_settings
 from otel_pipeline.verdict.settings import VerdictSettings
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "otel_pipeline.yaml"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import otel_pipeline
-from otel_pipeline.registry import own_settings
+from otel_pipeline.owners import own_settings
 from otel_pipeline.settings import option, options
 
 ROOT = Path(otel_pipeline.__file__).parent

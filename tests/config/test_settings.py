@@ -19,7 +19,7 @@ from otel_pipeline.config.environment import CODES, Surroundings
 from otel_pipeline.config.loading import load, table_of
 from otel_pipeline.config.options import Things
 from otel_pipeline.config.schema import schema
-from otel_pipeline.registry import own_settings
+from otel_pipeline.owners import own_settings
 from otel_pipeline.settings import DEFAULTS, REQUIRED, Names, option, things
 
 ROOT = Path(__file__).parents[2]
@@ -310,7 +310,7 @@ def test_options_are_declared_without_telemetry():
 def test_the_sdk_is_not_loaded_to_know_all_options():
     """Detectors declare options in their own modules, which need OpenTelemetry's API."""
     program = (
-        "import sys\nfrom otel_pipeline.registry import own_settings\nown_settings()\n"
+        "import sys\nfrom otel_pipeline.owners import own_settings\nown_settings()\n"
         "print([name for name in sys.modules if name.startswith('opentelemetry.sdk') or name == 'yaml'])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
