@@ -8,7 +8,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.registry import ADAPTERS
-from otel_pipeline.settings import declared_in
+from otel_pipeline.settings import declared_in, options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,13 +40,13 @@ def settings_classes(problem: Callable[[str, str], None]) -> tuple[type, ...]:
     found = own_settings()
     for point in _brought(problem):
         try:
-            both = (*found, *getattr(point.load(), "settings", ()))
-            _check(both)
+            brought = tuple(getattr(point.load(), "settings", ()))
+            _check(found, brought)
         # A module that ends the program when it is imported must not end this one.
         except (Exception, SystemExit) as error:
             problem(f"settings.{point.name}", f"the options of {point.value} are left out: {error}")
         else:
-            found = both
+            found = (*found, *brought)
     return found
 
 
@@ -58,11 +58,14 @@ def _brought(problem: Callable[[str, str], None]) -> list[metadata.EntryPoint]:
         return []
 
 
-def _check(owners: tuple[type, ...]) -> None:
+def _check(ours: tuple[type, ...], brought: tuple[type, ...]) -> None:
     """Raise where they cannot be read together."""
     from otel_pipeline.config.loading import table_of
 
-    table_of(owners).check()
+    for owner in brought:
+        if not any(options(owner)):
+            raise ValueError(f"{owner!r} is no dataclass with options")
+    table_of((*ours, *brought)).check()
 
 
 def _modules(name: str) -> Iterator[Any]:

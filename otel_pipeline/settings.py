@@ -75,7 +75,7 @@ class Names:
 
 @dataclass(frozen=True)
 class Option:
-    """What is said of one option, apart from its default and the field's name."""
+    """What is said of one option."""
 
     path: str
     """In the file: `process.parent`; in a mapping of named things `destinations.*.trust`."""

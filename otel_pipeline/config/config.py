@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -74,10 +74,6 @@ class Config:
     problems: tuple[Problem, ...] = ()
     overridden: tuple[str, ...] = ()
     """Where an argument in code and the deployment's variable disagree."""
-    _folder: Path = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_folder", self.file.parent if self.file is not None else Path())
 
     def of(self, owner: type[T], **others: Any) -> T:
         """The owner's settings; `others` are its fields that are no options.
@@ -127,7 +123,8 @@ class Config:
 
     def _held(self, row: Row, value: Any) -> Any:
         """A value, or a mapping of values, as the owner's field has it."""
+        folder = self.file.parent if self.file is not None else Path()
         if not isinstance(row, Mapped):
-            return row.kind.held(value, self._folder)
-        held = {name: row.kind.held(each, self._folder) for name, each in value.items()}
+            return row.kind.held(value, folder)
+        held = {name: row.kind.held(each, folder) for name, each in value.items()}
         return MappingProxyType({**row.option.default, **held})

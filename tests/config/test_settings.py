@@ -182,6 +182,9 @@ class Tea:
 
 class detector:
     settings = (Tea,)
+
+class other:
+    settings = (dict,)
 """
 
 
@@ -232,6 +235,7 @@ LEFT_OUT = {
     "below no mapping": ({"path": "tea.*.boil"}, "Tea declares tea.*.boil: tea is no mapping of named things"),
     "no path": ({"path": "a.b.c"}, "Tea declares a.b.c: write name, group.name or things.*.name"),
     "a bad default": ({"default": "-1.0"}, "tea.boil has the default -1.0, which is no duration"),
+    "no settings class": ({"target": "their_tea:other"}, "<class 'dict'> is no dataclass with options"),
     "what cannot be loaded": ({"target": "their_tea:tee"}, "module 'their_tea' has no attribute 'tee'"),
 }
 
