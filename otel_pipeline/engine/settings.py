@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from otel_pipeline.settings import DEFAULTS, Settings, option
@@ -48,6 +47,10 @@ class EngineSettings:
     """By destination; asked once for each partition."""
     configured: Settings = field(default=DEFAULTS, repr=False, compare=False)
     """Where adapters get their own settings from."""
+    excludes_destination: Callable[[str], bool] = field(init=False, repr=False, compare=False)
+    """Whether the destination of this name is left alone."""
+    excludes_client: Callable[[str], bool] = field(init=False, repr=False, compare=False)
+    """Whether the client with this id is left alone."""
     process_parent: Parent = option(
         "process.parent",
         Parent,
@@ -91,15 +94,10 @@ class EngineSettings:
         "hooks", "hooks", {}, "Functions f(span, message).", argument="hooks", in_file=False
     )
 
-    @cached_property
-    def excludes_destination(self) -> Callable[[str], bool]:
-        """Whether the destination of this name is left alone."""
-        return _matcher(self.excluded_destinations)
-
-    @cached_property
-    def excludes_client(self) -> Callable[[str], bool]:
-        """Whether the client with this id is left alone."""
-        return _matcher(self.excluded_clients)
+    def __post_init__(self) -> None:
+        # Made once, and not when first asked for: a lock that a thread holds then is held for ever in a forked child.
+        object.__setattr__(self, "excludes_destination", _matcher(self.excluded_destinations))
+        object.__setattr__(self, "excludes_client", _matcher(self.excluded_clients))
 
 
 def _matcher(patterns: tuple[str, ...]) -> Callable[[str], bool]:

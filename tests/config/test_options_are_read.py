@@ -37,7 +37,7 @@ class Reads(ast.NodeVisitor):
         self._known = set()
         self.found = set()
         self.in_methods = {}
-        """What owners' own methods read, by the method's name."""
+        """What owners' own methods read, by the method's name, or by what `__post_init__` makes of it."""
 
     def of(self, source):
         tree = ast.parse(source)
@@ -52,7 +52,7 @@ class Reads(ast.NodeVisitor):
 
     def _assigned(self, target, value):
         if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
-            for each, of_it in zip(target.elts, value.elts, strict=True):
+            for each, of_it in zip(target.elts, value.elts, strict=False):
                 self._assigned(each, of_it)
         elif isinstance(target, ast.Name) and self._is_settings(value):
             self._known.add(target.id)
@@ -69,10 +69,17 @@ class Reads(ast.NodeVisitor):
         owner = node.name in self._owners
         for each in node.body:
             if owner and isinstance(each, ast.FunctionDef):
-                read = {inner.attr for inner in ast.walk(each) if isinstance(inner, ast.Attribute)}
-                self.in_methods.setdefault(each.name, set()).update(read)
+                self._in_method(each.name, each)
             else:
                 self.visit(each)
+
+    def _in_method(self, name, node):
+        if name == "__post_init__":
+            for call in (each for each in ast.walk(node) if isinstance(each, ast.Call) and len(each.args) == 3):
+                self._in_method(ast.literal_eval(call.args[1]), call.args[2])
+            return
+        read = {inner.attr for inner in ast.walk(node) if isinstance(inner, ast.Attribute)}
+        self.in_methods.setdefault(name, set()).update(read)
 
     def visit_Attribute(self, node):
         if isinstance(node.ctx, ast.Load) and self._is_settings(node.value):
@@ -82,12 +89,9 @@ class Reads(ast.NodeVisitor):
 
 def dead(owners, sources):
     """The options that nobody reads, by class and field."""
-    read, in_methods = set(), {}
-    for source in sources:
-        reads = Reads(owners).of(source)
-        read |= reads.found
-        in_methods |= reads.in_methods
-    read |= {name for method, names in in_methods.items() if method in read for name in names}
+    modules = [Reads(owners).of(source) for source in sources]
+    read = {name for module in modules for name in module.found}
+    read |= {name for module in modules for by, names in module.in_methods.items() if by in read for name in names}
     return [f"{owner.__name__}.{field}" for owner in owners for field, _ in options(owner) if field not in read]
 
 
@@ -103,6 +107,11 @@ class PlantedSettings:
     planted: int = option("planted", "count", 1, "An option.")
 
 
+ONCE = """\
+class PlantedSettings:
+    def __post_init__(self):
+        object.__setattr__(self, "twice", 2 * self.planted)
+"""
 PLANTED = {
     "nobody": ("", True),
     "the settings": ("def f(settings):\n    return settings.planted", False),
@@ -115,6 +124,14 @@ PLANTED = {
         False,
     ),
     "who declares it, unused": ("class PlantedSettings:\n    def twice(self):\n        return 2 * self.planted", True),
+    "who declares it, once": (
+        f"{ONCE}\nx = settings.twice",
+        False,
+    ),
+    "who declares it, once and unused": (
+        ONCE,
+        True,
+    ),
     "something else of that name": ("import flower\nflower.planted()", True),
     "who writes it": ("settings.planted = 1", True),
 }
