@@ -147,7 +147,7 @@ def option(
         path,
         kind,
         help,
-        default,
+        MappingProxyType(dict(default)) if isinstance(default, Mapping) else default,
         Variable(variable) if isinstance(variable, str) else variable,
         argument,
         per_environment,
@@ -172,8 +172,7 @@ def _field(declared: Option) -> Any:
     if default is REQUIRED:
         return field(metadata=metadata)
     if isinstance(default, Mapping):
-        kept = MappingProxyType(dict(default))
-        return field(default_factory=lambda: kept, metadata=metadata)
+        return field(default_factory=lambda: default, metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
