@@ -52,7 +52,9 @@ def settings_classes(problem: Callable[[str, str], None]) -> tuple[type, ...]:
 
 def _brought(problem: Callable[[str, str], None]) -> list[metadata.EntryPoint]:
     try:
-        return [point for group in _ENTRY_POINTS for point in metadata.entry_points(group=group)]
+        # Asked once: each time all installed distributions are read.
+        found = metadata.entry_points()
+        return [point for group in _ENTRY_POINTS for point in found.select(group=group)]
     except Exception as error:  # Some installed distribution's files are broken.
         problem("settings", f"options of other distributions are left out: {error}")
         return []
