@@ -15,6 +15,7 @@ from opentelemetry.propagate import get_global_textmap
 
 from otel_pipeline import semconv
 from otel_pipeline.config.config import Config, ConfigError
+from otel_pipeline.config.environment import sdk_disabled
 from otel_pipeline.config.state_folder import health_folder
 from otel_pipeline.contracts.files import contract_in
 from otel_pipeline.contracts.settings import ContractSettings
@@ -28,7 +29,7 @@ from otel_pipeline.engine.propagation import Propagation
 from otel_pipeline.engine.settings import DestinationTrust, EngineSettings
 from otel_pipeline.engine.totals import Totals
 from otel_pipeline.export.settings import ExportSettings
-from otel_pipeline.owners import settings_classes
+from otel_pipeline.owners import own_settings, settings_classes
 from otel_pipeline.registry import ADAPTERS, Adapter, LibrarySettings
 from otel_pipeline.status import AdapterStatus, Status
 from otel_pipeline.verdict import require_fresh
@@ -226,9 +227,10 @@ def instrument(
         try:
             from otel_pipeline.config.loading import load
 
+            if sdk_disabled(os.environ):
+                # A safety switch: nothing of other distributions is imported, and nothing raises.
+                return Pipeline(load(given, own_settings(), raises=False), guard, "OTEL_SDK_DISABLED is true")
             config = load(given, settings_classes(guard.problem))
-            if config.sdk_disabled:
-                return Pipeline(config, guard, "OTEL_SDK_DISABLED is true")
             pipeline = Pipeline(config, guard)
             _start(pipeline, config, guard, _providers)
         except ConfigError:

@@ -199,10 +199,10 @@ class Settings(Protocol):
     """What owners get their settings from. Safe in any thread."""
 
     def of(self, owner: type[T], **others: Any) -> T:
-        """The owner's settings; `others` are its fields that are no options."""
+        """The owner's settings, without what is said of destinations; `others` are its fields that are no options."""
 
     def destination(self, owner: type[T], name: str) -> T:
-        """What is said of the destination of this name. To be asked once for each name, not for each message."""
+        """The owner's settings for the destination of this name. To be asked once for each name, not each message."""
 
 
 class Defaults:

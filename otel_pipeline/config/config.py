@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from otel_pipeline.config.options import Mapped
+from otel_pipeline.config.options import IN_THINGS, Mapped
 from otel_pipeline.config.patterns import said_of
 from otel_pipeline.settings import DESTINATIONS, options
 
@@ -61,7 +61,6 @@ class Config:
 
     table: Table
     resolved: Environment
-    sdk_disabled: bool
     values: Mapping[str, Any]
     """By full path, as the file would have it; times in s."""
     sources: Mapping[str, Source]
@@ -76,32 +75,33 @@ class Config:
     """Where an argument in code and the deployment's variable disagree."""
 
     def of(self, owner: type[T], **others: Any) -> T:
-        """The owner's settings; `others` are its fields that are no options.
+        """The owner's settings, without what is said of destinations; `others` are its fields that are no options.
 
         Raises:
             LookupError: the owner's options were not among those that were read.
         """
-        self._check(owner)
-        return owner(**{name: self._value(option.path) for name, option in options(owner)}, **others)
+        return owner(**self._single(owner), **others)
 
     def destination(self, owner: type[T], name: str) -> T:
-        """What is said of this destination: the most specific pattern wins, option by option. Ask once for each name.
+        """The owner's settings for this destination: of what is said of destinations, the most specific pattern's.
+
+        Ask once for each name.
 
         Raises:
             LookupError: as `of`.
         """
-        self._check(owner)
         said = said_of(name, self.things[DESTINATIONS.path])
-        made: T = self._thing(owner, self.table.destinations, said)
-        return made
+        return owner(**self._single(owner), **self._of_thing(owner, self.table.destinations, said))
 
     def source(self, owner: type, field: str) -> Source:
         """Where the value of the owner's field came from."""
         return self.sources[dict(options(owner))[field].path]
 
-    def _check(self, owner: type) -> None:
+    def _single(self, owner: type) -> dict[str, Any]:
+        """By field."""
         if owner not in self.table.owners:
             raise LookupError(f"the configuration was not read for {owner.__qualname__}")
+        return {name: self._value(option.path) for name, option in options(owner) if IN_THINGS not in option.path}
 
     def _value(self, path: str) -> Any:
         row = self.table.rows.get(path)
@@ -110,16 +110,17 @@ class Config:
         named, said = self.table.named[path], self.things[path]
         if isinstance(named, Mapped):
             return self._held(named, said)
-        return tuple(self._thing(named.option.each, named, each, name=name) for name, each in said.items())
+        made: Any = named.option.each
+        return tuple(made(name=name, **self._of_thing(made, named, each)) for name, each in said.items())
 
-    def _thing(self, owner: Any, things: Things, said: Mapping[str, Any], **others: Any) -> Any:
-        """One of the named things, or the owner's part of it: what is not said has the field's default."""
-        given = {}
+    def _of_thing(self, owner: type, things: Things, said: Mapping[str, Any]) -> dict[str, Any]:
+        """What is said of one of the named things, by the owner's field; what is not said has the field's default."""
+        held = {}
         for name, option in options(owner):
-            row = things.rows[option.path.rpartition(".")[2]]
-            if row.name in said:
-                given[name] = self._held(row, said[row.name])
-        return owner(**given, **others)
+            path, _, below = option.path.partition(IN_THINGS)
+            if path == things.name and below in said:
+                held[name] = self._held(things.rows[below], said[below])
+        return held
 
     def _held(self, row: Row, value: Any) -> Any:
         """A value, or a mapping of values, as the owner's field has it."""

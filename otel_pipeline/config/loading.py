@@ -106,7 +106,6 @@ class _Loading:
         return Config(
             table=self._table,
             resolved=resolved,
-            sdk_disabled=self._environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true",
             values=MappingProxyType(self._values),
             sources=MappingProxyType(self._sources),
             kinds=MappingProxyType(self._kinds),

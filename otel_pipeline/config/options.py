@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 ENVIRONMENTS = "environments"
 """Where the file says what differs, by name of the environment."""
+IN_THINGS = ".*."
+"""Between the path of a mapping of named things and an option of each thing."""
 _PATH = re.compile(r"[a-z]\w*(\.(\*\.)?[a-z]\w*)?")
 
 
@@ -102,7 +104,7 @@ class Table:
         if _PATH.fullmatch(option.path) is None:
             raise ValueError(f"{owner.__qualname__} declares {option.path}: write name, group.name or things.*.name")
         self._declared.add(option.path)
-        path, _, below = option.path.partition(".*.")
+        path, _, below = option.path.partition(IN_THINGS)
         if option.each is not None and option.names is not None:
             self.named[path] = Things(path, option, option.names)
             for inner, each in options(option.each):

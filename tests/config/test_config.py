@@ -99,12 +99,10 @@ def test_opentelemetrys_own_variables(write):
         OTEL_METRIC_EXPORT_INTERVAL="5000",
         OTEL_TRACES_SAMPLER="always_off",
         OTEL_PYTHON_DISABLED_INSTRUMENTATIONS="kafka, requests",
-        OTEL_SDK_DISABLED="TRUE",
     )
 
     assert config.of(ExportSettings) == ExportSettings("labelled", "7", None, "http://collector:4318", 5.0)
     assert config.of(LibrarySettings).disable == ("kafka", "requests", "sklearn")
-    assert config.sdk_disabled
 
 
 MISTAKES = {

@@ -49,14 +49,15 @@ class Tea:
 
 @dataclass(frozen=True)
 class TeaOfDestination:
-    """The same for destinations."""
+    """The same for destinations, beside an option of all of them."""
 
+    pot_s: float = option("tea.pot", "duration", 60.0, "How long it stays in the pot.")
     strength: Strength = option("destinations.*.strength", Strength, "strong", "How strong it is.")
 
 
 OWNERS = (Tea, TeaOfDestination)
 FILE = """\
-tea: {boil: 4s}
+tea: {boil: 4s, pot: 90s}
 shelves: {low: 2}
 cups:
   mine: {size: 200}
@@ -90,10 +91,11 @@ def test_the_file_is_read_for_it(read, tmp_path):
     assert config.of(Tea, kettle="steel") == Tea(
         "steel", 4000, ("assam",), tmp_path / "tea.md", {"top": 1, "low": 2}, (Cup("mine", 200),)
     )
-    assert [config.destination(TeaOfDestination, name).strength for name in ("orders.v1", "payments")] == [
-        "mild",
-        "strong",
+    assert [config.destination(TeaOfDestination, name) for name in ("orders.v1", "payments")] == [
+        TeaOfDestination(90, "mild"),
+        TeaOfDestination(90, "strong"),
     ]
+    assert config.of(TeaOfDestination) == TeaOfDestination(90)
 
 
 def test_variables_and_the_environments_defaults_are_read_for_it(read):
@@ -163,6 +165,7 @@ def test_the_page_has_its_rows():
         "| `tea.boil` | duration | 3s; local: 500ms | `OTEL_PIPELINE_TEA_BOIL` |  | How long it boils. |",
         "| `tea.leaves` | list of names |  | `OTEL_PIPELINE_TEA_LEAVES` |  | Which leaves. |",
         "| `tea.book` | text | tea.md | `OTEL_PIPELINE_TEA_BOOK` |  | Where it is written. |",
+        "| `tea.pot` | duration | 1m | `OTEL_PIPELINE_TEA_POT` |  | How long it stays in the pot. |",
         "| `destinations.<pattern>.strength` | mild \\| strong | strong | How strong it is. |",
         '| `shelves.<shelf>` | whole number | `"top": 1` | Where. |',
         "| `cups.<cup>` | | | What it is drunk from. |",
@@ -250,6 +253,16 @@ def test_what_does_not_fit_is_left_out_and_said(install, telemetry, case):
 
     assert pipe.active
     assert pipe.status().problems == (f"the options of {target} are left out: {reason}",)
+
+
+def test_nothing_of_others_is_imported_where_the_sdk_is_switched_off(install, telemetry, monkeypatch):
+    """And nothing raises, however wrong the configuration is."""
+    install()
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    pipe = telemetry.instrument(strict=True, sample_rate=7)
+
+    assert (pipe.active, pipe.status().reason) == (False, "OTEL_SDK_DISABLED is true")
+    assert "their_tea" not in sys.modules
 
 
 def test_an_owner_that_was_not_read_for_is_told(read):
