@@ -7,18 +7,20 @@ import inspect
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import pytest
 
 import otel_pipeline
+from otel_pipeline import owners
 from otel_pipeline.cli.main import main
 from otel_pipeline.config.environment import CODES, Surroundings
 from otel_pipeline.config.loading import load, table_of
 from otel_pipeline.config.options import Things
 from otel_pipeline.config.schema import schema
+from otel_pipeline.detectors import keys_in_hand
 from otel_pipeline.owners import own_settings
 from otel_pipeline.settings import DEFAULTS, REQUIRED, Names, option, things
 
@@ -176,7 +178,7 @@ def test_the_page_has_its_rows():
 
 
 THEIRS = """\
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from otel_pipeline.settings import option
 
 @dataclass(frozen=True)
@@ -223,6 +225,22 @@ def test_an_installed_package_brings_options(install, tmp_path, capsys, telemetr
     assert listed == {"value": 4.0, "source": f"file: {tmp_path}/otel_pipeline.yaml:1"}
     assert (checked, described["properties"]["tea"]["properties"]["boil"]["type"]) == (0, "string")
     assert (pipe.status().problems, tea.boil_s) == ((), 4.0)
+
+
+def test_a_detector_declares_in_its_own_module(monkeypatch):
+    """One file for a detector with an option: no list names its class."""
+    monkeypatch.setattr(Tea, "__module__", keys_in_hand.__name__)
+    monkeypatch.setattr(keys_in_hand, "Tea", Tea, raising=False)
+
+    assert [owner for owner in own_settings() if owner.__name__ == "Tea"] == [Tea]
+
+
+def test_an_adapter_names_its_classes(monkeypatch):
+    """In its row of the registry, so that no client library is imported to know its options."""
+    adapters = (replace(owners.ADAPTERS[0], settings=(Tea,)), *owners.ADAPTERS[1:])
+    monkeypatch.setattr(owners, "ADAPTERS", adapters)
+
+    assert [owner for owner in own_settings() if owner.__name__ == "Tea"] == [Tea]
 
 
 LEFT_OUT = {
