@@ -7,7 +7,6 @@ import os
 import sys
 import threading
 import time
-from fnmatch import fnmatchcase
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
@@ -15,23 +14,28 @@ from uuid import uuid4
 from opentelemetry.propagate import get_global_textmap
 
 from otel_pipeline import semconv
-from otel_pipeline.config.config import Config, ConfigError, load
-from otel_pipeline.config.health import health_settings
+from otel_pipeline.config.config import Config, ConfigError
+from otel_pipeline.config.environment import sdk_disabled
 from otel_pipeline.config.state_folder import health_folder
 from otel_pipeline.contracts.files import contract_in
+from otel_pipeline.contracts.settings import ContractSettings
+from otel_pipeline.detectors.settings import HealthSettings
 from otel_pipeline.engine import inference, process
 from otel_pipeline.engine.engine import Engine
 from otel_pipeline.engine.guard import Guard
 from otel_pipeline.engine.inference import Inferences
-from otel_pipeline.engine.messages import EngineSettings
 from otel_pipeline.engine.patching import DriftedError, Patches
 from otel_pipeline.engine.propagation import Propagation
+from otel_pipeline.engine.settings import DestinationTrust, EngineSettings
 from otel_pipeline.engine.totals import Totals
-from otel_pipeline.registry import ADAPTERS, Adapter
+from otel_pipeline.export.settings import ExportSettings
+from otel_pipeline.owners import own_settings, settings_classes
+from otel_pipeline.registry import ADAPTERS, Adapter, LibrarySettings
 from otel_pipeline.status import AdapterStatus, Status
 from otel_pipeline.verdict import require_fresh
 from otel_pipeline.verdict.monitoring import Monitoring
 from otel_pipeline.verdict.report import Health, Process
+from otel_pipeline.verdict.settings import VerdictSettings
 from otel_pipeline.version import VERSION
 
 if TYPE_CHECKING:
@@ -189,7 +193,7 @@ def instrument(
         disable: libraries to leave alone, by name.
         endpoint: the OTLP endpoint, for example `http://127.0.0.1:4318`.
         sample_rate: share of new traces that are recorded, 0 to 1; a parent's decision is followed.
-        capture_content: whether message and model content may stand on spans.
+        capture_content: has no effect yet: no content of messages and model calls stands on spans.
         strict: raise on bad values instead of saying so and using the default; true in `test`.
         hooks: functions called as f(span, message) for recorded spans of send, process or inference.
         event_time: function called as f(message), which returns when the message's event happened: a datetime (without
@@ -208,7 +212,6 @@ def instrument(
         "disable": disable or None,
         "endpoint": endpoint,
         "sample_rate": sample_rate,
-        "capture.content": capture_content,
         "strict": strict,
         "hooks": hooks,
         "event_time": event_time,
@@ -219,10 +222,15 @@ def instrument(
         if _pipeline is not None and _pipeline.active:
             return _pipeline
         guard = Guard()
+        if capture_content:
+            guard.problem("content", "capture_content has no effect yet: no content stands on spans; leave it out")
         try:
-            config = load(given)
-            if config.sdk_disabled:
-                return Pipeline(config, guard, "OTEL_SDK_DISABLED is true")
+            from otel_pipeline.config.loading import load
+
+            if sdk_disabled(os.environ):
+                # A safety switch: nothing of other distributions is imported, and nothing raises.
+                return Pipeline(load(given, own_settings(), raises=False), guard, "OTEL_SDK_DISABLED is true")
+            config = load(given, settings_classes(guard.problem))
             pipeline = Pipeline(config, guard)
             _start(pipeline, config, guard, _providers)
         except ConfigError:
@@ -272,7 +280,7 @@ def _start(pipeline: Pipeline, config: Config, guard: Guard, providers: Any) -> 
     else:
         pipeline._connections.append(metrics.connect(providers.meter_provider, totals, problem=guard.problem))
     pipeline._providers = providers
-    environment = config.resolved.name
+    settings = _engine_settings(config, _service_name(config, providers))
     spans = providers.spans_of("otel_pipeline", VERSION, semconv.SCHEMA_URL)
     clocks = {name: clock for name in ("clock_ns", "monotonic_ns") if (clock := getattr(providers, name, None))}
     engine = Engine(
@@ -280,22 +288,25 @@ def _start(pipeline: Pipeline, config: Config, guard: Guard, providers: Any) -> 
         propagation=Propagation(get_global_textmap(), lambda reason: guard.count(f"header.{reason}")),
         totals=totals,
         guard=guard,
-        settings=_settings(config, _service_name(config, providers)),
+        settings=settings,
         **clocks,
     )
     inferences = Inferences(
         spans=spans,
         totals=totals,
         guard=guard,
-        environment=environment,
-        hook=config.hooks.get("inference"),
+        environment=settings.environment,
+        hook=settings.hooks.get("inference"),
         **{name: clock for name, clock in clocks.items() if name == "clock_ns"},
     )
     pipeline._engine = engine
     pipeline._guarded("health", _begin_monitoring, pipeline, config, engine, inferences, totals)
     pipeline._patches = patches = Patches(guard)
     connected = pipeline._guarded(
-        "logs", lambda: logs.connect(providers.logger_provider, environment, level=logging.INFO, problem=guard.problem)
+        "logs",
+        lambda: logs.connect(
+            providers.logger_provider, settings.environment, level=logging.INFO, problem=guard.problem
+        ),
     )
     if connected is not None:
         pipeline._connections.append(connected)
@@ -317,9 +328,9 @@ def _begin_monitoring(
         engine,
         inferences,
         totals,
-        health_settings(config, service),
+        config.of(HealthSettings, environment=config.resolved.name, service_name=service, configured=config),
         instance=instance,
-        load_contract=partial(contract_in, config.contracts.directory),
+        load_contract=partial(contract_in, config.of(ContractSettings).directory),
     )
     answers = getattr(providers, "answers", None)
     if answers is not None:
@@ -336,7 +347,7 @@ def _state_file(config: Config, service: str, instance: str, guard: Guard) -> St
     """The state file that the configuration asks for; None where it wants none."""
     from otel_pipeline.verdict.state_file import StateFile
 
-    wanted = config.health.state_file
+    wanted = config.of(VerdictSettings).state_file
     if wanted == "off":
         return None
     return StateFile(health_folder(), service, instance, guard.problem, None if wanted == "auto" else wanted)
@@ -351,7 +362,9 @@ def _instrument_library(pipeline: Pipeline, config: Config, patches: Patches, ad
         adapters[adapter.name] = AdapterStatus(adapter.name, state, reason, version)
 
     names = {adapter.name, adapter.package, "*"}
-    if not names.isdisjoint(config.disable) or (config.libraries != "auto" and names.isdisjoint(config.libraries)):
+    settings = config.of(LibrarySettings)
+    wanted = settings.libraries == "auto" or not names.isdisjoint(settings.libraries)
+    if not wanted or not names.isdisjoint(settings.disable):
         return conclude("skipped", "switched off by configuration")
     unsupported = adapter.unsupported()
     if unsupported is not None:
@@ -381,10 +394,11 @@ def _switch_on_generative(pipeline: Pipeline, config: Config, providers: Any, in
     """Official gen_ai instrumentations, each on its own; their calls are counted as decisions on the data in hand."""
     from otel_pipeline.export import generative
 
+    settings = config.of(LibrarySettings)
     tracers = generative.ObservedTracers(lambda: providers.tracer_provider, inferences.observed)
     for point in pipeline._guarded("genai", lambda: list(generative.installed())) or ():
-        switched_off = not {point.name, "genai", "*"}.isdisjoint(config.disable)
-        if switched_off or (config.libraries != "auto" and point.name not in config.libraries):
+        switched_off = not {point.name, "genai", "*"}.isdisjoint(settings.disable)
+        if switched_off or (settings.libraries != "auto" and point.name not in settings.libraries):
             pipeline._adapters[point.name] = AdapterStatus(point.name, "skipped", "switched off by configuration")
             continue
         state, switch_off = pipeline._guarded(f"genai.{point.name}", generative.switch_on, point, tracers) or (
@@ -417,42 +431,20 @@ def _replace_others(adapter: Adapter, guard: Guard) -> None:
             guard.failed(f"replace.{class_name}")
 
 
-def _settings(config: Config, service_name: str) -> EngineSettings:
-    return EngineSettings(
+def _engine_settings(config: Config, service_name: str) -> EngineSettings:
+    return config.of(
+        EngineSettings,
         service_name=service_name,
         environment=config.resolved.name,
-        process_parent=config.process.parent,
-        parent_max_age_ms=int(config.process.parent_max_age_s * 1000),
-        max_hops=config.process.max_hops,
-        receive_spans=config.receive_spans,
-        message_key=config.capture.message_key,
-        trust=lambda destination: config.destination(destination).trust,
-        max_foreign_traces_per_second=config.foreign_sampling.max_traces_per_second,
-        excludes_destination=_matcher(config.exclude.destinations),
-        excludes_client=_matcher(config.exclude.clients),
-        hooks=config.hooks,
+        trust=lambda destination: config.destination(DestinationTrust, destination).trust,
+        configured=config,
     )
 
 
-def _matcher(patterns: tuple[str, ...]) -> Callable[[str], bool]:
-    """Whether a name matches one of the patterns; asked once a name, so the answers are kept."""
-    if not patterns:
-        return lambda _name: False
-    known: dict[str, bool] = {}
-
-    def matches(name: str) -> bool:
-        found = known.get(name)
-        if found is None:
-            found = any(fnmatchcase(name, pattern) for pattern in patterns)
-            if len(known) < 10_000:  # noqa: PLR2004 - names are the application's: bounded
-                known[name] = found
-        return found
-
-    return matches
-
-
 def _service_name(config: Config | None, providers: Any) -> str:
-    name = getattr(providers, "service_name", None) or (config.service_name if config is not None else None)
+    name = getattr(providers, "service_name", None)
+    if not name and config is not None:
+        name = config.of(ExportSettings).service_name
     return name or "unknown_service"
 
 

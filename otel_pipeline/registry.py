@@ -6,10 +6,12 @@ import importlib
 import sys
 from dataclasses import dataclass
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
+
+from otel_pipeline.settings import option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +35,8 @@ class Adapter:
     """broker or model."""
     replaces: tuple[str, ...] = ()
     """Instrumentors of others, as `module:class`, that patch the same methods."""
+    settings: tuple[type, ...] = ()
+    """Its classes that declare options; it has its own from `engine.settings.configured`."""
 
     def version(self) -> str | None:
         """The installed version; None when it is not installed."""
@@ -80,3 +84,25 @@ ADAPTERS = (
         kind="model",
     ),
 )
+
+
+@dataclass(frozen=True)
+class LibrarySettings:
+    """What is instrumented."""
+
+    libraries: Literal["auto"] | tuple[str, ...] = option(
+        "libraries",
+        "libraries",
+        "auto",
+        "Which libraries to instrument; auto is all that are installed.",
+        argument="libraries",
+    )
+    disable: tuple[str, ...] = option(
+        "disable",
+        "names",
+        (),
+        "Libraries to leave alone. All sources add up: a safety switch cannot be overridden.",
+        variable="OTEL_PYTHON_DISABLED_INSTRUMENTATIONS",
+        argument="disable",
+        adds_up=True,
+    )

@@ -48,7 +48,7 @@ def test_a_disabled_sdk_leaves_everything_alone(telemetry, monkeypatch):
 
 def test_a_failure_while_starting_is_not_the_applications(telemetry, monkeypatch):
     """The service starts, without telemetry; the handle says why."""
-    monkeypatch.setattr("otel_pipeline.pipeline._settings", lambda *_arguments: 1 / 0)
+    monkeypatch.setattr("otel_pipeline.pipeline._engine_settings", lambda *_arguments: 1 / 0)
     pipe = telemetry.instrument()
 
     assert (pipe.active, pipe.status().errors) == (False, {"instrument": 1})

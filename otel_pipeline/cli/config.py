@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.cli.errors import CommandError
 from otel_pipeline.config import environment as environments
-from otel_pipeline.config.config import Config, load
-from otel_pipeline.config.options import BY_PATH, NAMED
+from otel_pipeline.config.general import ENVIRONMENT
+from otel_pipeline.config.loading import load, table_of
 from otel_pipeline.config.schema import schema
+from otel_pipeline.owners import settings_classes
 
 if TYPE_CHECKING:
     import argparse
+
+    from otel_pipeline.config.config import Config
 
 
 def add_parser(subparsers: Any) -> None:
@@ -41,7 +44,7 @@ def add_parser(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print what was asked for."""
     if arguments.schema:
-        print(json.dumps(schema(), indent=2))
+        print(json.dumps(schema(table_of(settings_classes(_left_out))), indent=2))
         return 0
     if arguments.diff:
         return _diff(arguments)
@@ -70,15 +73,20 @@ def run_check(arguments: argparse.Namespace) -> int:
 
 def _load(file: str | None, environment: str | None) -> Config:
     arguments = {name: value for name, value in (("config_file", file), ("environment", environment)) if value}
+    owners = settings_classes(_left_out)
     if environment is not None:
         # Every other source of the environment's name is out of the question: this asks "what if".
         around = replace(environments.surroundings(), environ={})
-        return load(arguments, around=around, directory=Path.cwd(), raises=False)
-    return load(arguments, directory=Path.cwd(), raises=False)
+        return load(arguments, owners, around=around, directory=Path.cwd(), raises=False)
+    return load(arguments, owners, directory=Path.cwd(), raises=False)
+
+
+def _left_out(_key: str, message: str) -> None:
+    print(message, file=sys.stderr)
 
 
 def _print(config: Config) -> None:
-    name = config.environment or "no environment"
+    name = config.resolved.name or "no environment"
     print(f"# {name}: {config.resolved.reason}")
     print(f"# file: {config.file or 'none'}")
     rows = [(path, _shown(config, path), _source(config, path)) for path in _listed(config)]
@@ -92,7 +100,9 @@ def _print(config: Config) -> None:
 def _diff(arguments: argparse.Namespace) -> int:
     one, other = (_load(arguments.file, name) for name in arguments.diff)
     # A mapping that is empty in one of them has a row of its own there: what it lacks is seen by the other's rows.
-    paths = [path for path in dict.fromkeys((*_listed(one), *_listed(other))) if path not in ("environment", *NAMED)]
+    paths = [
+        path for path in dict.fromkeys((*_listed(one), *_listed(other))) if path not in (ENVIRONMENT, *one.table.named)
+    ]
     rows = [
         (path, _shown(one, path), _shown(other, path))
         for path in paths
@@ -111,13 +121,14 @@ def _diff(arguments: argparse.Namespace) -> int:
 
 
 def _listed(config: Config) -> list[str]:
-    return [path for path in config.values if path not in BY_PATH or BY_PATH[path].in_file]
+    rows = config.table.rows
+    return [path for path in config.values if path not in rows or rows[path].option.in_file]
 
 
 def _source(config: Config, path: str) -> str:
     source = config.sources[path]
     if source.kind == "argument":
-        return "as asked" if path == "environment" else str(source)
+        return "as asked" if path == ENVIRONMENT else str(source)
     return str(source)
 
 

@@ -201,9 +201,13 @@ def _print_changes(changes: Sequence[Change]) -> None:
 def _directory(arguments: argparse.Namespace) -> Path:
     if arguments.directory:
         return Path(arguments.directory)
-    from otel_pipeline.config.config import load  # only without the option
+    # Only without the option.
+    from otel_pipeline.config.loading import load
+    from otel_pipeline.contracts.settings import ContractSettings
 
-    return load({}, directory=Path.cwd(), raises=False).contracts.directory
+    # What the file says beside is no matter here.
+    config = load({}, (ContractSettings,), directory=Path.cwd(), raises=False)
+    return config.of(ContractSettings).directory
 
 
 def _path(directory: Path, topic: str) -> Path:

@@ -1,24 +1,24 @@
-"""Configuration: all values, made from the tables in config_options.py, as are documentation, schema and messages.
-
-Precedence: safety switches > arguments > `OTEL_*` and `OTEL_PIPELINE_*` variables > file > the environment's defaults >
-defaults. Each value knows its source.
-"""
+"""Configuration: all values, each with its source, handed to the owners of the options as their own settings."""
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from otel_pipeline.config.destinations import DestinationOptions, destination_options
+from otel_pipeline.config.options import IN_THINGS, Mapped
+from otel_pipeline.config.patterns import said_of
+from otel_pipeline.settings import DESTINATIONS, options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-    from pathlib import Path
+    from collections.abc import Iterable, Mapping
 
-    from otel_pipeline.config.environment import Environment, Surroundings
+    from otel_pipeline.config.environment import Environment
     from otel_pipeline.config.kinds import Kind
+    from otel_pipeline.config.options import Row, Table, Things
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -56,142 +56,76 @@ class ConfigError(ValueError):
 
 
 @dataclass(frozen=True)
-class Export:
-    """Times in s."""
-
-    metric_interval_s: float
-
-
-@dataclass(frozen=True)
-class Process:
-    """How process spans are made."""
-
-    parent: str
-    parent_max_age_s: float
-    max_hops: int
-
-
-@dataclass(frozen=True)
-class Capture:
-    """What of the application's data may stand on spans."""
-
-    content: bool
-    message_key: bool
-
-
-@dataclass(frozen=True)
-class Exclude:
-    """What is left alone, as shell patterns."""
-
-    destinations: tuple[str, ...]
-    clients: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Contracts:
-    """Where contracts come from."""
-
-    directory: Path
-    """Of the contract files; absolute or from the working folder."""
-    learn_messages: int
-
-
-@dataclass(frozen=True)
-class Health:
-    """How the lights are judged. Times in s."""
-
-    state_file: Literal["auto", "off"] | Path
-    interval_s: float
-    stuck_after_s: float
-    lost_after_s: float
-    on_reject: Literal["flag", "raise"]
-
-
-@dataclass(frozen=True)
-class ForeignSampling:
-    """How far other environments decide what is recorded here."""
-
-    max_traces_per_second: float | None
-    """None: without limit."""
-
-
-@dataclass(frozen=True)
-class ObjectiveOptions:
-    """A freshness objective, of a destination or of a model. Times in s."""
-
-    name: str
-    threshold_s: float
-    objective: float
-    age: Literal["delivery", "data", "event"] = "data"
-    destination: str | None = None
-    group: str | None = None
-    model: str | None = None
-    window_s: float = 28 * 86400.0
-
-
-@dataclass(frozen=True)
 class Config:
-    """All values, each with its source."""
+    """All values, each with its source. Safe in any thread."""
 
-    service_name: str | None
-    service_version: str | None
-    environment: str | None
-    sample_rate: float | None
-    """None: nobody has said, or `OTEL_TRACES_SAMPLER` decides."""
-    libraries: Literal["auto"] | tuple[str, ...]
-    disable: tuple[str, ...]
-    endpoint: str | None
-    strict: bool
-    hooks: Mapping[str, Callable[..., object]]
-    event_time: Callable[[Any], object] | None
-    export: Export
-    process: Process
-    receive_spans: bool
-    capture: Capture
-    exclude: Exclude
-    contracts: Contracts
-    health: Health
-    foreign_sampling: ForeignSampling
-    mirrors: Mapping[str, str]
-    """Copy -> original."""
-    objectives: tuple[ObjectiveOptions, ...]
-    destinations: Mapping[str, Mapping[str, Any]]
-    """What the file says, by pattern; `destination()` is what holds."""
-    sdk_disabled: bool
+    table: Table
     resolved: Environment
-    file: Path | None = None
-    values: Mapping[str, Any] = field(default_factory=dict)
+    values: Mapping[str, Any]
     """By full path, as the file would have it; times in s."""
-    sources: Mapping[str, Source] = field(default_factory=dict)
-    kinds: Mapping[str, Kind] = field(default_factory=dict)
-    """How each value is written."""
+    sources: Mapping[str, Source]
+    """By full path."""
+    kinds: Mapping[str, Kind]
+    """By full path: how each value is written."""
+    things: Mapping[str, Mapping[str, Any]]
+    """What the file says of named things: by path and name, a value or the values by option."""
+    file: Path | None = None
     problems: tuple[Problem, ...] = ()
     overridden: tuple[str, ...] = ()
     """Where an argument in code and the deployment's variable disagree."""
 
-    def destination(self, name: str) -> DestinationOptions:
-        """What is said of this destination: the most specific pattern wins, option by option. Ask once a name."""
-        return destination_options(self.destinations, name)
+    def of(self, owner: type[T], **others: Any) -> T:
+        """The owner's settings, without what is said of destinations; `others` are its fields that are no options.
 
+        Raises:
+            LookupError: the owner's options were not among those that were read.
+        """
+        return owner(**self._single(owner), **others)
 
-def load(
-    arguments: Mapping[str, object] = MappingProxyType({}),
-    *,
-    environ: Mapping[str, str] | None = None,
-    directory: Path | None = None,
-    around: Surroundings | None = None,
-    raises: bool = True,
-) -> Config:
-    """Read everything. Raises `ConfigError` only when strict; without, each mistake is among the problems.
+    def destination(self, owner: type[T], name: str) -> T:
+        """The owner's settings for this destination: of what is said of destinations, the most specific pattern's.
 
-    Args:
-        arguments: values given in code, by option path; `config_file` names the file.
-        environ: the environment variables.
-        directory: where to look for the file, upwards; otherwise beside the program and in the working folder.
-        around: what the environment is found out from.
-        raises: whether mistakes may be raised at all.
-    """
-    from otel_pipeline.config.loading import Loading
+        Ask once for each name.
 
-    loading = Loading(arguments, os.environ if environ is None else environ, directory, around)
-    return loading.load(raises=raises)
+        Raises:
+            LookupError: as `of`.
+        """
+        said = said_of(name, self.things[DESTINATIONS.path])
+        return owner(**self._single(owner), **self._of_thing(owner, self.table.destinations, said))
+
+    def source(self, owner: type, field: str) -> Source:
+        """Where the value of the owner's field came from."""
+        return self.sources[dict(options(owner))[field].path]
+
+    def _single(self, owner: type) -> dict[str, Any]:
+        """By field."""
+        if owner not in self.table.owners:
+            raise LookupError(f"the configuration was not read for {owner.__qualname__}")
+        return {name: self._value(option.path) for name, option in options(owner) if IN_THINGS not in option.path}
+
+    def _value(self, path: str) -> Any:
+        row = self.table.rows.get(path)
+        if row is not None:
+            return self._held(row, self.values[path])
+        named, said = self.table.named[path], self.things[path]
+        if isinstance(named, Mapped):
+            return self._held(named, said)
+        made: Any = named.option.each
+        return tuple(made(name=name, **self._of_thing(made, named, each)) for name, each in said.items())
+
+    def _of_thing(self, owner: type, things: Things, said: Mapping[str, Any]) -> dict[str, Any]:
+        """What is said of one of the named things, by the owner's field; what is not said has the field's default."""
+        held = {}
+        for name, option in options(owner):
+            path, _, below = option.path.partition(IN_THINGS)
+            if path == things.name and below in said:
+                held[name] = self._held(things.rows[below], said[below])
+        return held
+
+    def _held(self, row: Row, value: Any) -> Any:
+        """A value, or a mapping of values, as the owner's field has it."""
+        folder = self.file.parent if self.file is not None else Path()
+        if not isinstance(row, Mapped):
+            return row.kind.held(value, folder)
+        held = {name: row.kind.held(each, folder) for name, each in value.items()}
+        return MappingProxyType({**row.option.default, **held})

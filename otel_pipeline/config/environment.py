@@ -138,6 +138,11 @@ def resolve(argument: str | None, file_value: str | None, around: Surroundings) 
     return _detect(around)
 
 
+def sdk_disabled(environ: Mapping[str, str]) -> bool:
+    """Whether OpenTelemetry is switched off as a whole."""
+    return environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+
+
 def _detect(around: Surroundings) -> Environment:  # noqa: PLR0911 - one return a sign
     environ = around.environ
     for name in _CI:

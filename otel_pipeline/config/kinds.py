@@ -1,31 +1,44 @@
-"""The kinds of values that options have: how each is read, and how the schema and the pages call it."""
+"""The kinds of values that options have: how each is read and written, and what schema and pages call it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from math import isfinite
+from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import urlsplit
 
 from otel_pipeline import duration
 from otel_pipeline.config.yaml_file import Section
 
+if TYPE_CHECKING:
+    from otel_pipeline.settings import KindName
+
 HOOKS = ("send", "process", "inference")
+
+
+def _same(value: Any) -> Any:
+    return value
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A type of value: how it is read, and how the schema and the pages call it."""
+    """A type of value."""
 
     name: str
+    """What the pages call it."""
     parse: Callable[[Any], Any]
-    """Raises ValueError, saying what would be right."""
+    """Returns the value; raises ValueError, saying what would be right."""
     schema: Mapping[str, Any]
     written: Callable[[Any], str] = str
-    """A value as the file has it."""
+    """Returns the value's text as the file has it."""
+    held: Callable[[Any, Path], Any] = lambda value, _folder: value
+    """Returns the value as the owner's field has it; paths begin at the folder."""
+    said: Callable[[Any], Any] = _same
+    """Returns the value of what a field has: the way back from `held`, for defaults."""
 
 
 def _text(value: Any) -> str:
@@ -133,7 +146,18 @@ def _function(value: Any) -> Any:
     raise ValueError("give a function")
 
 
-def choice(*choices: str) -> Kind:
+def _path(text: str, folder: Path) -> Path:
+    try:
+        return (folder / Path(text).expanduser()).absolute()
+    except (OSError, RuntimeError):
+        return folder / text  # No home, or a working folder that was deleted.
+
+
+def _state_path(value: str, folder: Path) -> str | Path:
+    return value if value in ("auto", "off") else _path(value, folder)
+
+
+def choice(choices: tuple[str, ...]) -> Kind:
     """One of these words."""
 
     def parse(value: Any) -> str:
@@ -151,29 +175,54 @@ def _version(value: Any) -> int:
 
 
 TEXT = Kind("text", _text, {"type": ["string", "number"]})
-RATE = Kind("number 0-1", _rate, {"type": ["number", "string"]}, "{:g}".format)
-BOOLEAN = Kind("boolean", _boolean, {"type": ["boolean", "string"]})
 DURATION = Kind(
     "duration",
     _duration,
     {"type": "string", "pattern": r"^(\$\{.*\}|[0-9]+(\.[0-9]+)?(ms|s|m|h|d))$"},
     duration.written,
 )
-COUNT = Kind("whole number", _count, {"type": ["integer", "string"]})
-NAMES = Kind("list of names", _names, {"type": ["array", "string"], "items": {"type": "string"}})
-LIBRARIES = Kind("auto \\| list of names", _libraries, {"type": ["array", "string"], "items": {"type": "string"}})
-ENDPOINT = Kind("URL", _endpoint, {"type": "string"})
-FUNCTIONS = Kind("functions", _hooks, {})
-FUNCTION = Kind("function", _function, {})
-SHARE = Kind("number between 0 and 1", _share, {"type": ["number", "string"]}, "{:g}".format)
-TRACE_RATE = Kind(
-    "number \\| unlimited",
-    _trace_rate,
-    {"type": ["number", "string"], "minimum": 0},
-    lambda rate: rate if isinstance(rate, str) else f"{rate:g}",
+IN_MS = replace(
+    DURATION,
+    held=lambda seconds, _folder: None if seconds is None else round(seconds * 1000),
+    said=lambda held_ms: None if held_ms is None else held_ms / 1000,
 )
-STATE_FILE = Kind("auto \\| off \\| path", _state_file, {"type": "string"})
-VERSION = Kind("1", _version, {"enum": [1]})
+"""Where the field is named for ms; a duration's value is in s."""
+_NAMES = Kind("list of names", _names, {"type": ["array", "string"], "items": {"type": "string"}})
+KINDS: Mapping[KindName, Kind] = {
+    "boolean": Kind("boolean", _boolean, {"type": ["boolean", "string"]}),
+    "count": Kind("whole number", _count, {"type": ["integer", "string"]}),
+    "duration": DURATION,
+    "function": Kind("function", _function, {}),
+    "hooks": Kind("functions", _hooks, {}),
+    "libraries": replace(_NAMES, name="auto \\| list of names", parse=_libraries),
+    "names": _NAMES,
+    "path": replace(TEXT, held=_path, said=str),
+    "rate": Kind("number 0-1", _rate, {"type": ["number", "string"]}, "{:g}".format),
+    "share": Kind("number between 0 and 1", _share, {"type": ["number", "string"]}, "{:g}".format),
+    "state file": Kind("auto \\| off \\| path", _state_file, {"type": "string"}, held=_state_path, said=str),
+    "text": TEXT,
+    "trace rate": Kind(
+        "number \\| unlimited",
+        _trace_rate,
+        {"type": ["number", "string"], "minimum": 0},
+        lambda rate: rate if isinstance(rate, str) else f"{rate:g}",
+        held=lambda rate, _folder: None if rate == "unlimited" else rate,
+        said=lambda held: "unlimited" if held is None else held,
+    ),
+    "URL": Kind("URL", _endpoint, {"type": "string"}),
+    "version": Kind("1", _version, {"enum": [1]}),
+}
+
+
+def kind_of(declared: Any, field: str) -> Kind:
+    """The kind that a declaration names, for a field of this name. Raises ValueError for one that is not known."""
+    choices = get_args(declared)
+    if choices:
+        return choice(choices)
+    kind = KINDS.get(declared)
+    if kind is None:
+        raise ValueError(f"{declared!r} is no kind of value; known are a Literal and {', '.join(KINDS)}")
+    return IN_MS if kind is DURATION and field.endswith("_ms") else kind
 
 
 def meant(value: object, known: Iterable[str]) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from otel_pipeline.config.kinds import DURATION, Kind, meant
-from otel_pipeline.config.options import OBJECTIVE, Named, Option
+from otel_pipeline.config import environment as environments
+from otel_pipeline.config.kinds import Kind, meant
+from otel_pipeline.config.options import Mapped, Named, Row, Things
 from otel_pipeline.config.yaml_file import Section
 
 Say = Callable[[str, str, str, int], None]
@@ -22,31 +23,25 @@ class Leaf(NamedTuple):
     kind: Kind
 
 
-def field_of(option: str, kind: Kind) -> str:
-    """An option's name with the unit of its value."""
-    return f"{option}_s" if kind is DURATION else option
-
-
 def check(named: Named, value: Any, path: str, line: int, say: Say) -> None:
     """Unknown options, and values where mappings belong."""
     if not isinstance(value, Section):
         if value is not None:
-            say(path, "is no mapping", named.remedy, line)
+            say(path, "is no mapping", named.names.remedy, line)
         return
-    if isinstance(named.each, Kind):
+    if isinstance(named, Mapped):
         return
-    known = {option.path: option for option in named.each}
     for name, thing in value.values.items():
         if not isinstance(thing, Section):
             if thing is not None:
                 say(f"{path}.{name}", "is no mapping", "indent its options below it", value.lines[name])
             continue
         for word, written in thing.values.items():
-            option, place, at = known.get(word), f"{path}.{name}.{word}", thing.lines[word]
-            if option is None:
-                say(place, "is no option", "remove it" + meant(word, known), at)
-            elif isinstance(option, Named):
-                check(option, written, place, at, say)
+            row, place, at = named.rows.get(word), f"{path}.{name}.{word}", thing.lines[word]
+            if row is None:
+                say(place, "is no option", "remove it" + meant(word, named.rows), at)
+            elif isinstance(row, Mapped):
+                check(row, written, place, at, say)
 
 
 def leaves(named: Named, section: Any, path: str, say: Say, names: tuple[str, ...] = ()) -> Iterator[Leaf]:
@@ -55,19 +50,27 @@ def leaves(named: Named, section: Any, path: str, say: Say, names: tuple[str, ..
         return
     for name, thing in section.values.items():
         place = f"{path}.{name}"
-        doubt = named.doubt(name, thing)
+        doubt = _doubt(named, name, thing)
         if doubt is not None:
             say(place, *doubt, section.lines[name])
-        if isinstance(named.each, Kind):
-            yield from _leaf(named.each, thing, (*names, name), place, section.lines[name], say)
+        if isinstance(named, Mapped):
+            yield from _leaf(named.kind, thing, (*names, name), place, section.lines[name], say)
         elif isinstance(thing, Section):
-            for option in named.each:
-                within, inner = (*names, name, option.path), f"{place}.{option.path}"
-                written = thing.values.get(option.path)
-                if isinstance(option, Named):
-                    yield from leaves(option, written, inner, say, within)
+            for row in named.rows.values():
+                within, inner = (*names, name, row.name), f"{place}.{row.name}"
+                written = thing.values.get(row.name)
+                if isinstance(row, Mapped):
+                    yield from leaves(row, written, inner, say, within)
                 else:
-                    yield from _leaf(option.kind, written, within, inner, thing.lines.get(option.path, 0), say)
+                    yield from _leaf(row.kind, written, within, inner, thing.lines.get(row.name, 0), say)
+
+
+def _doubt(named: Named, name: str, thing: Any) -> tuple[str, str] | None:
+    doubt = named.names.doubt
+    if doubt != "environment":
+        return None if doubt is None else doubt(name, thing)
+    known = environments.near_miss(name)
+    return ("is no environment that is known", f"did you mean {known!r}?") if known else None
 
 
 def _leaf(kind: Kind, value: Any, names: tuple[str, ...], path: str, line: int, say: Say) -> Iterator[Leaf]:
@@ -84,63 +87,73 @@ def shown(value: Any) -> str:
     return "a mapping" if isinstance(value, Section) else repr(value)[:80]
 
 
-def complete(section: Any, path: str, say: Say, names: Iterable[str] | None = None) -> set[str]:
-    """The objectives that say all that is needed; what the others lack is said."""
+def complete(things: Things, section: Any, path: str, say: Say, names: Iterable[str] | None = None) -> set[str]:
+    """The things that say all that is needed; what the others lack is said."""
     found = set()
-    things = section.values if isinstance(section, Section) else {}
-    for name in things if names is None else names:
-        thing = Section(section.lines[name]) if things[name] is None else things[name]
-        if isinstance(thing, Section) and _is_complete(thing, f"{path}.{name}", section.lines[name], say):
+    written = section.values if isinstance(section, Section) else {}
+    for name in written if names is None else names:
+        thing = Section(section.lines[name]) if written[name] is None else written[name]
+        if isinstance(thing, Section) and _is_complete(things, thing, f"{path}.{name}", section.lines[name], say):
             found.add(name)
     return found
 
 
-def _is_complete(thing: Section, path: str, line: int, say: Say) -> bool:
-    given = {name for name, value in thing.values.items() if value is not None}
-    whole = True
-    if {"destination", "model"} <= given:
-        say(f"{path}.model", "is there beside destination", "keep the one that is meant", thing.lines["model"])
+def _is_complete(things: Things, thing: Section, path: str, line: int, say: Say) -> bool:
+    given = [name for name, value in thing.values.items() if value is not None]
+    whole, one_of = True, things.option.one_of
+    meant_ones = [name for name in one_of if name in given]
+    for name in meant_ones[1:]:
+        say(f"{path}.{name}", f"is there beside {meant_ones[0]}", "keep the one that is meant", thing.lines[name])
         whole = False
-    elif given.isdisjoint(("destination", "model")):
-        say(path, "has no destination and no model", "name the one that is meant", line)
+    if one_of and not meant_ones:
+        say(path, "has " + " and ".join(f"no {name}" for name in one_of), "name the one that is meant", line)
         whole = False
-    for option in OBJECTIVE:
-        if option.required and option.path not in given:
-            say(f"{path}.{option.path}", "is missing", _remedy(option), line)
+    for row in _required(things):
+        if row.name not in given:
+            say(f"{path}.{row.name}", "is missing", _remedy(row.kind), line)
             whole = False
     return whole
 
 
-def _remedy(option: Option) -> str:
+def is_whole(things: Things, said: Mapping[str, Any]) -> bool:
+    """Whether all that a thing needs could be used."""
+    return all(row.name in said for row in _required(things)) and (
+        not things.option.one_of or sum(name in said for name in things.option.one_of) == 1
+    )
+
+
+def _required(things: Things) -> list[Row]:
+    return [row for row in things.rows.values() if row.required]
+
+
+def _remedy(kind: Kind) -> str:
     """What would be right, in the kind's own words."""
     try:
-        option.kind.parse(None)
+        kind.parse(None)
     except ValueError as error:
         return str(error)
     return "give it"
 
 
 def gathered(found: Iterable[Leaf]) -> dict[str, Any]:
-    """What is said of each thing: its value, or its options by field, with the unit in the field's name."""
+    """What is said of each thing: its value, or its values by option."""
     made: dict[str, Any] = {}
     for leaf in found:
-        into, names = made, list(leaf.names)
-        if len(names) == 2:  # noqa: PLR2004 - a thing and its option
-            names[1] = field_of(names[1], leaf.kind)
-        for name in names[:-1]:
+        into = made
+        for name in leaf.names[:-1]:
             into = into.setdefault(name, {})
-        into[names[-1]] = leaf.value
+        into[leaf.names[-1]] = leaf.value
     return made
 
 
-def defaults(named: Named, things: Iterable[str]) -> Iterator[Leaf]:
-    """What holds where nothing is said, in line 0: of each objective, and of destinations for "*"."""
-    for name in ("*",) if named.path == "destinations" else things:
-        for option in named.each if not isinstance(named.each, Kind) else ():
-            names = (name, option.path)
-            if isinstance(option, Option):
-                if option.default is not None:
-                    yield Leaf(names, option.default, 0, option.kind)
-            elif isinstance(option.each, Kind):
-                for key, value in option.default.items():
-                    yield Leaf((*names, key), value, 0, option.each)
+def defaults(named: Named, names: Iterable[str]) -> Iterator[Leaf]:
+    """What holds where nothing is said, in line 0: of each thing, or of the name that stands for all others."""
+    if isinstance(named, Mapped):
+        return
+    for name in names if named.names.others is None else (named.names.others,):
+        for row in named.rows.values():
+            if isinstance(row, Mapped):
+                for key, held in row.option.default.items():
+                    yield Leaf((name, row.name, key), row.kind.said(held), 0, row.kind)
+            elif row.default is not None:
+                yield Leaf((name, row.name), row.default, 0, row.kind)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from otel_pipeline.config.kinds import Kind
-from otel_pipeline.config.options import NAMED, OPTIONS, Named, Option
+from otel_pipeline.config.options import ENVIRONMENTS, Mapped
+
+if TYPE_CHECKING:
+    from otel_pipeline.config.options import Named, Row, Table
 
 
-def schema() -> dict[str, Any]:
+def schema(table: Table) -> dict[str, Any]:
     """JSON Schema, draft 2020-12."""
-    top = _properties([option for option in OPTIONS if option.in_file])
-    override = _properties([option for option in OPTIONS if option.in_file and option.overridable])
-    for path, named in NAMED.items():
+    in_file = [row for row in table.rows.values() if row.option.in_file]
+    top = _properties(in_file)
+    override = _properties([row for row in in_file if row.option.overridable])
+    for path, named in table.named.items():
         top["properties"][path] = _named(named)
         # An override says what differs: nothing is required of it.
         override["properties"][path] = _named(named, whole=False)
-    top["properties"]["environments"] = {
+    top["properties"][ENVIRONMENTS] = {
         "type": "object",
         "description": "What differs, by name of the environment.",
         "additionalProperties": override,
@@ -29,12 +32,12 @@ def schema() -> dict[str, Any]:
     }
 
 
-def _properties(options: list[Option]) -> dict[str, Any]:
+def _properties(rows: list[Row]) -> dict[str, Any]:
     made = _object()
-    for option in options:
-        group, _, name = option.path.rpartition(".")
+    for row in rows:
+        group, _, name = row.name.rpartition(".")
         into = made["properties"].setdefault(group, _object()) if group else made
-        into["properties"][name] = _described(option)
+        into["properties"][name] = _described(row)
     return made
 
 
@@ -42,20 +45,21 @@ def _object() -> dict[str, Any]:
     return {"type": "object", "additionalProperties": False, "properties": {}}
 
 
-def _described(option: Option) -> dict[str, Any]:
-    return {"description": option.help, **option.kind.schema}
+def _described(row: Row) -> dict[str, Any]:
+    return {"description": row.option.help, **row.kind.schema}
 
 
 def _named(named: Named, *, whole: bool = True) -> dict[str, Any]:
-    if isinstance(named.each, Kind):
-        return {"type": "object", "description": named.help, "additionalProperties": dict(named.each.schema)}
+    made = {"type": "object", "description": named.option.help}
+    if isinstance(named, Mapped):
+        return {**made, "additionalProperties": dict(named.kind.schema)}
     thing = _object()
-    for option in named.each:
-        thing["properties"][option.path] = _named(option) if isinstance(option, Named) else _described(option)
-    required = [option.path for option in named.each if isinstance(option, Option) and option.required]
+    for row in named.rows.values():
+        thing["properties"][row.name] = _named(row) if isinstance(row, Mapped) else _described(row)
+    required = [row.name for row in named.rows.values() if row.required]
     if required and whole:
         thing["required"] = required
-    if named.one_of:
-        either = [{"required": [path]} for path in named.one_of]
-        thing |= {"oneOf": either} if whole else {"not": {"required": list(named.one_of)}}
-    return {"type": "object", "description": named.help, "additionalProperties": thing}
+    if named.option.one_of:
+        either = [{"required": [name]} for name in named.option.one_of]
+        thing |= {"oneOf": either} if whole else {"not": {"required": list(named.option.one_of)}}
+    return {**made, "additionalProperties": thing}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from threading import RLock
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from otel_pipeline import semconv
 from otel_pipeline.contracts.fields import FieldsHealth
 from otel_pipeline.contracts.measures import CHECKED, INFO, VIOLATIONS
 from otel_pipeline.contracts.paths import ContractError
+from otel_pipeline.contracts.settings import ContractSettings, DestinationContract
 from otel_pipeline.contracts.watch import ContractEvidence, ContractWatch
 
 if TYPE_CHECKING:
@@ -19,32 +20,9 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.engine import Engine
     from otel_pipeline.engine.measures import Label
     from otel_pipeline.engine.totals import Attributes, AttributeValue, CounterCell, Totals
+    from otel_pipeline.settings import Settings
 
 MAX_DESTINATIONS = 100
-
-
-class DestinationContract(Protocol):
-    """What is said of the contract of one destination."""
-
-    @property
-    def contract(self) -> str:
-        """learn, file or ignore."""
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """Paths of which null rate and range are kept."""
-
-
-class ContractSettings(Protocol):
-    """What can be said of contracts."""
-
-    @property
-    def learn_messages(self) -> int:
-        """After how many a contract that is learned is known."""
-
-    @property
-    def destination(self) -> Callable[[str], DestinationContract]:
-        """What is said of the destination of a name."""
 
 
 class Contracts:
@@ -58,12 +36,13 @@ class Contracts:
     def __init__(
         self,
         totals: Totals,
-        settings: ContractSettings,
+        configured: Settings,
         *,
         load: Callable[[str], Contract | None] = lambda _destination: None,
         problem: Callable[[str, str], None] = lambda _key, _message: None,
     ) -> None:
-        self._settings = settings
+        self._configured = configured
+        self._settings = configured.of(ContractSettings)
         self._load = load
         self._problem = problem
         self._lock = RLock()
@@ -142,7 +121,7 @@ class Contracts:
         return None if watch is None else watch.check
 
     def _made(self, destination: str, side: Side) -> ContractWatch | None:
-        settings = self._settings.destination(destination)
+        settings = self._configured.destination(DestinationContract, destination)
         wanted = settings.contract
         if wanted == "ignore":
             return None

@@ -103,13 +103,14 @@ class PartitionEnvironments:
 
 
 def _watch(at: WatchedPartition) -> PartitionEnvironments:
-    health = at.health
-    return PartitionEnvironments(health.environment, at.settings.foreign, raises=health.on_reject == "raise")
+    settings = at.settings
+    raises = settings.on_reject == "raise"
+    return PartitionEnvironments(settings.environment, at.destination_settings.foreign, raises=raises)
 
 
-def _born(destination: DestinationSettings, health: HealthSettings) -> Iterator[Label]:
-    if health.environment is not None:
-        for origin in sorted(KNOWN - {health.environment}):
+def _born(settings: HealthSettings, destination: DestinationSettings) -> Iterator[Label]:
+    if settings.environment is not None:
+        for origin in sorted(KNOWN - {settings.environment}):
             yield FOREIGN.label(origin, policy_of(destination.foreign, origin))
 
 

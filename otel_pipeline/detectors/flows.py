@@ -151,8 +151,8 @@ class Flows:
             partition=state.partition,
             group=flow.key.group,
             fields=consumer.fields,
-            settings=flow.settings,
-            health=self.settings,
+            settings=self.settings,
+            destination_settings=flow.settings,
             guard=self._guard,
             monotonic_s=self._monotonic_s,
             work_ns=self._work_ns,
@@ -262,7 +262,7 @@ class Flows:
 
     def _new_flow(self, key: FlowKey, attributes: Attributes) -> WatchedFlow:
         settings, said = self.settings, self.settings.destination(key.destination)
-        born = [label for detector in self.detectors for label in (*detector.counts, *detector.born(said, settings))]
+        born = [label for detector in self.detectors for label in (*detector.counts, *detector.born(settings, said))]
         return WatchedFlow(
             key,
             attributes,

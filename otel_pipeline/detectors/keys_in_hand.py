@@ -20,7 +20,7 @@ CONCURRENT_KEY = VIOLATIONS.label("concurrent_key")
 
 
 def _watch(at: WatchedPartition) -> KeysInHand | None:
-    return KeysInHand(at.fields.key) if at.settings.same_key else None
+    return KeysInHand(at.fields.key) if at.destination_settings.same_key else None
 
 
 DETECTOR = Detector("keys_in_hand", watch=_watch, counts={CONCURRENT_KEY: attrgetter("concurrent")})

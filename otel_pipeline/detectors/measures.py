@@ -78,7 +78,7 @@ class Detector:
     """How each count is read from a part. Counts only grow, and exist at 0 from the moment their flow is seen."""
     open_counts: Mapping[Measure, Callable[[Any], Mapping[tuple[str, ...], int]]] = field(default_factory=dict)
     """The same where the values are not known beforehand: counts by the values of the measure's own attributes."""
-    born: Callable[[DestinationSettings, HealthSettings], Iterable[Label]] = lambda _destination, _health: ()
+    born: Callable[[HealthSettings, DestinationSettings], Iterable[Label]] = lambda _settings, _destination: ()
     """Which of these are to exist at 0 from the beginning."""
     flow_gauges: Mapping[Measure, Callable[[Any], Iterable[tuple[Attributes, float]]]] = field(default_factory=dict)
     """How gauges are read from a flow as it is now (`FlowNow`): what is added to its attributes, and the value."""
@@ -88,6 +88,8 @@ class Detector:
     """What its own code records or defines: histograms, counts that are no partition's."""
     rules: tuple[Rule, ...] = ()
     """What its counts mean for a light. It sees every count of the flow."""
+    settings: tuple[type, ...] = ()
+    """Of a third party's detector, the classes that declare its options (`otel_pipeline/settings.py`)."""
 
     def place(self, guard: Guard) -> Place:
         """Where its failures are counted."""

@@ -57,7 +57,7 @@ OPEN = Measure("open", None, "{message}", "Numbers that are missing and not give
 
 
 def _watch(at: WatchedPartition) -> PartitionOrder:
-    original = at.health.mirrors.get(at.destination, at.destination)
+    original = at.settings.mirrors.get(at.destination, at.destination)
     return PartitionOrder(pipeline_header.tag_of(original, at.partition), at.monotonic_s)
 
 

@@ -1,34 +1,56 @@
-"""The plain values that detectors and verdict work with. Times in s."""
+"""What detectors and the verdict can be told. Times in s."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
+
+from otel_pipeline.settings import DEFAULTS, REQUIRED, Names, Settings, option, things
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 Policy = Literal["allow", "flag", "reject"]
-NO_ENVIRONMENTS: Mapping[str, Policy] = MappingProxyType({"*": "flag"})
+Age = Literal["delivery", "data", "event"]
+OnReject = Literal["flag", "raise"]
 
 
 @dataclass(frozen=True)
 class DestinationSettings:
-    """What the configuration says of one destination."""
+    """What is said of one destination."""
 
-    trust: Literal["all", "same-environment", "none"] = "all"
-    foreign: Mapping[str, Policy] = field(default_factory=lambda: NO_ENVIRONMENTS)
-    """By origin environment; `*` is any other."""
-    contract: Literal["learn", "file", "ignore"] = "learn"
-    log: Literal["plain", "transactional", "compacted"] = "plain"
-    ordered: bool = False
-    expect_every_s: float | None = None
-    event_age: bool = False
-    process_wait: bool = False
-    same_key: bool = False
-    fields: tuple[str, ...] = ()
-    """Of the contract, whose null rate and range are kept."""
+    foreign: Mapping[str, Policy] = option(
+        "destinations.*.foreign",
+        Policy,
+        {"*": "flag"},
+        'What is done with messages that began in this environment; "*" is any other.',
+        names=Names("origin", 'name each origin below it, or "*" for any other', doubt="environment"),
+    )
+    """By origin environment; `*` is any other, and always there."""
+    ordered: bool = option(
+        "destinations.*.ordered", "boolean", False, "Whether events must come in the order of their times."
+    )
+    expect_every_s: float | None = option(
+        "destinations.*.expect_every", "duration", None, "No message for longer than this is a finding."
+    )
+    event_age: bool = option(
+        "destinations.*.event_age",
+        "boolean",
+        False,
+        "Whether the header `ce_time` is read: the age of events, `otel_pipeline.event.age`.",
+    )
+    process_wait: bool = option(
+        "destinations.*.process_wait",
+        "boolean",
+        False,
+        "Whether it is measured how long messages wait for `process()`: `otel_pipeline.process.wait`.",
+    )
+    same_key: bool = option(
+        "destinations.*.same_key",
+        "boolean",
+        False,
+        "Whether messages with the same key that `process()` has in hand at the same time are counted.",
+    )
 
 
 @dataclass(frozen=True)
@@ -36,17 +58,25 @@ class Objective:
     """A freshness objective: `objective` of the cases are younger than `threshold_s`. By destination or by model."""
 
     name: str
-    threshold_s: float
-    objective: float
-    age: Literal["delivery", "data", "event"] = "data"
-    destination: str | None = None
-    group: str | None = None
-    model: str | None = None
-    window_s: float = 28 * 86400.0
+    _: KW_ONLY
+    destination: str | None = option(
+        "objectives.*.destination", "text", None, "The destination whose messages are meant; either this or `model`."
+    )
+    group: str | None = option("objectives.*.group", "text", None, "The consumer group; all without it.")
+    model: str | None = option(
+        "objectives.*.model", "text", None, "The model whose calls are meant; either this or `destination`."
+    )
+    age: Age = option(
+        "objectives.*.age", Age, "data", "Which age: of the message, of the oldest data in it, of the event."
+    )
+    threshold_s: float = option("objectives.*.threshold", "duration", REQUIRED, "Older than this misses the objective.")
+    objective: float = option(
+        "objectives.*.objective", "share", REQUIRED, "Share that must be younger than the threshold."
+    )
 
 
-def _default_destination(_name: str) -> DestinationSettings:
-    return DestinationSettings()
+def _mirrors_itself(copy: str, original: object) -> tuple[str, str] | None:
+    return ("is its own copy", "name the destination that is copied") if copy == original else None
 
 
 @dataclass(frozen=True)
@@ -55,15 +85,52 @@ class HealthSettings:
 
     environment: str | None = None
     service_name: str = "unknown_service"
-    destination: Callable[[str], DestinationSettings] = _default_destination
-    """What is said of a destination, by its name; asked once a name."""
-    objectives: tuple[Objective, ...] = ()
-    mirrors: Mapping[str, str] = field(default_factory=dict)
-    """Copy -> original, where a relay keeps partitions and headers."""
-    interval_s: float = 1.0
-    stuck_after_s: float = 10.0
-    lost_after_s: float = 150.0
-    on_reject: Literal["flag", "raise"] = "flag"
-    learn_messages: int = 1000
-    event_time: Callable[[Any], object] | None = None
-    """When a message's event happened, as the application knows it: see `detectors/event_time.py`."""
+    configured: Settings = field(default=DEFAULTS, repr=False, compare=False)
+    """Where a detector gets settings of its own from."""
+    stuck_after_s: float = option(
+        "health.stuck_after",
+        "duration",
+        10.0,
+        "A consumer that is behind and does not move is stuck after this, or 3 times its median processing.",
+    )
+    lost_after_s: float = option(
+        "health.lost_after",
+        "duration",
+        150.0,
+        "A gap is a loss at the earliest this long after it was seen.",
+        per_environment={"local": 5.0, "test": 5.0},
+    )
+    on_reject: OnReject = option(
+        "health.on_reject",
+        OnReject,
+        "flag",
+        "What a message of a rejected environment does: counted and shown, or an exception in the application as well.",
+    )
+    mirrors: Mapping[str, str] = option(
+        "mirrors",
+        "text",
+        {},
+        "Original of a destination that a relay copies with its partitions and headers.",
+        names=Names("copy", "write `copy: original` lines below it", doubt=_mirrors_itself),
+    )
+    """Copy -> original."""
+    objectives: tuple[Objective, ...] = things(
+        "objectives",
+        Objective,
+        "How fresh data has to be.",
+        names=Names("name", "name each objective below it"),
+        one_of=("destination", "model"),
+    )
+    event_time: Callable[[Any], object] | None = option(
+        "event_time",
+        "function",
+        None,
+        "Function f(message) that returns when its event happened: a datetime, s since the epoch, or None.",
+        argument="event_time",
+        in_file=False,
+    )
+    """See `detectors/event_time.py`."""
+
+    def destination(self, name: str) -> DestinationSettings:
+        """What is said of this destination; to be asked once for each name."""
+        return self.configured.destination(DestinationSettings, name)

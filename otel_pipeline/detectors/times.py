@@ -54,7 +54,7 @@ class Wanted(NamedTuple):
 
 def _watch(at: WatchedPartition) -> PartitionTimes | None:
     """An objective by the event's age is a request for it. A model's objective reads what its destination measures."""
-    said, options = at.health.event_time, at.settings
+    said, options = at.settings.event_time, at.destination_settings
     by_event = tuple(each for each in at.objectives if each.objective.age == "event")
     aged = said is not None or options.event_age or bool(by_event)
     if not (aged or options.ordered or options.process_wait):

@@ -77,10 +77,10 @@ class WatchedPartition:
     group: str | None
     fields: MessageFields
     """How to read a message of this client."""
-    settings: DestinationSettings
-    """What the configuration says of the destination."""
-    health: HealthSettings
-    """What it says of all."""
+    settings: HealthSettings
+    """What the configuration says; a detector's own options are `settings.configured.of(Own)`."""
+    destination_settings: DestinationSettings
+    """What it says of the destination."""
     guard: Guard
     monotonic_s: Callable[[], float]
     work_ns: Callable[[], int]

@@ -11,7 +11,7 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 from otel_pipeline import semconv
 from otel_pipeline.engine.exemplars import Exemplars
 from otel_pipeline.engine.guard import Guard
-from otel_pipeline.engine.messages import EngineSettings
+from otel_pipeline.engine.settings import EngineSettings
 from otel_pipeline.engine.trust import ForeignTraces
 
 if TYPE_CHECKING:

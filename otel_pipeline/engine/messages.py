@@ -1,23 +1,14 @@
-"""How the engine reads a message without knowing its client library, and what it keeps a partition."""
+"""How the engine reads a message without knowing its client library."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from opentelemetry.trace import Span
+from typing import Any, NamedTuple
 
 Message = Any
 """The client library's own message object. It is read, never changed and never kept."""
 
 Headers = Sequence[tuple[str, bytes]]
-
-Trust: TypeAlias = Literal["all", "same-environment", "none"]
-"""Of which environments' messages the traces are continued."""
 
 
 class MessageFields(NamedTuple):
@@ -32,32 +23,3 @@ class MessageFields(NamedTuple):
     value: Callable[[Message], object]
     body_bytes: Callable[[Message], int]
     """The serialized size, below 0 for a message without a body (a tombstone)."""
-
-
-def _includes_none(_name: str) -> bool:
-    return False
-
-
-def _trusts_all(_destination: str) -> Trust:
-    return "all"
-
-
-@dataclass(frozen=True)
-class EngineSettings:
-    """The plain values the engine works with. Times in ms."""
-
-    service_name: str = "unknown_service"
-    environment: str | None = None
-    process_parent: str = "message"
-    parent_max_age_ms: int = 900_000
-    max_hops: int = 32
-    max_links: int = 128
-    receive_spans: bool = True
-    message_key: bool = False
-    excludes_destination: Callable[[str], bool] = _includes_none
-    excludes_client: Callable[[str], bool] = _includes_none
-    trust: Callable[[str], Trust] = _trusts_all
-    """By destination; asked once a partition."""
-    max_foreign_traces_per_second: float | None = None
-    """Up to how many traces another environment's sampled flag is followed; None is all."""
-    hooks: Mapping[str, Callable[[Span, Message], object]] = field(default_factory=dict)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
     from opentelemetry.trace.span import TraceState
 
-    from otel_pipeline.engine.messages import EngineSettings
+    from otel_pipeline.engine.settings import EngineSettings
 
 OfHeader: TypeAlias = Callable[[Any], bool]
 """What is asked of a message: given its data-flow header as it came, None without one."""

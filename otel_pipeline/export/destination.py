@@ -9,6 +9,8 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
+from otel_pipeline.export.settings import ExportSettings
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -60,8 +62,9 @@ def decide(
         environ.get(f"OTEL_EXPORTER_OTLP_{upper}_PROTOCOL") or environ.get("OTEL_EXPORTER_OTLP_PROTOCOL") or ""
     ).strip() or "http/protobuf"
     said = environ.get(f"OTEL_EXPORTER_OTLP_{upper}_ENDPOINT") or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
-    in_code = config.endpoint if config.endpoint and config.sources["endpoint"].kind != "environment" else None
-    if in_code is not None and (config.sources["endpoint"].kind == "argument" or not said):
+    configured, source = config.of(ExportSettings).endpoint, config.source(ExportSettings, "endpoint").kind
+    in_code = configured if configured and source != "environment" else None
+    if in_code is not None and (source == "argument" or not said):
         endpoint, given = in_code, _of_signal(in_code, signal, protocol)
     else:
         endpoint, given = said or DEFAULT_ENDPOINTS.get(protocol, DEFAULT_ENDPOINTS["http/protobuf"]), None

@@ -25,6 +25,7 @@ from otel_pipeline.export.early import EarlyExport
 from otel_pipeline.export.ending import Ending
 from otel_pipeline.export.giving_way import give_way
 from otel_pipeline.export.otlp_lines import Lines
+from otel_pipeline.export.settings import ExportSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -215,7 +216,7 @@ class Providers:
         found = metrics_api._METER_PROVIDER
         if found is not None and id(found) not in self._dead:
             return found
-        interval_ms = self._config.export.metric_interval_s * 1000
+        interval_ms = self._config.of(ExportSettings).metric_interval_s * 1000
         self._readers = [
             PeriodicExportingMetricReader(exporter, export_interval_millis=interval_ms)
             for _, exporter in self._exporters("metrics")

@@ -13,6 +13,7 @@ from opentelemetry.sdk.resources import Resource
 
 from otel_pipeline import semconv
 from otel_pipeline.config.yaml_file import program_file
+from otel_pipeline.export.settings import ExportSettings
 from otel_pipeline.version import VERSION
 
 if TYPE_CHECKING:
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
 
 def service_name(config: Config) -> str:
     """The configured name, else the program's file name."""
-    if config.service_name:
-        return config.service_name
+    configured = config.of(ExportSettings).service_name
+    if configured:
+        return configured
     program = program_file()
     return program.stem if program is not None and program.stem else "unknown_service"
 
@@ -37,8 +39,9 @@ def make(config: Config) -> Resource:
         semconv.PROCESS_PID: os.getpid(),
         semconv.PROCESS_EXECUTABLE_NAME: os.path.basename(sys.executable or "python"),  # noqa: PTH119
     }
-    if config.service_version:
-        attributes[semconv.SERVICE_VERSION] = config.service_version
+    version = config.of(ExportSettings).service_version
+    if version:
+        attributes[semconv.SERVICE_VERSION] = version
     if config.resolved.name:
         attributes[semconv.DEPLOYMENT_ENVIRONMENT_NAME] = config.resolved.name
     with suppress(OSError):

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, SamplingResult, TraceIdRatioBased
 from opentelemetry.trace import INVALID_SPAN, get_current_span, set_span_in_context
 
+from otel_pipeline.export.settings import ExportSettings
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -22,9 +24,10 @@ if TYPE_CHECKING:
 
 def make(config: Config) -> Sampler | None:
     """The sampler; None where `OTEL_TRACES_SAMPLER` decides, which the SDK reads itself."""
-    if config.sample_rate is None and os.environ.get("OTEL_TRACES_SAMPLER", "").strip():
+    rate = config.of(ExportSettings).sample_rate
+    if rate is None and os.environ.get("OTEL_TRACES_SAMPLER", "").strip():
         return None
-    return ParentBased(TraceIdRatioBased(1.0 if config.sample_rate is None else config.sample_rate))
+    return ParentBased(TraceIdRatioBased(1.0 if rate is None else rate))
 
 
 class KeepsTraceState(Sampler):

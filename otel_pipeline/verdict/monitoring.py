@@ -21,6 +21,7 @@ from otel_pipeline.verdict.gathering import Gathering
 from otel_pipeline.verdict.heartbeat import Heartbeat
 from otel_pipeline.verdict.lights import NAMES, RANK, Minimums
 from otel_pipeline.verdict.report import Health, Process
+from otel_pipeline.verdict.settings import VerdictSettings
 from otel_pipeline.verdict.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -61,12 +62,13 @@ class Monitoring:
         load_contract: Callable[[str], Contract | None],
     ) -> None:
         self.settings = settings
+        self._interval_s = settings.configured.of(VerdictSettings).interval_s
         self.looked: Callable[[int], object] | None = None
         """Told after each look how many series there are: new ones are to be exported soon. Must not block."""
         self._totals = totals
         self._guard = engine.guard
         self._instance = instance
-        self.contracts = Contracts(totals, settings, load=load_contract, problem=engine.guard.problem)
+        self.contracts = Contracts(totals, settings.configured, load=load_contract, problem=engine.guard.problem)
         self.flows = Flows(
             totals,
             settings,
@@ -102,7 +104,7 @@ class Monitoring:
             when_leaving: has (owner, function) called when the program ends; returns what takes that back.
         """
         self._file = file
-        self._heartbeat = Heartbeat(self.beat, self.settings.interval_s, self._guard.place("health"))
+        self._heartbeat = Heartbeat(self.beat, self._interval_s, self._guard.place("health"))
         if file is not None:
             self._stay = when_leaving(self, self.stop)
 
@@ -134,7 +136,7 @@ class Monitoring:
             process = Process(
                 os.getpid(), _STARTED_AT, self.settings.service_name, self._instance, self.settings.environment
             )
-            self._latest = Health(process, now, self.settings.interval_s, flows, self.clock.bound())
+            self._latest = Health(process, now, self._interval_s, flows, self.clock.bound())
             return self._latest
         finally:
             if held:
@@ -151,7 +153,7 @@ class Monitoring:
     def health(self) -> Health:
         """The verdict of the last second; of now where nobody judges regularly."""
         latest = self._latest
-        if latest is None or self._heartbeat is None or time.time() - latest.written_at > 2 * self.settings.interval_s:
+        if latest is None or self._heartbeat is None or time.time() - latest.written_at > 2 * self._interval_s:
             return self.judge()
         return latest
 

@@ -47,7 +47,7 @@ class _Counted:
         counts = self._known.get(threshold_s)
         if counts is None:
             name = f"require_fresh {threshold_s:g}s" if len(self._known) < _MAX_NAMES else "require_fresh"
-            objective = Objective(name, threshold_s, 1.0)
+            objective = Objective(name, threshold_s=threshold_s, objective=1.0)
             counts = self._known[threshold_s] = ObjectiveCounts(objective, self._counter)
         counts.count(None if age_s is None or age_s < 0 else age_s * 1000)
 

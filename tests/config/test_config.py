@@ -8,8 +8,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from otel_pipeline.config.config import ConfigError, load
+from otel_pipeline.config.config import ConfigError
 from otel_pipeline.config.environment import Surroundings
+from otel_pipeline.config.loading import load
+from otel_pipeline.engine.settings import EngineSettings
+from otel_pipeline.export.settings import ExportSettings
+from otel_pipeline.owners import own_settings
+from otel_pipeline.registry import LibrarySettings
 
 FILE = """\
 version: 1
@@ -35,7 +40,7 @@ def write(tmp_path):
 
 def read(path, arguments=None, **environ):
     around = Surroundings(environ, frozenset(), False, lambda _path: False)
-    return load(arguments or {}, environ=environ, directory=path.parent, around=around, raises=False)
+    return load(arguments or {}, own_settings(), environ=environ, directory=path.parent, around=around, raises=False)
 
 
 def problems(config):
@@ -48,7 +53,9 @@ def test_one_file_gives_each_environment_its_values(write):
     found = {}
     for name in ("local", "staging", "production"):
         config = read(path, OTEL_PIPELINE_ENVIRONMENT=name)
-        found[name] = (config.sample_rate, config.process.parent, config.process.max_hops, config.receive_spans)
+        engine = config.of(EngineSettings)
+        rate = config.of(ExportSettings).sample_rate
+        found[name] = (rate, engine.process_parent, engine.max_hops, engine.receive_spans)
 
     assert found == {
         "local": (0.5, "ambient", 32, True),
@@ -68,11 +75,16 @@ def test_precedence(write):
         read(path),
     ]
 
-    assert [config.service_name for config in found] == ["from-argument", "from-variable", "from-file"]
+    assert [config.of(ExportSettings).service_name for config in found] == [
+        "from-argument",
+        "from-variable",
+        "from-file",
+    ]
     assert found[0].overridden == (
         "service_name: instrument() says 'from-argument', OTEL_SERVICE_NAME says 'from-variable'; the argument is used",
     )
-    assert [(config.capture.message_key, config.sources["capture.message_key"].kind) for config in found[1:]] == [
+    keys = [(config.of(EngineSettings).message_key, config.source(EngineSettings, "message_key")) for config in found]
+    assert [(key, source.kind) for key, source in keys[1:]] == [
         (True, "environment default"),
         (False, "default"),
     ]
@@ -87,12 +99,10 @@ def test_opentelemetrys_own_variables(write):
         OTEL_METRIC_EXPORT_INTERVAL="5000",
         OTEL_TRACES_SAMPLER="always_off",
         OTEL_PYTHON_DISABLED_INSTRUMENTATIONS="kafka, requests",
-        OTEL_SDK_DISABLED="TRUE",
     )
 
-    assert (config.service_name, config.service_version, config.endpoint) == ("labelled", "7", "http://collector:4318")
-    assert (config.export.metric_interval_s, config.sample_rate, config.sdk_disabled) == (5.0, None, True)
-    assert config.disable == ("kafka", "requests", "sklearn")
+    assert config.of(ExportSettings) == ExportSettings("labelled", "7", None, "http://collector:4318", 5.0)
+    assert config.of(LibrarySettings).disable == ("kafka", "requests", "sklearn")
 
 
 MISTAKES = {
@@ -147,7 +157,7 @@ def test_each_mistake_is_named_with_line_and_remedy(write, case):
     config = read(write(text))
 
     assert problems(config) == expected if expected is not None else len(config.problems) >= 1
-    assert (config.process.parent, config.receive_spans) == ("message", True)
+    assert config.of(EngineSettings) == EngineSettings()
 
 
 def test_yaml_1_2_scalars_and_filled_in_values(write):
@@ -155,22 +165,18 @@ def test_yaml_1_2_scalars_and_filled_in_values(write):
     text = "service_name: off\nservice_version: 1:30\nsample_rate: ${RATE:-0.5}\nendpoint: http://x/$${y}"
     config = read(write(text), RATE="")
 
-    assert (config.service_name, config.service_version, config.sample_rate, config.endpoint) == (
-        "off",
-        "1:30",
-        0.5,
-        "http://x/${y}",
-    )
+    assert config.of(ExportSettings) == ExportSettings("off", "1:30", 0.5, "http://x/${y}")
 
 
 def test_strict_raises_everything_at_once(write):
     """In `test` by default."""
     path = write("sample_rate: 7\nreceive_spans: 3\n")
     with pytest.raises(ConfigError) as raised:
-        load({"environment": "test"}, environ={}, directory=path.parent)
+        load({"environment": "test"}, own_settings(), environ={}, directory=path.parent)
 
     assert [problem.option for problem in raised.value.problems] == ["sample_rate", "receive_spans"]
-    assert load({"environment": "test", "strict": False}, environ={}, directory=path.parent).sample_rate is None
+    config = load({"environment": "test", "strict": False}, own_settings(), environ={}, directory=path.parent)
+    assert config.of(ExportSettings) == ExportSettings()
 
 
 def test_the_file_is_found_upwards_or_named(write, tmp_path):
@@ -179,11 +185,16 @@ def test_the_file_is_found_upwards_or_named(write, tmp_path):
     below = tmp_path / "a" / "b"
     below.mkdir(parents=True)
 
-    assert [
-        load({}, environ={}, directory=below, raises=False).service_name,
-        load({"config_file": str(other)}, environ={}, directory=below, raises=False).service_name,
-        load({}, environ={"OTEL_PIPELINE_CONFIG_FILE": str(other)}, directory=path.parent, raises=False).service_name,
-    ] == ["found", "other", "other"]
+    found = [
+        load(arguments, (ExportSettings,), environ=environ, directory=start, raises=False)
+        for arguments, environ, start in (
+            ({}, {}, below),
+            ({"config_file": str(other)}, {}, below),
+            ({}, {"OTEL_PIPELINE_CONFIG_FILE": str(other)}, path.parent),
+        )
+    ]
+
+    assert [config.of(ExportSettings).service_name for config in found] == ["found", "other", "other"]
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="POSIX permissions do not bind this user")
@@ -198,7 +209,7 @@ def test_an_unreadable_file(write):
 @pytest.mark.parametrize("name", ["missing.yaml", "."])
 def test_a_file_that_is_none(tmp_path, name):
     """A missing one, a folder."""
-    config = load({"config_file": str(tmp_path / name)}, environ={}, raises=False)
+    config = load({"config_file": str(tmp_path / name)}, own_settings(), environ={}, raises=False)
 
     assert [problem.remedy for problem in config.problems] == ["give the path of an otel_pipeline.yaml"]
 
@@ -210,4 +221,4 @@ def test_loading_never_raises(tmp_path, raw):
     path = tmp_path / "otel_pipeline.yaml"
     path.write_bytes(raw)
 
-    assert load({}, environ={}, directory=tmp_path, raises=False).process.max_hops >= 1
+    assert load({}, own_settings(), environ={}, directory=tmp_path, raises=False).of(EngineSettings).max_hops >= 1

@@ -57,23 +57,21 @@ def test_named_things_with_value_and_source(folder, capsys):
     file = f"file: {folder}/otel_pipeline.yaml"
     named = {path: (row["value"], row["source"]) for path, row in found.items() if path.startswith(("de", "mi", "ob"))}
     assert list(named.items()) == [
-        ("mirrors", ({}, "default")),
         ("destinations.orders.foreign.local", ("allow", f"{file}:2")),
         ("destinations.orders.expect_every", (300.0, f"{file}:2")),
         ("destinations.*.trust", ("all", "default")),
-        ("destinations.*.foreign.*", ("flag", "default")),
         ("destinations.*.contract", ("learn", "default")),
-        ("destinations.*.log", ("plain", "default")),
+        ("destinations.*.fields", ([], "default")),
+        ("destinations.*.foreign.*", ("flag", "default")),
         ("destinations.*.ordered", (False, "default")),
         ("destinations.*.event_age", (False, "default")),
         ("destinations.*.process_wait", (False, "default")),
         ("destinations.*.same_key", (False, "default")),
-        ("destinations.*.fields", ([], "default")),
+        ("mirrors", ({}, "default")),
         ("objectives.fresh.model", ("churn-v3", f"{file}:4")),
         ("objectives.fresh.threshold", (10.0, f"{file}:6")),
         ("objectives.fresh.objective", (0.99, f"{file}:4")),
         ("objectives.fresh.age", ("data", "default")),
-        ("objectives.fresh.window", (2419200.0, "default")),
     ]
 
 
@@ -81,7 +79,7 @@ def test_values_are_written_as_in_the_file(folder, capsys):
     """Durations with the largest unit that divides them, also where environments differ by a named thing."""
     (folder / "otel_pipeline.yaml").write_text(
         "environments:\n"
-        "  local: {objectives: {fresh: {model: m, threshold: 0.25s, objective: 0.990, window: 168h}}}\n"
+        "  local: {objectives: {fresh: {model: m, threshold: 0.25s, objective: 0.990, age: event}}}\n"
         "  test: {mirrors: {copy: orders}}\n"
     )
     main(["config", "--diff", "local", "test"])
@@ -90,10 +88,9 @@ def test_values_are_written_as_in_the_file(folder, capsys):
         ["local", "test"],
         ["strict", "false", "true"],
         ["objectives.fresh.model", "m", "-"],
+        ["objectives.fresh.age", "event", "-"],
         ["objectives.fresh.threshold", "250ms", "-"],
         ["objectives.fresh.objective", "0.99", "-"],
-        ["objectives.fresh.window", "7d", "-"],
-        ["objectives.fresh.age", "data", "-"],
         ["mirrors.copy", "-", "orders"],
     ]
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from otel_pipeline.config.config import ForeignSampling, Health, ObjectiveOptions, load
-from otel_pipeline.config.destinations import DestinationOptions, destination_options
 from otel_pipeline.config.environment import Surroundings
-from otel_pipeline.config.named import field_of
-from otel_pipeline.config.options import NAMED, Option
+from otel_pipeline.config.loading import load
+from otel_pipeline.config.patterns import said_of
+from otel_pipeline.contracts.settings import ContractSettings, DestinationContract
+from otel_pipeline.detectors.settings import DestinationSettings, HealthSettings, Objective
+from otel_pipeline.engine.settings import DestinationTrust, EngineSettings
+from otel_pipeline.owners import own_settings
+from otel_pipeline.verdict.settings import VerdictSettings
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "otel_pipeline.yaml"
-ORDERS_FRESH = ObjectiveOptions("orders_fresh", 0.5, 0.99, destination="orders", group="scorer")
+ORDERS_FRESH = Objective("orders_fresh", threshold_s=0.5, objective=0.99, destination="orders", group="scorer")
 
 
 @pytest.fixture
@@ -26,7 +28,7 @@ def configured(tmp_path):
         path.write_text(text)
         around = Surroundings({}, frozenset(), False, lambda _path: False)
         arguments = {"environment": environment} if environment else {}
-        return load(arguments, environ=environ, directory=tmp_path, around=around, raises=False)
+        return load(arguments, own_settings(), environ=environ, directory=tmp_path, around=around, raises=False)
 
     return configure
 
@@ -40,44 +42,30 @@ def test_the_whole_file(configured, tmp_path):
     config = configured(EXAMPLE.read_text(), "staging")
 
     assert problems(config) == []
-    assert (dict(config.mirrors), config.contracts.directory, config.contracts.learn_messages) == (
-        {"orders-copy": "orders"},
-        tmp_path / "contracts",
-        1000,
+    assert config.of(ContractSettings) == ContractSettings(tmp_path / "contracts")
+    assert config.of(VerdictSettings) == VerdictSettings("auto", 1)
+    assert config.of(HealthSettings) == HealthSettings(
+        mirrors={"orders-copy": "orders"},
+        objectives=(Objective("decisions_fresh", threshold_s=10, objective=0.99, model="churn-v3"), ORDERS_FRESH),
     )
-    assert (config.health, config.foreign_sampling) == (Health("auto", 1, 10, 150, "flag"), ForeignSampling(None))
-    assert config.objectives == (ObjectiveOptions("decisions_fresh", 10, 0.99, model="churn-v3"), ORDERS_FRESH)
-    assert config.destination("orders") == DestinationOptions(
-        foreign={"local": "allow", "staging": "allow", "*": "flag"}, contract="file", ordered=True, expect_every_s=300
+    assert config.of(EngineSettings).max_foreign_traces_per_second is None
+    assert config.destination(DestinationSettings, "orders") == DestinationSettings(
+        foreign={"local": "allow", "staging": "allow", "*": "flag"}, ordered=True, expect_every_s=300
     )
-    assert config.destination("payments") == DestinationOptions(foreign={"local": "reject", "*": "flag"})
+    assert config.destination(DestinationContract, "orders") == DestinationContract("file")
+    assert config.destination(DestinationSettings, "payments") == DestinationSettings({"local": "reject", "*": "flag"})
 
 
 def test_without_a_file(tmp_path):
-    """The defaults, of the tables as of the values."""
-    config = load({}, environ={}, directory=tmp_path, raises=False)
+    """Each owner has what it has where nobody reads a configuration, but that paths begin at the working folder."""
+    config = load({"environment": "production"}, own_settings(), environ={}, directory=tmp_path)
+    of_destinations = {DestinationContract, DestinationSettings, DestinationTrust}
 
-    assert (config.objectives, dict(config.mirrors), config.destination("orders")) == ((), {}, DestinationOptions())
-    assert config.contracts.directory == Path.cwd() / "contracts"
-
-
-def test_defaults_are_the_same_in_the_table_and_in_the_values():
-    """Each option of the table is a field, with its unit, and has its default."""
-    made = {
-        "destinations": DestinationOptions(),
-        "objectives": ObjectiveOptions("fresh", 1, 0.5),
-    }
-    for path, thing in made.items():
-        options = NAMED[path].each
-        table = {field_of(option.path, getattr(option, "kind", None)): option.default for option in options}
-        required = {
-            field_of(option.path, option.kind) for option in options if isinstance(option, Option) and option.required
-        }
-
-        assert {field.name for field in fields(thing)} - {"name"} == table.keys()
-        assert {name: getattr(thing, name) for name in table.keys() - required} == {
-            name: default for name, default in table.items() if name not in required
-        }
+    for owner in set(own_settings()) - of_destinations - {ContractSettings}:
+        assert config.of(owner) == owner()
+    for owner in of_destinations:
+        assert config.destination(owner, "orders") == owner()
+    assert config.of(ContractSettings) == ContractSettings(Path.cwd() / "contracts")
 
 
 @pytest.mark.parametrize(
@@ -97,7 +85,8 @@ def test_what_the_environment_changes(configured, environment, lost_after_s, max
     """A gap is given up early on a laptop; other environments decide without limit only where nothing is at stake."""
     config = configured("", environment)
 
-    assert (config.health.lost_after_s, config.foreign_sampling.max_traces_per_second) == (lost_after_s, max_traces)
+    assert config.of(HealthSettings).lost_after_s == lost_after_s
+    assert config.of(EngineSettings).max_foreign_traces_per_second == max_traces
 
 
 def test_variables(configured, tmp_path):
@@ -115,9 +104,10 @@ def test_variables(configured, tmp_path):
         OTEL_PIPELINE_FOREIGN_SAMPLING_MAX_TRACES_PER_SECOND="unlimited",
     )
 
-    assert (config.contracts.directory, config.contracts.learn_messages) == (Path("/srv/contracts"), 50)
-    assert config.health == Health(tmp_path / "state" / "scorer.json", 2, 60, 180, "raise")
-    assert config.foreign_sampling == ForeignSampling(None)
+    assert config.of(ContractSettings) == ContractSettings(Path("/srv/contracts"), 50)
+    assert config.of(VerdictSettings) == VerdictSettings(tmp_path / "state" / "scorer.json", 2)
+    assert config.of(HealthSettings) == HealthSettings(stuck_after_s=60, lost_after_s=180, on_reject="raise")
+    assert config.of(EngineSettings).max_foreign_traces_per_second is None
 
 
 PATTERNS = {
@@ -138,10 +128,7 @@ def test_the_most_specific_pattern(case):
     """By name, then by literal characters."""
     patterns, expected = PATTERNS[case]
 
-    assert (
-        destination_options({pattern: {"trust": said} for pattern, said in patterns.items()}, "orders").trust
-        == expected
-    )
+    assert said_of("orders", {pattern: {"trust": said} for pattern, said in patterns.items()}) == {"trust": expected}
 
 
 def test_each_option_is_of_the_most_specific_pattern_that_says_it(configured):
@@ -152,19 +139,16 @@ destinations:
   "orders.*": {foreign: {"*": allow}, contract: learn}
   orders.v1: {foreign: {staging: flag}, ordered: true}
 environments:
-  production: {destinations: {"orders.v?": {log: compacted}, orders.v1: {foreign: {test: allow}}}}
+  production: {destinations: {"orders.v?": {same_key: true}, orders.v1: {foreign: {test: allow}}}}
 """
     config = configured(text, "production")
 
-    assert config.destination("orders.v1") == DestinationOptions(
-        trust="none",
-        foreign={"test": "allow", "staging": "flag", "*": "allow"},
-        contract="learn",
-        log="compacted",
-        ordered=True,
-        expect_every_s=3600,
+    assert config.destination(DestinationTrust, "orders.v1") == DestinationTrust("none")
+    assert config.destination(DestinationContract, "orders.v1") == DestinationContract("learn")
+    assert config.destination(DestinationSettings, "orders.v1") == DestinationSettings(
+        foreign={"test": "allow", "staging": "flag", "*": "allow"}, ordered=True, expect_every_s=3600, same_key=True
     )
-    assert config.destination("payments").foreign == {"local": "reject", "*": "reject"}
+    assert config.destination(DestinationSettings, "payments").foreign == {"local": "reject", "*": "reject"}
 
 
 GOOD = "good: {model: m, threshold: 2s, objective: 0.9}"
@@ -199,18 +183,14 @@ MISTAKES = {
         ["line 1: destinations.orders.foreign.prodution is no environment that is known; did you mean 'production'?"],
     ),
     "choices": (
-        "destinations:\n  orders:\n    trust: same_environment\n    contract: files\n    log: compact\n    ordered: 1",
+        "destinations:\n  orders:\n    trust: same_environment\n    contract: files\n    ordered: 1",
         [
             (
                 "line 3: destinations.orders.trust is 'same_environment'; "
                 "give one of all, same-environment, none; did you mean same-environment?"
             ),
             "line 4: destinations.orders.contract is 'files'; give one of learn, file, ignore; did you mean file?",
-            (
-                "line 5: destinations.orders.log is 'compact'; "
-                "give one of plain, transactional, compacted; did you mean compacted?"
-            ),
-            "line 6: destinations.orders.ordered is 1; give true or false",
+            "line 5: destinations.orders.ordered is 1; give true or false",
         ],
     ),
     "a copy of itself": (
@@ -277,11 +257,11 @@ MISTAKES = {
         ),
         [
             "line 6: health_ is no option; remove it; did you mean health?",
+            "line 4: foreign_sampling.max_traces_per_second is -1; give a number of traces, such as 1, or unlimited",
             "line 5: contracts.directory is ['a']; give a text",
             "line 5: contracts.learn_messages is 0; give a whole number above 0",
             "line 2: health.state_file is 'of'; give auto, off or a path such as ./health.json; did you mean off?",
             "line 3: health.on_reject is 'rais'; give one of flag, raise; did you mean raise?",
-            "line 4: foreign_sampling.max_traces_per_second is -1; give a number of traces, such as 1, or unlimited",
         ],
     ),
 }
@@ -294,8 +274,9 @@ def test_each_mistake_is_named_with_line_and_remedy(configured, case):
     config = configured(text)
 
     assert problems(config) == expected
-    assert [objective.name for objective in config.objectives] == (["good"] if GOOD in text else [])
-    assert config.health.on_reject == "flag"
+    health = config.of(HealthSettings)
+    assert [objective.name for objective in health.objectives] == (["good"] if GOOD in text else [])
+    assert health.on_reject == "flag"
 
 
 def test_a_mistake_in_this_environment_is_said_once(configured):
@@ -305,7 +286,7 @@ def test_a_mistake_in_this_environment_is_said_once(configured):
     assert problems(config) == [
         "line 5: objectives.good.age is 'dta'; give one of delivery, data, event; did you mean data?"
     ]
-    assert config.objectives == (ObjectiveOptions("good", 2, 0.9, model="m"),)
+    assert config.of(HealthSettings).objectives == (Objective("good", threshold_s=2, objective=0.9, model="m"),)
 
 
 @pytest.mark.parametrize(
@@ -320,7 +301,7 @@ def test_a_mistake_in_this_environment_is_said_once(configured):
 )
 def test_where_the_state_file_is(configured, tmp_path, written, expected):
     """`off` is no boolean here; paths begin at the file's folder."""
-    found = configured(f"health: {{state_file: {written}}}").health.state_file
+    found = configured(f"health: {{state_file: {written}}}").of(VerdictSettings).state_file
 
     assert found == (expected if expected in ("auto", "off") else tmp_path / expected)
 
@@ -361,5 +342,5 @@ def test_loading_never_raises(configured, top, overrides):
 
     config = configured(json.dumps({**top, "environments": overrides}), "staging")
 
-    assert config.destination("orders").foreign["*"] in ("allow", "flag", "reject")
-    assert all(objective.threshold_s > 0 for objective in config.objectives)
+    assert config.destination(DestinationSettings, "orders").foreign["*"] in ("allow", "flag", "reject")
+    assert all(objective.threshold_s > 0 for objective in config.of(HealthSettings).objectives)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from otel_pipeline.config.environment import Environment, Surroundings, near_miss, resolve
+from otel_pipeline.config.environment import Environment, Surroundings, near_miss, resolve, sdk_disabled
 
 
 def around(environ=None, modules=(), *, interactive=False, paths=()):
@@ -75,3 +75,11 @@ def test_codes(name, code):
 def test_near_misses(name, meant):
     """A slip is noticed, a name of one's own is not."""
     assert near_miss(name) == meant
+
+
+@pytest.mark.parametrize(
+    ("said", "disabled"), [("true", True), (" TRUE ", True), ("false", False), ("1", False), ("", False), (None, False)]
+)
+def test_the_safety_switch(said, disabled):
+    """`true` alone, in any case, as OpenTelemetry has it."""
+    assert sdk_disabled({} if said is None else {"OTEL_SDK_DISABLED": said}) is disabled

@@ -28,7 +28,8 @@ class Watch:
         self.totals = Totals()
         self.now_ns = 1
         self.objective = ObjectiveCounts(
-            Objective("seen", threshold_s, 0.9, "event", "orders"), self.totals.counter("objectives", "", "")
+            Objective("seen", threshold_s=threshold_s, objective=0.9, age="event", destination="orders"),
+            self.totals.counter("objectives", "", ""),
         )
         self.cells = {name: self.totals.histogram(name, "s", "", BUCKETS) for name in ("age", "wait", "late", "other")}
         wanted = Wanted(

@@ -36,9 +36,10 @@ from opentelemetry.trace import (
 from otel_pipeline.engine import pipeline_header
 from otel_pipeline.engine.clients import Consumer
 from otel_pipeline.engine.engine import Engine
-from otel_pipeline.engine.messages import EngineSettings, MessageFields
+from otel_pipeline.engine.messages import MessageFields
 from otel_pipeline.engine.processor import Processor
 from otel_pipeline.engine.propagation import Propagation
+from otel_pipeline.engine.settings import EngineSettings
 from otel_pipeline.engine.spans import TracerSpans
 from otel_pipeline.engine.totals import Totals
 from otel_pipeline.engine.trace_context import LightSpan
@@ -123,7 +124,7 @@ class Side:
         spans = compiled_spans.make(provider, tracer) if compiled else TracerSpans(tracer, root_decision(tracer))
         assert isinstance(spans, CompiledSpans) is compiled
         self.now_ns = NOW_MS * 1_000_000
-        settings = {"environment": "production", **settings}
+        settings = {"environment": "production", "max_foreign_traces_per_second": None, **settings}
         self.engine = Engine(
             spans=spans,
             propagation=Propagation(propagator or get_global_textmap(), lambda _reason: None),

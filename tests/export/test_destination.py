@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from otel_pipeline.config.config import load
 from otel_pipeline.config.environment import Surroundings
+from otel_pipeline.config.loading import load
 from otel_pipeline.export.destination import decide, is_loopback
+from otel_pipeline.export.settings import ExportSettings
 
 GIVEN = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}
 SIGNAL = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://traces:4318/v1/traces"}
@@ -42,7 +43,7 @@ CASES = {
 def decided(environment, environ, arguments, listening):
     around = Surroundings(environ, frozenset(), False, lambda _path: False)
     given = {"environment": environment} if environment else {}
-    config = load({**given, **arguments}, environ=environ, around=around, raises=False)
+    config = load({**given, **arguments}, (ExportSettings,), environ=environ, around=around, raises=False)
     return decide("traces", config, environ, lambda _endpoint: listening)
 
 

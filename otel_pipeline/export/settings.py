@@ -1,0 +1,53 @@
+"""What can be said of the resource, of sampling and of where telemetry goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from otel_pipeline.settings import Variable, option
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """Who this process is, what of its traces is recorded, and where they go."""
+
+    service_name: str | None = option(
+        "service_name",
+        "text",
+        None,
+        "`service.name`. Without it the program's file name.",
+        variable=Variable("OTEL_SERVICE_NAME", label="service.name"),
+        argument="service_name",
+    )
+    service_version: str | None = option(
+        "service_version",
+        "text",
+        None,
+        "`service.version`.",
+        variable=Variable("OTEL_RESOURCE_ATTRIBUTES", label="service.version"),
+        argument="service_version",
+    )
+    sample_rate: float | None = option(
+        "sample_rate",
+        "rate",
+        None,
+        "Share of new traces that are recorded (`parentbased_traceidratio`); 1 unless said otherwise.",
+        variable=Variable("OTEL_TRACES_SAMPLER", is_read_elsewhere=True),
+        argument="sample_rate",
+    )
+    """None: nobody has said, or `OTEL_TRACES_SAMPLER` decides."""
+    endpoint: str | None = option(
+        "endpoint",
+        "URL",
+        None,
+        "OTLP endpoint. Without it: see the table of environments.",
+        variable="OTEL_EXPORTER_OTLP_ENDPOINT",
+        argument="endpoint",
+    )
+    metric_interval_s: float = option(
+        "export.metric_interval",
+        "duration",
+        15.0,
+        "How often metrics leave the process.",
+        variable=Variable("OTEL_METRIC_EXPORT_INTERVAL", unit="ms"),
+    )
