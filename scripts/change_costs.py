@@ -2,12 +2,14 @@
 
 python scripts/change_costs.py [--check]
 
-Tests and generated pages do not count. Each change is the example that docs/contributing.md walks through.
+Tests and generated pages do not count. Each change is the example that docs/contributing.md walks through. One that has
+been made already is taken away in the copy, and costs what it takes along.
 """
 
 from __future__ import annotations
 
 import difflib
+import re
 import shutil
 import subprocess
 import sys
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 COPIED = ("otel_pipeline", "scripts", "docs", "examples", "pyproject.toml", "README.md")
-GENERATED = ("docs/configuration.md", "otel_pipeline/otel_pipeline.schema.json")
+OF_OPTIONS = ("docs/configuration.md", "otel_pipeline/otel_pipeline.schema.json")
+OF_MEASURES = ("docs/telemetry.md", "otel_pipeline/semconv.py")
+GENERATED = (*OF_OPTIONS, *OF_MEASURES)
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,8 @@ class Change:
     """Makes it in the copy, and raises where it does not do what it should."""
     files: int
     lines: int
+    undoes: bool = False
+    """Whether it takes away what there is."""
 
 
 def replace_once(path: Path, old: str, new: str) -> None:
@@ -66,7 +72,7 @@ def add_an_option(copy: Path) -> None:
     """A constant of the engine becomes an option: in page and schema, read from the file, listed by the command."""
     replace_once(copy / "otel_pipeline" / "engine" / "settings.py", "    max_links: int = 128\n", OPTION)
     run(copy, "scripts/generate_configuration.py")
-    for generated in GENERATED:
+    for generated in OF_OPTIONS:
         if "max_links" not in (copy / generated).read_text("utf-8"):
             raise ValueError(f"the option is not in {generated}")
     (copy / "otel_pipeline.yaml").write_text("receive: {max_links: 7}\n", "utf-8")
@@ -76,7 +82,28 @@ def add_an_option(copy: Path) -> None:
         raise ValueError("`otel-pipeline config` does not show what the file says")
 
 
-CHANGES = (Change("an option", add_an_option, files=1, lines=3),)
+NULL_RATE = "otel_pipeline/detectors/null_rate.py"
+NULL_RATE_PAGE = "docs/contracts.md"
+
+
+def take_a_detector_away(copy: Path) -> None:
+    """The share of nulls, with its two metrics, its option and its amber: nothing but its page knows of it."""
+    (copy / NULL_RATE).unlink()
+    page = (copy / NULL_RATE_PAGE).read_text("utf-8")
+    (copy / NULL_RATE_PAGE).write_text(re.sub(r"(?s)## Fields that go null.*?(?=## )", "", page), "utf-8")
+    run(copy, "scripts/generate_configuration.py")
+    run(copy, "scripts/generate_telemetry.py")
+    # Elsewhere the word may stand: the option `fields` shows null rates, too.
+    names = (".null_rate", '"null_rate"', "otel_pipeline.field.nulls")
+    for path in (*(copy / "otel_pipeline" / "detectors").rglob("*.py"), *map(copy.joinpath, GENERATED)):
+        if any(name in path.read_text("utf-8") for name in names):
+            raise ValueError(f"{path.relative_to(copy)} still names the detector")
+
+
+CHANGES = (
+    Change("an option", add_an_option, files=1, lines=3),
+    Change("a detector", take_a_detector_away, files=2, lines=60, undoes=True),
+)
 
 
 def cost(change: Change) -> tuple[int, int]:
@@ -89,20 +116,23 @@ def cost(change: Change) -> tuple[int, int]:
             else:
                 shutil.copy(ROOT / name, copy / name)
         change.make(copy)
-        added = [lines for path in _files(copy) if (lines := _added(copy, path)) is not None]
+        without, with_it = (copy, ROOT) if change.undoes else (ROOT, copy)
+        added = [lines for path in _files(with_it) if (lines := _added(without, with_it, path)) is not None]
     return len(added), sum(added)
 
 
-def _files(copy: Path) -> list[str]:
-    found = (path.relative_to(copy) for path in copy.rglob("*") if path.is_file())
-    kept = (path.as_posix() for path in found if "__pycache__" not in path.parts)
-    return [path for path in kept if path not in GENERATED and not path.startswith("tests/")]
+def _files(root: Path) -> list[str]:
+    folders = [path for name in COPIED if (path := root / name).is_dir()]
+    files = [path for name in COPIED if (path := root / name).is_file()]
+    files += [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    kept = (path.relative_to(root).as_posix() for path in files if "__pycache__" not in path.parts)
+    return [path for path in kept if path not in GENERATED]
 
 
-def _added(copy: Path, path: str) -> int | None:
-    """The lines that a file has more, None where it is the same."""
-    now = (copy / path).read_bytes()
-    before = (ROOT / path).read_bytes() if (ROOT / path).exists() else b""
+def _added(without: Path, with_it: Path, path: str) -> int | None:
+    """The lines that a file has more with the change, None where it is the same."""
+    now = (with_it / path).read_bytes()
+    before = (without / path).read_bytes() if (without / path).exists() else b""
     if now == before:
         return None
     lines = difflib.ndiff(before.decode().splitlines(), now.decode().splitlines())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 import textwrap
 from pathlib import Path
@@ -36,3 +37,15 @@ def test_no_change_costs_more_than_it_may(costs):
 def test_the_page_walks_through_the_option_that_is_counted(costs):
     """Word for word."""
     assert textwrap.dedent(costs.OPTION) in (ROOT / "docs" / "contributing.md").read_text("utf-8")
+
+
+def test_the_page_walks_through_the_detector_that_is_counted(costs):
+    """Word for word: what stands in blocks stands in its file."""
+    page = (ROOT / "docs" / "contributing.md").read_text("utf-8")
+    section = page.partition("## Add a detector")[2].partition("Another distribution")[0]
+    blocks = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    source = (ROOT / costs.NULL_RATE).read_text("utf-8")
+
+    assert len(blocks) == 3
+    assert [block for block in blocks if block not in source] == []
+    assert all(f"| `{path}` |" in section for path in (costs.NULL_RATE, costs.NULL_RATE_PAGE))

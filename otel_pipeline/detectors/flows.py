@@ -121,7 +121,8 @@ class Flows:
     def watch(self, consumer: Consumer, state: PartitionState) -> PartitionWatch:
         """Begin to watch one partition at one consumer."""
         flow = self._flow_of(consumer.engine, consumer, state.destination)
-        parts = dict(self._parts(self._at(consumer, flow, state)))
+        values = None if self._values is None else self._values.of(state.destination, "consumer")
+        parts = dict(self._parts(self._at(consumer, flow, state, None if values is None else self._values)))
         in_place = {detector: parts.pop(detector) for detector in _IN_PLACE}
         watch = watch_with(
             consumer.fields,
@@ -129,7 +130,7 @@ class Flows:
             order=in_place[order.DETECTOR],
             freshness=in_place[freshness.DETECTOR],
             environments=in_place[environments.DETECTOR],
-            values=None if self._values is None else self._values.of(state.destination, "consumer"),
+            values=values,
             flow=flow,
         )
         pace = consumer.fetches.get((state.destination, state.partition))
@@ -145,7 +146,9 @@ class Flows:
             flow.watched.append(Watched(ref(consumer), state.partition, watch, read))
         return watch
 
-    def _at(self, consumer: Consumer, flow: WatchedFlow, state: PartitionState) -> WatchedPartition:
+    def _at(
+        self, consumer: Consumer, flow: WatchedFlow, state: PartitionState, values: Values | None
+    ) -> WatchedPartition:
         return WatchedPartition(
             destination=state.destination,
             partition=state.partition,
@@ -157,7 +160,7 @@ class Flows:
             monotonic_s=self._monotonic_s,
             work_ns=self._work_ns,
             objectives=flow.objectives,
-            values=self._values,
+            values=values,
             cell=lambda measure: flow.own_cell(consumer, self._histograms[measure], measure),
             cells=lambda measure: self._histograms[measure].local(measure.among(flow.attributes)),
         )

@@ -12,7 +12,7 @@ from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
 
 from otel_pipeline import semconv
 from otel_pipeline.engine.measures import Attribute, Label, Measure, Window
@@ -34,6 +34,9 @@ _RESERVED = ("messaging.", "otel_pipeline.")
 _NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
 
+LightName = Literal["fresh", "order", "pace", "contract", "environment"]
+
+
 class Row(NamedTuple):
     """What a rule says of a light."""
 
@@ -45,12 +48,16 @@ class Row(NamedTuple):
     figures: Mapping[str, float] = _NOTHING
 
 
+Windows: TypeAlias = "Mapping[float, Window]"
+"""What a flow has counted within the last 300, 3,600 and 86,400 s, by these lengths."""
+
+
 class Rule(NamedTuple):
     """A row of a light, below the red and amber rows that the light has itself."""
 
-    light: str
-    judge: Callable[[Mapping[float, Window]], Row | None]
-    """By their length in s (300, 3600, 86400) what the flow has counted within the last windows; None: all is well."""
+    light: LightName
+    judge: Callable[[Windows], Row | None]
+    """None: all is well."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,6 +155,9 @@ def _unusable(detector: Any, known: Iterable[Detector]) -> str | None:
     """Why a third party's table cannot be used; None where it can."""
     if not isinstance(detector, Detector):
         return f"{ENTRY_POINTS} has to name a Detector"
+    for rule in detector.rules:
+        if rule.light not in get_args(LightName):
+            return f"there is no light {rule.light!r}"
     taken = {measure.name: measure for each in known for measure in each.measures}
     if any(each.name == detector.name for each in known):
         return f"there is another detector {detector.name!r}"

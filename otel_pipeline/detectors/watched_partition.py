@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.measures import Measure
     from otel_pipeline.engine.messages import Message, MessageFields
     from otel_pipeline.engine.totals import HistogramCell, ThreadCells
+
+T = TypeVar("T")
 
 
 class ValueWatch(Protocol):
@@ -88,7 +90,21 @@ class WatchedPartition:
     objectives: tuple[ObjectiveCounts, ...]
     """Those that look at the messages of the flow."""
     values: Values | None
+    """None where the destination's are not looked at."""
     cell: Callable[[Measure], HistogramCell]
     """A histogram's cell of this flow, for the consumer's thread alone."""
     cells: Callable[[Measure], ThreadCells[HistogramCell]]
     """The same for any thread."""
+
+    def said(self, owner: type[T]) -> T:
+        """What the configuration says of the destination, for a detector with options of its own."""
+        return self.settings.configured.destination(owner, self.destination)
+
+    def fields_seen(self, paths: Sequence[str], option: str) -> FieldsSeen | None:
+        """What looks at these fields of the values that are sampled; None where there are none, or no values are.
+
+        Args:
+            paths: as a contract writes them, 32 at most.
+            option: that asks for them, to be named where one is no path.
+        """
+        return self.values.fields(self.destination, paths, option) if paths and self.values is not None else None

@@ -6,12 +6,13 @@ Grey is no evidence, and never green. A red, amber or grey light says why, and w
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from otel_pipeline import duration
 from otel_pipeline.contracts.measures import BREAKS, DIFFERENCES, by_kind, checked
 from otel_pipeline.detectors.environments import FOREIGN, UNLABELLED, is_allowed
 from otel_pipeline.detectors.keys_in_hand import CONCURRENT_KEY
+from otel_pipeline.detectors.measures import LightName
 from otel_pipeline.detectors.order import (
     BEFORE_BROKER,
     DUPLICATE,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 State = Literal["grey", "green", "amber", "red"]
 RANK: Mapping[State, int] = {"grey": 0, "green": 1, "amber": 2, "red": 3}
-NAMES = ("fresh", "order", "pace", "contract", "environment")
+NAMES = get_args(LightName)
 CAUGHT_UP_S = 10.0
 _DISORDER = 1e-4
 _NICE_S = (0.1, 0.25, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 86400)
