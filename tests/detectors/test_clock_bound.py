@@ -98,7 +98,7 @@ def test_slow_answers_widen_and_do_not_mislead():
 
 @pytest.mark.parametrize(("answers", "milliseconds"), [(1, 1023), (6, 285), (60, 54), (360, 20)])
 def test_the_widths_of_the_design(answers, milliseconds):
-    """Medians over many runs, at random fractions of a second, without drift: as DATAFLOW has them."""
+    """Medians over many runs, at random fractions of a second, without drift."""
     widths = []
     for seed in range(60):
         world = World(seed, drift=0.0)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from importlib.metadata import EntryPoint
 from operator import itemgetter
+from pathlib import Path
 
 import pytest
 
@@ -277,6 +279,17 @@ def test_an_installed_package_brings_a_detector(telemetry, tmp_path, monkeypatch
         sys.modules.pop("their_large", None)
 
     assert (pipe.status().problems, pipe.status().errors, point.value) == ((), {}, 2)
+
+
+def test_the_page_for_third_parties_is_right(watching):
+    """Its example, word for word."""
+    page = (Path(__file__).parents[2] / "docs" / "contributing.md").read_text("utf-8")
+    example = {}
+    exec(re.findall(r"```python\n(.*?)```", page.partition("otel_pipeline_observer]")[2], re.DOTALL)[0], example)  # noqa: S102
+    found = watching(tables=(*own_detectors(), example["DETECTOR"]))
+    found.deliver(found.message(0), (*found.message(1)[:7], 1_000_001), (*found.message(2)[:7], 1_000_000))
+
+    assert [count for _, count in found.points("their.large_messages")] == [1]
 
 
 def test_a_value_that_an_attribute_does_not_have_is_no_label():
