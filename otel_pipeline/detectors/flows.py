@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
@@ -17,6 +16,7 @@ from otel_pipeline.detectors import environments, freshness, order, partition
 from otel_pipeline.detectors.extended_watch import watch_with
 from otel_pipeline.detectors.flow_pace import FlowPace
 from otel_pipeline.detectors.freshness import DATA_AGE, DELIVERY_AGE
+from otel_pipeline.detectors.instruments import Instruments
 from otel_pipeline.detectors.measures import detectors
 from otel_pipeline.detectors.objectives import Objectives
 from otel_pipeline.detectors.pace import PartitionPace
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from otel_pipeline.detectors.watched_partition import Values
     from otel_pipeline.engine.clients import Consumer, PartitionState
     from otel_pipeline.engine.engine import Engine
-    from otel_pipeline.engine.measures import Measure
-    from otel_pipeline.engine.totals import Attributes, AttributeValue, Counter, GaugeRead, Histogram, Totals
+    from otel_pipeline.engine.measures import Label, Measure
+    from otel_pipeline.engine.totals import Attributes, AttributeValue, Histogram, Totals
 
 MAX_FLOWS = 200
 MAX_GROUPS = 20
@@ -67,7 +67,6 @@ class Flows:
         tables: Iterable[Detector] | None = None,
     ) -> None:
         self.settings = settings
-        self._totals = totals
         self._guard = guard or Guard()
         self._clock_ms = clock_ms
         self._monotonic_s = monotonic_s
@@ -76,34 +75,18 @@ class Flows:
         self._lock = threading.RLock()
         self._flows: dict[FlowKey, WatchedFlow] = {}
         self._groups: set[str] = set()
-        self.detectors = tuple(detectors(self._guard) if tables is None else tables)
         self.objectives = Objectives(settings.objectives, totals)
-        self._histograms: dict[Measure, Histogram] = {}
-        self._counters: dict[Measure, Counter] = {}
-        for detector in self.detectors:
-            self._define(detector)
-
-    def _define(self, detector: Detector) -> None:
-        """Make the instruments of a table."""
-        for measure in (*(label.measure for label in detector.counts), *detector.open_counts):
-            if measure.instrument is not None:
-                counter = self._counters[measure] = measure.counter(self._totals)
-                counter.refresh = self.refresh
-        for measure in detector.recorded:
-            if measure.instrument == "histogram":
-                self._histograms[measure] = measure.histogram(self._totals)
-        for measure, read in detector.flow_gauges.items():
-            measure.gauge(self._totals, self._of_every_flow(measure, read))
+        found = detectors(self._guard) if tables is None else tables
+        self._instruments = Instruments(totals, found, self._guard, self.now, self.refresh)
+        self.detectors = self._instruments.detectors
 
     def attach(self, engine: Engine) -> None:
         """Watch what goes through this engine."""
         engine.observe = self.watch
         engine.observe_fetches = self.pace
         for age in (DELIVERY_AGE, DATA_AGE):
-            self._histograms[age].refresh = engine.exemplars.show
-        for detector in self.detectors:
-            for measure, read in detector.gauges.items():
-                measure.gauge(self._totals, partial(read, engine))
+            self.histogram(age).refresh = engine.exemplars.show
+        self._instruments.attach(engine)
 
     def renew(self) -> None:
         """A forked child must not wait for a thread that only its parent has."""
@@ -116,7 +99,7 @@ class Flows:
 
     def histogram(self, measure: Measure) -> Histogram:
         """What a detector records in."""
-        return self._histograms[measure]
+        return self._instruments.histogram(measure)
 
     def watch(self, consumer: Consumer, state: PartitionState) -> PartitionWatch:
         """Begin to watch one partition at one consumer."""
@@ -149,6 +132,7 @@ class Flows:
     def _at(
         self, consumer: Consumer, flow: WatchedFlow, state: PartitionState, values: Values | None
     ) -> WatchedPartition:
+        weak = ref(consumer)
         return WatchedPartition(
             destination=state.destination,
             partition=state.partition,
@@ -161,22 +145,16 @@ class Flows:
             work_ns=self._work_ns,
             objectives=flow.objectives,
             values=values,
-            cell=lambda measure: flow.own_cell(consumer, self._histograms[measure], measure),
-            cells=lambda measure: self._histograms[measure].local(measure.among(flow.attributes)),
+            cell=lambda measure: flow.own_cell(weak, self.histogram(measure), measure),
+            cells=lambda measure: self.histogram(measure).local(measure.among(flow.attributes)),
         )
 
     def _parts(self, at: WatchedPartition) -> Iterator[tuple[Detector, Any]]:
         """What each detector watches a partition with, where it does."""
         for detector in self.detectors:
-            failing = detector.place(self._guard)
-            if detector.watch is not None and not failing.off:
-                try:
-                    part = detector.watch(at)
-                except Exception:
-                    failing.failed()
-                else:
-                    if part is not None:
-                        yield detector, part
+            part = None if detector.watch is None else self._instruments.ask(detector, detector.watch, at)
+            if part is not None:
+                yield detector, part
 
     def pace(self, consumer: Consumer, destination: str, partition: int) -> PartitionPace:
         """Begin to follow the fetches of one partition at one consumer."""
@@ -207,24 +185,7 @@ class Flows:
         with self._lock:
             for flow in self._flows.values():
                 flow.fold()
-                for label, count in flow.counts().items():
-                    cell = flow.series.get(label)
-                    if cell is None and label.measure.instrument is not None:
-                        # Made, at 0, when the destination is first seen.
-                        named = {**label.measure.among(flow.attributes), **label.attributes}
-                        cell = flow.series[label] = self._counters[label.measure].cell(named, owner=flow)
-                    if cell is not None:
-                        cell.value = count
-
-    def _of_every_flow(
-        self, measure: Measure, read: Callable[[FlowNow], Iterable[tuple[Attributes, float]]]
-    ) -> GaugeRead:
-        def readings() -> Iterator[tuple[Attributes, float]]:
-            for now in self.now():
-                for more, value in read(now):
-                    yield {**measure.among(now.flow.attributes), **more}, value
-
-        return readings
+                self._instruments.write(flow)
 
     def _flow_of(self, engine: Engine, consumer: Consumer, destination: str) -> WatchedFlow:
         attributes = consumer.metric_attributes
@@ -265,7 +226,9 @@ class Flows:
 
     def _new_flow(self, key: FlowKey, attributes: Attributes) -> WatchedFlow:
         settings, said = self.settings, self.settings.destination(key.destination)
-        born = [label for detector in self.detectors for label in (*detector.counts, *detector.born(settings, said))]
+        born: list[Label] = []
+        for detector in self.detectors:
+            born += (*detector.counts, *self._instruments.all(detector, detector.born, settings, said))
         return WatchedFlow(
             key,
             attributes,

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.totals import Attributes
 
 ENTRY_POINTS = "otel_pipeline_observer"
+MAX_VALUES = 256
 FLOW = (semconv.MESSAGING_DESTINATION_NAME, semconv.MESSAGING_CONSUMER_GROUP_NAME)
 """What most measures of a flow carry."""
 BOUND = Attribute("otel_pipeline.bound", "Which end of an interval.", ("lower", "upper"))
@@ -84,7 +85,10 @@ class Detector:
     counts: Mapping[Label, Callable[[Any], int]] = field(default_factory=dict)
     """How each count is read from a part. Counts only grow, and exist at 0 from the moment their flow is seen."""
     open_counts: Mapping[Measure, Callable[[Any], Mapping[tuple[str, ...], int]]] = field(default_factory=dict)
-    """The same where the values are not known beforehand: counts by the values of the measure's own attributes."""
+    """The same where the values are not known beforehand: counts by the values of the measure's own attributes.
+
+    Of a partition the first `MAX_VALUES` are kept.
+    """
     born: Callable[[HealthSettings, DestinationSettings], Iterable[Label]] = lambda _settings, _destination: ()
     """Which of these are to exist at 0 from the beginning."""
     flow_gauges: Mapping[Measure, Callable[[Any], Iterable[tuple[Attributes, float]]]] = field(default_factory=dict)
@@ -138,17 +142,25 @@ def detectors(guard: Guard | None = None, points: Iterable[EntryPoint] | None = 
         points: the entry points of third parties, those that are installed where they are not given.
     """
     found = list(own_detectors())
-    for point in entry_points(group=ENTRY_POINTS) if points is None else points:
+    for point in _installed() if points is None else points:
         try:
             detector = point.load()
             reason = _unusable(detector, found)
             if reason is None:
                 found.append(detector)
-        except Exception as error:
+        # A module that ends the program when it is imported must not end this one.
+        except (Exception, SystemExit) as error:
             reason = f"loading it failed with {type(error).__name__}"
         if reason is not None and guard is not None:
             guard.problem(f"observer.{point.name}", f"the detector {point.name!r} is left out: {reason}")
     return tuple(found)
+
+
+def _installed() -> Iterable[EntryPoint]:
+    try:
+        return entry_points(group=ENTRY_POINTS)
+    except Exception:
+        return ()  # Some installed distribution's files are broken, which is said where options are looked for.
 
 
 def _unusable(detector: Any, known: Iterable[Detector]) -> str | None:
@@ -158,11 +170,15 @@ def _unusable(detector: Any, known: Iterable[Detector]) -> str | None:
     for rule in detector.rules:
         if rule.light not in get_args(LightName):
             return f"there is no light {rule.light!r}"
-    taken = {measure.name: measure for each in known for measure in each.measures}
     if any(each.name == detector.name for each in known):
         return f"there is another detector {detector.name!r}"
+    taken = {measure.name: measure for each in known for measure in each.measures}
     for measure in detector.measures:
-        owner = taken.get(measure.name)
-        if owner is not measure and (owner is not None or measure.name.startswith(_RESERVED)):
+        owner = taken.setdefault(measure.name, measure)
+        if owner is not measure or (measure.name.startswith(_RESERVED) and not _is_ours(measure, known)):
             return f"{measure.name} is another's metric"
     return None
+
+
+def _is_ours(measure: Measure, known: Iterable[Detector]) -> bool:
+    return any(measure in each.measures for each in known)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary, ref
 
+from otel_pipeline.detectors.measures import MAX_VALUES
 from otel_pipeline.engine.measures import Label
 
 if TYPE_CHECKING:
@@ -88,13 +90,14 @@ class WatchedFlow:
         self._last_gone_ms = 0
         self.series: dict[Label, CounterCell] = {}
         """The cells of the counts that are metrics."""
-        self._own_cells: WeakKeyDictionary[Consumer, dict[Measure, HistogramCell]] = WeakKeyDictionary()
+        self._own_cells: WeakKeyDictionary[object, dict[Measure, HistogramCell]] = WeakKeyDictionary()
 
-    def own_cell(self, consumer: Consumer, histogram: Histogram, measure: Measure) -> HistogramCell:
+    def own_cell(self, consumer: ref[Consumer], histogram: Histogram, measure: Measure) -> HistogramCell:
         """The consumer's own cell, of all its partitions: its thread alone records."""
-        cells = self._own_cells.setdefault(consumer, {})
+        owner = consumer() or self
+        cells = self._own_cells.setdefault(owner, {})
         if measure not in cells:
-            cells[measure] = histogram.cell(measure.among(self.attributes), owner=consumer)
+            cells[measure] = histogram.cell(measure.among(self.attributes), owner=owner)
         return cells[measure]
 
     def watches(self) -> list[PartitionWatch]:
@@ -177,7 +180,7 @@ def _read(watched: Watched) -> list[tuple[Label, int]]:
 def _counts_of(detector: Detector, part: Any) -> list[tuple[Label, int]]:
     found = [(label, read(part)) for label, read in detector.counts.items()]
     for measure, read_all in detector.open_counts.items():
-        found += [(Label(measure, values), count) for values, count in read_all(part).items()]
+        found += [(Label(measure, values), count) for values, count in islice(read_all(part).items(), MAX_VALUES)]
     return found
 
 

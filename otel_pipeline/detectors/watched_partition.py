@@ -72,7 +72,7 @@ class Values(Protocol):
 
 @dataclass(frozen=True)
 class WatchedPartition:
-    """One partition at one consumer, as a detector may know it."""
+    """One partition at one consumer, as a detector may know it. It may be kept: it does not keep the consumer."""
 
     destination: str
     partition: int

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import sys
 from importlib.metadata import EntryPoint
 from operator import itemgetter
 from pathlib import Path
+from weakref import ref
 
 import pytest
 
-from otel_pipeline.detectors.measures import ENTRY_POINTS, FLOW, Detector, Row, Rule, detectors, own_detectors
+from otel_pipeline.detectors.measures import (
+    ENTRY_POINTS,
+    FLOW,
+    MAX_VALUES,
+    Detector,
+    Row,
+    Rule,
+    detectors,
+    own_detectors,
+)
 from otel_pipeline.engine.clients import Consumer
 from otel_pipeline.engine.guard import OFF_AFTER, Guard
 from otel_pipeline.engine.measures import Attribute, Measure, Sums
@@ -110,10 +121,17 @@ def test_a_light_that_is_worse_itself_says_so(watching):
     assert found.lights()["order"].why == "1 messages have not come yet"
 
 
-BROKEN = ("watch", "delivered", "processed", "processed_to", "began", "ended", "look", "counts", "rule")
+TOLD = ("delivered", "processed", "processed_to", "began", "ended", "look")
+TABLE = {
+    "counts": lambda broken: {"counts": {GREEN: broken}},
+    "open counts": lambda broken: {"open_counts": {CUPS: broken}, "counts": {}},
+    "a gauge of a flow": lambda broken: {"flow_gauges": {LEAVES: broken}},
+    "a gauge of the engine": lambda broken: {"flow_gauges": {}, "gauges": {LEAVES: broken}},
+    "a rule": lambda broken: {"rules": (Rule("pace", broken),)},
+}
 
 
-@pytest.mark.parametrize("where", BROKEN)
+@pytest.mark.parametrize("where", ["watch", *TOLD, *TABLE])
 def test_a_detector_that_raises_harms_nobody_and_is_switched_off(watching, where):
     """Counted each time; then it is neither told nor asked any more, and the others count on."""
     tried = []
@@ -126,13 +144,11 @@ def test_a_detector_that_raises_harms_nobody_and_is_switched_off(watching, where
         if where == "watch":
             broken()
         pot = Pot()
-        if where in {"delivered", "processed", "processed_to", "began", "ended", "look"}:
+        if where in TOLD:
             setattr(pot, where, broken)
         return pot
 
-    more = {"rules": (Rule("pace", broken),)} if where == "rule" else {}
-    if where == "counts":
-        more = {"counts": {GREEN: broken}}
+    more = TABLE[where](broken) if where in TABLE else {}
     found = watching(tables=(*own_detectors(), tea(watch=watch, **more)))
     for turn in range(OFF_AFTER + 20):
         observer = found.deliver(found.message(turn, value={"a": 1}), consumer=found.begin())
@@ -140,6 +156,7 @@ def test_a_detector_that_raises_harms_nobody_and_is_switched_off(watching, where
         observer.processed(turn, 0, found.now_ms)
         observer.processed_batch(turn, [0], found.now_ms)
         found.lights()
+        found.points("tea.leaves")
 
     assert found.guard.errors == {"detector.tea": len(tried)}
     assert OFF_AFTER <= len(tried) <= OFF_AFTER + 2
@@ -168,18 +185,46 @@ def test_sums_do_not_fall_when_they_can_no_longer_be_read(watching):
     assert (found.evidence().counts[GREEN], found.evidence().messages) == (2, 3)
 
 
-def test_a_gauge_that_raises_has_no_series(watching):
-    """And the other gauges have theirs."""
-    found = watching(tables=(*own_detectors(), tea(flow_gauges={LEAVES: lambda now: 1 / 0})))
-    found.consumer.partition("orders", 0)
+@pytest.mark.parametrize("case", ["what is born", "an instrument"])
+def test_a_table_that_cannot_be_defined_harms_nobody(watching, case):
+    """Its flow is watched without it."""
+    twice = Measure("tea.leaves", "counter", "{leaf}", "Leaves.", FLOW).label()
+    more = {"what is born": {"born": lambda *_: 1 / 0}, "an instrument": {"counts": {twice: len}}}
+    found = watching(tables=(*own_detectors(), tea(**more[case])))
+    found.deliver(found.message(0), found.message(1))
+
+    assert found.guard.errors == {"detector.tea": 1}
+    assert found.evidence().messages == 2
+
+
+def test_values_that_nobody_bounds_are_bounded(watching):
+    """The first stay."""
+    cups = {(str(number),): number for number in range(1000)}
+    found = watching(tables=(*own_detectors(), tea(counts={}, open_counts={CUPS: lambda _: cups})))
     found.deliver(found.message(0))
 
-    assert found.points("tea.leaves") == []
-    assert len(found.points("otel_pipeline.data.staleness")) == 1
+    assert [count for _, count in found.points("tea.cups")] == list(range(MAX_VALUES))
+
+
+def test_what_a_detector_is_given_does_not_keep_the_consumer(watching):
+    """Though it keeps all of it."""
+    kept = []
+    found = watching(tables=(*own_detectors(), tea(watch=kept.append)))
+    consumer = found.begin()
+    found.deliver(found.message(0), consumer=consumer)
+    gone = ref(consumer)
+    del consumer
+    gc.collect()
+
+    assert (len(kept), gone()) == (1, None)
 
 
 UNUSABLE = {
     "no table": (dict, "otel_pipeline_observer has to name a Detector"),
+    "two of one name": (
+        Detector("tea", recorded=(Measure("tea.a", "gauge", "s", "A."), Measure("tea.a", "counter", "s", "A."))),
+        "tea.a is another's metric",
+    ),
     "the name of one of ours": (Detector("order"), "there is another detector 'order'"),
     "a metric of ours": (
         Detector("tea", recorded=(Measure("otel_pipeline.data.age", "gauge", "s", "Ours."),)),
@@ -208,14 +253,17 @@ def test_what_cannot_be_used_is_left_out_and_said(case, monkeypatch):
     assert guard.problems == {"observer.brew": f"the detector 'brew' is left out: {reason}"}
 
 
-def test_what_cannot_be_imported_is_left_out_and_said():
-    """A broken package beside does not keep a service from starting."""
-    guard, point = Guard(), EntryPoint("brew", "there_is_no_tea:brought", ENTRY_POINTS)
+@pytest.mark.parametrize(
+    ("source", "error"), [("import no_tea", "ModuleNotFoundError"), ("raise SystemExit", "SystemExit")]
+)
+def test_what_cannot_be_imported_is_left_out_and_said(tmp_path, monkeypatch, source, error):
+    """A broken package beside does not keep a service from starting, nor end it."""
+    (tmp_path / "bad_tea.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    guard, point = Guard(), EntryPoint("brew", "bad_tea:brought", ENTRY_POINTS)
 
     assert detectors(guard, [point]) == own_detectors()
-    assert guard.problems == {
-        "observer.brew": "the detector 'brew' is left out: loading it failed with ModuleNotFoundError"
-    }
+    assert guard.problems == {"observer.brew": f"the detector 'brew' is left out: loading it failed with {error}"}
 
 
 THEIRS = """
