@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from otel_pipeline import semconv
 from otel_pipeline.engine.engine import Acknowledged
+from otel_pipeline.engine.messages import NO_NAMES
 from otel_pipeline.engine.trust import continues, is_foreign
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.batch import Batch
     from otel_pipeline.engine.delivery import OpenDelivery
     from otel_pipeline.engine.engine import Engine
-    from otel_pipeline.engine.messages import MessageFields
+    from otel_pipeline.engine.messages import MessageFields, SystemNames
     from otel_pipeline.engine.observer import FetchObserver, PartitionObserver
     from otel_pipeline.engine.sequence import Sequences
     from otel_pipeline.engine.totals import AttributeValue, CounterCell, HistogramCell, ThreadCells
@@ -67,8 +68,9 @@ class PartitionState:
             semconv.MESSAGING_OPERATION_NAME: "process",
             semconv.MESSAGING_OPERATION_TYPE: "process",
             semconv.MESSAGING_DESTINATION_NAME: destination,
-            semconv.MESSAGING_DESTINATION_PARTITION_ID: str(partition),
         }
+        if consumer.fields.names.partition is not None:
+            self.attributes[consumer.fields.names.partition] = str(partition)
         metric_attributes = {
             **consumer.metric_attributes,
             semconv.MESSAGING_DESTINATION_NAME: engine.metric_destination(destination),
@@ -182,9 +184,9 @@ class Consumer:
 
     def _learn_cluster(self) -> None:
         """Where a message has arrived, the client knows its cluster, if it ever does."""
-        if semconv.KAFKA_CLUSTER_ID not in self.attributes and (cluster := self._cluster_id()):
-            self.attributes[semconv.KAFKA_CLUSTER_ID] = cluster
-            self.metric_attributes[semconv.KAFKA_CLUSTER_ID] = cluster
+        name = self.fields.names.cluster
+        if name is not None and name not in self.attributes and (cluster := self._cluster_id()):
+            self.attributes[name] = self.metric_attributes[name] = cluster
 
 
 class Destination:
@@ -229,10 +231,10 @@ class Destination:
 
     def bind(self, engine: Engine, producer: Producer) -> None:
         """At the first acknowledgement, when the client knows its cluster: the series to count under."""
-        cluster = producer.cluster_id()
-        if cluster:
-            self.attributes = {**self.attributes, semconv.KAFKA_CLUSTER_ID: cluster}
-            self.metric_attributes = {**self.metric_attributes, semconv.KAFKA_CLUSTER_ID: cluster}
+        name, cluster = producer.names.cluster, producer.cluster_id()
+        if name is not None and cluster:
+            self.attributes = {**self.attributes, name: cluster}
+            self.metric_attributes = {**self.metric_attributes, name: cluster}
         self.duration = engine.operation_duration.local(
             {**self.metric_attributes, semconv.MESSAGING_OPERATION_TYPE: "send"}
         )
@@ -254,6 +256,7 @@ class Producer:
         "excluded",
         "headers_allowed",
         "identifier",
+        "names",
         "numbers",
         "read",
     )
@@ -267,7 +270,8 @@ class Producer:
         headers_allowed: bool,
         excluded: bool,
         numbers: Sequences | None,
-        read: Callable[[Any], tuple[int, int]],
+        read: Callable[[Any], tuple[int | None, int | None]],
+        names: SystemNames = NO_NAMES,
     ) -> None:
         self.attributes = attributes
         self.client_id = client_id
@@ -275,6 +279,7 @@ class Producer:
         self.headers_allowed = headers_allowed
         self.excluded = excluded
         self.destinations: dict[str, Destination | None] = {}
+        self.names = names
         self.numbers = numbers
         self.read = read
         """Partition and offset of an acknowledgement."""

@@ -20,6 +20,19 @@ Trust: TypeAlias = Literal["all", "same-environment", "none"]
 """Of which environments' messages the traces are continued."""
 
 
+class SystemNames(NamedTuple):
+    """Which attributes a messaging system has for what not every system knows; None where it knows no such thing."""
+
+    partition: str | None = None
+    offset: str | None = None
+    cluster: str | None = None
+    key: str | None = None
+    tombstone: str | None = None
+
+
+NO_NAMES = SystemNames()
+
+
 class MessageFields(NamedTuple):
     """How to read one client's messages. Prefer C-level callables: `attrgetter`, `itemgetter`."""
 
@@ -32,6 +45,7 @@ class MessageFields(NamedTuple):
     value: Callable[[Message], object]
     body_bytes: Callable[[Message], int]
     """The serialized size, below 0 for a message without a body (a tombstone)."""
+    names: SystemNames = NO_NAMES
 
 
 def _includes_none(_name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,77 @@ class DriftedError(Exception):
 
     def __init__(self, name: str, expected: Sequence[str], found: Sequence[str]) -> None:
         super().__init__(f"{name} takes ({', '.join(found)}), known is ({', '.join(expected)})")
+
+
+class Around:
+    """A replacement for rare methods of a client, coroutine functions or not, that acts before and after the call.
+
+    Args:
+        guard: counts what `before` and `after` raise; the application's call is made all the same.
+        place: what it counts that under.
+        before: called with (client, positional arguments, keyword arguments).
+        after: called with (client, what `before` returned, what the method raised or None).
+    """
+
+    __slots__ = ("_after", "_before", "_guard", "_place")
+
+    def __init__(
+        self,
+        guard: Guard,
+        place: str,
+        before: Callable[[Any, tuple[Any, ...], dict[str, Any]], Any],
+        after: Callable[[Any, Any, BaseException | None], object],
+    ) -> None:
+        self._guard, self._place, self._before, self._after = guard, place, before, after
+
+    def __call__(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """Make the replacement."""
+        return self._awaited(original) if inspect.iscoroutinefunction(original) else self._called(original)
+
+    def _begin(self, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        try:
+            return self._before(client, args, kwargs)
+        except Exception:
+            self._guard.failed(self._place)
+            return None
+
+    def _end(self, client: Any, begun: Any, error: BaseException | None) -> None:
+        try:
+            self._after(client, begun, error)
+        except Exception:
+            self._guard.failed(self._place)
+
+    def _called(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        begin, end = self._begin, self._end
+
+        @functools.wraps(original)
+        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+            begun = begin(self, args, kwargs)
+            try:
+                result = original(self, *args, **kwargs)
+            except BaseException as error:
+                end(self, begun, error)
+                raise
+            end(self, begun, None)
+            return result
+
+        return call
+
+    def _awaited(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        begin, end = self._begin, self._end
+
+        @functools.wraps(original)
+        async def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+            begun = begin(self, args, kwargs)
+            try:
+                result = await original(self, *args, **kwargs)
+            except BaseException as error:
+                end(self, begun, error)
+                raise
+            end(self, begun, None)
+            return result
+
+        return call
 
 
 class Patches:

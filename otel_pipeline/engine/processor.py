@@ -159,13 +159,15 @@ class Processor:
     def _attributes(self, delivery: OpenDelivery, start_ns: int) -> dict[str, AttributeValue]:
         fields, message = self._fields, delivery.message
         attributes: dict[str, AttributeValue] = delivery.state.attributes.copy()
-        attributes[semconv.KAFKA_OFFSET] = delivery.offset or 0
-        if self._engine.settings.message_key:
+        names = fields.names
+        if names.offset is not None:
+            attributes[names.offset] = delivery.offset or 0
+        if names.key is not None and self._engine.settings.message_key:
             text = key_text(fields.key(message))
             if text is not None:
-                attributes[semconv.KAFKA_MESSAGE_KEY] = text
-        if fields.body_bytes(message) < 0:
-            attributes[semconv.KAFKA_MESSAGE_TOMBSTONE] = True
+                attributes[names.key] = text
+        if names.tombstone is not None and fields.body_bytes(message) < 0:
+            attributes[names.tombstone] = True
         timestamp_ms = delivery.timestamp_ms
         if isinstance(timestamp_ms, int) and timestamp_ms > 0:
             attributes[semconv.OTEL_PIPELINE_DELIVERY_AGE] = start_ns / 1e9 - timestamp_ms / 1e3

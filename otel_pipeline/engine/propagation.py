@@ -314,10 +314,11 @@ def _tolerant(headers: Any, names: Sequence[str]) -> dict[str, list[Any]]:
 def _without(headers: Any, names: frozenset[str]) -> list[tuple[str, bytes]]:
     if not headers:
         return []
+    # The application's own pairs, not copies of them: what is wrong with one the client says in its own words.
     return [
-        (name, value)
-        for name, value in _pairs(headers)
-        if name not in names and (not isinstance(name, str) or name.lower() not in names)
+        pair
+        for pair in _pairs(headers)
+        if (name := pair[0]) not in names and (not isinstance(name, str) or name.lower() not in names)
     ]
 
 

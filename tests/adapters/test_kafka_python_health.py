@@ -112,9 +112,10 @@ def test_old_data_is_not_fresh(pipeline_flow, kafka):
 def test_a_lost_tail_is_found_by_what_was_given(pipeline_flow, kafka):
     """Two numbers are given and never arrive: no gap shows it."""
     topic = kafka.topic()
-    producer = kafka.send(topic, b"1", b"2", b"3")
-    for key in [key for key in producer._otel_pipeline[1].numbers._counts if key[1] == topic]:
-        producer._otel_pipeline[1].numbers._counts[key].last += 2
+    kafka.send(topic, b"1", b"2", b"3")
+    (given,) = pipeline_flow.pipeline._engine.given
+    for key in [key for key in given() if key[1] == topic]:
+        given.__self__._counts[key].last += 2
     kafka.poll(kafka.consumer(topic), 3)
 
     pipeline_flow.assert_in_order()
