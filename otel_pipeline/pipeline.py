@@ -24,10 +24,10 @@ from otel_pipeline.engine.engine import Engine
 from otel_pipeline.engine.guard import Guard
 from otel_pipeline.engine.inference import Inferences
 from otel_pipeline.engine.messages import EngineSettings
-from otel_pipeline.engine.patching import DriftedError, Patches
+from otel_pipeline.engine.patching import Patches
 from otel_pipeline.engine.propagation import Propagation
 from otel_pipeline.engine.totals import Totals
-from otel_pipeline.registry import ADAPTERS, Adapter
+from otel_pipeline.libraries import Libraries
 from otel_pipeline.status import AdapterStatus, Status
 from otel_pipeline.verdict import require_fresh
 from otel_pipeline.verdict.monitoring import Monitoring
@@ -54,6 +54,7 @@ class Pipeline:
         self._guard = guard
         self._reason = reason
         self._adapters: dict[str, AdapterStatus] = {}
+        self._libraries: Libraries | None = None
         self._engine: Engine | None = None
         self._monitoring: Monitoring | None = None
         self._patches: Patches | None = None
@@ -141,10 +142,8 @@ class Pipeline:
     def replace_others(self) -> None:
         """Take off instrumentations of others that patch the same methods; said once each."""
         with _lock:
-            if self.active:
-                for adapter in ADAPTERS:
-                    if self._adapters[adapter.name].state == "instrumented":
-                        _replace_others(adapter, self._guard)
+            if self.active and self._libraries is not None:
+                self._libraries.replace_others()
 
     def __repr__(self) -> str:
         return f"<otel_pipeline.Pipeline {'active' if self.active else 'off'}; print(pipe.status()) for more>"
@@ -299,8 +298,8 @@ def _start(pipeline: Pipeline, config: Config, guard: Guard, providers: Any) -> 
     )
     if connected is not None:
         pipeline._connections.append(connected)
-    for adapter in ADAPTERS:
-        _instrument_library(pipeline, config, patches, adapter, engine if adapter.kind == "broker" else inferences)
+    pipeline._libraries = libraries = Libraries(guard, pipeline._adapters, config.libraries, config.disable)
+    libraries.instrument(patches, {"broker": (engine,), "model": (inferences, guard)})
     _switch_on_generative(pipeline, config, providers, inferences)
     process.activate(engine)
     inference.activate(inferences)
@@ -342,41 +341,6 @@ def _state_file(config: Config, service: str, instance: str, guard: Guard) -> St
     return StateFile(health_folder(), service, instance, guard.problem, None if wanted == "auto" else wanted)
 
 
-def _instrument_library(pipeline: Pipeline, config: Config, patches: Patches, adapter: Adapter, engine: Any) -> None:
-    """Patch a library now, or when it is imported; where that cannot be, say why."""
-    adapters, guard = pipeline._adapters, pipeline._guard
-    version = adapter.version()
-
-    def conclude(state: str, reason: str = "") -> None:
-        adapters[adapter.name] = AdapterStatus(adapter.name, state, reason, version)
-
-    names = {adapter.name, adapter.package, "*"}
-    if not names.isdisjoint(config.disable) or (config.libraries != "auto" and names.isdisjoint(config.libraries)):
-        return conclude("skipped", "switched off by configuration")
-    unsupported = adapter.unsupported()
-    if unsupported is not None:
-        return conclude("skipped", unsupported)
-    conclude("waiting", f"until {adapter.package} is imported")
-
-    def act(_module: Any) -> None:
-        _replace_others(adapter, guard)
-        try:
-            if adapter.kind == "broker":
-                adapter.load()(patches, engine)
-            else:
-                adapter.load()(patches, engine, guard)
-        except DriftedError as drifted:
-            conclude("skipped", str(drifted))
-            guard.problem(f"drifted.{adapter.name}", f"{adapter.name}: {drifted}; it is left alone")
-        except Exception:
-            guard.failed(f"instrument.{adapter.name}")
-            conclude("failed", "see the log")
-        else:
-            conclude("instrumented")
-
-    return patches.when_imported(adapter.package, act)
-
-
 def _switch_on_generative(pipeline: Pipeline, config: Config, providers: Any, inferences: Inferences) -> None:
     """Official gen_ai instrumentations, each on its own; their calls are counted as decisions on the data in hand."""
     from otel_pipeline.export import generative
@@ -397,24 +361,6 @@ def _switch_on_generative(pipeline: Pipeline, config: Config, providers: Any, in
             pipeline._undo.append(switch_off)
     if any(adapter.reason == "the official instrumentation" for adapter in pipeline._adapters.values()):
         pipeline._guarded("genai.data_age", providers.stamp_data_age)
-
-
-def _replace_others(adapter: Adapter, guard: Guard) -> None:
-    """Two instrumentations of one client give two spans and two contexts a message: the other one is taken off."""
-    for name in adapter.replaces:
-        module_name, _, class_name = name.partition(":")
-        module = sys.modules.get(module_name)
-        kind = getattr(module, class_name, None)
-        try:
-            other = kind() if kind is not None else None
-            if other is not None and other.is_instrumented_by_opentelemetry:
-                other.uninstrument()
-                guard.problem(
-                    f"replaced.{class_name}",
-                    f"{module_name} had instrumented {adapter.name} too; it was taken off: no message has two spans",
-                )
-        except Exception:
-            guard.failed(f"replace.{class_name}")
 
 
 def _settings(config: Config, service_name: str) -> EngineSettings:

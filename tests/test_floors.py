@@ -20,6 +20,7 @@ FLOORS = {
     "verdict": 3,
     "export": 3,
     "registry": 4,
+    "libraries": 4,
     "pipeline": 4,
     "flow": 4,
     "distro": 4,
@@ -34,7 +35,7 @@ SEES = {
     1: {"engine", "semconv"},
     2: {"engine", "semconv", "duration"},
     3: {"engine", "verdict", *GROUND},
-    4: {"registry", "flow", "pipeline", "export", "verdict", "detectors", "contracts", "engine", *GROUND},
+    4: {"registry", "libraries", "flow", "pipeline", "export", "verdict", "detectors", "contracts", "engine", *GROUND},
     5: {*FLOORS} - {"testing"},
 }
 MAY = {
@@ -47,7 +48,7 @@ MAY = {
 OTHERS = {
     0: {"yaml"},
     1: {"opentelemetry", "wrapt"},
-    2: {"opentelemetry", "kafka", "sklearn", "confluent_kafka"},
+    2: {"opentelemetry", "kafka", "aiokafka", "sklearn", "confluent_kafka"},
     3: {"opentelemetry", "loguru", "requests"},
     4: {"opentelemetry", "packaging"},
     5: {"opentelemetry", "yaml", "pytest", "confluent_kafka", "kafka", "google", "sklearn", "loguru"},

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from otel_pipeline.engine.engine import Engine
-    from otel_pipeline.engine.messages import MessageFields
+    from otel_pipeline.engine.messages import Message, MessageFields
     from otel_pipeline.engine.totals import AttributeValue
 
     Make = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -70,12 +70,25 @@ class Consumers(ClientObjects[Consumer]):
         super().__init__(engine.guard, added, nobody(excluded=True))
         engine.clients[message] = Client(fields, self.processor, self.of, nobody(excluded=False))
 
-    def closing(self) -> Make:
-        """For the method that closes: what was handed out last is processed, and the client is not read any more."""
+    def count_one(self, consumer: Consumer, message: Message) -> None:
+        """Count a message that was received alone; those of a batch are counted by `receiver`. Never raises."""
+        try:
+            state = consumer.partitions.get((self.fields.destination(message), self.fields.partition(message)))
+            if state is not None and self.engine.active:
+                state.consumed.value += 1
+        except Exception:
+            self.engine.guard.failed("receive")
+
+    def closing(self, leave: Callable[[Consumer], object] | None = None) -> Make:
+        """For the method that closes: what was handed out last is processed, and the client is not read any more.
+
+        `leave` ends it where that is not the one message that is open in the consumer.
+        """
+        leave = leave or self.iteration.leave
 
         def before(client: Any, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Consumer:
             consumer = self.of(client)
-            self.iteration.leave(consumer)
+            leave(consumer)
             leave_batch(self.engine, consumer)
             return consumer
 

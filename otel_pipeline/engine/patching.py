@@ -129,18 +129,26 @@ class Patches:
         setattr(owner, name, replacement)
         self._replaced.append((owner, name, own, replacement))
 
+    def __len__(self) -> int:
+        """How many attributes have been replaced so far."""
+        return len(self._replaced)
+
     def restore(self) -> list[str]:
         """Put everything back; returns what others have wrapped meanwhile and therefore stays."""
         self._active = False
+        return self.undo(0)
+
+    def undo(self, since: int) -> list[str]:
+        """Put back what was replaced after there were `since` of them; returns what stays."""
         kept = []
-        for owner, name, own, replacement in reversed(self._replaced):
+        undone, self._replaced[since:] = self._replaced[since:], []
+        for owner, name, own, replacement in reversed(undone):
             if owner.__dict__.get(name) is not replacement:
                 kept.append(f"{owner.__name__}.{name}")
             elif own is _MISSING:
                 delattr(owner, name)
             else:
                 setattr(owner, name, own)
-        self._replaced.clear()
         return kept
 
     def when_imported(self, module: str, act: Callable[[ModuleType], None]) -> None:
