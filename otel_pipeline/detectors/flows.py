@@ -131,7 +131,11 @@ class Flows:
         make = PartitionWatch if timing is None else partial(TimedWatch, wanted=timing)
         watch = make(
             consumer.fields,
-            order=PartitionOrder(pipeline_header.tag_of(original, state.partition), self._monotonic_s),
+            order=PartitionOrder(
+                pipeline_header.tag_of(original, state.partition),
+                self._monotonic_s,
+                pipeline_header.tag_of(original, None),
+            ),
             freshness=PartitionFreshness(
                 flow.delivery_age_of(consumer, instruments),
                 instruments.data_age.local(flow.attributes),
@@ -191,8 +195,10 @@ class Flows:
     def evidence(self) -> list[Evidence]:
         """What is known of each flow now."""
         self.refresh()
-        refused = self._refused_sends()
+        refused, queued = self._refused_sends(), self._queued()
         found = [self._evidence_of(flow, pace, refused.get(flow.key.destination, {})) for flow, pace in self.paces()]
+        for each in found:
+            each.order.queued = queued.get(each.key.destination, 0)
         read = {each.key.destination for each in found}
         found += [
             Evidence(FlowKey(None, name, None), contract=self.contracts.evidence(name, "producer"), only_sent=True)
@@ -211,6 +217,14 @@ class Flows:
                     errors = refused.setdefault(str(attributes.get(semconv.MESSAGING_DESTINATION_NAME)), {})
                     errors[str(error)] = errors.get(str(error), 0) + int(count)
         return refused
+
+    def _queued(self) -> dict[str, int]:
+        """Messages of this process, by destination, that clients have been given and of which nothing is known yet."""
+        queued: dict[str, int] = {}
+        for tell in self._engine.queued if self._engine is not None else ():
+            for destination, count in tell().items():
+                queued[destination] = queued.get(destination, 0) + count
+        return queued
 
     def _check_sent(self, destination: str) -> Callable[[object, int], None] | None:
         watch = self.contracts.of(destination, "producer")
@@ -325,6 +339,8 @@ class Flows:
                 violations=named("violation"),
                 missing=named("cause"),
                 open_gaps=counts["open", ""],
+                by_destination=counts["by_destination", ""],
+                unnumbered=counts["unnumbered", ""],
                 commits_ahead=counts["commit_ahead", ""],
                 at_risk=flow.at_risk(),
                 refused_sends=refused,

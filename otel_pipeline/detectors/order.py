@@ -9,6 +9,8 @@ from __future__ import annotations
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from otel_pipeline.detectors.destination_numbers import DestinationNumbers
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -72,10 +74,12 @@ class PartitionOrder:
     Args:
         tag: of this destination and partition; a number with another one was given elsewhere (rule 5).
         monotonic_s: clock for `lost_after`, s.
+        destination_tag: of the destination, for numbers that are given over all of its partitions.
     """
 
     __slots__ = (
         "_awaiting",
+        "_destination_numbers",
         "_left_at",
         "_lock",
         "_monotonic_s",
@@ -83,7 +87,9 @@ class PartitionOrder:
         "_rewound_below",
         "_sought",
         "_windows",
+        "by_destination",
         "commits_ahead",
+        "destination_tag",
         "duplicate",
         "gapped",
         "highest",
@@ -100,10 +106,17 @@ class PartitionOrder:
         "skipped",
         "stale",
         "tag",
+        "unnumbered",
     )
 
-    def __init__(self, tag: int, monotonic_s: Callable[[], float]) -> None:
+    def __init__(self, tag: int, monotonic_s: Callable[[], float], destination_tag: int = -1) -> None:
         self.tag = tag
+        self.destination_tag = destination_tag
+        self._destination_numbers = DestinationNumbers()
+        self.by_destination = 0
+        """Messages whose numbers are given over all partitions: they say nothing of losses."""
+        self.unnumbered = 0
+        """Messages with a header that has no number."""
         self._monotonic_s = monotonic_s
         self._windows: dict[int, _Window] = {}
         self.latest = _NONE
@@ -156,6 +169,7 @@ class PartitionOrder:
             return
         self.highest = offset
         if producer == 0 or number == 0:
+            self.unnumbered += 1
             return
         if tag != self.tag:
             self.relayed += 1
@@ -171,6 +185,31 @@ class PartitionOrder:
             window.skipped = self.skipped
         else:
             self._out_of_line(window, number, offset)
+
+    def without_header(self, offset: int) -> None:
+        """The same for a message of which its offset alone is known."""
+        if offset == self.highest + 1 or self._at_jump(offset):
+            self.highest = offset
+
+    def one_of_destination(self, offset: int, producer: int, number: int, tag: int) -> None:
+        """The same for a number that its producer gives over all partitions of the destination."""
+        if offset != self.highest + 1 and not self._at_jump(offset):
+            return
+        self.highest = offset
+        if producer == 0 or number == 0:
+            self.unnumbered += 1
+            return
+        if tag != self.destination_tag:
+            self.relayed += 1
+            return
+        self.by_destination += 1
+        found = self._destination_numbers.one(producer, number, offset)
+        if found == "duplicate":
+            self.duplicate += 1
+        elif found == "reordered":
+            self.reordered += 1
+        elif found == "stale":
+            self.stale += 1
 
     def batch(self, first: int, last: int, producer: int, number: int, tag: int) -> bool:
         """The same for a whole batch, where nothing at all is remarkable; false where it has to be told one by one.
@@ -304,6 +343,7 @@ class PartitionOrder:
     def _begin_anew(self) -> None:
         held = self._lock.acquire(timeout=_WAIT_S)
         self._windows = {}
+        self._destination_numbers = DestinationNumbers()
         self.latest = _NONE
         self.open = 0
         self.gapped = False

@@ -135,6 +135,8 @@ class WatchedFlow:
         order = watch.order
         yield ("messages", ""), watch.messages
         yield ("open", ""), order.open
+        yield ("by_destination", ""), order.by_destination
+        yield ("unnumbered", ""), order.unnumbered
         yield ("violation", "reordered"), order.reordered
         yield ("violation", "duplicate"), order.duplicate
         yield ("violation", "redelivered"), order.redelivered
@@ -164,5 +166,7 @@ _BORN_AT_ZERO: tuple[Label, ...] = (
     ("negative_ages", ""),
     ("messages", ""),
     ("open", ""),
+    ("by_destination", ""),
+    ("unnumbered", ""),
     ("unlabelled", ""),
 )

@@ -108,7 +108,7 @@ class AsyncIteration:
             return False
         self._guard.problem(
             "async.own_task",
-            f"{code.co_name}() runs in a task of its own, which create_task() and, before Python 3.12, wait_for() make: "
+            f"{code.co_name}() runs in a task of its own, as create_task() and, up to Python 3.11, wait_for() run it: "
             "its messages have no process span; handle them in `with otel_pipeline.process(message)`",
         )
         return True

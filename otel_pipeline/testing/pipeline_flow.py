@@ -111,6 +111,8 @@ class PipelineFlow:
         """
         for evidence in self._evidence(destination):
             self._assert_numbered(evidence)
+            unnumbered = evidence.order.unnumbered
+            _require(not unnumbered, f"{_named(evidence)}: {unnumbered} of {evidence.messages} messages have no number")
             found = {kind: count for kind in _DISORDER if (count := evidence.order.violations.get(kind, 0))}
             _require(not found, f"{_named(evidence)}: {_listed(found)} of {evidence.messages} messages")
 
@@ -120,7 +122,8 @@ class PipelineFlow:
         Gaps count as losses now, and what producers of this process sent last is looked for too.
 
         Raises:
-            AssertionError: something is missing or has not been read, or producers gave no numbers.
+            AssertionError: something is missing or has not been read, is still in a producer's queue, or producers gave
+                no numbers that would tell.
         """
         flows = self._flows(destination)
         for flow in flows:
@@ -128,6 +131,16 @@ class PipelineFlow:
                 watch.order.close()
         for evidence in self._evidence(destination):
             self._assert_numbered(evidence)
+            _require(
+                not evidence.order.queued,
+                f"{_named(evidence)}: {evidence.order.queued} messages are still in producers' queues: flush() them",
+            )
+            unjudged = evidence.order.by_destination + evidence.order.unnumbered
+            _require(
+                not unjudged,
+                f"{_named(evidence)}: whether some are missing is not known: {unjudged} of {evidence.messages} "
+                "messages have no number of their partition",
+            )
             found = {cause: count for cause, count in evidence.order.missing.items() if count}
             refused = evidence.order.refused_sends
             told = f"; sends that were refused: {_listed(refused)}" if refused else ""

@@ -56,6 +56,12 @@ class Order:
     """By cause: before_broker, skipped, offset_reset, expired, unknown."""
     open_gaps: int = 0
     """Messages that have not come yet and are not given up."""
+    by_destination: int = 0
+    """Messages whose producers number over all partitions: a gap in their numbers says nothing of losses."""
+    unnumbered: int = 0
+    """Messages with a header in which there is no number."""
+    queued: int = 0
+    """Messages to the destination that this process has given to clients and of which nothing is known yet."""
     share_group: bool = False
     commits_ahead: int = 0
     """Offsets committed before their processing ended."""

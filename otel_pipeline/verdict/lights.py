@@ -222,9 +222,19 @@ def order(case: Case) -> Light:  # noqa: C901, PLR0911 - the table's rows from t
         )
     if n < case.minimums.order:
         return light("grey", f"only {n} of {case.minimums.order} messages so far")
+    unjudged = evidence.by_destination + evidence.unnumbered
+    if unjudged > _UNJUDGED * case.evidence.messages:
+        return light(
+            "grey",
+            f"{n} messages in order; whether some are missing is not known: {unjudged} of {case.evidence.messages} "
+            "have no number of their partition",
+            "the producers: what they could not deliver they know themselves",
+        )
     return light("green", f"{n} messages in order, none missing")
 
 
+_UNJUDGED = 0.1
+"""Share of messages whose losses nobody could see, above which the light is not green."""
 _DISORDERED = "producers without idempotence, or a relay that repeats (client.hazard)"
 _CAUSES = {
     "before_broker": "before the broker",

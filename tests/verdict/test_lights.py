@@ -49,6 +49,22 @@ def judged(found, *, seconds=3, settings=None, minimums=None):
     return flow
 
 
+@pytest.mark.parametrize(
+    ("unjudged", "state"), [(99, "green"), (100, "green"), (101, "grey")], ids=["below", "at", "above"]
+)
+@pytest.mark.parametrize("kind", ["by_destination", "unnumbered"])
+def test_no_green_where_losses_would_not_be_seen(kind, unjudged, state):
+    """Producers that number over all partitions, or not at all: in order, and nobody knows whether all came."""
+    light = judged(evidence(order=Order(**{kind: unjudged}))).lights["order"]
+
+    assert light.state == state
+    assert light.why == (
+        "1000 messages in order, none missing"
+        if state == "green"
+        else "1000 messages in order; whether some are missing is not known: 101 of 1000 have no number of their partition"
+    )
+
+
 def test_everything_green():
     """And so is the flow."""
     flow = judged(evidence())
