@@ -35,6 +35,10 @@ def _unknown_cluster() -> str | None:
     return None
 
 
+def _nowhere(_answer: Any) -> tuple[int | None, int | None]:
+    return None, None
+
+
 def _unknown_positions() -> Mapping[tuple[str, int], int | None]:
     return {}
 
@@ -118,9 +122,9 @@ class Consumer:
         fields: MessageFields,
         *,
         attributes: Mapping[str, AttributeValue],
-        client_id: str | None,
-        group: str | None,
-        excluded: bool,
+        client_id: str | None = None,
+        group: str | None = None,
+        excluded: bool = False,
         operation: str,
         cluster_id: Callable[[], str | None] = _unknown_cluster,
         positions: Callable[[], Mapping[tuple[str, int], int | None]] = _unknown_positions,
@@ -130,7 +134,7 @@ class Consumer:
         """The next offset of each partition that is assigned, None where it is not known yet. No I/O; any thread."""
         self.fields = fields
         self._cluster_id = cluster_id
-        self.excluded = excluded
+        self.excluded = excluded or (client_id is not None and engine.settings.excludes_client(client_id))
         self.operation = operation
         self.metric_attributes: dict[str, AttributeValue] = dict(attributes)
         if group:
@@ -265,12 +269,12 @@ class Producer:
         self,
         *,
         attributes: Mapping[str, AttributeValue],
-        client_id: str | None,
-        cluster_id: Callable[[], str | None],
-        headers_allowed: bool,
-        excluded: bool,
-        numbers: Sequences | None,
-        read: Callable[[Any], tuple[int | None, int | None]],
+        client_id: str | None = None,
+        cluster_id: Callable[[], str | None] = _unknown_cluster,
+        headers_allowed: bool = True,
+        excluded: bool = False,
+        numbers: Sequences | None = None,
+        read: Callable[[Any], tuple[int | None, int | None]] = _nowhere,
         names: SystemNames = NO_NAMES,
     ) -> None:
         self.attributes = attributes

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.engine.batch import leave_batch
 from otel_pipeline.engine.client_objects import ClientObjects
 from otel_pipeline.engine.clients import Consumer
-from otel_pipeline.engine.consumer_loop import Iteration
+from otel_pipeline.engine.consumer_loop import Iteration, called_by_pool
 from otel_pipeline.engine.patching import Around
 from otel_pipeline.engine.process import Client
 from otel_pipeline.engine.processor import Processor
@@ -52,15 +53,7 @@ class Consumers(ClientObjects[Consumer]):
         self.iteration = Iteration(engine, self.processor, fields)
 
         def nobody(*, excluded: bool) -> Consumer:
-            return Consumer(
-                engine,
-                fields,
-                attributes=attributes,
-                client_id=None,
-                group=None,
-                excluded=excluded,
-                operation=operation,
-            )
+            return Consumer(engine, fields, attributes=attributes, excluded=excluded, operation=operation)
 
         def added(client: Any) -> Consumer:
             made = make(client)
@@ -78,6 +71,29 @@ class Consumers(ClientObjects[Consumer]):
                 state.consumed.value += 1
         except Exception:
             self.engine.guard.failed("receive")
+
+    def receiving_one(self) -> Make:
+        """For a method that returns one message or None: it is in hand until the next one is asked for."""
+        consumer_of, iteration, count_one = self.of, self.iteration, self.count_one
+        leave, hand_out = iteration.leave, iteration.hand_out
+
+        def make(original: Callable[..., Any]) -> Callable[..., Any]:
+            @functools.wraps(original)
+            def receive(self: Any, *args: Any, **kwargs: Any) -> Any:
+                consumer = consumer_of(self)
+                if consumer.open is not None:
+                    leave(consumer)
+                message = original(self, *args, **kwargs)
+                if message is not None:
+                    hand_out(consumer, message, current=not called_by_pool())
+                    count_one(consumer, message)
+                    if consumer.rejection is not None:
+                        iteration.raise_rejection(consumer)
+                return message
+
+            return receive
+
+        return make
 
     def closing(self, leave: Callable[[Consumer], object] | None = None) -> Make:
         """For the method that closes: what was handed out last is processed, and the client is not read any more.

@@ -66,6 +66,7 @@ _NAMES = {code: name for name, code in ENVIRONMENT_CODES.items()}
 _SHAPE = struct.Struct(">BBBBHIIHIIIH")
 _STAMP = struct.Struct(">IH")
 _NUMBERED = struct.Struct(">IIH")
+_NO_NUMBER = bytes(10)
 _NUMBERS = struct.Struct(">20xIIH")
 _PRODUCER_AND_TAG = (20, 21, 22, 23, 28, 29)
 _ALL_BYTES = bytes(range(0x100))
@@ -306,10 +307,15 @@ def stamp(header: bytes, sequence: int, tag: int) -> bytes:
     return header[:32] + stamped + header[_CHARACTERS:]
 
 
-def numbered(header: bytes, producer_id: int, sequence: int, tag: int, *, per_partition: bool) -> bytes:
-    """A header that has no producer id yet, with one: bytes 20 to 29, and the flag, which is in characters 0 to 3."""
-    path = a2b_base64(header[24:32].translate(STANDARD))[:2]
-    raw = path + _NUMBERED.pack(producer_id & _U32, sequence & _U32, tag & _U16)
+def numbered(header: bytes, producer_id: int, sequence: int, tag: int, *, per_partition: bool) -> bytes | None:
+    """A header without number, with one: bytes 20 to 29, and the flag, which is in characters 0 to 3.
+
+    None where it has one already: it is somebody else's.
+    """
+    raw = a2b_base64(header[24:_CHARACTERS].translate(STANDARD))
+    if raw[2:] != _NO_NUMBER:
+        return None
+    raw = raw[:2] + _NUMBERED.pack(producer_id & _U32, sequence & _U32, tag & _U16)
     head = _with_flag(header[:4]) if per_partition else header[:4]
     return head + header[4:24] + b2a_base64(raw, newline=False).translate(_URL_SAFE) + header[_CHARACTERS:]
 

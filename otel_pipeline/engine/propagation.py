@@ -315,11 +315,14 @@ def _without(headers: Any, names: frozenset[str]) -> list[tuple[str, bytes]]:
     if not headers:
         return []
     # The application's own pairs, not copies of them: what is wrong with one the client says in its own words.
-    return [
-        pair
-        for pair in _pairs(headers)
-        if (name := pair[0]) not in names and (not isinstance(name, str) or name.lower() not in names)
-    ]
+    try:
+        return [
+            pair
+            for pair in _pairs(headers)
+            if (name := pair[0]) not in names and (not isinstance(name, str) or name.lower() not in names)
+        ]
+    except Exception:
+        return [pair for pair in _pairs(headers) if not (type(pair) is tuple and pair and pair[0] in names)]
 
 
 class _Configured:

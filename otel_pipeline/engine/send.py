@@ -242,7 +242,8 @@ def _set_pipeline_header(
     name = pipeline_header.NAME
     if had_headers:
         for at in range(len(headers) - 1, -1, -1):
-            if headers[at][0] == name:
+            pair = headers[at]
+            if type(pair) is tuple and pair and pair[0] == name:
                 del headers[at]
     flags = _PER_PARTITION if producer.identifier else 0
     if delivery is not None:

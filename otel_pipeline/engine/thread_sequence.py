@@ -78,12 +78,13 @@ class ThreadSequences:
         self._numberings: list[_Numbering] = []
         self._local = threading.local()
 
-    def stamp(self, headers: list[Any], destination: str, partition: int | None = None) -> Given | None:
+    def stamp(self, headers: Any, destination: str, partition: int | None = None) -> Given | None:
         """Write the calling thread's next number into our header, the last of that name; None where there is none.
 
-        To be called right before the client's own call, in the same thread, with the copy of the headers that `sender`
-        has made.
+        To be called right before the client's own call, in the same thread, with the headers that `sender` gave.
         """
+        if type(headers) is not list:
+            return None  # The application's own, left alone.
         try:
             at = len(headers) - 1
             while headers[at][0] != NAME:
@@ -97,20 +98,22 @@ class ThreadSequences:
                 return None
             number = before % _LAST + 1
             tag = pipeline_header.tag_of(destination, partition)
-            headers[at] = (
-                NAME,
-                pipeline_header.numbered(
-                    headers[at][1], numbering.identifier, number, tag, per_partition=partition is not None
-                ),
+            numbered = pipeline_header.numbered(
+                headers[at][1], numbering.identifier, number, tag, per_partition=partition is not None
             )
+            if numbered is None:
+                return None
+            headers[at] = (NAME, numbered)
             numbering.last[key] = number
         except Exception:
             self._guard.failed("sequence")
             return None
         return Given(numbering, key, before, number)
 
-    def settle(self, given: Given, *, taken: bool) -> None:
+    def settle(self, given: Given | None, *, taken: bool) -> None:
         """The client took the message. It did not, it raised: the next message has the number."""
+        if given is None:
+            return
         numbering, destination = given.numbering, given.key[0]
         if taken:
             numbering.given[destination] = numbering.given.get(destination, 0) + 1

@@ -125,7 +125,10 @@ def test_headers_without_ours_are_left_alone(sequences):
     """Excluded destinations, message formats without headers, and what the application has copied of somebody else."""
     headers = [("tenant", b"7")]
 
+    theirs = [(NAME, pipeline_header.numbered(PLAIN, 1, 2, 3, per_partition=True))]
+
     assert (sequences.stamp(headers, "orders"), headers) == (None, [("tenant", b"7")])
+    assert (sequences.stamp(theirs, "orders"), pipeline_header.decode(theirs[0][1]).sequence) == (None, 2)
     assert sequences.stamp([], "orders") is None
 
 

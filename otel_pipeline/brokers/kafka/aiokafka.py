@@ -132,9 +132,7 @@ def _make_send(engine: Engine, producers: KafkaProducers, original: Callable[...
         timestamp_ms: Any = None,
         headers: Any = None,
     ) -> Any:
-        # A received message has its headers in a tuple; any other iterable may be there for one use only.
-        pairs = list(headers) if type(headers) is tuple else headers
-        sending = begin(producer_of(self), topic, partition, key, value, pairs)
+        sending = begin(producer_of(self), topic, partition, key, value, headers)
         if sending is None:
             return await original(self, topic, value, key, partition, timestamp_ms, headers)
         try:

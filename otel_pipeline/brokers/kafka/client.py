@@ -69,12 +69,9 @@ class Library:
     """The library's own word for receiving."""
 
 
-def _identity(engine: Engine, settings: Mapping[str, Any]) -> tuple[str | None, bool]:
-    """The client id, and whether the configuration excludes it."""
+def _client_id(settings: Mapping[str, Any]) -> str | None:
     client_id = settings.get("client_id")
-    if not isinstance(client_id, str) or not client_id:
-        return None, False
-    return client_id, engine.settings.excludes_client(client_id)
+    return client_id if isinstance(client_id, str) and client_id else None
 
 
 def _cluster_of(library: Library, client: Any) -> Callable[[], str | None]:
@@ -99,21 +96,13 @@ class KafkaProducers(ClientObjects[Producer]):
 
     def __init__(self, engine: Engine, library: Library, numbers: Sequences | None) -> None:
         self._engine, self._library, self._numbers = engine, library, numbers
-        nobody = Producer(
-            attributes={},
-            client_id=None,
-            cluster_id=lambda: None,
-            headers_allowed=False,
-            excluded=True,
-            numbers=None,
-            read=library.acknowledged,
-        )
-        super().__init__(engine.guard, self._made, nobody, self._forget_numbers)
+        super().__init__(engine.guard, self._made, Producer(attributes={}, excluded=True), self._forget_numbers)
 
     def _made(self, client: Any) -> Producer:
         engine, library = self._engine, self._library
         settings = library.settings(client)
-        client_id, excluded = _identity(engine, settings)
+        client_id = _client_id(settings)
+        excluded = client_id is not None and engine.settings.excludes_client(client_id)
         if not excluded:
             engine.hazards.update((hazard, library.name) for hazard in producer_hazards(settings))
         return Producer(
@@ -156,24 +145,22 @@ class KafkaConsumers(Consumers):
     def _made(self, client: Any) -> Consumer:
         engine, library = self.engine, self._library
         settings = library.settings(client)
-        client_id, excluded = _identity(engine, settings)
         reason = library.left_alone(settings)
         if reason is not None:
-            excluded = True
             engine.guard.problem(f"{library.name}.left_alone", f"{library.name}: {reason}")
-        if not excluded:
-            engine.hazards.update((hazard, library.name) for hazard in consumer_hazards(settings))
         made = Consumer(
             engine,
             library.fields,
             attributes=client_attributes(SYSTEM, server_of(settings.get("bootstrap_servers"))),
-            client_id=client_id,
+            client_id=_client_id(settings),
             group=settings.get("group_id"),
-            excluded=excluded,
+            excluded=reason is not None,
             operation=library.receives,
             cluster_id=_cluster_of(library, client),
             positions=weakly(client, library.positions, {}),
         )
+        if not made.excluded:
+            engine.hazards.update((hazard, library.name) for hazard in consumer_hazards(settings))
         library.begun(client, made)
         return made
 
