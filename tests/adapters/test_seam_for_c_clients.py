@@ -48,7 +48,7 @@ class Seam:
     def producer(self, **settings):
         held = Held()
         made = confluent_kafka.Producer(
-            {"bootstrap.servers": self.address, "error_cb": held, "linger.ms": 0, **settings}
+            {"bootstrap.servers": self.address, "error_cb": held, "linger.ms": 0, "log_level": 0, **settings}
         )
         self.settings[id(made)] = {"bootstrap_servers": self.address, "client_id": "mine"}
         self.producers.new(made, held)

@@ -197,7 +197,10 @@ class AsyncFor:
 
     def inside(self, function):
         async def call():
-            return function()
+            try:
+                return function()
+            finally:
+                await self.application.settle()
 
         return self.application.run(call)
 
