@@ -30,11 +30,11 @@ class Adapter:
     """The adapter's module, with `instrument(patches, engine)`; of models `instrument(patches, inferences, guard)`."""
     package: str
     """What the application imports."""
-    distributions: tuple[str, ...]
-    """Under which names the package index has it."""
     versions: str
     """The versions that are tested, as a PEP 440 specifier."""
-    kind: str
+    distributions: tuple[str, ...] = ()
+    """Under which names the package index has it, where that is not `name` alone."""
+    kind: str = "broker"
     """broker or model."""
     replaces: tuple[str, ...] = ()
     """Instrumentors of others, as `module:class`, that patch the same methods."""
@@ -44,7 +44,7 @@ class Adapter:
 
     def version(self) -> str | None:
         """The installed version; None when it is not installed."""
-        for distribution in self.distributions:
+        for distribution in self.distributions or (self.name,):
             try:
                 return metadata.version(distribution)
             except metadata.PackageNotFoundError:
@@ -76,16 +76,13 @@ ADAPTERS = (
         package="kafka",
         distributions=("kafka-python", "kafka-python-ng"),
         versions=">=2.0.2,<4,!=2.2.0,!=2.2.1",
-        kind="broker",
         replaces=("opentelemetry.instrumentation.kafka:KafkaInstrumentor",),
     ),
     Adapter(
         name="aiokafka",
         module="otel_pipeline.brokers.kafka.aiokafka",
         package="aiokafka",
-        distributions=("aiokafka",),
         versions=">=0.10,<1",
-        kind="broker",
         replaces=("opentelemetry.instrumentation.aiokafka:AIOKafkaInstrumentor",),
         missing="getmany, send_batch, and what tells of pace and of commits ahead",
     ),
@@ -93,7 +90,6 @@ ADAPTERS = (
         name="scikit-learn",
         module="otel_pipeline.models.sklearn",
         package="sklearn",
-        distributions=("scikit-learn",),
         versions=">=1.3,<2",
         kind="model",
     ),

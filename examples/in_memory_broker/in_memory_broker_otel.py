@@ -9,17 +9,15 @@ import functools
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from otel_pipeline.engine.client_objects import ClientObjects
 from otel_pipeline.engine.clients import Consumer, Producer
 from otel_pipeline.engine.consumers import Consumers
 from otel_pipeline.engine.messages import MessageFields
+from otel_pipeline.engine.producers import Producers
 from otel_pipeline.engine.send import sender
 from otel_pipeline.engine.thread_sequence import ThreadSequences
 from otel_pipeline.registry import Adapter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from otel_pipeline.engine.engine import Engine
     from otel_pipeline.engine.patching import Patches
 
@@ -27,9 +25,7 @@ ADAPTER = Adapter(
     name="in-memory-broker",
     module="in_memory_broker_otel",
     package="in_memory_broker",
-    distributions=("in-memory-broker",),
     versions=">=1,<2",
-    kind="broker",
 )
 SYSTEM = {"messaging.system.name": "in_memory"}
 FIELDS = MessageFields(
@@ -52,19 +48,17 @@ def instrument(patches: Patches, engine: Engine) -> None:
     patches.check_signature(Subscriber.receive, ("self", "timeout"))
     patches.replace(Publisher, "publish", functools.partial(_make_publish, engine))
 
-    def consumer(client: Subscriber) -> Consumer:
+    def made(client: Subscriber) -> Consumer:
         return Consumer(engine, FIELDS, attributes=SYSTEM, client_id=client.name, operation="receive")
 
-    consumers = Consumers(engine, FIELDS, Message, consumer, attributes=SYSTEM, operation="receive")
+    consumers = Consumers(engine, FIELDS, Message, made, attributes=SYSTEM, operation="receive")
     patches.replace(Subscriber, "receive", consumers.receiving_one())
     patches.replace(Subscriber, "ack", consumers.settling("ack"))
     patches.replace(Subscriber, "close", consumers.closing())
 
 
-def _make_publish(engine: Engine, original: Callable[..., int]) -> Callable[..., int]:
-    producers = ClientObjects(
-        engine.guard, lambda _client: Producer(attributes=SYSTEM), Producer(attributes={}, excluded=True)
-    )
+def _make_publish(engine: Engine, original: Any) -> Any:
+    producers = Producers(engine, lambda _client: Producer(attributes=SYSTEM))
     begin, sequences = sender(engine, "publish"), ThreadSequences(engine.guard)
 
     @functools.wraps(original)

@@ -205,19 +205,6 @@ def test_old_messages_and_long_ways_start_a_new_trace(telemetry, mock):
     assert int(spans[0].attributes["otel_pipeline.data.age"]) == 100_000_000
 
 
-def test_none_values_and_tombstones(telemetry, mock):
-    """A message without a body is one, and says so."""
-    topic = mock.topic()
-    telemetry.instrument()
-    mock.send(topic, None, key=b"k")
-    for record in mock.consumer(topic):
-        assert record.value is None
-        break
-
-    said = {span.name.split()[0]: span.attributes.get("kafka.message.tombstone") for span in telemetry.spans()}
-    assert said == {"send": True, "process": True, "poll": None}
-
-
 def test_a_broker_that_is_not_there(telemetry):
     """The application's own error, unchanged; no failure of ours."""
     pipe = telemetry.instrument()

@@ -14,13 +14,11 @@ from opentelemetry import trace
 from opentelemetry.context import Context, attach
 
 from otel_pipeline.brokers.embedded import API_VERSION, embedded_broker
+from tests.contract.names import DRIVERS, KAFKA
 
 _EXAMPLE = Path(__file__).parents[2] / "examples" / "in_memory_broker"
 _numbers = itertools.count(1)
 _RUN = time.time_ns() // 1_000_000 % 1_000_000
-
-KAFKA = ("kafka_python:Iterator", "kafka_python:Poll", "kafka_python:Process", "aiokafka:AsyncFor")
-DRIVERS = (*KAFKA, "in_memory:InMemory")
 
 
 @dataclass

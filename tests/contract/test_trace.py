@@ -255,6 +255,28 @@ def test_what_one_call_returns_has_a_span_linked_to_all(anywhere, instrument, te
     assert [point.value for point in telemetry.metric("messaging.client.consumed.messages").points] == [5]
 
 
+def test_keys_and_tombstones(driver, configured, telemetry):
+    """A message without a body says that it is one; a key stands on spans where that is switched on."""
+    if not driver.can.keys:
+        pytest.skip("there are none")
+    topic = driver.topic()
+    configured("capture: {message_key: true}")
+    driver.send(topic, None, key=b"k")
+    driver.send(topic, b"a", key=b"\xff")
+    reader = driver.reader(topic)
+    for message in reader.receive_many(2):
+        with otel_pipeline.process(message, consumer=reader.client):
+            pass
+    reader.close()
+
+    said = {
+        (span.kind, span.attributes.get("kafka.message.key"), span.attributes.get("kafka.message.tombstone"))
+        for span in telemetry.spans()
+        if span.kind != "CLIENT"
+    }
+    assert said == {(kind, *rest) for kind in ("PRODUCER", "CONSUMER") for rest in (("k", True), (None, None))}
+
+
 def test_baggage_reaches_the_handler_and_what_it_sends(driver, instrument):
     """With the message."""
     topic, target = driver.topic(), driver.topic("next")

@@ -10,12 +10,13 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal
 
 from otel_pipeline import semconv
-from otel_pipeline.engine.client_objects import ClientObjects, weakly
+from otel_pipeline.engine.client_objects import weakly
 from otel_pipeline.engine.clients import Consumer, Producer
 from otel_pipeline.engine.consumers import Consumers
 from otel_pipeline.engine.engine import client_attributes, server_of
 from otel_pipeline.engine.messages import SystemNames
 from otel_pipeline.engine.patching import Around
+from otel_pipeline.engine.producers import Producers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -85,21 +86,21 @@ def _cluster_of(library: Library, client: Any) -> Callable[[], str | None]:
     return weakly(client, read, None)
 
 
-class KafkaProducers(ClientObjects[Producer]):
+class KafkaProducers(Producers):
     """The producers of one library.
 
     Args:
         numbers: stamps messages where the library holds the partition's lock; None where it has no such place.
     """
 
-    __slots__ = ("_engine", "_library", "_numbers")
+    __slots__ = ("_library", "_numbers")
 
     def __init__(self, engine: Engine, library: Library, numbers: Sequences | None) -> None:
-        self._engine, self._library, self._numbers = engine, library, numbers
-        super().__init__(engine.guard, self._made, Producer(attributes={}, excluded=True), self._forget_numbers)
+        self._library, self._numbers = library, numbers
+        super().__init__(engine, self._made, self._forget_numbers)
 
     def _made(self, client: Any) -> Producer:
-        engine, library = self._engine, self._library
+        engine, library = self.engine, self._library
         settings = library.settings(client)
         client_id = _client_id(settings)
         excluded = client_id is not None and engine.settings.excludes_client(client_id)
@@ -129,7 +130,7 @@ class KafkaProducers(ClientObjects[Producer]):
             if producer.identifier:
                 producer.renew()
 
-        return Around(self._engine.guard, "abort", lambda _client, _args, _kwargs: None, after)
+        return Around(self.engine.guard, "abort", lambda _client, _args, _kwargs: None, after)
 
 
 class KafkaConsumers(Consumers):
