@@ -7,8 +7,10 @@ asks for the next one, leaves its `async for`, or ends, and when the consumer st
 from __future__ import annotations
 
 from asyncio import current_task
+from asyncio.events import _get_running_loop
 from contextlib import suppress
 from contextvars import Context as EmptyContext
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 class AsyncIteration:
     """What an adapter calls around the client's own `getone`, `__anext__` and the like. Nothing here raises."""
 
-    __slots__ = ("_guard", "_iteration", "_monotonic_ns", "_open", "_processor", "own")
+    __slots__ = ("_guard", "_iteration", "_monotonic_ns", "_processor", "own")
 
     def __init__(self, iteration: Iteration, processor: Processor) -> None:
         self._iteration = iteration
@@ -39,12 +41,11 @@ class AsyncIteration:
         self.own: set[CodeType] = set()
         """The code of coroutine functions that hand out a message. Where a task runs nothing but one of these, as
         `create_task(consumer.getone())` does, no context reaches the code that handles the message."""
-        self._open: WeakKeyDictionary[Task[Any], dict[Consumer, OpenDelivery]] = WeakKeyDictionary()
 
     def leave(self, consumer: Consumer) -> None:
         """The running task asks for another message: it has handled the one before."""
         try:
-            delivery = self._held(consumer)
+            delivery = _taken(consumer, _running_task())
             if delivery is not None:
                 self._processor.finish(delivery)
         except Exception:
@@ -53,8 +54,8 @@ class AsyncIteration:
     def leave_all(self, consumer: Consumer) -> None:
         """The consumer stops: whoever has a message of it in hand has handled it."""
         try:
-            for held in list(self._open.values()):
-                delivery = held.pop(consumer, None)
+            for task in list(consumer.tasks or ()):
+                delivery = _taken(consumer, task)
                 if delivery is not None:
                     self._processor.finish(delivery)
         except Exception:
@@ -62,11 +63,11 @@ class AsyncIteration:
 
     def hand_out(self, consumer: Consumer, message: Message) -> None:
         """Begin the message that is about to be returned to the running task."""
-        task = current_task()
         wanted = consumer.iterator_spans
-        if task is None or self._hides_context(task):
-            consumer.iterator_spans = False
         try:
+            task = _running_task()
+            if task is None or self._hides_context(task):
+                consumer.iterator_spans = False
             self._iteration.hand_out(consumer, message, current=True)
             delivery, consumer.open = consumer.open, None
             if delivery is not None and task is not None:
@@ -76,27 +77,26 @@ class AsyncIteration:
         finally:
             consumer.iterator_spans = wanted
 
+    def raise_rejection(self, consumer: Consumer) -> None:
+        """The configuration says that such a message must not reach the application: `on_reject: raise`."""
+        self.leave(consumer)
+        self._iteration.raise_rejection(consumer)
+
     def deliveries(self, client: Any, consumer: Consumer) -> AsyncDeliveries:
         """What `aiter(client)` returns."""
         return AsyncDeliveries(client, consumer, self)
 
     def loop_left(self, task: Task[Any] | None, consumer: Consumer) -> None:
         """An `async for` of this task was left. An exception that ends the task as well is the handler's."""
-        held = None if task is None else self._open.get(task)
-        delivery = None if held is None else held.pop(consumer, None)
+        delivery = _taken(consumer, task)
         if delivery is None or task is None:
             return
-        if get_current() is not delivery.own or task is not current_task():
+        if get_current() is not delivery.own or task is not _running_task():
             self._processor.finish(delivery)
             return
         # The context ends here; the span, as of now, when it is known whether an exception has ended the task.
         attach(delivery.before)
         task.get_loop().call_soon(self._finish, task, delivery, self._monotonic_ns())
-
-    def raise_rejection(self, consumer: Consumer) -> None:
-        """The configuration says that such a message must not reach the application: `on_reject: raise`."""
-        self.leave(consumer)
-        self._iteration.raise_rejection(consumer)
 
     def _finish(self, task: Task[Any], delivery: OpenDelivery, left_ns: int) -> None:
         delivery.started_ns += self._monotonic_ns() - left_ns
@@ -113,23 +113,33 @@ class AsyncIteration:
         )
         return True
 
-    def _held(self, consumer: Consumer) -> OpenDelivery | None:
-        task = current_task()
-        held = None if task is None else self._open.get(task)
-        return None if held is None else held.pop(consumer, None)
-
     def _hold(self, task: Task[Any], consumer: Consumer, delivery: OpenDelivery) -> None:
-        held = self._open.get(task)
+        held = consumer.tasks
         if held is None:
-            held = self._open[task] = {}
+            held = consumer.tasks = WeakKeyDictionary()
+        if task not in held:
             # An empty context: the present one would be kept until the task ends, and with it the message in hand.
-            task.add_done_callback(self._task_done, context=EmptyContext())
-        held[consumer] = delivery
+            task.add_done_callback(partial(self._task_done, consumer), context=EmptyContext())
+        held[task] = delivery
 
-    def _task_done(self, task: Task[Any]) -> None:
-        error = _error_of(task)
-        for delivery in (self._open.pop(task, None) or {}).values():
-            self._processor.finish(delivery, error)
+    def _task_done(self, consumer: Consumer, task: Task[Any]) -> None:
+        delivery = _taken(consumer, task)
+        if delivery is not None:
+            self._processor.finish(delivery, _error_of(task))
+
+
+def _running_task() -> Task[Any] | None:
+    loop = _get_running_loop()
+    return None if loop is None else current_task(loop)
+
+
+def _taken(consumer: Consumer, task: Task[Any] | None) -> OpenDelivery | None:
+    """What the task has in hand of this consumer, and from now on has not. That it has been known stays known."""
+    held = consumer.tasks
+    delivery: OpenDelivery | None = None if held is None or task is None else held.get(task)
+    if held is not None and task is not None and delivery is not None:
+        held[task] = None
+    return delivery
 
 
 def _error_of(task: Task[Any]) -> BaseException | None:
@@ -146,7 +156,7 @@ class AsyncDeliveries:
         self._client = client
         self._consumer = consumer
         self._iteration = iteration
-        self._task = current_task()
+        self._task = _running_task()
 
     def __aiter__(self) -> AsyncIterator[Message]:
         return self

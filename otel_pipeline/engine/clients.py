@@ -16,7 +16,9 @@ from otel_pipeline.engine.messages import NO_NAMES
 from otel_pipeline.engine.trust import continues, is_foreign
 
 if TYPE_CHECKING:
+    from asyncio import Task
     from collections.abc import Callable, Mapping
+    from weakref import WeakKeyDictionary
 
     from otel_pipeline.engine import pipeline_header
     from otel_pipeline.engine.batch import Batch
@@ -114,6 +116,7 @@ class Consumer:
         "polling",
         "positions",
         "rejection",
+        "tasks",
     )
 
     def __init__(
@@ -144,6 +147,8 @@ class Consumer:
             self.attributes[semconv.MESSAGING_CLIENT_ID] = client_id
         self.partitions: dict[tuple[str, int], PartitionState] = {}
         self.open: OpenDelivery | None = None
+        self.tasks: WeakKeyDictionary[Task[Any], OpenDelivery | None] | None = None
+        """Of asyncio: what each task has in hand."""
         self.iterator_spans = True
         self.explicit = False
         """Whether the application says itself, with `process()`, when a message is processed."""

@@ -474,3 +474,20 @@ def test_the_whole_tree(telemetry, application):
     assert tree(telemetry.spans(), (), links=True) == (
         f"send {topic} PRODUCER\n  process {topic} CONSUMER -> send {topic}\n    handle INTERNAL\n      send {target} PRODUCER"
     )
+
+
+def test_without_a_loop_an_iterator_is_only_made(telemetry, embedded):
+    """`aiter()` outside of every task is the client's to allow."""
+    telemetry.instrument(libraries=LIBRARIES)
+
+    async def make():
+        return aiokafka.AIOKafkaConsumer(bootstrap_servers=embedded)
+
+    loop = asyncio.new_event_loop()
+    client = loop.run_until_complete(make())
+    iterator = aiter(client)
+    del iterator
+    loop.run_until_complete(client.stop())
+    loop.close()
+
+    assert telemetry.spans() == []
