@@ -10,7 +10,6 @@ from asyncio import current_task
 from asyncio.events import _get_running_loop
 from contextlib import suppress
 from contextvars import Context as EmptyContext
-from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -26,6 +25,43 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.delivery import OpenDelivery
     from otel_pipeline.engine.messages import Message
     from otel_pipeline.engine.processor import Processor
+
+
+class TaskDeliveries:
+    """What each task has in hand of one consumer. Used in the consumer's loop."""
+
+    __slots__ = ("_held", "_processor")
+
+    def __init__(self, processor: Processor) -> None:
+        self._processor = processor
+        self._held: WeakKeyDictionary[Task[Any], OpenDelivery | None] = WeakKeyDictionary()
+
+    def hold(self, task: Task[Any], delivery: OpenDelivery) -> None:
+        """Keep it until the task asks for the next one, or is done."""
+        if task not in self._held:
+            # An empty context: the present one would be kept until the task ends, and with it the message in hand.
+            task.add_done_callback(self._task_done, context=EmptyContext())
+        self._held[task] = delivery
+
+    def take(self, task: Task[Any] | None) -> OpenDelivery | None:
+        """What the task has in hand, and from now on has not. The task stays known."""
+        delivery = None if task is None else self._held.get(task)
+        if task is not None and delivery is not None:
+            self._held[task] = None
+        return delivery
+
+    def take_all(self) -> list[OpenDelivery]:
+        """What is in hand anywhere; the tasks, which may go on for long, are let go."""
+        found = [(task, delivery) for task, delivery in list(self._held.items())]
+        self._held.clear()
+        for task, _ in found:
+            task.remove_done_callback(self._task_done)
+        return [delivery for _, delivery in found if delivery is not None]
+
+    def _task_done(self, task: Task[Any]) -> None:
+        delivery = self._held.pop(task, None)
+        if delivery is not None:
+            self._processor.finish(delivery, _error_of(task))
 
 
 class AsyncIteration:
@@ -45,7 +81,7 @@ class AsyncIteration:
     def leave(self, consumer: Consumer) -> None:
         """The running task asks for another message: it has handled the one before."""
         try:
-            delivery = _taken(consumer, _running_task())
+            delivery = None if consumer.tasks is None else consumer.tasks.take(_running_task())
             if delivery is not None:
                 self._processor.finish(delivery)
         except Exception:
@@ -54,10 +90,8 @@ class AsyncIteration:
     def leave_all(self, consumer: Consumer) -> None:
         """The consumer stops: whoever has a message of it in hand has handled it."""
         try:
-            for task in list(consumer.tasks or ()):
-                delivery = _taken(consumer, task)
-                if delivery is not None:
-                    self._processor.finish(delivery)
+            for delivery in () if consumer.tasks is None else consumer.tasks.take_all():
+                self._processor.finish(delivery)
         except Exception:
             self._guard.failed("iterate")
 
@@ -71,7 +105,9 @@ class AsyncIteration:
             self._iteration.hand_out(consumer, message, current=True)
             delivery, consumer.open = consumer.open, None
             if delivery is not None and task is not None:
-                self._hold(task, consumer, delivery)
+                if consumer.tasks is None:
+                    consumer.tasks = TaskDeliveries(self._processor)
+                consumer.tasks.hold(task, delivery)
         except Exception:
             self._guard.failed("iterate")
         finally:
@@ -88,7 +124,7 @@ class AsyncIteration:
 
     def loop_left(self, task: Task[Any] | None, consumer: Consumer) -> None:
         """An `async for` of this task was left. An exception that ends the task as well is the handler's."""
-        delivery = _taken(consumer, task)
+        delivery = None if consumer.tasks is None else consumer.tasks.take(task)
         if delivery is None or task is None:
             return
         if get_current() is not delivery.own or task is not _running_task():
@@ -113,33 +149,10 @@ class AsyncIteration:
         )
         return True
 
-    def _hold(self, task: Task[Any], consumer: Consumer, delivery: OpenDelivery) -> None:
-        held = consumer.tasks
-        if held is None:
-            held = consumer.tasks = WeakKeyDictionary()
-        if task not in held:
-            # An empty context: the present one would be kept until the task ends, and with it the message in hand.
-            task.add_done_callback(partial(self._task_done, consumer), context=EmptyContext())
-        held[task] = delivery
-
-    def _task_done(self, consumer: Consumer, task: Task[Any]) -> None:
-        delivery = _taken(consumer, task)
-        if delivery is not None:
-            self._processor.finish(delivery, _error_of(task))
-
 
 def _running_task() -> Task[Any] | None:
     loop = _get_running_loop()
     return None if loop is None else current_task(loop)
-
-
-def _taken(consumer: Consumer, task: Task[Any] | None) -> OpenDelivery | None:
-    """What the task has in hand of this consumer, and from now on has not. That it has been known stays known."""
-    held = consumer.tasks
-    delivery: OpenDelivery | None = None if held is None or task is None else held.get(task)
-    if held is not None and task is not None and delivery is not None:
-        held[task] = None
-    return delivery
 
 
 def _error_of(task: Task[Any]) -> BaseException | None:

@@ -16,11 +16,10 @@ from otel_pipeline.engine.messages import NO_NAMES
 from otel_pipeline.engine.trust import continues, is_foreign
 
 if TYPE_CHECKING:
-    from asyncio import Task
     from collections.abc import Callable, Mapping
-    from weakref import WeakKeyDictionary
 
     from otel_pipeline.engine import pipeline_header
+    from otel_pipeline.engine.async_loop import TaskDeliveries
     from otel_pipeline.engine.batch import Batch
     from otel_pipeline.engine.delivery import OpenDelivery
     from otel_pipeline.engine.engine import Engine
@@ -147,7 +146,7 @@ class Consumer:
             self.attributes[semconv.MESSAGING_CLIENT_ID] = client_id
         self.partitions: dict[tuple[str, int], PartitionState] = {}
         self.open: OpenDelivery | None = None
-        self.tasks: WeakKeyDictionary[Task[Any], OpenDelivery | None] | None = None
+        self.tasks: TaskDeliveries | None = None
         """Of asyncio: what each task has in hand."""
         self.iterator_spans = True
         self.explicit = False

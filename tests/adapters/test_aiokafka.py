@@ -491,3 +491,23 @@ def test_without_a_loop_an_iterator_is_only_made(telemetry, embedded):
     loop.close()
 
     assert telemetry.spans() == []
+
+
+def test_a_task_that_outlives_its_consumers_keeps_nothing_of_them(telemetry, application):
+    """A service that connects again and again, for months."""
+
+    async def main(app):
+        topic, producer = app.topic(), await app.producer()
+        await producer.send_and_wait(topic, b"a", partition=0)
+        for _ in range(3):
+            consumer = await app.consumer(topic)
+            await consumer.getone()
+            await consumer.stop()
+            app._clients.remove(consumer)
+        del consumer
+        gc.collect()
+        return [type(found).__name__ for found in gc.get_objects() if type(found).__name__ in ours]
+
+    ours = {"TaskDeliveries", "OpenDelivery"}
+    assert application(main) == []
+    assert processed(telemetry) == [(0, None)] * 3
