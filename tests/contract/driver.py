@@ -35,7 +35,7 @@ class Can:
     seek: bool = _row("reading again after a seek is no redelivery")
     pace: bool = _row("whether the consumer keeps pace")
     unreadable: bool = _row("values that the deserializer does not take are counted")
-    cluster: bool = _row("the cluster's id")
+    cluster: Literal["yes", "in newer versions", "no"] = _row("the cluster's id")
     groups: bool = _row("consumer groups")
     keys: bool = _row("keys and tombstones")
 

@@ -89,7 +89,7 @@ def test_what_the_spans_say(driver, instrument, telemetry):
         },
     }
     assert [len(each) for each in (where, ports, clusters)] == [1, 1, 1]
-    assert (None not in clusters) == driver.can.cluster
+    assert driver.can.cluster in {"in newer versions", "no" if None in clusters else "yes"}
     assert known == "reader"
     assert all(isinstance(age, float) for age in ages)
 

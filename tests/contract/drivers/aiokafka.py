@@ -135,7 +135,7 @@ class AsyncFor:
         seek=True,
         pace=False,
         unreadable=True,
-        cluster=False,
+        cluster="no",
         groups=True,
         keys=True,
     )

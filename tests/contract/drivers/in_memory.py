@@ -51,7 +51,7 @@ class InMemory:
         seek=False,
         pace=False,
         unreadable=False,
-        cluster=False,
+        cluster="no",
         groups=False,
         keys=False,
     )

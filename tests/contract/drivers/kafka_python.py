@@ -158,7 +158,7 @@ class Iterator(KafkaPython):
         seek=True,
         pace=True,
         unreadable=True,
-        cluster=True,
+        cluster="in newer versions",
         groups=True,
         keys=True,
     )
