@@ -42,6 +42,7 @@ types: $(SETUP)
 
 docs: $(SETUP)  ## write the generated pages
 	@$(BIN)/python scripts/generate_configuration.py && $(BIN)/python scripts/generate_telemetry.py
+	@$(BIN)/python scripts/generate_clients.py
 
 clean:
 	rm -rf $(VENV) build dist

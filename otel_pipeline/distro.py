@@ -6,6 +6,7 @@ any distro, after the providers exist. What must happen happens there, and all o
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
 import os
@@ -15,7 +16,7 @@ from opentelemetry.instrumentation.distro import BaseDistro
 from opentelemetry.instrumentation.environment_variables import OTEL_PYTHON_CONFIGURATOR
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 
-from otel_pipeline.registry import ADAPTERS
+from otel_pipeline.registry import adapters
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -26,12 +27,18 @@ _LOGGER = logging.getLogger("otel_pipeline")
 class PipelineDistro(BaseDistro):
     """Chooses our configurator, and skips the instrumentors of others that patch the same methods."""
 
+    @functools.cached_property
+    def _replaced(self) -> frozenset[str]:
+        # What lacks something replaces nobody unless it is asked for; then the post hook does.
+        used = [adapter for adapter in adapters(lambda _key, _message: None) if not adapter.missing]
+        return frozenset(name for adapter in used for name in adapter.replaces)
+
     def _configure(self, **_kwargs: Any) -> None:
         os.environ.setdefault(OTEL_PYTHON_CONFIGURATOR, "otel_pipeline")
 
     def load_instrumentor(self, entry_point: Any, **kwargs: Any) -> None:
         """Load an instrumentor unless ours replaces it."""
-        if entry_point.value in _replaced() and not _disabled():
+        if entry_point.value in self._replaced and not _disabled():
             _LOGGER.info("otel_pipeline: %s is not loaded, ours instruments the same methods", entry_point.value)
             return
         super().load_instrumentor(entry_point, **kwargs)
@@ -79,10 +86,6 @@ def _instrument(options: dict[str, Any]) -> None:
         # They come unchecked out of OTEL_CONFIG_FILE.
         _LOGGER.warning("otel_pipeline: unknown option %r; known are %s", name, ", ".join(sorted(known)))
     instrument(**{name: value for name, value in options.items() if name in known})
-
-
-def _replaced() -> frozenset[str]:
-    return frozenset(name for adapter in ADAPTERS for name in adapter.replaces)
 
 
 def _disabled() -> bool:

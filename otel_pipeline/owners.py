@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from functools import partial
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from otel_pipeline.registry import ADAPTERS
+from otel_pipeline.registry import ADAPTERS, adapters
 from otel_pipeline.settings import declared_in, options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+
+    from otel_pipeline.registry import Adapter
 
 _HOMES = (
     "otel_pipeline.export.settings",
@@ -22,7 +25,7 @@ _HOMES = (
     "otel_pipeline.detectors",
 )
 """Modules, and packages each of whose modules may declare some: in the order of the page."""
-_ENTRY_POINTS = ("otel_pipeline_adapter", "otel_pipeline_observer")
+_OBSERVERS = "otel_pipeline_observer"
 
 
 def own_settings() -> tuple[type, ...]:
@@ -31,33 +34,39 @@ def own_settings() -> tuple[type, ...]:
     return (*found, *(owner for adapter in ADAPTERS for owner in adapter.settings))
 
 
-def settings_classes(problem: Callable[[str, str], None]) -> tuple[type, ...]:
+def settings_classes(problem: Callable[[str, str], None], rows: Iterable[Adapter] | None = None) -> tuple[type, ...]:
     """All of them: what an entry point of an adapter or observer names may have `settings`, a tuple of such classes.
 
     Args:
         problem: is told, by key and message, what cannot be loaded or does not fit to the others, and is left out.
+        rows: all adapters, as `registry.adapters` gives them; asked for where they are not given.
     """
     found = own_settings()
-    for point in _brought(problem):
+    theirs = [row for row in (adapters(problem) if rows is None else rows) if row not in ADAPTERS]
+    brought = [(row.name, row.module, partial(getattr, row, "settings")) for row in theirs]
+    brought += [(point.name, point.value, partial(_named_by, point)) for point in _observers(problem)]
+    for name, where, read in brought:
         try:
-            brought = tuple(getattr(point.load(), "settings", ()))
-            _check(found, brought)
+            more = tuple(read())
+            _check(found, more)
         # A module that ends the program when it is imported must not end this one.
         except (Exception, SystemExit) as error:
-            problem(f"settings.{point.name}", f"the options of {point.value} are left out: {error}")
+            problem(f"settings.{name}", f"the options of {where} are left out: {error}")
         else:
-            found = (*found, *brought)
+            found = (*found, *more)
     return found
 
 
-def _brought(problem: Callable[[str, str], None]) -> list[metadata.EntryPoint]:
+def _observers(problem: Callable[[str, str], None]) -> list[metadata.EntryPoint]:
     try:
-        # Asked once: each time all installed distributions are read.
-        found = metadata.entry_points()
-        return [point for group in _ENTRY_POINTS for point in found.select(group=group)]
+        return list(metadata.entry_points(group=_OBSERVERS))
     except Exception as error:  # Some installed distribution's files are broken.
         problem("settings", f"options of other distributions are left out: {error}")
         return []
+
+
+def _named_by(point: metadata.EntryPoint) -> Any:
+    return getattr(point.load(), "settings", ())
 
 
 def _check(ours: tuple[type, ...], brought: tuple[type, ...]) -> None:

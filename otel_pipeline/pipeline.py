@@ -24,13 +24,14 @@ from otel_pipeline.engine import inference, process
 from otel_pipeline.engine.engine import Engine
 from otel_pipeline.engine.guard import Guard
 from otel_pipeline.engine.inference import Inferences
-from otel_pipeline.engine.patching import DriftedError, Patches
+from otel_pipeline.engine.patching import Patches
 from otel_pipeline.engine.propagation import Propagation
 from otel_pipeline.engine.settings import DestinationTrust, EngineSettings
 from otel_pipeline.engine.totals import Totals
 from otel_pipeline.export.settings import ExportSettings
+from otel_pipeline.libraries import Libraries
 from otel_pipeline.owners import own_settings, settings_classes
-from otel_pipeline.registry import ADAPTERS, Adapter, LibrarySettings
+from otel_pipeline.registry import LibrarySettings, adapters
 from otel_pipeline.status import AdapterStatus, Status
 from otel_pipeline.verdict import require_fresh
 from otel_pipeline.verdict.monitoring import Monitoring
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from otel_pipeline.registry import Adapter
     from otel_pipeline.verdict.state_file import StateFile
 
 _LOGGER = logging.getLogger("otel_pipeline")
@@ -58,6 +60,7 @@ class Pipeline:
         self._guard = guard
         self._reason = reason
         self._adapters: dict[str, AdapterStatus] = {}
+        self._libraries: Libraries | None = None
         self._engine: Engine | None = None
         self._monitoring: Monitoring | None = None
         self._patches: Patches | None = None
@@ -145,10 +148,8 @@ class Pipeline:
     def replace_others(self) -> None:
         """Take off instrumentations of others that patch the same methods; said once each."""
         with _lock:
-            if self.active:
-                for adapter in ADAPTERS:
-                    if self._adapters[adapter.name].state == "instrumented":
-                        _replace_others(adapter, self._guard)
+            if self.active and self._libraries is not None:
+                self._libraries.replace_others()
 
     def __repr__(self) -> str:
         return f"<otel_pipeline.Pipeline {'active' if self.active else 'off'}; print(pipe.status()) for more>"
@@ -230,9 +231,11 @@ def instrument(
             if sdk_disabled(os.environ):
                 # A safety switch: nothing of other distributions is imported, and nothing raises.
                 return Pipeline(load(given, own_settings(), raises=False), guard, "OTEL_SDK_DISABLED is true")
-            config = load(given, settings_classes(guard.problem))
+            # Once: each time the files of all installed distributions are read.
+            offered = adapters(guard.problem)
+            config = load(given, settings_classes(guard.problem, offered))
             pipeline = Pipeline(config, guard)
-            _start(pipeline, config, guard, _providers)
+            _start(pipeline, config, guard, offered, _providers)
         except ConfigError:
             raise
         except Exception as error:
@@ -259,7 +262,7 @@ def health() -> Health:
     return Health(Process(os.getpid(), time.time(), "unknown_service", "", None), time.time(), 1.0, reason=reason)
 
 
-def _start(pipeline: Pipeline, config: Config, guard: Guard, providers: Any) -> None:
+def _start(pipeline: Pipeline, config: Config, guard: Guard, offered: tuple[Adapter, ...], providers: Any) -> None:
     from otel_pipeline.export import logs, metrics
 
     totals = Totals(problem=guard.problem)
@@ -310,8 +313,8 @@ def _start(pipeline: Pipeline, config: Config, guard: Guard, providers: Any) -> 
     )
     if connected is not None:
         pipeline._connections.append(connected)
-    for adapter in ADAPTERS:
-        _instrument_library(pipeline, config, patches, adapter, engine if adapter.kind == "broker" else inferences)
+    pipeline._libraries = libraries = Libraries(guard, pipeline._adapters, offered, config.of(LibrarySettings))
+    libraries.instrument(patches, {"broker": (engine,), "model": (inferences, guard)})
     _switch_on_generative(pipeline, config, providers, inferences)
     process.activate(engine)
     inference.activate(inferences)
@@ -353,43 +356,6 @@ def _state_file(config: Config, service: str, instance: str, guard: Guard) -> St
     return StateFile(health_folder(), service, instance, guard.problem, None if wanted == "auto" else wanted)
 
 
-def _instrument_library(pipeline: Pipeline, config: Config, patches: Patches, adapter: Adapter, engine: Any) -> None:
-    """Patch a library now, or when it is imported; where that cannot be, say why."""
-    adapters, guard = pipeline._adapters, pipeline._guard
-    version = adapter.version()
-
-    def conclude(state: str, reason: str = "") -> None:
-        adapters[adapter.name] = AdapterStatus(adapter.name, state, reason, version)
-
-    names = {adapter.name, adapter.package, "*"}
-    settings = config.of(LibrarySettings)
-    wanted = settings.libraries == "auto" or not names.isdisjoint(settings.libraries)
-    if not wanted or not names.isdisjoint(settings.disable):
-        return conclude("skipped", "switched off by configuration")
-    unsupported = adapter.unsupported()
-    if unsupported is not None:
-        return conclude("skipped", unsupported)
-    conclude("waiting", f"until {adapter.package} is imported")
-
-    def act(_module: Any) -> None:
-        _replace_others(adapter, guard)
-        try:
-            if adapter.kind == "broker":
-                adapter.load()(patches, engine)
-            else:
-                adapter.load()(patches, engine, guard)
-        except DriftedError as drifted:
-            conclude("skipped", str(drifted))
-            guard.problem(f"drifted.{adapter.name}", f"{adapter.name}: {drifted}; it is left alone")
-        except Exception:
-            guard.failed(f"instrument.{adapter.name}")
-            conclude("failed", "see the log")
-        else:
-            conclude("instrumented")
-
-    return patches.when_imported(adapter.package, act)
-
-
 def _switch_on_generative(pipeline: Pipeline, config: Config, providers: Any, inferences: Inferences) -> None:
     """Official gen_ai instrumentations, each on its own; their calls are counted as decisions on the data in hand."""
     from otel_pipeline.export import generative
@@ -411,24 +377,6 @@ def _switch_on_generative(pipeline: Pipeline, config: Config, providers: Any, in
             pipeline._undo.append(switch_off)
     if any(adapter.reason == "the official instrumentation" for adapter in pipeline._adapters.values()):
         pipeline._guarded("genai.data_age", providers.stamp_data_age)
-
-
-def _replace_others(adapter: Adapter, guard: Guard) -> None:
-    """Two instrumentations of one client give two spans and two contexts a message: the other one is taken off."""
-    for name in adapter.replaces:
-        module_name, _, class_name = name.partition(":")
-        module = sys.modules.get(module_name)
-        kind = getattr(module, class_name, None)
-        try:
-            other = kind() if kind is not None else None
-            if other is not None and other.is_instrumented_by_opentelemetry:
-                other.uninstrument()
-                guard.problem(
-                    f"replaced.{class_name}",
-                    f"{module_name} had instrumented {adapter.name} too; it was taken off: no message has two spans",
-                )
-        except Exception:
-            guard.failed(f"replace.{class_name}")
 
 
 def _engine_settings(config: Config, service_name: str) -> EngineSettings:

@@ -1,4 +1,7 @@
-"""One table of what can be instrumented: adapter, client package, supported versions, what it replaces of others."""
+"""One table of what can be instrumented: adapter, client package, supported versions, what it replaces of others.
+
+Other distributions add rows by the entry point `otel_pipeline_adapter` (docs/contributing.md).
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,8 @@ from otel_pipeline.settings import option
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+ENTRY_POINTS = "otel_pipeline_adapter"
+
 
 @dataclass(frozen=True)
 class Adapter:
@@ -24,23 +29,26 @@ class Adapter:
     name: str
     """What configuration and `status()` call it."""
     module: str
-    """Our module; it has `instrument(patches, ...)`."""
+    """The adapter's module, with `instrument(patches, engine)`; of models `instrument(patches, inferences, guard)`."""
     package: str
     """What the application imports."""
-    distributions: tuple[str, ...]
-    """Under which names the package index has it."""
     versions: str
     """The versions that are tested, as a PEP 440 specifier."""
-    kind: str
+    distributions: tuple[str, ...] = ()
+    """Under which names the package index has it, where that is not `name` alone."""
+    kind: str = "broker"
     """broker or model."""
     replaces: tuple[str, ...] = ()
     """Instrumentors of others, as `module:class`, that patch the same methods."""
+    missing: str = ""
+    """What the adapter does not patch yet. Such a one is used only where configuration names it: what is left out would
+    look as if it did not happen."""
     settings: tuple[type, ...] = ()
     """Its classes that declare options; it has its own from `engine.settings.configured`."""
 
     def version(self) -> str | None:
         """The installed version; None when it is not installed."""
-        for distribution in self.distributions:
+        for distribution in self.distributions or (self.name,):
             try:
                 return metadata.version(distribution)
             except metadata.PackageNotFoundError:
@@ -72,18 +80,60 @@ ADAPTERS = (
         package="kafka",
         distributions=("kafka-python", "kafka-python-ng"),
         versions=">=2.0.2,<4,!=2.2.0,!=2.2.1",
-        kind="broker",
         replaces=("opentelemetry.instrumentation.kafka:KafkaInstrumentor",),
+    ),
+    Adapter(
+        name="aiokafka",
+        module="otel_pipeline.brokers.kafka.aiokafka",
+        package="aiokafka",
+        versions=">=0.10,<1",
+        replaces=("opentelemetry.instrumentation.aiokafka:AIOKafkaInstrumentor",),
+        missing="getmany, send_batch, and what tells of pace and of commits ahead",
     ),
     Adapter(
         name="scikit-learn",
         module="otel_pipeline.models.sklearn",
         package="sklearn",
-        distributions=("scikit-learn",),
         versions=">=1.3,<2",
         kind="model",
     ),
 )
+
+
+def adapters(problem: Callable[[str, str], None]) -> tuple[Adapter, ...]:
+    """Ours, and those that other installed distributions offer; one that cannot be had is told to `problem`."""
+    found = {adapter.name: adapter for adapter in ADAPTERS}
+    for point in _entry_points(problem):
+        try:
+            offered = point.load()
+            reason = _refused(offered, found)
+        # A module that ends the program when it is imported must not end this one.
+        except (Exception, SystemExit) as error:
+            reason = f"loading it failed with {type(error).__name__}"
+        if reason is None:
+            found[offered.name] = offered
+        else:
+            said = f"{ENTRY_POINTS} {point.name} ({point.value}) is not used: {reason}"
+            problem(f"{ENTRY_POINTS}.{point.name}", said)
+    return tuple(found.values())
+
+
+def _entry_points(problem: Callable[[str, str], None]) -> list[metadata.EntryPoint]:
+    try:
+        return list(metadata.entry_points(group=ENTRY_POINTS))
+    except Exception as error:  # Some installed distribution's files are broken.
+        problem(ENTRY_POINTS, f"{ENTRY_POINTS} cannot be read: {type(error).__name__}")
+        return []
+
+
+def _refused(offered: object, found: dict[str, Adapter]) -> str | None:
+    """Why this is no row to use; None where it is one."""
+    if not isinstance(offered, Adapter):
+        return f"it is a {type(offered).__name__}, and not an otel_pipeline.registry.Adapter"
+    if offered.name in found:
+        return f"there is an adapter {offered.name} already"
+    SpecifierSet(offered.versions)
+    return None
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ class Run:
 
 
 RUNS = (
-    Run("oldest", "3.10", ("kafka-python==2.0.2", *OLDEST_SET)),
+    Run("oldest", "3.10", ("kafka-python==2.0.2", "aiokafka==0.10.0", *OLDEST_SET)),
     Run("3.11", "3.11", ()),
     Run("3.12", "3.12", ()),
     Run("kafka-2.3", "3.13", ("kafka-python==2.3.3",)),

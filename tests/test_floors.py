@@ -23,6 +23,7 @@ FLOORS = {
     "export": 3,
     "owners": 4,
     "registry": 4,
+    "libraries": 4,
     "pipeline": 4,
     "flow": 4,
     "distro": 4,
@@ -37,7 +38,19 @@ SEES = {
     1: {"engine", "semconv", "settings"},
     2: {"engine", "semconv", "duration", "settings"},
     3: {"engine", "verdict", *GROUND},
-    4: {"owners", "registry", "flow", "pipeline", "export", "verdict", "detectors", "contracts", "engine", *GROUND},
+    4: {
+        "owners",
+        "registry",
+        "libraries",
+        "flow",
+        "pipeline",
+        "export",
+        "verdict",
+        "detectors",
+        "contracts",
+        "engine",
+        *GROUND,
+    },
     5: {*FLOORS} - {"testing"},
 }
 MAY = {
@@ -50,7 +63,7 @@ MAY = {
 OTHERS = {
     0: {"yaml"},
     1: {"opentelemetry", "wrapt"},
-    2: {"opentelemetry", "kafka", "sklearn", "confluent_kafka"},
+    2: {"opentelemetry", "kafka", "aiokafka", "sklearn", "confluent_kafka"},
     3: {"opentelemetry", "loguru", "requests"},
     4: {"opentelemetry", "packaging"},
     5: {

@@ -10,6 +10,7 @@ from operator import attrgetter
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from otel_pipeline.detectors.destination_numbers import DestinationNumbers
 from otel_pipeline.detectors.measures import FLOW, Detector
 from otel_pipeline.engine import pipeline_header
 from otel_pipeline.engine.measures import Attribute, Measure
@@ -54,11 +55,16 @@ SKIPPED = MISSING.label("skipped")
 OFFSET_RESET = MISSING.label("offset_reset")
 EXPIRED = MISSING.label("expired")
 OPEN = Measure("open", None, "{message}", "Numbers that are missing and not given up yet.").label()
+BY_DESTINATION = Measure(
+    "by_destination", None, "{message}", "Messages whose numbers go over all partitions: they say nothing of losses."
+).label()
+UNNUMBERED = Measure("unnumbered", None, "{message}", "Messages with a header in which there is no number.").label()
 
 
 def _watch(at: WatchedPartition) -> PartitionOrder:
     original = at.settings.mirrors.get(at.destination, at.destination)
-    return PartitionOrder(pipeline_header.tag_of(original, at.partition), at.monotonic_s)
+    of_partition, of_all = (pipeline_header.tag_of(original, partition) for partition in (at.partition, None))
+    return PartitionOrder(of_partition, at.monotonic_s, of_all)
 
 
 DETECTOR = Detector(
@@ -74,6 +80,8 @@ DETECTOR = Detector(
         OFFSET_RESET: attrgetter("missing_offset_reset"),
         EXPIRED: attrgetter("missing_expired"),
         OPEN: attrgetter("open"),
+        BY_DESTINATION: attrgetter("by_destination"),
+        UNNUMBERED: attrgetter("unnumbered"),
     },
 )
 
@@ -123,10 +131,12 @@ class PartitionOrder:
     Args:
         tag: of this destination and partition; a number with another one was given elsewhere (rule 5).
         monotonic_s: clock for `lost_after`, s.
+        destination_tag: of the destination, for numbers that are given over all of its partitions.
     """
 
     __slots__ = (
         "_awaiting",
+        "_destination_numbers",
         "_left_at",
         "_lock",
         "_monotonic_s",
@@ -134,6 +144,8 @@ class PartitionOrder:
         "_rewound_below",
         "_sought",
         "_windows",
+        "by_destination",
+        "destination_tag",
         "duplicate",
         "gapped",
         "highest",
@@ -149,10 +161,15 @@ class PartitionOrder:
         "rewound",
         "skipped",
         "tag",
+        "unnumbered",
     )
 
-    def __init__(self, tag: int, monotonic_s: Callable[[], float]) -> None:
+    def __init__(self, tag: int, monotonic_s: Callable[[], float], destination_tag: int = -1) -> None:
         self.tag = tag
+        self.destination_tag = destination_tag
+        self._destination_numbers = DestinationNumbers()
+        self.by_destination = 0
+        self.unnumbered = 0
         self._monotonic_s = monotonic_s
         self._windows: dict[int, _Window] = {}
         self.latest = _NONE
@@ -191,6 +208,7 @@ class PartitionOrder:
             return
         self.highest = offset
         if producer == 0 or number == 0:
+            self.unnumbered += 1
             return
         if tag != self.tag:
             self.relayed += 1
@@ -206,6 +224,29 @@ class PartitionOrder:
             window.skipped = self.skipped
         else:
             self._out_of_line(window, number, offset)
+
+    def without_header(self, offset: int) -> None:
+        """The same for a message of which its offset alone is known."""
+        if offset == self.highest + 1 or self._at_jump(offset):
+            self.highest = offset
+
+    def one_of_destination(self, offset: int, producer: int, number: int, tag: int) -> None:
+        """The same for a number that its producer gives over all partitions of the destination."""
+        if offset != self.highest + 1 and not self._at_jump(offset):
+            return
+        self.highest = offset
+        if producer == 0 or number == 0:
+            self.unnumbered += 1
+            return
+        if tag != self.destination_tag:
+            self.relayed += 1
+            return
+        self.by_destination += 1
+        found = self._destination_numbers.one(producer, number, offset)
+        if found == "duplicate":
+            self.duplicate += 1
+        elif found == "reordered":
+            self.reordered += 1
 
     def batch(self, first: int, last: int, producer: int, number: int, tag: int) -> bool:
         """The same for a whole batch, where nothing at all is remarkable; false where it has to be told one by one.
@@ -339,6 +380,7 @@ class PartitionOrder:
     def _begin_anew(self) -> None:
         held = self._lock.acquire(timeout=_WAIT_S)
         self._windows = {}
+        self._destination_numbers = DestinationNumbers()
         self.latest = _NONE
         self.open = 0
         self.gapped = False

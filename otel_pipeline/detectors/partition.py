@@ -199,14 +199,17 @@ class PartitionWatch:
                 self.without_header += 1
             else:
                 self.unreadable += 1
-            self.order.one(offset, 0, 0, 0)
+            self.order.without_header(offset)
             return timestamp_ms if type(timestamp_ms) is int and timestamp_ms > 0 else 0
         self.readable += 1
         head, high, low, _, _, _, producer, number, tag = fields
         code = head & 0xFF
         if code != self._own_code:
             self.environments.other(code, header)
-        self.order.one(offset, producer, number if head >> 16 & _PER_PARTITION else 0, tag)
+        if head >> 16 & _PER_PARTITION:
+            self.order.one(offset, producer, number, tag)
+        else:
+            self.order.one_of_destination(offset, producer, number, tag)
         return high << 32 | low
 
     @property
@@ -217,7 +220,7 @@ class PartitionWatch:
     def batch(self, messages: Sequence[Message], headers: Sequence[Any], now_ms: int) -> Sequence[int]:
         """A batch is handed over; returns the oldest origin of each message."""
         block = pipeline_header.HeaderBlock.read(headers)
-        if block is None or not all(flags & _PER_PARTITION for flags in set(block.flags)):
+        if block is None:
             return [
                 self.one(message, self._offset(message), self._timestamp_ms(message), header, fields_of(header), now_ms)
                 for message, header in zip(messages, headers, strict=True)
@@ -225,17 +228,7 @@ class PartitionWatch:
         count = len(messages)
         self.readable += count
         self.last_ms = now_ms
-        same, number = block.one_producer(), block.consecutive()
-        first, last = self._offset(messages[0]), self._offset(messages[-1])
-        # Offsets in a batch only grow: none is left out where the last one is as far away as there are messages.
-        if (
-            same is None
-            or number is None
-            or last - first != count - 1
-            or not self.order.batch(first, last, same[0], number, same[1])
-        ):
-            for offset, (producer, number, tag) in zip(map(self._offset, messages), block.numbers(), strict=True):
-                self.order.one(offset, producer, number, tag)
+        self._order_of_batch(messages, block)
         codes, own = block.environments, self._own_code
         if own < 0 or codes.count(own) != count:
             for code, header in zip(codes, headers, strict=True):
@@ -245,6 +238,26 @@ class PartitionWatch:
         if self._values is not None:
             self._values.check_many(messages, self._value, self._body_bytes, self._looked)
         return block.origins_ms()
+
+    def _order_of_batch(self, messages: Sequence[Message], block: pipeline_header.HeaderBlock) -> None:
+        order, flags = self.order, block.flags
+        if all(each & _PER_PARTITION for each in set(flags)):
+            same, number = block.one_producer(), block.consecutive()
+            first, last = self._offset(messages[0]), self._offset(messages[-1])
+            # Offsets in a batch only grow: none is left out where the last one is as far away as there are messages.
+            if (
+                same is not None
+                and number is not None
+                and last - first == len(messages) - 1
+                and order.batch(first, last, same[0], number, same[1])
+            ):
+                return
+        offsets = map(self._offset, messages)
+        for offset, flag, (producer, number, tag) in zip(offsets, flags, block.numbers(), strict=True):
+            if flag & _PER_PARTITION:
+                order.one(offset, producer, number, tag)
+            else:
+                order.one_of_destination(offset, producer, number, tag)
 
     def began(self, offset: int, message: Message) -> None:
         """The application begins to process a message on its own."""

@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 from otel_pipeline import semconv
 from otel_pipeline.engine.engine import Acknowledged
+from otel_pipeline.engine.messages import NO_NAMES
 from otel_pipeline.engine.trust import continues, is_foreign
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from otel_pipeline.engine import pipeline_header
+    from otel_pipeline.engine.async_loop import TaskDeliveries
     from otel_pipeline.engine.batch import Batch
     from otel_pipeline.engine.delivery import OpenDelivery
     from otel_pipeline.engine.engine import Engine
-    from otel_pipeline.engine.messages import MessageFields
+    from otel_pipeline.engine.messages import MessageFields, SystemNames
     from otel_pipeline.engine.observer import FetchObserver, PartitionObserver
     from otel_pipeline.engine.sequence import Sequences
     from otel_pipeline.engine.totals import AttributeValue, CounterCell, HistogramCell, ThreadCells
@@ -32,6 +34,10 @@ RECENT = 33
 
 def _unknown_cluster() -> str | None:
     return None
+
+
+def _nowhere(_answer: Any) -> tuple[int | None, int | None]:
+    return None, None
 
 
 def _unknown_positions() -> Mapping[tuple[str, int], int | None]:
@@ -67,8 +73,9 @@ class PartitionState:
             semconv.MESSAGING_OPERATION_NAME: "process",
             semconv.MESSAGING_OPERATION_TYPE: "process",
             semconv.MESSAGING_DESTINATION_NAME: destination,
-            semconv.MESSAGING_DESTINATION_PARTITION_ID: str(partition),
         }
+        if consumer.fields.names.partition is not None:
+            self.attributes[consumer.fields.names.partition] = str(partition)
         metric_attributes = {
             **consumer.metric_attributes,
             semconv.MESSAGING_DESTINATION_NAME: engine.metric_destination(destination),
@@ -108,6 +115,7 @@ class Consumer:
         "polling",
         "positions",
         "rejection",
+        "tasks",
     )
 
     def __init__(
@@ -116,9 +124,9 @@ class Consumer:
         fields: MessageFields,
         *,
         attributes: Mapping[str, AttributeValue],
-        client_id: str | None,
-        group: str | None,
-        excluded: bool,
+        client_id: str | None = None,
+        group: str | None = None,
+        excluded: bool = False,
         operation: str,
         cluster_id: Callable[[], str | None] = _unknown_cluster,
         positions: Callable[[], Mapping[tuple[str, int], int | None]] = _unknown_positions,
@@ -128,7 +136,7 @@ class Consumer:
         """The next offset of each partition that is assigned, None where it is not known yet. No I/O; any thread."""
         self.fields = fields
         self._cluster_id = cluster_id
-        self.excluded = excluded
+        self.excluded = excluded or (client_id is not None and engine.settings.excludes_client(client_id))
         self.operation = operation
         self.metric_attributes: dict[str, AttributeValue] = dict(attributes)
         if group:
@@ -138,6 +146,8 @@ class Consumer:
             self.attributes[semconv.MESSAGING_CLIENT_ID] = client_id
         self.partitions: dict[tuple[str, int], PartitionState] = {}
         self.open: OpenDelivery | None = None
+        self.tasks: TaskDeliveries | None = None
+        """Of asyncio: what each task has in hand."""
         self.iterator_spans = True
         self.explicit = False
         """Whether the application says itself, with `process()`, when a message is processed."""
@@ -183,9 +193,9 @@ class Consumer:
 
     def _learn_cluster(self) -> None:
         """Where a message has arrived, the client knows its cluster, if it ever does."""
-        if semconv.KAFKA_CLUSTER_ID not in self.attributes and (cluster := self._cluster_id()):
-            self.attributes[semconv.KAFKA_CLUSTER_ID] = cluster
-            self.metric_attributes[semconv.KAFKA_CLUSTER_ID] = cluster
+        name = self.fields.names.cluster
+        if name is not None and name not in self.attributes and (cluster := self._cluster_id()):
+            self.attributes[name] = self.metric_attributes[name] = cluster
 
 
 class Destination:
@@ -230,10 +240,10 @@ class Destination:
 
     def bind(self, engine: Engine, producer: Producer) -> None:
         """At the first acknowledgement, when the client knows its cluster: the series to count under."""
-        cluster = producer.cluster_id()
-        if cluster:
-            self.attributes = {**self.attributes, semconv.KAFKA_CLUSTER_ID: cluster}
-            self.metric_attributes = {**self.metric_attributes, semconv.KAFKA_CLUSTER_ID: cluster}
+        name, cluster = producer.names.cluster, producer.cluster_id()
+        if name is not None and cluster:
+            self.attributes = {**self.attributes, name: cluster}
+            self.metric_attributes = {**self.metric_attributes, name: cluster}
         self.duration = engine.operation_duration.local(
             {**self.metric_attributes, semconv.MESSAGING_OPERATION_TYPE: "send"}
         )
@@ -255,6 +265,7 @@ class Producer:
         "excluded",
         "headers_allowed",
         "identifier",
+        "names",
         "numbers",
         "read",
     )
@@ -263,12 +274,13 @@ class Producer:
         self,
         *,
         attributes: Mapping[str, AttributeValue],
-        client_id: str | None,
-        cluster_id: Callable[[], str | None],
-        headers_allowed: bool,
-        excluded: bool,
-        numbers: Sequences | None,
-        read: Callable[[Any], tuple[int | None, int | None]],
+        client_id: str | None = None,
+        cluster_id: Callable[[], str | None] = _unknown_cluster,
+        headers_allowed: bool = True,
+        excluded: bool = False,
+        numbers: Sequences | None = None,
+        read: Callable[[Any], tuple[int | None, int | None]] = _nowhere,
+        names: SystemNames = NO_NAMES,
     ) -> None:
         self.attributes = attributes
         self.client_id = client_id
@@ -276,6 +288,7 @@ class Producer:
         self.headers_allowed = headers_allowed
         self.excluded = excluded
         self.destinations: dict[str, Destination | None] = {}
+        self.names = names
         self.numbers = numbers
         self.read = read
         """Partition and offset of an acknowledgement."""

@@ -85,6 +85,8 @@ class Engine:
         """The newest acknowledged offset by partition."""
         self.given: list[Callable[[], Mapping[tuple[int, str, int], int]]] = []
         """Each tells the last number given to (producer id, destination, partition)."""
+        self.queued: list[Callable[[], Mapping[str, int]]] = []
+        """Each tells, by destination, how many messages clients were given that are neither acknowledged nor failed."""
         self.hazards: set[tuple[str, str]] = set()
         """Client settings that can lose or reorder data: (hazard, client library)."""
         self.clients: dict[type, Client] = {}

@@ -11,6 +11,19 @@ Message = Any
 Headers = Sequence[tuple[str, bytes]]
 
 
+class SystemNames(NamedTuple):
+    """Which attributes a messaging system has for what not every system knows; None where it knows no such thing."""
+
+    partition: str | None = None
+    offset: str | None = None
+    cluster: str | None = None
+    key: str | None = None
+    tombstone: str | None = None
+
+
+NO_NAMES = SystemNames()
+
+
 class MessageFields(NamedTuple):
     """How to read one client's messages. Prefer C-level callables: `attrgetter`, `itemgetter`."""
 
@@ -23,3 +36,4 @@ class MessageFields(NamedTuple):
     value: Callable[[Message], object]
     body_bytes: Callable[[Message], int]
     """The serialized size, below 0 for a message without a body (a tombstone)."""
+    names: SystemNames = NO_NAMES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import ModuleType
 
-    from otel_pipeline.engine.guard import Guard
+    from otel_pipeline.engine.guard import Guard, Place
 
 _MISSING: Any = object()
 
@@ -22,6 +23,79 @@ class DriftedError(Exception):
 
     def __init__(self, name: str, expected: Sequence[str], found: Sequence[str]) -> None:
         super().__init__(f"{name} takes ({', '.join(found)}), known is ({', '.join(expected)})")
+
+
+class Around:
+    """A replacement for rare methods of a client, coroutine functions or not, that acts before and after the call.
+
+    Args:
+        place: counts what `before` and `after` raise; the application's call is made all the same.
+        before: called with (client, positional arguments, keyword arguments).
+        after: called with (client, what `before` returned, what the method raised or None).
+    """
+
+    __slots__ = ("_after", "_before", "_place")
+
+    def __init__(
+        self,
+        place: Place,
+        before: Callable[[Any, tuple[Any, ...], dict[str, Any]], Any],
+        after: Callable[[Any, Any, BaseException | None], object],
+    ) -> None:
+        self._place, self._before, self._after = place, before, after
+
+    def __call__(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """Make the replacement."""
+        return self._awaited(original) if inspect.iscoroutinefunction(original) else self._called(original)
+
+    def _begin(self, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self._place.off:
+            return None
+        try:
+            return self._before(client, args, kwargs)
+        except Exception:
+            self._place.failed()
+            return None
+
+    def _end(self, client: Any, begun: Any, error: BaseException | None) -> None:
+        if self._place.off:
+            return
+        try:
+            self._after(client, begun, error)
+        except Exception:
+            self._place.failed()
+
+    def _called(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        begin, end = self._begin, self._end
+
+        @functools.wraps(original)
+        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+            begun = begin(self, args, kwargs)
+            try:
+                result = original(self, *args, **kwargs)
+            except BaseException as error:
+                end(self, begun, error)
+                raise
+            end(self, begun, None)
+            return result
+
+        return call
+
+    def _awaited(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        begin, end = self._begin, self._end
+
+        @functools.wraps(original)
+        async def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+            begun = begin(self, args, kwargs)
+            try:
+                result = await original(self, *args, **kwargs)
+            except BaseException as error:
+                end(self, begun, error)
+                raise
+            end(self, begun, None)
+            return result
+
+        return call
 
 
 class Patches:
@@ -57,18 +131,26 @@ class Patches:
         setattr(owner, name, replacement)
         self._replaced.append((owner, name, own, replacement))
 
+    def __len__(self) -> int:
+        """How many attributes have been replaced so far."""
+        return len(self._replaced)
+
     def restore(self) -> list[str]:
         """Put everything back; returns what others have wrapped meanwhile and therefore stays."""
         self._active = False
+        return self.undo(0)
+
+    def undo(self, since: int) -> list[str]:
+        """Put back what was replaced after there were `since` of them; returns what stays."""
         kept = []
-        for owner, name, own, replacement in reversed(self._replaced):
+        undone, self._replaced[since:] = self._replaced[since:], []
+        for owner, name, own, replacement in reversed(undone):
             if owner.__dict__.get(name) is not replacement:
                 kept.append(f"{owner.__name__}.{name}")
             elif own is _MISSING:
                 delattr(owner, name)
             else:
                 setattr(owner, name, own)
-        self._replaced.clear()
         return kept
 
     def when_imported(self, module: str, act: Callable[[ModuleType], None]) -> None:

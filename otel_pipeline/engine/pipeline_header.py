@@ -11,7 +11,7 @@
 | 14 | 6 | path: who produced to what, from the first hop on |
 | 20 | 4 | producer id, 0 when no sequence is sent |
 | 24 | 4 | sequence |
-| 28 | 2 | tag of the destination and partition that the sequence was given for |
+| 28 | 2 | tag of what the sequence was given for: destination and partition, without flag P the destination alone |
 | 30 | | extension with flag X: type, length, value |
 """
 
@@ -50,6 +50,7 @@ ENVIRONMENT_CODES = {
 }
 FAN_IN = 1 << 1
 PER_PARTITION = 1 << 3
+"""Flag P: the sequence is of one partition. Without it, it is of all partitions of the destination."""
 EXTENDED = 1 << 5
 
 VERSION = 1
@@ -64,6 +65,8 @@ ENVIRONMENTS = {code: name for name, code in ENVIRONMENT_CODES.items()}
 # Version, flags, hops and environment are one number; a u48 is packed as u16 and u32.
 _SHAPE = struct.Struct(">IHIIHIIIH")
 _STAMP = struct.Struct(">IH")
+_NUMBERED = struct.Struct(">IIH")
+_NO_NUMBER = bytes(10)
 _NUMBERS = struct.Struct(">20xIIH")
 _PRODUCER_AND_TAG = (20, 21, 22, 23, 28, 29)
 _ALL_BYTES = bytes(range(0x100))
@@ -295,6 +298,32 @@ def stamp(header: bytes, sequence: int, tag: int) -> bytes:
     return header[:32] + stamped + header[_CHARACTERS:]
 
 
+def numbered(header: bytes, producer_id: int, sequence: int, tag: int, *, per_partition: bool) -> bytes | None:
+    """A header without number, with one: bytes 20 to 29, and the flag, which is in characters 0 to 3.
+
+    None where it has one already: it is somebody else's.
+    """
+    raw = a2b_base64(header[24:_CHARACTERS].translate(STANDARD))
+    if raw[2:] != _NO_NUMBER:
+        return None
+    raw = raw[:2] + _NUMBERED.pack(producer_id & _U32, sequence & _U32, tag & _U16)
+    head = _with_flag(header[:4]) if per_partition else header[:4]
+    return head + header[4:24] + b2a_base64(raw, newline=False).translate(_URL_SAFE) + header[_CHARACTERS:]
+
+
+_flagged: dict[bytes, bytes] = {}
+
+
+def _with_flag(head: bytes) -> bytes:
+    found = _flagged.get(head)
+    if found is None:
+        version, flags, hops = a2b_base64(head.translate(STANDARD))
+        found = b2a_base64(bytes((version, flags | PER_PARTITION, hops)), newline=False).translate(_URL_SAFE)
+        if len(_flagged) < _CACHE_LIMIT:
+            _flagged[head] = found
+    return found
+
+
 _hops: dict[Any, int] = {}
 
 
@@ -358,9 +387,10 @@ class Template:
 
 
 def producer_of(header: bytes) -> int | None:
-    """The producer id alone: the last four of bytes 18 to 23, which are characters 24 to 31."""
+    """The producer id alone, bytes 20 to 23; None without flag P: its numbers are not those of one partition."""
     try:
-        return int.from_bytes(a2b_base64(header[24:32].translate(STANDARD))[2:6], "big")
+        raw = a2b_base64(header[:32].translate(STANDARD))
+        return int.from_bytes(raw[20:24], "big") if raw[1] & PER_PARTITION else None
     except Exception:
         return None
 
@@ -373,7 +403,7 @@ def _fnv1a(data: bytes) -> int:
 
 
 _paths: dict[tuple[int, str, str], int] = {}
-_tags: dict[tuple[str, int], int] = {}
+_tags: dict[tuple[str, int | None], int] = {}
 
 
 def path_hash(parent: int, service: str, destination: str) -> int:
@@ -392,12 +422,13 @@ def path_hash(parent: int, service: str, destination: str) -> int:
     return found
 
 
-def tag_of(destination: str, partition: int) -> int:
-    """What a sequence was given for: the low 16 bits of FNV-1a over (destination, 0, partition)."""
+def tag_of(destination: str, partition: int | None) -> int:
+    """What a sequence was given for: the low 16 bits of FNV-1a over (destination, 0, partition, or nothing for all)."""
     key = (destination, partition)
     found = _tags.get(key)
     if found is None:
-        found = _fnv1a(destination.encode() + b"\0" + str(partition).encode()) & _U16
+        name = b"" if partition is None else str(partition).encode()
+        found = _fnv1a(destination.encode() + b"\0" + name) & _U16
         if len(_tags) >= _CACHE_LIMIT:
             _tags.clear()
         _tags[key] = found

@@ -153,13 +153,15 @@ class Processor:
     def _attributes(self, delivery: OpenDelivery) -> dict[str, AttributeValue]:
         reads, message = self._fields, delivery.message
         attributes: dict[str, AttributeValue] = delivery.state.attributes.copy()
-        attributes[semconv.KAFKA_OFFSET] = delivery.offset or 0
-        if self._settings.message_key:
+        names = reads.names
+        if names.offset is not None:
+            attributes[names.offset] = delivery.offset or 0
+        if names.key is not None and self._settings.message_key:
             text = key_text(reads.key(message))
             if text is not None:
-                attributes[semconv.KAFKA_MESSAGE_KEY] = text
-        if reads.body_bytes(message) < 0:
-            attributes[semconv.KAFKA_MESSAGE_TOMBSTONE] = True
+                attributes[names.key] = text
+        if names.tombstone is not None and reads.body_bytes(message) < 0:
+            attributes[names.tombstone] = True
         sent_ms, now_s = delivery.timestamp_ms, delivery.start_ns / 1e9
         if isinstance(sent_ms, int) and sent_ms > 0:
             attributes[semconv.OTEL_PIPELINE_DELIVERY_AGE] = now_s - sent_ms / 1e3

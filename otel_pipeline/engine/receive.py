@@ -155,8 +155,8 @@ def _receive_span(
         destination = next(iter(names))
         attributes[semconv.MESSAGING_DESTINATION_NAME] = destination
         name = f"{name} {destination}"
-        if len(judged) == 1:
-            attributes[semconv.MESSAGING_DESTINATION_PARTITION_ID] = str(fields.partition(judged[0][0]))
+        if len(judged) == 1 and fields.names.partition is not None:
+            attributes[fields.names.partition] = str(fields.partition(judged[0][0]))
     end_ns = engine.clock_ns()
     links = CreationLinks(engine, fields.headers, judged)
     span = engine.spans.start(name, SpanKind.CLIENT, parent, context, attributes, links, end_ns - elapsed_ns)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from otel_pipeline.engine.clients import Producer
     from otel_pipeline.engine.engine import Engine
+    from otel_pipeline.engine.messages import SystemNames
     from otel_pipeline.engine.origin import Origin
     from otel_pipeline.engine.totals import AttributeValue
 
@@ -90,9 +91,9 @@ class Sending:
             span = self.span
             if not destination.bound:
                 destination.bind(engine, self._producer)
-                cluster = destination.attributes.get(semconv.KAFKA_CLUSTER_ID)
-                if cluster is not None and span is not None:
-                    span.set_attribute(semconv.KAFKA_CLUSTER_ID, cluster)
+                name = self._producer.names.cluster
+                if name is not None and name in destination.attributes and span is not None:
+                    span.set_attribute(name, destination.attributes[name])
             if error is None:
                 destination.sent.cell.value += 1
                 destination.duration.cell.record(elapsed_ns / 1e9)
@@ -108,8 +109,9 @@ class Sending:
             if span.is_recording():
                 if partition is not None and partition >= 0:
                     span.set_attribute(semconv.MESSAGING_DESTINATION_PARTITION_ID, str(partition))
-                if offset is not None and offset >= 0:
-                    span.set_attribute(semconv.KAFKA_OFFSET, offset)
+                name = self._producer.names.offset
+                if name is not None and offset is not None and offset >= 0:
+                    span.set_attribute(name, offset)
                 if error is not None:
                     span.set_attribute(semconv.ERROR_TYPE, error_type(error))
                     span.set_status(Status(StatusCode.ERROR, str(error)))
@@ -132,7 +134,8 @@ def sender(  # noqa: C901, PLR0915
     """
     spans, propagation = engine.spans, engine.propagation
     place, writing = engine.guard.place("send"), engine.guard.place("send.headers")
-    engine.guard.place("send.finish", place)
+    for after in ("send.finish", "send.follow"):
+        engine.guard.place(after, place)
     clock_ns, monotonic_ns, settings = engine.clock_ns, engine.monotonic_ns, engine.settings
     hook = engine.hook("send")
     with_key = settings.message_key
@@ -170,7 +173,7 @@ def sender(  # noqa: C901, PLR0915
             if ids is None:
                 attributes = destination.attributes.copy()
                 if value is None or partition is not None or with_key:
-                    _add_message(attributes, partition, key, value, with_key=with_key)
+                    _add_message(attributes, producer.names, partition, key, value, with_key=with_key)
                 links = _custom_links(engine, headers) if kept else ()
                 kind = SpanKind.CLIENT if kept else SpanKind.PRODUCER
                 span = spans.start(destination.span_name, kind, parent, context, attributes, links, start_ns)
@@ -212,17 +215,17 @@ def _destination(engine: Engine, producer: Producer, topic: Any, operation: str)
 
 
 def _add_message(
-    attributes: dict[str, AttributeValue], partition: Any, key: Any, value: Any, *, with_key: bool
+    attributes: dict[str, AttributeValue], names: SystemNames, partition: Any, key: Any, value: Any, *, with_key: bool
 ) -> None:
     """What only some messages have. Given at the start, where a sampler can see it."""
-    if isinstance(partition, int):
-        attributes[semconv.MESSAGING_DESTINATION_PARTITION_ID] = str(partition)
-    if value is None:
-        attributes[semconv.KAFKA_MESSAGE_TOMBSTONE] = True
-    if with_key:
+    if names.partition is not None and isinstance(partition, int):
+        attributes[names.partition] = str(partition)
+    if names.tombstone is not None and value is None:
+        attributes[names.tombstone] = True
+    if names.key is not None and with_key:
         text = key_text(key)
         if text is not None:
-            attributes[semconv.KAFKA_MESSAGE_KEY] = text
+            attributes[names.key] = text
 
 
 def key_text(key: object) -> str | None:
@@ -254,7 +257,8 @@ def _set_pipeline_header(
     name = pipeline_header.NAME
     if had_headers:
         for at in range(len(headers) - 1, -1, -1):
-            if headers[at][0] == name:
+            pair = headers[at]
+            if type(pair) is tuple and pair and pair[0] == name:
                 del headers[at]
     flags = _PER_PARTITION if producer.identifier else 0
     if delivery is not None:

@@ -10,7 +10,7 @@ from otel_pipeline import duration, semconv
 from otel_pipeline.contracts.measures import FILE, checked
 from otel_pipeline.detectors.decisions import DECISION_AGE
 from otel_pipeline.detectors.freshness import DATA_AGE, DELIVERY_AGE, NEGATIVE_AGES
-from otel_pipeline.detectors.order import DUPLICATE, MISSING, REORDERED
+from otel_pipeline.detectors.order import BY_DESTINATION, DUPLICATE, MISSING, REORDERED, UNNUMBERED
 from otel_pipeline.detectors.partition import HEADER_MISSING, HEADER_OK, HEADER_RELAYED, HEADER_UNREADABLE, MESSAGES
 from otel_pipeline.detectors.times import EVENT_TIME_REGRESSION
 from otel_pipeline.engine.measures import Sums
@@ -114,6 +114,8 @@ class PipelineFlow:
         """
         for evidence in self._evidence(destination):
             self._assert_numbered(evidence)
+            unnumbered = evidence.counts[UNNUMBERED]
+            _require(not unnumbered, f"{_named(evidence)}: {unnumbered} of {evidence.messages} messages have no number")
             found = {str(label): count for label in _DISORDER if (count := evidence.counts[label])}
             _require(not found, f"{_named(evidence)}: {_listed(found)} of {evidence.messages} messages")
 
@@ -123,7 +125,8 @@ class PipelineFlow:
         Gaps count as losses now, and what producers of this process sent last is looked for too.
 
         Raises:
-            AssertionError: something is missing or has not been read, or producers gave no numbers.
+            AssertionError: something is missing or has not been read, is still in a producer's queue, or producers gave
+                no numbers that would tell.
         """
         flows = self._flows(destination)
         for flow in flows:
@@ -131,6 +134,16 @@ class PipelineFlow:
                 watch.order.close()
         for evidence in self._evidence(destination):
             self._assert_numbered(evidence)
+            _require(
+                not evidence.queued,
+                f"{_named(evidence)}: {evidence.queued} messages are still in producers' queues: flush() them",
+            )
+            unjudged = evidence.counts[BY_DESTINATION] + evidence.counts[UNNUMBERED]
+            _require(
+                not unjudged,
+                f"{_named(evidence)}: whether any is missing is not known: {unjudged} of {evidence.messages} "
+                "messages have no number of their partition",
+            )
             found = {cause: count for (cause,), count in evidence.counts.of(MISSING).items() if count}
             refused = evidence.refused_sends
             told = f"; sends that were refused: {_listed(refused)}" if refused else ""

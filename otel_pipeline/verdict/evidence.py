@@ -52,6 +52,8 @@ class Evidence:
     """Offsets that are committed and still in hand: lost when the process dies now."""
     refused_sends: Mapping[str, int] = field(default_factory=dict)
     """Sends of this process to the destination that failed, by error type: a reason for what is missing."""
+    queued: int = 0
+    """Messages to the destination that this process has given to clients and of which nothing is known yet."""
 
     @property
     def messages(self) -> int:

@@ -30,8 +30,10 @@ class Gathering:
     def evidence(self) -> list[Evidence]:
         """What is known of each flow now."""
         self._flows.refresh()
-        refused = self._refused_sends()
+        refused, queued = self._refused_sends(), self._queued()
         found = [self._of_flow(now, refused.get(now.flow.key.destination, {})) for now in self._flows.now()]
+        for each in found:
+            each.queued = queued.get(each.key.destination, 0)
         read = {each.key.destination for each in found}
         return found + [self._only_sent(name) for name in self._contracts.sent_to() if name not in read]
 
@@ -86,6 +88,14 @@ class Gathering:
                 errors = refused.setdefault(str(attributes.get(semconv.MESSAGING_DESTINATION_NAME)), {})
                 errors[str(error)] = errors.get(str(error), 0) + int(count)
         return refused
+
+    def _queued(self) -> dict[str, int]:
+        """Messages of this process, by destination, that clients have been given and of which nothing is known yet."""
+        queued: dict[str, int] = {}
+        for tell in self._engine.queued:
+            for destination, count in tell().items():
+                queued[destination] = queued.get(destination, 0) + count
+        return queued
 
 
 def _quantile(cell: HistogramCell, share: float) -> float | None:

@@ -15,6 +15,7 @@ from otel_pipeline.detectors.keys_in_hand import CONCURRENT_KEY
 from otel_pipeline.detectors.measures import LightName
 from otel_pipeline.detectors.order import (
     BEFORE_BROKER,
+    BY_DESTINATION,
     DUPLICATE,
     EXPIRED,
     OFFSET_RESET,
@@ -22,6 +23,7 @@ from otel_pipeline.detectors.order import (
     REDELIVERED,
     REORDERED,
     SKIPPED,
+    UNNUMBERED,
 )
 from otel_pipeline.detectors.partition import COVERAGE, HEADER_OK, MESSAGES
 from otel_pipeline.detectors.shares import wilson_lower
@@ -241,9 +243,18 @@ def order(case: Case) -> Light:  # noqa: C901, PLR0911 - the table's rows from t
         )
     if n < case.minimums.order:
         return light("grey", f"only {n} of {case.minimums.order} messages so far")
+    unjudged = counts[BY_DESTINATION] + counts[UNNUMBERED]
+    if unjudged > _UNJUDGED * n:
+        return light(
+            "grey",
+            f"{n} messages in order; whether any is missing is not known: {unjudged} have no number of their partition",
+            "the producers: what they could not deliver they know themselves",
+        )
     return light("green", f"{n} messages in order, none missing")
 
 
+_UNJUDGED = 0.1
+"""Share of messages whose losses nobody could see, above which the light is not green."""
 _DISORDERED = "producers without idempotence, or a relay that repeats (client.hazard)"
 _LOST: Mapping[Label, str] = {
     BEFORE_BROKER: "before the broker",

@@ -12,7 +12,6 @@ from kafka.errors import KafkaError
 from kafka.serializer import Serializer
 from opentelemetry import trace
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, set_value
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 import otel_pipeline
 from otel_pipeline.engine import pipeline_header
@@ -26,19 +25,6 @@ def headers_of(kafka, topic, count=1):
         if len(found) == count:
             break
     return found
-
-
-def test_the_callers_header_list_is_not_changed(telemetry, kafka):
-    """A list that is used again and again stays as it was, and each message has one context, its own."""
-    topic = kafka.topic()
-    telemetry.instrument()
-    headers = [("tenant", b"7")]
-    kafka.send(topic, b"a", b"b", b"c", headers=headers)
-
-    found = headers_of(kafka, topic, 3)
-    assert headers == [("tenant", b"7")]
-    assert [[name for name, _ in each] for each in found] == [["tenant", "traceparent", "otelp"]] * 3
-    assert len({dict(each)["traceparent"] for each in found}) == 3
 
 
 @pytest.mark.parametrize(
@@ -61,71 +47,25 @@ def test_every_calling_style_works(telemetry, mock, call):
     assert [span.name for span in telemetry.spans()] == [f"send {topic}"]
 
 
-def test_signatures_are_the_clients_own(telemetry):
-    """An editor and `inspect` see what they saw before."""
-    methods = {
-        (kind, name): getattr(kind, name)
-        for kind, name in ((KafkaProducer, "send"), (KafkaConsumer, "poll"), (KafkaConsumer, "close"))
-    }
-    before = {name: inspect.signature(method) for name, method in methods.items()}
+def test_the_wrappers_take_what_the_client_takes(telemetry):
+    """What they take, not what they say of themselves: a wrong call fails where it always did."""
+    methods = ((KafkaProducer, "send"), (KafkaConsumer, "poll"))
+    before = [list(inspect.signature(getattr(kind, name)).parameters) for kind, name in methods]
     telemetry.instrument()
 
-    assert {(kind, name): inspect.signature(getattr(kind, name)) for kind, name in methods} == before
-    # Sharper: what the wrapper itself takes, not what it says of itself.
-    send = inspect.signature(KafkaProducer.send, follow_wrapped=False)
-    assert list(send.parameters) == list(before[KafkaProducer, "send"].parameters)
+    after = [inspect.signature(getattr(kind, name), follow_wrapped=False) for kind, name in methods]
+    assert [list(each.parameters) for each in after] == before
 
 
-# Nearly 1 MB: more than 1,000,000 bytes in a frame kafka-python 2.3 refuses by itself.
-BAD_HEADERS = [
-    [("traceparent", b"\xff\xfe\xfd")],
-    [("traceparent", b"")],
-    [("traceparent", b"x" * 900_000)],
-    [("traceparent", b"00-%032x-%016x-01" % (1, 1)), ("traceparent", b"00-%032x-%016x-01" % (2, 2))],
-    [("tracestate", b"," * 100_000), ("baggage", b" " * 100_000)],
-    [("otelp", b"not base64 \xff"), ("otelp", b"A" * 40)],
-    [(f"h{at}", b"") for at in range(2_000)],
-]
-
-
-@pytest.mark.parametrize("headers", BAD_HEADERS, ids=range(len(BAD_HEADERS)))
-def test_bad_headers_lose_no_message(telemetry, mock, headers):
-    """A message with any bytes in its headers is delivered, unchanged, and has a span of its own."""
-    topic = mock.topic()
-    pipe = telemetry.instrument()
-    pipe.uninstrument()
-    mock.send(topic, b"a", headers=headers)
-    mock.send(topic, b"b")
-    pipe = telemetry.instrument()
-    records = []
-    for record in mock.consumer(topic, fetch_max_bytes=10_000_000, max_partition_fetch_bytes=10_000_000):
-        records.append(record)
-        if len(records) == 2:
-            break
-
-    assert [(record.value, list(record.headers)) for record in records] == [(b"a", headers), (b"b", [])]
-    assert [span.name for span in telemetry.spans()].count(f"process {topic}") == 2
-    assert not [place for place in pipe.status().errors if not place.startswith("header.")]
-
-
-def test_a_failed_delivery_is_on_the_span(telemetry, mock):
-    """The span ends at the failure, with the error; the application gets its own exception."""
+def test_a_send_that_fails_later_is_on_the_span(telemetry, mock):
+    """The span ends when the future does, with its error."""
     telemetry.instrument()
-    wrong, large = mock.topic("wrong"), mock.topic("large")
-    with pytest.raises(Exception) as first:
-        mock.producer().send(wrong, "not bytes").get(5)
-    with pytest.raises(Exception) as second:
-        mock.producer(max_request_size=100).send(large, b"x" * 1_000).get(5)
+    topic = mock.topic("large")
+    with pytest.raises(Exception) as raised:
+        mock.producer(max_request_size=100).send(topic, b"x" * 1_000).get(5)
 
-    spans = {span.name: (span.status, span.attributes.get("error.type")) for span in telemetry.spans()}
-    expected = {wrong: _name(first.value), large: _name(second.value)}
-    assert spans == {f"send {topic}": ("ERROR", error) for topic, error in expected.items()}
-    failed = {
-        point.attributes["messaging.destination.name"]: (point.attributes["error.type"], point.value)
-        for point in telemetry.metric("messaging.client.sent.messages").points
-        if point.value
-    }
-    assert failed == {topic: (error, 1) for topic, error in expected.items()}
+    (span,) = telemetry.spans()
+    assert (span.name, span.status, span.attributes["error.type"]) == (f"send {topic}", "ERROR", _name(raised.value))
 
 
 def _name(error):
@@ -176,18 +116,6 @@ def test_bootstrap_servers_of_any_kind(telemetry, mock, servers):
     (span,) = telemetry.spans()
     host, port = mock.address.split(":")
     assert (span.attributes["server.address"], span.attributes["server.port"]) == (host, int(port))
-
-
-def test_suppressed_instrumentation_is_respected(telemetry, mock):
-    """Inside `suppress_instrumentation()` nothing is recorded and nothing is written."""
-    topic = mock.topic()
-    telemetry.instrument()
-    token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
-    mock.send(topic, b"a")
-    headers = headers_of(mock, topic)
-    detach(token)
-
-    assert (headers, telemetry.spans()) == ([[]], [])
 
 
 def test_message_formats_without_headers(telemetry, mock, monkeypatch):
@@ -242,35 +170,6 @@ def kafka_3():
     return int(version("kafka-python").split(".")[0]) >= 3
 
 
-def test_a_context_that_the_application_set_is_left_alone(telemetry, mock):
-    """Its own traceparent goes out as it is: the span is CLIENT and links to it."""
-    topic = mock.topic()
-    telemetry.instrument()
-    own = b"00-%032x-%016x-01" % (0xABC, 0xDEF)
-    mock.send(topic, b"a", headers=[("traceparent", own)])
-
-    (span,) = telemetry.spans()
-    assert (span.kind, [link.trace_id for link in span.links]) == ("CLIENT", [f"{0xABC:032x}"])
-    (headers,) = headers_of(mock, topic)
-    assert [value for name, value in headers if name == "traceparent"] == [own]
-
-
-def test_a_forwarded_context_is_replaced(telemetry, mock):
-    """A relay that copies the header list of the message in hand: the next hop is its child, not its sibling."""
-    source, target = mock.topic(), mock.topic("next")
-    telemetry.instrument()
-    producer = mock.send(source, b"a", headers=[("tenant", b"7")])
-    for record in mock.consumer(source):
-        producer.send(target, record.value, headers=list(record.headers), partition=0).get(10)
-        break
-
-    (headers,) = headers_of(mock, target)
-    assert [name for name, _ in headers] == ["tenant", "traceparent", "otelp"]
-    hops = [span.attributes["otel_pipeline.hops"] for span in telemetry.spans() if span.kind == "CONSUMER"]
-    assert hops == [1, 2]
-    assert len({span.trace_id for span in telemetry.spans() if span.kind != "CLIENT"}) == 1
-
-
 def test_old_messages_and_long_ways_start_a_new_trace(telemetry, mock):
     """Beyond `parent_max_age` or `max_hops` there is a link instead of a parent; the age is kept."""
     topic = mock.topic()
@@ -306,35 +205,6 @@ def test_old_messages_and_long_ways_start_a_new_trace(telemetry, mock):
     assert int(spans[0].attributes["otel_pipeline.data.age"]) == 100_000_000
 
 
-def test_none_values_and_tombstones(telemetry, mock):
-    """A message without a body is one, and says so."""
-    topic = mock.topic()
-    telemetry.instrument()
-    mock.send(topic, None, key=b"k")
-    for record in mock.consumer(topic):
-        assert record.value is None
-        break
-
-    said = {span.name.split()[0]: span.attributes.get("kafka.message.tombstone") for span in telemetry.spans()}
-    assert said == {"send": True, "process": True, "poll": None}
-
-
-def test_closed_clients_raise_their_own_errors(telemetry, mock):
-    """What the client raises is what the application sees."""
-    telemetry.instrument()
-    producer, consumer = mock.producer(), mock.consumer(mock.topic())
-    producer.close()
-    consumer.close()
-    bare = []
-    for call in (lambda: producer.send("t", b"a"), lambda: consumer.poll(0)):
-        with pytest.raises(Exception) as raised:
-            call()
-        bare.append(type(raised.value).__module__.split(".")[0])
-
-    assert list(consumer) == []
-    assert set(bare) <= {"kafka", "builtins"}
-
-
 def test_a_broker_that_is_not_there(telemetry):
     """The application's own error, unchanged; no failure of ours."""
     pipe = telemetry.instrument()
@@ -346,55 +216,20 @@ def test_a_broker_that_is_not_there(telemetry):
     assert ([span.status for span in telemetry.spans()], pipe.status().errors) == (["ERROR"], {})
 
 
-def test_hooks_get_span_and_message_and_may_fail(telemetry, mock):
-    """A hook adds attributes; one that raises is counted and harms nothing."""
-    topic = mock.topic()
-
-    def send(span, message):
-        span.set_attribute("app.size", len(message.value))
-
-    def process(_span, message):
-        raise ValueError(message.value)
-
-    pipe = telemetry.instrument(hooks={"send": send, "process": process})
-    mock.send(topic, b"abc")
-    for record in mock.consumer(topic):
-        assert record.value == b"abc"
-        break
-
-    sizes = [span.attributes.get("app.size") for span in telemetry.spans() if span.kind == "PRODUCER"]
-    assert (sizes, pipe.status().errors) == ([3], {"hook.process": 1})
-
-
-def test_commit_has_a_duration_and_no_span(telemetry, mock):
-    """Both kinds of commit, with the group."""
+def test_commit_async_has_a_duration(telemetry, mock):
+    """When the broker has answered, not when it was asked."""
     topic = mock.topic()
     telemetry.instrument()
     mock.send(topic, b"a")
     consumer = mock.consumer(topic, group_id="readers")
     mock.poll(consumer, 1)
-    telemetry.clear()
-    consumer.commit()
+    future = consumer.commit_async()
+    while not future.is_done:
+        consumer.poll(100)
 
     points = telemetry.metric("messaging.client.operation.duration").points
-    (commit,) = [point for point in points if point.attributes["messaging.operation.name"] == "commit"]
-    assert (commit.count, commit.attributes["messaging.consumer.group.name"], telemetry.spans()) == (1, "readers", [])
-
-
-def test_unsampled_messages_are_counted(telemetry, mock):
-    """Metrics count every message, whatever the sampler decided; the context still travels."""
-    topic = mock.topic()
-    telemetry.sample(ALWAYS_OFF)
-    telemetry.instrument()
-    mock.send(topic, b"a", b"b")
-    (headers, _) = headers_of(mock, topic, 2)
-
-    counted = {
-        name: [point.value for point in telemetry.metric(f"messaging.client.{name}.messages").points]
-        for name in ("sent", "consumed")
-    }
-    assert (telemetry.spans(), counted) == ([], {"sent": [2], "consumed": [2]})
-    assert dict(headers)["traceparent"][-2:] in (b"00", b"02")
+    (commit,) = [point for point in points if point.attributes["messaging.operation.name"] == "commit_async"]
+    assert (commit.count, commit.attributes["messaging.consumer.group.name"]) == (1, "readers")
 
 
 def test_without_instrument_everything_is_a_no_op(mock):

@@ -8,7 +8,7 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer
 
 import otel_pipeline
-from otel_pipeline.brokers.kafka import kafka_python
+from otel_pipeline.brokers.kafka import client, kafka_python_fetches
 from otel_pipeline.engine import (
     clients,
     delivery,
@@ -50,8 +50,9 @@ PLACES = [
     (inference.Inferences, "record"),
     (totals.HistogramCell, "record"),
     (delivery.OpenDelivery, "__init__"),
-    (kafka_python, "client_attributes"),
-    (kafka_python, "server_of"),
+    (client, "client_attributes"),
+    (client, "server_of"),
+    (kafka_python_fetches, "follow"),
 ]
 
 

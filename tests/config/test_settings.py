@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from dataclasses import dataclass, replace
+from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
@@ -179,13 +180,17 @@ def test_the_page_has_its_rows():
 
 THEIRS = """\
 from dataclasses import dataclass, replace
+from importlib import metadata
 from otel_pipeline.detectors.measures import Detector
+from otel_pipeline.registry import Adapter
 from otel_pipeline.settings import option
 
 @dataclass(frozen=True)
 class Tea:
     boil_s: float = option("{path}", "duration", {default}, "How long it boils.")
 
+adapter = Adapter("their-tea", "their_tea", "their_tea", ">=1", settings=(Tea,))
+instrument = print
 detector = Detector("tea", settings=(Tea,))
 other = Detector("tea", settings=(dict,))
 """
@@ -193,13 +198,13 @@ other = Detector("tea", settings=(dict,))
 
 @pytest.fixture
 def install(tmp_path, monkeypatch):
-    """An installed package that brings options by the entry point for detectors."""
+    """An installed package that brings options, by the entry point for detectors unless another one is named."""
 
-    def installed(path="tea.boil", default="3.0", target="their_tea:detector"):
+    def installed(path="tea.boil", default="3.0", target="their_tea:detector", group="otel_pipeline_observer"):
         information = tmp_path / "site" / "their_tea-1.0.dist-info"
         information.mkdir(parents=True)
         (information / "METADATA").write_text("Metadata-Version: 2.1\nName: their-tea\nVersion: 1.0\n")
-        (information / "entry_points.txt").write_text(f"[otel_pipeline_observer]\ntea = {target}\n")
+        (information / "entry_points.txt").write_text(f"[{group}]\ntea = {target}\n")
         (tmp_path / "site" / "their_tea.py").write_text(THEIRS.format(path=path, default=default))
         monkeypatch.syspath_prepend(tmp_path / "site")
         monkeypatch.chdir(tmp_path)
@@ -208,9 +213,11 @@ def install(tmp_path, monkeypatch):
     sys.modules.pop("their_tea", None)
 
 
-def test_an_installed_package_brings_options(install, tmp_path, capsys, telemetry):
+@pytest.mark.parametrize("kind", ["adapter", "detector"])
+def test_an_installed_package_brings_options(install, tmp_path, capsys, telemetry, kind):
     """`config` shows them, `config check` and the schema know them, and their owner gets what the file says."""
-    install()
+    group = {"adapter": "otel_pipeline_adapter", "detector": "otel_pipeline_observer"}[kind]
+    install(target=f"their_tea:{kind}", group=group)
     (tmp_path / "otel_pipeline.yaml").write_text("tea: {boil: 4s}\n")
     main(["config", "--json", "--environment", "production"])
     listed = json.loads(capsys.readouterr().out)["tea.boil"]
@@ -223,6 +230,25 @@ def test_an_installed_package_brings_options(install, tmp_path, capsys, telemetr
     assert listed == {"value": 4.0, "source": f"file: {tmp_path}/otel_pipeline.yaml:1"}
     assert (checked, described["properties"]["tea"]["properties"]["boil"]["type"]) == (0, "string")
     assert (pipe.status().problems, tea.boil_s) == ((), 4.0)
+
+
+def test_what_an_adapter_has_wrong_is_left_out(install, telemetry):
+    """Its options alone: the adapter is used all the same."""
+    install(path="strict", target="their_tea:adapter", group="otel_pipeline_adapter")
+    status = telemetry.instrument().status()
+
+    assert status.problems == ("the options of their_tea are left out: Tea declares strict, which is declared already",)
+    assert [each.state for each in status.adapters if each.name == "their-tea"] == ["instrumented"]
+
+
+def test_entry_points_of_adapters_are_read_once(telemetry, monkeypatch):
+    """The files of all installed distributions are read for it."""
+    asked = []
+    read = metadata.entry_points
+    monkeypatch.setattr(metadata, "entry_points", lambda **group: asked.append(group) or read(**group))
+    telemetry.instrument()
+
+    assert asked.count({"group": "otel_pipeline_adapter"}) == 1
 
 
 def test_a_detector_declares_in_its_own_module(monkeypatch):

@@ -73,7 +73,11 @@ class Watched:
             "order": {
                 name: getattr(order, name)
                 for name in PartitionOrder.__slots__
-                if name not in {"_lock", "_monotonic_s", "_windows", "latest", "tag"}
+                if name not in {"_lock", "_monotonic_s", "_windows", "_destination_numbers", "latest", "tag"}
+            },
+            "of the destination": {
+                producer: [getattr(window, name) for name in ("first", "newest", "offset", "arrived")]
+                for producer, window in order._destination_numbers._windows.items()
             },
             "windows": {
                 producer: [

@@ -104,7 +104,19 @@ def test_unknown_parts_of_the_extension_are_passed_over():
 def test_the_cheap_looks():
     """Hops and producer alone, also of what cannot be read."""
     assert (header.hops_of(GOOD), header.producer_of(GOOD)) == (3, 0xB1B2B3B4)
-    assert (header.hops_of(b"\xff"), header.hops_of(None), header.producer_of(b"x")) == (0, 0, 0)
+    assert (header.hops_of(b"\xff"), header.hops_of(None), header.producer_of(b"x")) == (0, 0, None)
+    assert header.producer_of(header.encode(**{**FIELDS, "flags": 0})) is None, "not a sequence of one partition"
+
+
+def test_producer_and_number_are_filled_in_later():
+    """With the flag where the number is of one partition; the rest is as it was, an extension included."""
+    for environment in ("staging", "kundentest"):
+        values = {**FIELDS, "flags": 0, "environment": environment, "producer_id": 0, "sequence": 0, "tag": 0}
+        encoded = header.encode(**values)
+        before = header.decode(encoded)
+        for per_partition, flag in ((False, 0), (True, header.PER_PARTITION)):
+            found = header.decode(header.numbered(encoded, 5, 6, 7, per_partition=per_partition))
+            assert found == before._replace(flags=before.flags | flag, producer_id=5, sequence=6, tag=7)
 
 
 def test_a_template_is_filled_in():

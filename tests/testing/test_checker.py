@@ -64,8 +64,9 @@ def with_attributes(record, **changed):
 
 
 def test_good_spans_pass():
-    """One of each kind."""
+    """One of each kind; a messaging system that the conventions do not know has its own name."""
     assert check([SENT, PROCESSED, RECEIVED, PREDICTED]) == []
+    assert check([with_attributes(SENT, messaging__system__name="in_memory")]) == []
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,6 @@ def test_good_spans_pass():
         (with_attributes(SENT, error__type="X"), "error.type"),
         (replace(SENT, end_ns=0), "time"),
         (with_attributes(SENT, messaging__system__name=None), "required"),
-        (with_attributes(SENT, messaging__system__name="kafkaesque"), "enum"),
         (with_attributes(SENT, kafka__offset="5"), "type"),
         (with_attributes(SENT, messaging__made__up=1), "unknown"),
         (with_attributes(SENT, server__address=None), "server"),

@@ -13,12 +13,14 @@ from otel_pipeline.detectors.flow_pace import Pace
 from otel_pipeline.detectors.objectives import ObjectiveEvidence
 from otel_pipeline.detectors.order import (
     BEFORE_BROKER,
+    BY_DESTINATION,
     DUPLICATE,
     EXPIRED,
     OFFSET_RESET,
     OPEN,
     REDELIVERED,
     REORDERED,
+    UNNUMBERED,
 )
 from otel_pipeline.detectors.partition import HEADER_MISSING, HEADER_OK, MESSAGES
 from otel_pipeline.detectors.settings import HealthSettings
@@ -67,6 +69,22 @@ def judged(found, *, seconds=3, settings=None, minimums=None):
     for second in range(seconds):
         (flow,) = verdict.judge([found], 1000.0 + second, 1_700_000_000.0 + second)
     return flow
+
+
+@pytest.mark.parametrize(
+    ("unjudged", "state"), [(99, "green"), (100, "green"), (101, "grey")], ids=["below", "at", "above"]
+)
+@pytest.mark.parametrize("kind", [BY_DESTINATION, UNNUMBERED], ids=str)
+def test_no_green_where_losses_would_not_be_seen(kind, unjudged, state):
+    """Producers that number over all partitions, or not at all: in order, and nobody knows whether all came."""
+    light = judged(evidence(counts={kind: unjudged})).lights["order"]
+
+    assert light.state == state
+    assert light.why == (
+        "1000 messages in order, none missing"
+        if state == "green"
+        else "1000 messages in order; whether any is missing is not known: 101 have no number of their partition"
+    )
 
 
 def test_everything_green():

@@ -9,114 +9,82 @@ from __future__ import annotations
 import functools
 import time
 from typing import TYPE_CHECKING, Any
-from weakref import ref
+from weakref import WeakKeyDictionary, ref
 
-from otel_pipeline.engine.delivery import in_hand
+from otel_pipeline.brokers.kafka import feeds
+from otel_pipeline.brokers.kafka.feeds import Answer
 from otel_pipeline.engine.patching import DriftedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from otel_pipeline.brokers.kafka.client import KafkaConsumers
     from otel_pipeline.engine.clients import Consumer
-    from otel_pipeline.engine.engine import Engine
-    from otel_pipeline.engine.guard import Guard
     from otel_pipeline.engine.observer import Resumed
     from otel_pipeline.engine.patching import Patches
 
-_ATTRIBUTE = "_otel_pipeline"
-_RESET = "_otel_pipeline_reset"
 _HANDLE = ("self", "node_id", "fetch_offsets", "send_time", "response")
 _HANDLE_2_0 = ("self", "request", "send_time", "response")
-_OFFSET_OUT_OF_RANGE = 1
 _READ_COMMITTED = 1
+_followed: WeakKeyDictionary[Any, tuple[ref[Consumer], Resumed]] = WeakKeyDictionary()
+"""By subscription state, which is all that fetcher and coordinator know: whose it is, and how that client goes on."""
 
 
-def belongs_to(client: Any, consumer: Consumer) -> None:
-    """Remember whose the client's subscription state is: fetcher and coordinator know that only.
-
-    And what becomes of a position that is gone: the fetcher's own copy of the configuration leaves it out.
-    """
-    known = client._subscription.__dict__
-    known[_ATTRIBUTE] = ref(consumer)
-    known[_RESET] = "earliest" if client.config.get("auto_offset_reset") == "earliest" else "latest"
+def follow(client: Any, consumer: Consumer) -> None:
+    """Know whose the client's subscription state is, and what becomes of a position that is lost."""
+    _followed[client._subscription] = ref(consumer), feeds.resumed(client.config)
 
 
-def _consumer_of(subscription: Any) -> Consumer | None:
-    known = subscription.__dict__.get(_ATTRIBUTE)
-    return None if known is None else known()
-
-
-def positions(client: ref[Any]) -> dict[tuple[str, int], int | None]:
+def positions(client: Any) -> dict[tuple[str, int], int | None]:
     """The next offset of each assigned partition; other threads may be changing the assignment."""
-    living = client()
-    if living is None:
-        return {}
     found: dict[tuple[str, int], int | None] = {}
-    for partition, state in list(living._subscription.assignment.items()):
+    for partition, state in list(client._subscription.assignment.items()):
         position = getattr(state, "_position", None)
         found[partition.topic, partition.partition] = getattr(position, "offset", position)
     return found
 
 
-def teller_of_assignments(guard: Guard) -> Callable[[Any, Consumer, Mapping[Any, Any]], None]:
-    """A function that tells observers when a partition has been assigned anew since its last messages.
-
-    The client keeps an object for each partition as long as it is assigned; a new one is a new assignment.
-    """
-    place = guard.place("assigned")
-
-    def told(client: Any, consumer: Consumer, records: Mapping[Any, Any]) -> None:
-        if place.off:
-            return
-        try:
-            assignment = client._subscription.assignment
-            for partition in records:
-                state = consumer.partitions.get(partition)
-                current = assignment.get(partition)
-                if state is None or current is None:
-                    continue
-                if state.assignment is not current:
-                    if state.assignment is not None and state.observer is not None:
-                        state.observer.assigned()
-                    state.assignment = current
-        except Exception:
-            place.failed()
-
-    return told
+def tell_assigned(client: Any, consumer: Consumer, records: Mapping[Any, Any]) -> None:
+    """Tell of partitions that are assigned anew; the client keeps an object for each as long as it is assigned."""
+    place = consumer.engine.guard.place("assigned")
+    try:
+        if not place.off:
+            feeds.tell_assigned(consumer, client._subscription.assignment, records)
+    except Exception:
+        place.failed()
 
 
-def instrument(patches: Patches, engine: Engine) -> None:
+def instrument(patches: Patches, consumers: KafkaConsumers) -> None:
     """Follow fetches and commits; without them pace is not known, which is said."""
     from kafka.consumer.fetcher import Fetcher
     from kafka.coordinator.consumer import ConsumerCoordinator
 
+    guard = consumers.engine.guard
     try:
         for name in ("commit_offsets_async", "commit_offsets_sync"):
             patches.check_signature(getattr(ConsumerCoordinator, name), ("self", "offsets"), ("callback", "timeout_ms"))
-            patches.replace(ConsumerCoordinator, name, functools.partial(_make_commit, engine))
+            patches.replace(ConsumerCoordinator, name, functools.partial(_make_commit, consumers))
         try:
             patches.check_signature(Fetcher._handle_fetch_response, _HANDLE)
             read = _offsets_of_arguments
         except DriftedError:
             patches.check_signature(Fetcher._handle_fetch_response, _HANDLE_2_0)
             read = _offsets_of_request
-        patches.replace(Fetcher, "_handle_fetch_response", functools.partial(_make_handle, engine, read))
+        patches.replace(Fetcher, "_handle_fetch_response", functools.partial(_make_handle, consumers, read))
     except (AttributeError, DriftedError) as drifted:
-        engine.guard.problem(
-            "kafka_python.fetches", f"kafka-python: {drifted}; whether consumers keep pace is not known"
-        )
+        guard.problem("kafka_python.fetches", f"kafka-python: {drifted}; whether consumers keep pace is not known")
 
 
-def _make_commit(engine: Engine, original: Callable[..., Any]) -> Callable[..., Any]:
-    place = engine.guard.place("committed")
+def _make_commit(consumers: KafkaConsumers, original: Callable[..., Any]) -> Callable[..., Any]:
+    place = consumers.engine.guard.place("committed")
 
     @functools.wraps(original)
     def commit_offsets(self: Any, offsets: Any, *args: Any, **kwargs: Any) -> Any:
         result = original(self, offsets, *args, **kwargs)
         try:
-            consumer = None if place.off else _consumer_of(self._subscription)
-            if consumer is not None and consumer.explicit:
-                _tell_of_commit(consumer, offsets)
+            consumer = None if place.off else _consumer_of(self._subscription)[0]
+            if consumer is not None:
+                feeds.tell_committed(consumer, ((partition, each.offset) for partition, each in offsets.items()))
         except Exception:
             place.failed()
         return result
@@ -124,13 +92,9 @@ def _make_commit(engine: Engine, original: Callable[..., Any]) -> Callable[..., 
     return commit_offsets
 
 
-def _tell_of_commit(consumer: Consumer, offsets: Mapping[Any, Any]) -> None:
-    delivery = in_hand()
-    for partition, committed in offsets.items():
-        state = consumer.partitions.get(partition)
-        if state is not None and state.observer is not None:
-            mine = delivery is not None and (delivery.destination, delivery.partition) == tuple(partition)
-            state.observer.committed(committed.offset, delivery.offset if mine and delivery is not None else None)
+def _consumer_of(subscription: Any) -> tuple[Consumer | None, Resumed]:
+    known = _followed.get(subscription)
+    return (None, "latest") if known is None else (known[0](), known[1])
 
 
 def _offsets_of_arguments(args: tuple[Any, ...]) -> tuple[Mapping[Any, int], float, Any]:
@@ -148,19 +112,21 @@ def _offsets_of_request(args: tuple[Any, ...]) -> tuple[Mapping[Any, int], float
 
 
 def _make_handle(
-    engine: Engine,
+    consumers: KafkaConsumers,
     read: Callable[[tuple[Any, ...]], tuple[Mapping[Any, int], float, Any]],
     original: Callable[..., Any],
 ) -> Callable[..., Any]:
-    place = engine.guard.place("fetched")
+    place = consumers.engine.guard.place("fetched")
 
     @functools.wraps(original)
     def _handle_fetch_response(self: Any, *args: Any) -> Any:
         try:
-            consumer = None if place.off else _consumer_of(self._subscriptions)
-            if consumer is not None and engine.active:
-                committed = getattr(self, "_isolation_level", 0) == _READ_COMMITTED
-                _tell_of_fetch(consumer, *read(args), committed=committed, reset=self._subscriptions.__dict__[_RESET])
+            consumer, reset = _consumer_of(self._subscriptions)
+            if consumer is not None and not place.off and consumers.engine.active:
+                asked, sent, response = read(args)
+                if not getattr(response, "error_code", 0):
+                    committed = getattr(self, "_isolation_level", 0) == _READ_COMMITTED
+                    feeds.tell_fetched(consumer, asked, _answers(response, committed=committed), _times_s(sent), reset)
         except Exception:
             place.failed()
         return original(self, *args)
@@ -168,31 +134,17 @@ def _make_handle(
     return _handle_fetch_response
 
 
-def _tell_of_fetch(
-    consumer: Consumer, offsets: Mapping[Any, int], sent: float, response: Any, *, committed: bool, reset: Resumed
-) -> None:
-    """Each partition that was asked for; one that the answer leaves out is unchanged (KIP-227)."""
-    if getattr(response, "error_code", 0):
-        return
+def _times_s(sent: float) -> tuple[float, float]:
+    """When the request was sent, and now. Up to 2.3 it is told as wall time, which no monotonic clock has reached."""
     arrived_s = time.monotonic()
-    # Up to 2.3 the request's time is wall time, which no monotonic clock has reached.
-    sent_s = sent if sent <= arrived_s else arrived_s - max(0.0, time.time() - sent)
-    answers = {(topic, partition): rest for topic, partition, *rest in _partitions(response)}
-    for asked, position in offsets.items():
-        key = tuple(asked)
-        observer = consumer.fetch_observer(*key)
-        if observer is None:
-            continue
-        answer = answers.get(key)
-        if answer is None:
-            observer.fetched(sent_s, arrived_s, position, None)
-            continue
-        error, high_watermark, last_stable = answer
-        if error == _OFFSET_OUT_OF_RANGE:
-            observer.out_of_range(position, reset)
-        elif error == 0:
-            end = last_stable if committed and last_stable >= 0 else high_watermark
-            observer.fetched(sent_s, arrived_s, position, end if end >= 0 else None)
+    return sent if sent <= arrived_s else arrived_s - max(0.0, time.time() - sent), arrived_s
+
+
+def _answers(response: Any, *, committed: bool) -> dict[tuple[str, int], Answer]:
+    return {
+        (topic, partition): Answer(error, last_stable if committed and last_stable >= 0 else high_watermark)
+        for topic, partition, error, high_watermark, last_stable in _partitions(response)
+    }
 
 
 def _partitions(response: Any) -> Iterator[tuple[str, int, int, int, int]]:

@@ -1,0 +1,86 @@
+"""How a send ends: by a future that is done, or by a callback with (error, message). No library is known here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.context import attach, get_current
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from otel_pipeline.engine.engine import Engine
+    from otel_pipeline.engine.send import Sending
+
+
+def follow(engine: Engine, sending: Sending, future: Any) -> None:
+    """End a send when its future is done, one of asyncio or of `concurrent.futures`. Never raises."""
+    try:
+        future.add_done_callback(lambda done: _finish(engine, sending, done))
+    except Exception:
+        engine.guard.place("send.follow").failed()
+
+
+def _finish(engine: Engine, sending: Sending, done: Any) -> None:
+    try:
+        if done.cancelled():
+            sending.finish(None, None)  # The message is on its way all the same; nobody waits for the answer.
+            return
+        # Not `exception()`, which takes away asyncio's "exception was never retrieved" from who does not look.
+        error = getattr(done, "_exception", None)
+        answer = done.result() if error is None else error
+        if answer is None:  # Nobody acknowledges with acks=0.
+            sending.finish(None, None)
+        else:
+            sending(answer)
+    except Exception:
+        engine.guard.place("send.follow").failed()
+
+
+class Delivered:
+    """The callback of one message, of a library that calls back with (error, message): ours first, then theirs.
+
+    However late the library calls back, the send took as long as the message says (`latency()`, s). The application's
+    own callback is called once, in the context that its send was made in; what it returns or raises is the library's to
+    have.
+
+    Args:
+        theirs: the application's callback, or None.
+        failure: makes an exception of the library's error.
+    """
+
+    __slots__ = ("_context", "_engine", "_failure", "_sending", "_theirs")
+
+    def __init__(
+        self, engine: Engine, sending: Sending, theirs: Callable[..., Any] | None, failure: Callable[[Any], Exception]
+    ) -> None:
+        self._engine = engine
+        self._sending = sending
+        self._theirs = theirs
+        self._failure = failure
+        self._context = None if theirs is None else get_current()
+
+    def __call__(self, error: Any, message: Any) -> Any:
+        """What the library calls, in the thread that serves callbacks."""
+        self._tell(error, message)
+        if self._theirs is None or self._context is None:
+            return None
+        before = get_current()
+        attach(self._context)
+        try:
+            return self._theirs(error, message)
+        finally:
+            attach(before)
+
+    def _tell(self, error: Any, message: Any) -> None:
+        sending = self._sending
+        try:
+            latency_s = message.latency()
+            if latency_s is not None:
+                sending.started_ns = self._engine.monotonic_ns() - int(latency_s * 1e9)
+            if error is None:
+                sending.finish(message.partition(), message.offset())
+            else:
+                sending.finish(message.partition(), None, self._failure(error))
+        except Exception:
+            self._engine.guard.place("send.follow").failed()

@@ -1,0 +1,183 @@
+"""aiokafka: `send`, and messages one by one.
+
+Patched: AIOKafkaProducer.send; MessageBatch.append; AIOKafkaConsumer.getone, .__aiter__, .commit, .seek,
+.seek_to_beginning, .seek_to_end, .seek_to_committed, .stop. What is missing stands in the registry.
+"""
+
+from __future__ import annotations
+
+import functools
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+from otel_pipeline.brokers.kafka.acknowledgements import follow
+from otel_pipeline.brokers.kafka.client import NAMES, KafkaConsumers, KafkaProducers, Library, tell_unreadable
+from otel_pipeline.engine.async_loop import AsyncIteration
+from otel_pipeline.engine.messages import MessageFields
+from otel_pipeline.engine.patching import DriftedError
+from otel_pipeline.engine.send import sender
+from otel_pipeline.engine.sequence import Sequences
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from otel_pipeline.engine.engine import Engine
+    from otel_pipeline.engine.patching import Patches
+
+_SEND = ("self", "topic", "value", "key", "partition", "timestamp_ms", "headers")
+_APPEND = ("self", "key", "value", "timestamp_ms")
+_GETONE = ("self", "partitions")
+
+
+def _settings(client: Any) -> Mapping[str, Any]:
+    """What is kept of a producer's or a consumer's arguments."""
+    consumes = hasattr(client, "_group_id")
+    network = client._client if consumes else client.client
+    found = {"bootstrap_servers": network._bootstrap_servers, "client_id": network._client_id}
+    if consumes:
+        names = ("group_id", "auto_offset_reset", "enable_auto_commit")
+        return found | {name: getattr(client, f"_{name}", None) for name in names}
+    # It repeats a request until it times out, and has one on its way for each partition.
+    return found | {
+        "enable_idempotence": client._txn_manager is not None,
+        "acks": client._sender._acks,
+        "retries": True,
+        "max_in_flight_requests_per_connection": 1,
+    }
+
+
+AIOKAFKA = Library(
+    name="aiokafka",
+    fields=MessageFields(
+        destination=attrgetter("topic"),
+        partition=attrgetter("partition"),
+        offset=attrgetter("offset"),
+        timestamp_ms=attrgetter("timestamp"),
+        key=attrgetter("key"),
+        value=attrgetter("value"),
+        headers=attrgetter("headers"),
+        body_bytes=attrgetter("serialized_value_size"),
+        names=NAMES,
+    ),
+    settings=_settings,
+    receives="getone",
+)
+
+
+def instrument(patches: Patches, engine: Engine) -> None:
+    """Patch the client. `DriftedError` is raised, before anything is changed, when a signature is not the known one."""
+    from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+    from aiokafka.structs import ConsumerRecord
+
+    patches.check_signature(AIOKafkaProducer.send, _SEND)
+    patches.check_signature(AIOKafkaConsumer.getone, _GETONE)
+    producers = KafkaProducers(engine, AIOKAFKA, _instrument_sequence(patches, engine))
+    patches.replace(AIOKafkaProducer, "send", functools.partial(_make_send, engine, producers))
+    consumers = KafkaConsumers(engine, AIOKAFKA, ConsumerRecord)
+    iteration = AsyncIteration(consumers.iteration, consumers.processor)
+    iteration.own.add(AIOKafkaConsumer.__anext__.__code__)
+    patches.replace(AIOKafkaConsumer, "getone", functools.partial(_make_getone, consumers, iteration))
+    patches.replace(AIOKafkaConsumer, "__aiter__", functools.partial(_make_aiter, consumers, iteration))
+    patches.replace(AIOKafkaConsumer, "commit", consumers.settling("commit"))
+    for name in ("seek", "seek_to_beginning", "seek_to_end", "seek_to_committed"):
+        patches.replace(AIOKafkaConsumer, name, consumers.seeking())
+    patches.replace(AIOKafkaConsumer, "stop", consumers.closing(iteration.leave_all))
+
+
+def _instrument_sequence(patches: Patches, engine: Engine) -> Sequences | None:
+    """Stamp where a message joins its partition's batch: one loop, so nothing comes in between."""
+    try:
+        from aiokafka.producer.message_accumulator import MessageBatch
+
+        patches.check_signature(MessageBatch.append, _APPEND, more=("_create_future", "headers"))
+    except (ImportError, AttributeError, DriftedError):
+        engine.guard.problem(
+            "aiokafka.sequence",
+            "aiokafka: MessageBatch.append is not as known, so no sequence is sent and losses before the broker cannot "
+            "be told",
+        )
+        return None
+    sequences = Sequences(engine.guard)
+    engine.given.append(sequences.given)
+    patches.replace(MessageBatch, "append", functools.partial(_make_append, sequences))
+    return sequences
+
+
+def _make_append(sequences: Sequences, original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def append(self: Any, key: Any, value: Any, timestamp_ms: Any, *rest: Any, **more: Any) -> Any:
+        headers = more.get("headers")
+        if not headers or type(headers) is not list:
+            return original(self, key, value, timestamp_ms, *rest, **more)
+        partition = self.tp
+        stamped = sequences.stamp(headers, partition.topic, partition.partition)
+        future = original(self, key, value, timestamp_ms, *rest, **more)
+        if stamped is not None:
+            sequences.settle(headers, stamped, taken=future is not None)
+        return future
+
+    return append
+
+
+def _make_send(engine: Engine, producers: KafkaProducers, original: Callable[..., Any]) -> Callable[..., Any]:
+    producer_of, begin = producers.of, sender(engine)
+
+    @functools.wraps(original)
+    async def send(
+        self: Any,
+        topic: Any,
+        value: Any = None,
+        key: Any = None,
+        partition: Any = None,
+        timestamp_ms: Any = None,
+        headers: Any = None,
+    ) -> Any:
+        sending = begin(producer_of(self), topic, partition, key, value, headers)
+        if sending is None:
+            return await original(self, topic, value, key, partition, timestamp_ms, headers)
+        try:
+            future = await original(self, topic, value, key, partition, timestamp_ms, sending.headers)
+        except BaseException as error:
+            sending.finish(None, None, error)
+            tell_unreadable(engine, error, "producer", "aiokafka.", frozenset({"_serialize"}))
+            raise
+        follow(engine, sending, future)
+        return future
+
+    return send
+
+
+def _make_getone(
+    consumers: KafkaConsumers, iteration: AsyncIteration, original: Callable[..., Any]
+) -> Callable[..., Any]:
+    consumer_of, leave, hand_out = consumers.of, iteration.leave, iteration.hand_out
+
+    async def getone(self: Any, *partitions: Any) -> Any:
+        consumer = consumer_of(self)
+        leave(consumer)
+        try:
+            message = await original(self, *partitions)
+        except Exception as error:
+            tell_unreadable(consumers.engine, error, "consumer", "aiokafka.", frozenset({"_consumer_record"}))
+            raise
+        hand_out(consumer, message)
+        consumers.count_one(consumer, message)
+        if consumer.rejection is not None:
+            iteration.raise_rejection(consumer)
+        return message
+
+    iteration.own.add(getone.__code__)
+    return functools.wraps(original)(getone)
+
+
+def _make_aiter(
+    consumers: KafkaConsumers, iteration: AsyncIteration, original: Callable[..., Any]
+) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def __aiter__(self: Any) -> Any:  # noqa: N807
+        consumer = consumers.of(self)
+        if consumer.excluded or not consumer.engine.active:
+            return original(self)
+        return iteration.deliveries(original(self), consumer)
+
+    return __aiter__

@@ -1,0 +1,230 @@
+"""What any Kafka client needs: the engine's side of producers and consumers, acknowledgements, commits, seeks, hazards.
+
+An adapter says how its library is read (`Library`), and writes only wrappers whose signatures are the library's own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Literal
+
+from otel_pipeline import semconv
+from otel_pipeline.engine.client_objects import weakly
+from otel_pipeline.engine.clients import Consumer, Producer
+from otel_pipeline.engine.consumers import Consumers
+from otel_pipeline.engine.engine import client_attributes, server_of
+from otel_pipeline.engine.messages import SystemNames
+from otel_pipeline.engine.patching import Around
+from otel_pipeline.engine.producers import Producers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from otel_pipeline.engine.clients import PartitionState
+    from otel_pipeline.engine.consumers import Make
+    from otel_pipeline.engine.engine import Engine
+    from otel_pipeline.engine.messages import MessageFields
+    from otel_pipeline.engine.sequence import Sequences
+
+SYSTEM = "kafka"
+NAMES = SystemNames(
+    partition=semconv.MESSAGING_DESTINATION_PARTITION_ID,
+    offset=semconv.KAFKA_OFFSET,
+    cluster=semconv.KAFKA_CLUSTER_ID,
+    key=semconv.KAFKA_MESSAGE_KEY,
+    tombstone=semconv.KAFKA_MESSAGE_TOMBSTONE,
+)
+
+
+def _nothing(_client: Any) -> None:
+    """Of a library that does not tell."""
+
+
+def _no_positions(_client: Any) -> Mapping[tuple[str, int], int | None]:
+    return {}
+
+
+@dataclass(frozen=True)
+class Library:
+    """How the clients of one library are read. No function of it does I/O; what one raises is counted."""
+
+    name: str
+    """As configuration and `status()` have it."""
+    fields: MessageFields
+    settings: Callable[[Any], Mapping[str, Any]]
+    """What a client was made with, under Kafka's own names with underscores for dots."""
+    cluster: Callable[[Any], object] = _nothing
+    """The id of a client's cluster, once the client has learned it; anything but a text is none."""
+    positions: Callable[[Any], Mapping[tuple[str, int], int | None]] = _no_positions
+    """The next offset of each partition that is assigned to a consumer, None where it is not known yet. Any thread."""
+    begun: Callable[[Any, Consumer], object] = lambda _client, _consumer: None
+    """Told of a consumer when the engine knows it."""
+    left_alone: Callable[[Mapping[str, Any]], str | None] = _nothing
+    """Why a consumer with such settings cannot be followed; None where it can."""
+    headers_allowed: Callable[[Mapping[str, Any]], bool] = lambda _settings: True
+    """Whether a producer's messages may have headers."""
+    acknowledged: Callable[[Any], tuple[int | None, int | None]] = attrgetter("partition", "offset")
+    """Partition and offset of what the library answers for one message."""
+    receives: str = "poll"
+    """The library's own word for receiving."""
+
+
+def _client_id(settings: Mapping[str, Any]) -> str | None:
+    client_id = settings.get("client_id")
+    return client_id if isinstance(client_id, str) and client_id else None
+
+
+def _cluster_of(library: Library, client: Any) -> Callable[[], str | None]:
+    def read(living: Any) -> str | None:
+        try:
+            found = library.cluster(living)
+        except Exception:
+            return None
+        return found if isinstance(found, str) else None
+
+    return weakly(client, read, None)
+
+
+class KafkaProducers(Producers):
+    """The producers of one library.
+
+    Args:
+        numbers: stamps messages where the library holds the partition's lock; None where it has no such place.
+    """
+
+    __slots__ = ("_library", "_numbers")
+
+    def __init__(self, engine: Engine, library: Library, numbers: Sequences | None) -> None:
+        self._library, self._numbers = library, numbers
+        super().__init__(engine, self._made, self._forget_numbers)
+
+    def _made(self, client: Any) -> Producer:
+        engine, library = self.engine, self._library
+        settings = library.settings(client)
+        client_id = _client_id(settings)
+        excluded = client_id is not None and engine.settings.excludes_client(client_id)
+        if not excluded:
+            engine.hazards.update((hazard, library.name) for hazard in producer_hazards(settings))
+        return Producer(
+            attributes=client_attributes(SYSTEM, server_of(settings.get("bootstrap_servers"))),
+            client_id=client_id,
+            cluster_id=_cluster_of(library, client),
+            headers_allowed=library.headers_allowed(settings),
+            excluded=excluded,
+            numbers=self._numbers,
+            read=library.acknowledged,
+            names=NAMES,
+        )
+
+    def _forget_numbers(self, producer: Producer) -> None:
+        if self._numbers is not None:
+            self._numbers.forget(producer.identifier)
+
+    def aborting(self) -> Make:
+        """For the method that aborts a transaction."""
+
+        def after(client: Any, _begun: None, _error: BaseException | None) -> None:
+            # What was aborted is never delivered: under the old id its numbers would look lost.
+            producer = self.of(client)
+            if producer.identifier:
+                producer.renew()
+
+        return Around(self.engine.guard.place("abort"), lambda _client, _args, _kwargs: None, after)
+
+
+class KafkaConsumers(Consumers):
+    """The consumers of one library."""
+
+    __slots__ = ("_library",)
+
+    def __init__(self, engine: Engine, library: Library, message: type) -> None:
+        self._library = library
+        attributes = client_attributes(SYSTEM, None)
+        super().__init__(engine, library.fields, message, self._made, attributes=attributes, operation=library.receives)
+
+    def _made(self, client: Any) -> Consumer:
+        engine, library = self.engine, self._library
+        settings = library.settings(client)
+        reason = library.left_alone(settings)
+        if reason is not None:
+            engine.guard.problem(f"{library.name}.left_alone", f"{library.name}: {reason}")
+        made = Consumer(
+            engine,
+            library.fields,
+            attributes=client_attributes(SYSTEM, server_of(settings.get("bootstrap_servers"))),
+            client_id=_client_id(settings),
+            group=settings.get("group_id"),
+            excluded=reason is not None,
+            operation=library.receives,
+            cluster_id=_cluster_of(library, client),
+            positions=weakly(client, library.positions, {}),
+        )
+        if not made.excluded:
+            engine.hazards.update((hazard, library.name) for hazard in consumer_hazards(settings))
+        library.begun(client, made)
+        return made
+
+    def seeking(self) -> Make:
+        """For a method that takes a partition, or any number of them, to another position."""
+
+        def after(client: Any, called: tuple[Any, ...], error: BaseException | None) -> None:
+            consumer = self.known(client)
+            for state in () if consumer is None or error is not None else list(consumer.partitions.values()):
+                if state.observer is not None and _is_sought(state, called):
+                    state.observer.sought()
+
+        return Around(self.engine.guard.place("seek"), lambda _client, args, kwargs: (*args, *kwargs.values()), after)
+
+
+def _is_sought(state: PartitionState, called: tuple[Any, ...]) -> bool:
+    """Whether these arguments mean the partition; where they name none, they mean all."""
+    named = [each for each in called if isinstance(each, tuple)]
+    return not named or (state.destination, state.partition) in named
+
+
+def consumer_hazards(settings: Mapping[str, Any]) -> Iterator[str]:
+    """What can lose or repeat data in a consumer's settings, found without any traffic (docs/health.md)."""
+    if settings.get("group_id") and settings.get("auto_offset_reset") == "latest":
+        yield "new_group_skips_history"
+    if settings.get("group_id") and settings.get("enable_auto_commit"):
+        yield "commits_by_time"
+
+
+def producer_hazards(settings: Mapping[str, Any]) -> Iterator[str]:
+    """The same of a producer's settings; an idempotent one has none."""
+    if settings.get("enable_idempotence"):
+        return
+    if settings.get("acks") in {0, 1, "0", "1"}:
+        yield "acknowledged_by_leader_only" if settings.get("acks") in {1, "1"} else "not_acknowledged"
+    if settings.get("retries"):
+        yield "retries_repeat"
+        if (settings.get("max_in_flight_requests_per_connection") or 1) > 1:
+            yield "retries_reorder"
+
+
+def tell_unreadable(
+    engine: Engine, error: BaseException, side: Literal["producer", "consumer"], package: str, callers: frozenset[str]
+) -> None:
+    """Count a value as unreadable where a (de)serializer of the application's raised this. Never raises.
+
+    The library's functions that call them, `callers` in modules that begin with `package`, are on the traceback, with
+    the topic: nothing has to be wrapped for the case that nothing goes wrong.
+    """
+    place = engine.guard.place("unreadable")
+    if engine.unreadable is None or place.off:
+        return
+    try:
+        topic, frames = None, error.__traceback__
+        while frames is not None:
+            frame = frames.tb_frame
+            if frame.f_globals.get("__name__", "").startswith(package):
+                known = frame.f_locals
+                topic = known.get("topic") or getattr(known.get("tp"), "topic", topic)
+                if frame.f_code.co_name in callers:
+                    if isinstance(topic, str):
+                        engine.unreadable(topic, side)
+                    return
+            frames = frames.tb_next
+    except Exception:
+        place.failed()

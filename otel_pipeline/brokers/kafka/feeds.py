@@ -1,0 +1,88 @@
+"""What observers are told of a consumer's assignments, commits and fetches, in terms that every Kafka client has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from otel_pipeline.engine.delivery import in_hand
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from otel_pipeline.engine.clients import Consumer
+    from otel_pipeline.engine.observer import Resumed
+
+OFFSET_OUT_OF_RANGE = 1
+
+
+class Answer(NamedTuple):
+    """What a broker said of one partition."""
+
+    error: int
+    """Of Kafka's protocol; 0 is none."""
+    end: int
+    """The offset of the next message to come that may be read; below 0 where it is not said."""
+
+
+def resumed(settings: Mapping[str, object]) -> Resumed:
+    """With which message a client goes on whose position is gone from the log."""
+    return "earliest" if settings.get("auto_offset_reset") == "earliest" else "latest"
+
+
+def tell_assigned(
+    consumer: Consumer, assignment: Mapping[tuple[str, int], object], partitions: Iterable[tuple[str, int]]
+) -> None:
+    """Tell of those of the partitions, of which messages have come, that have been assigned anew since their last ones.
+
+    `assignment` has an object for each partition, the same one as long as it stays assigned.
+    """
+    for partition in partitions:
+        state = consumer.partitions.get(partition)
+        current = assignment.get(partition)
+        if state is not None and current is not None and state.assignment is not current:
+            if state.assignment is not None and state.observer is not None:
+                state.observer.assigned()
+            state.assignment = current
+
+
+def tell_committed(consumer: Consumer, offsets: Iterable[tuple[tuple[str, int], int]]) -> None:
+    """Tell of the group's new positions, which the application has set itself: it may still have messages in hand."""
+    if not consumer.explicit:
+        return
+    delivery = in_hand()
+    for partition, offset in offsets:
+        state = consumer.partitions.get(partition)
+        if state is not None and state.observer is not None:
+            mine = delivery is not None and (delivery.destination, delivery.partition) == tuple(partition)
+            state.observer.committed(offset, delivery.offset if mine and delivery is not None else None)
+
+
+def tell_fetched(
+    consumer: Consumer,
+    asked: Mapping[tuple[str, int], int],
+    answers: Mapping[tuple[str, int], Answer],
+    times_s: tuple[float, float],
+    reset: Resumed,
+) -> None:
+    """Tell of the ends of partitions, from any thread.
+
+    Args:
+        consumer: whose fetch it was.
+        asked: the position from which each partition was asked for.
+        answers: what came; a partition that has none is unchanged (KIP-227).
+        times_s: when the request was sent and when it was answered, of a monotonic clock.
+        reset: see `resumed`.
+    """
+    sent_s, arrived_s = times_s
+    for asked_for, position in asked.items():
+        key = (asked_for[0], asked_for[1])
+        observer = consumer.fetch_observer(*key)
+        if observer is None:
+            continue
+        answer = answers.get(key)
+        if answer is None:
+            observer.fetched(sent_s, arrived_s, position, None)
+        elif answer.error == OFFSET_OUT_OF_RANGE:
+            observer.out_of_range(position, reset)
+        elif answer.error == 0:
+            observer.fetched(sent_s, arrived_s, position, answer.end if answer.end >= 0 else None)

@@ -1,0 +1,67 @@
+"""Numbers that a producer gives over all partitions of a destination, so that one partition sees some of them.
+
+A jump means nothing here: the numbers between may be in other partitions. A number that comes again is a duplicate, and
+one below a number that has come, for the first time, is out of order, as everywhere (docs/decisions/0011).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+WINDOW = 1024
+MAX_PRODUCERS = 64
+NUMBERS = 0xFFFF_FFFF
+_HALF = NUMBERS // 2
+_ALL = (1 << WINDOW) - 1
+
+Found = Literal["duplicate", "reordered"]
+
+
+class _Window:
+    """The last numbers of one producer that came. Bit 0 stands for the newest."""
+
+    __slots__ = ("arrived", "first", "newest", "offset")
+
+    def __init__(self, number: int, offset: int) -> None:
+        self.first = self.newest = number
+        self.offset = offset
+        self.arrived = 1
+
+
+class DestinationNumbers:
+    """What has come of each producer in one partition. Used by the consumer's thread alone."""
+
+    __slots__ = ("_windows",)
+
+    def __init__(self) -> None:
+        self._windows: dict[int, _Window] = {}
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    def one(self, producer: int, number: int, offset: int) -> Found | None:
+        """A number has come; None where it is a newer one, or the producer's first."""
+        window = self._windows.get(producer)
+        if window is None:
+            if len(self._windows) >= MAX_PRODUCERS:
+                del self._windows[min(self._windows, key=lambda known: self._windows[known].offset)]
+            self._windows[producer] = _Window(number, offset)
+            return None
+        ahead = (number - window.newest) % NUMBERS
+        if 0 < ahead <= _HALF:
+            window.arrived = (window.arrived << ahead | 1) & _ALL if ahead < WINDOW else 1
+            window.newest, window.offset = number, offset
+            return None
+        return _late(window, -ahead % NUMBERS)
+
+
+def _late(window: _Window, back: int) -> Found | None:
+    """The newest number again, or one that was given `back` numbers before it."""
+    # Below the first that came, or further back than is remembered: nobody knows whether it is late.
+    if back >= WINDOW or (window.newest - window.first) % NUMBERS < back:
+        return None
+    bit = 1 << back
+    if window.arrived & bit:
+        return "duplicate"
+    window.arrived |= bit
+    return "reordered"

@@ -1,0 +1,186 @@
+"""A consumer of asyncio that hands out messages one by one: each is open in the task that asked for it.
+
+Several tasks may share one consumer, so the open message is the task's and not the consumer's. It ends when that task
+asks for the next one, leaves its `async for`, or ends, and when the consumer stops. Nothing here awaits or blocks.
+"""
+
+from __future__ import annotations
+
+from asyncio import current_task
+from asyncio.events import _get_running_loop
+from contextlib import suppress
+from contextvars import Context as EmptyContext
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from opentelemetry.context import attach, get_current
+
+if TYPE_CHECKING:
+    from asyncio import Task
+    from collections.abc import AsyncIterator
+    from types import CodeType
+
+    from otel_pipeline.engine.clients import Consumer
+    from otel_pipeline.engine.consumer_loop import Iteration
+    from otel_pipeline.engine.delivery import OpenDelivery
+    from otel_pipeline.engine.messages import Message
+    from otel_pipeline.engine.processor import Processor
+
+
+class TaskDeliveries:
+    """What each task has in hand of one consumer. Used in the consumer's loop."""
+
+    __slots__ = ("_held", "_processor")
+
+    def __init__(self, processor: Processor) -> None:
+        self._processor = processor
+        self._held: WeakKeyDictionary[Task[Any], OpenDelivery | None] = WeakKeyDictionary()
+
+    def hold(self, task: Task[Any], delivery: OpenDelivery) -> None:
+        """Keep it until the task asks for the next one, or is done."""
+        if task not in self._held:
+            # An empty context: the present one would be kept until the task ends, and with it the message in hand.
+            task.add_done_callback(self._task_done, context=EmptyContext())
+        self._held[task] = delivery
+
+    def take(self, task: Task[Any] | None) -> OpenDelivery | None:
+        """What the task has in hand, and from now on has not. The task stays known."""
+        delivery = None if task is None else self._held.get(task)
+        if task is not None and delivery is not None:
+            self._held[task] = None
+        return delivery
+
+    def take_all(self) -> list[OpenDelivery]:
+        """What is in hand anywhere; the tasks, which may go on for long, are let go."""
+        found = [(task, delivery) for task, delivery in list(self._held.items())]
+        self._held.clear()
+        for task, _ in found:
+            task.remove_done_callback(self._task_done)
+        return [delivery for _, delivery in found if delivery is not None]
+
+    def _task_done(self, task: Task[Any]) -> None:
+        delivery = self._held.pop(task, None)
+        if delivery is not None:
+            self._processor.finish(delivery, _error_of(task))
+
+
+class AsyncIteration:
+    """What an adapter calls around the client's own `getone`, `__anext__` and the like. Nothing here raises."""
+
+    __slots__ = ("_guard", "_iteration", "_monotonic_ns", "_place", "_processor", "own")
+
+    def __init__(self, iteration: Iteration, processor: Processor) -> None:
+        self._iteration = iteration
+        self._processor = processor
+        self._guard, self._place = iteration.engine.guard, iteration.engine.guard.place("iterate")
+        self._monotonic_ns = iteration.engine.monotonic_ns
+        self.own: set[CodeType] = set()
+        """The code of coroutine functions that hand out a message. Where a task runs nothing but one of these, as
+        `create_task(consumer.getone())` does, no context reaches the code that handles the message."""
+
+    def leave(self, consumer: Consumer) -> None:
+        """The running task asks for another message: it has handled the one before."""
+        try:
+            delivery = None if consumer.tasks is None else consumer.tasks.take(_running_task())
+            if delivery is not None:
+                self._processor.finish(delivery)
+        except Exception:
+            self._place.failed()
+
+    def leave_all(self, consumer: Consumer) -> None:
+        """The consumer stops: whoever has a message of it in hand has handled it."""
+        try:
+            for delivery in () if consumer.tasks is None else consumer.tasks.take_all():
+                self._processor.finish(delivery)
+        except Exception:
+            self._place.failed()
+
+    def hand_out(self, consumer: Consumer, message: Message) -> None:
+        """Begin the message that is about to be returned to the running task."""
+        wanted = consumer.iterator_spans
+        try:
+            task = _running_task()
+            if task is None or self._hides_context(task):
+                consumer.iterator_spans = False
+            self._iteration.hand_out(consumer, message)
+            delivery, consumer.open = consumer.open, None
+            if delivery is not None and task is not None:
+                if consumer.tasks is None:
+                    consumer.tasks = TaskDeliveries(self._processor)
+                consumer.tasks.hold(task, delivery)
+        except Exception:
+            self._place.failed()
+        finally:
+            consumer.iterator_spans = wanted
+
+    def raise_rejection(self, consumer: Consumer) -> None:
+        """The configuration says that such a message must not reach the application: `on_reject: raise`."""
+        self.leave(consumer)
+        self._iteration.raise_rejection(consumer)
+
+    def deliveries(self, client: Any, consumer: Consumer) -> AsyncDeliveries:
+        """What `aiter(client)` returns."""
+        return AsyncDeliveries(client, consumer, self)
+
+    def loop_left(self, task: Task[Any] | None, consumer: Consumer) -> None:
+        """An `async for` of this task was left. An exception that ends the task as well is the handler's."""
+        delivery = None if consumer.tasks is None else consumer.tasks.take(task)
+        if delivery is None or task is None:
+            return
+        if get_current() is not delivery.own or task is not _running_task():
+            self._processor.finish(delivery)
+            return
+        # The context ends here; the span, as of now, when it is known whether an exception has ended the task.
+        attach(delivery.before)
+        task.get_loop().call_soon(self._finish, task, delivery, self._monotonic_ns())
+
+    def _finish(self, task: Task[Any], delivery: OpenDelivery, left_ns: int) -> None:
+        delivery.started_ns += self._monotonic_ns() - left_ns
+        self._processor.finish(delivery, _error_of(task))
+
+    def _hides_context(self, task: Task[Any]) -> bool:
+        code = getattr(task.get_coro(), "cr_code", None)
+        if code not in self.own:
+            return False
+        self._guard.problem(
+            "async.own_task",
+            f"{code.co_name}() runs in a task of its own, as create_task() and, up to Python 3.11, wait_for() run it: "
+            "its messages have no process span; handle them in `with otel_pipeline.process(message)`",
+        )
+        return True
+
+
+def _running_task() -> Task[Any] | None:
+    loop = _get_running_loop()
+    return None if loop is None else current_task(loop)
+
+
+def _error_of(task: Task[Any]) -> BaseException | None:
+    """What has ended the task. To ask for `exception()` would keep asyncio from saying that nobody has asked for it."""
+    return getattr(task, "_exception", None) if task.done() and not task.cancelled() else None
+
+
+class AsyncDeliveries:
+    """The asynchronous iterator of a consumer; everything else is the consumer's own."""
+
+    __slots__ = ("_client", "_consumer", "_iteration", "_task")
+
+    def __init__(self, client: Any, consumer: Consumer, iteration: AsyncIteration) -> None:
+        self._client = client
+        self._consumer = consumer
+        self._iteration = iteration
+        self._task = _running_task()
+
+    def __aiter__(self) -> AsyncIterator[Message]:
+        return self
+
+    def __anext__(self) -> Any:
+        # The client's own coroutine: one of ours in between would hide whose task it is.
+        return type(self._client).__anext__(self._client)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def __del__(self) -> None:
+        with suppress(Exception):  # At interpreter exit even the guard may be gone.
+            self._iteration.loop_left(self._task, self._consumer)

@@ -1,0 +1,129 @@
+"""The engine's side of each client object, found by the object's id: one dictionary look-up for each call.
+
+A client written in C may take neither an attribute nor a weak reference, and must not be kept alive by us. So nothing
+is hung on a client; an entry goes when its client goes, as far as that can be known (`ClientObjects.new`).
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from otel_pipeline.engine.guard import Guard
+
+T = TypeVar("T")
+R = TypeVar("R")
+MAX_CLIENTS = 10_000
+
+
+class ClientObjects(Generic[T]):
+    """What the engine knows of each client of one library. Safe in any thread; nothing here raises.
+
+    Args:
+        make: makes the engine's side of a client; what it raises is counted.
+        left_alone: what a client gets whose own side could not be made.
+        gone: told when a client is gone, or closed.
+    """
+
+    __slots__ = ("__weakref__", "_gone", "_known", "_left_alone", "_make", "_place", "_references", "by_id")
+
+    def __init__(
+        self, guard: Guard, make: Callable[[Any], T], left_alone: T, gone: Callable[[T], object] | None = None
+    ) -> None:
+        self._place = guard.place("client")
+        self._make = make
+        self._left_alone = left_alone
+        self._gone = gone
+        self._known: dict[int, T] = {}
+        self.by_id: Callable[[int], T | None] = self._known.get
+        """What `known` gives, without a call of ours: for what is asked with every message."""
+        self._references: dict[int, weakref.ref[Any]] = {}
+
+    def of(self, client: Any) -> T:
+        """The engine's side of a client, made at its first use."""
+        found = self._known.get(id(client))
+        return self._remember(client, None) if found is None else found
+
+    def known(self, client: Any) -> T | None:
+        """The same if it is there already."""
+        return self._known.get(id(client))
+
+    def new(self, client: Any, lifetime: Any = None) -> T:
+        """The same for a client that has just been constructed: what had its id before is gone.
+
+        To be called by what stands in for `__init__`, where clients take no weak references. `lifetime` is then an
+        object that the client alone holds, such as a callback in a copy of its settings: the entry goes with it.
+        Without one it goes with `forget`.
+        """
+        self._drop(id(client))
+        return self._remember(client, lifetime)
+
+    def forget(self, client: Any) -> None:
+        """The application has closed the client."""
+        self._drop(id(client))
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def _remember(self, client: Any, lifetime: Any) -> T:
+        if self._place.off:
+            return self._left_alone
+        key = id(client)
+        try:
+            made = self._make(client)
+        except Exception:
+            self._place.failed()
+            made = self._left_alone
+        try:
+            if len(self._known) >= MAX_CLIENTS:
+                self._drop(next(iter(self._known)))
+            made = self._known.setdefault(key, made)
+            self._watch(key, client, lifetime)
+        except Exception:
+            self._place.failed()
+        return made
+
+    def _watch(self, key: int, client: Any, lifetime: Any) -> None:
+        mine = weakref.ref(self)
+
+        def gone(reference: weakref.ref[Any]) -> None:
+            table = mine()
+            # The id may be another client's by now.
+            if table is not None and table._references.get(key) is reference:
+                table._drop(key)
+
+        try:
+            self._references[key] = weakref.ref(client, gone)
+        except TypeError:
+            if lifetime is not None:
+                self._references[key] = weakref.ref(lifetime, gone)
+
+    def _drop(self, key: int) -> None:
+        self._references.pop(key, None)
+        known = self._known.pop(key, None)
+        if known is not None and self._gone is not None:
+            try:
+                self._gone(known)
+            except Exception:
+                self._place.failed()
+
+
+def weakly(client: Any, read: Callable[[Any], R], otherwise: R) -> Callable[[], R]:
+    """A function that reads something of the client and does not keep it alive.
+
+    It gives `otherwise` once the client is gone, and always where the client takes no weak reference: there the adapter
+    has to read it while it has the client in its hands.
+    """
+    try:
+        living = weakref.ref(client)
+    except TypeError:
+        return lambda: otherwise
+
+    def found() -> R:
+        there = living()
+        return otherwise if there is None else read(there)
+
+    return found

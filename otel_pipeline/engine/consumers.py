@@ -1,0 +1,122 @@
+"""The consumers of one client library, of any messaging system: what an adapter makes once, when it patches."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from otel_pipeline.engine.batch import leave_batch
+from otel_pipeline.engine.client_objects import ClientObjects
+from otel_pipeline.engine.clients import Consumer
+from otel_pipeline.engine.consumer_loop import Iteration
+from otel_pipeline.engine.patching import Around
+from otel_pipeline.engine.process import Client
+from otel_pipeline.engine.processor import Processor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from otel_pipeline.engine.engine import Engine
+    from otel_pipeline.engine.messages import Message, MessageFields
+    from otel_pipeline.engine.totals import AttributeValue
+
+    Make = Callable[[Callable[..., Any]], Callable[..., Any]]
+    """Makes the replacement of a method out of the original."""
+
+
+class Consumers(ClientObjects[Consumer]):
+    """What the engine knows of each consumer, and the replacements of its rare methods.
+
+    From then on `otel_pipeline.process()` knows messages of this class.
+
+    Args:
+        message: the class of the library's messages.
+        make: the engine's side of a client, with what its settings say (`Consumer`).
+        attributes: of a message whose consumer is not known: the messaging system alone, nothing is guessed.
+        operation: the library's own word for receiving.
+    """
+
+    __slots__ = ("_receiving", "engine", "fields", "iteration", "processor")
+
+    def __init__(
+        self,
+        engine: Engine,
+        fields: MessageFields,
+        message: type,
+        make: Callable[[Any], Consumer],
+        *,
+        attributes: Mapping[str, AttributeValue],
+        operation: str,
+    ) -> None:
+        self.engine, self.fields = engine, fields
+        self._receiving = engine.guard.place("receive")
+        self.processor = Processor(engine, fields)
+        self.iteration = Iteration(engine, self.processor, fields)
+
+        def nobody(*, excluded: bool) -> Consumer:
+            return Consumer(engine, fields, attributes=attributes, excluded=excluded, operation=operation)
+
+        def added(client: Any) -> Consumer:
+            made = make(client)
+            engine.add_consumer(made)
+            return made
+
+        super().__init__(engine.guard, added, nobody(excluded=True))
+        engine.clients[message] = Client(fields, self.processor, self.of, nobody(excluded=False))
+
+    def count_one(self, consumer: Consumer, message: Message) -> None:
+        """Count a message that was received alone; those of a batch are counted by `receiver`. Never raises."""
+        if self._receiving.off or not self.engine.active:
+            return
+        try:
+            state = consumer.partitions.get((self.fields.destination(message), self.fields.partition(message)))
+            if state is not None:
+                state.consumed.value += 1
+        except Exception:
+            self._receiving.failed()
+
+    def receiving_one(self) -> Make:
+        """For a method that returns one message or None: it is in hand until the next one is asked for."""
+        consumer_of, iteration, count_one = self.of, self.iteration, self.count_one
+        leave, hand_out = iteration.leave, iteration.hand_out
+
+        def make(original: Callable[..., Any]) -> Callable[..., Any]:
+            @functools.wraps(original)
+            def receive(self: Any, *args: Any, **kwargs: Any) -> Any:
+                consumer = consumer_of(self)
+                leave(consumer)
+                message = original(self, *args, **kwargs)
+                if message is not None:
+                    hand_out(consumer, message)
+                    count_one(consumer, message)
+                    if consumer.rejection is not None:
+                        iteration.raise_rejection(consumer)
+                return message
+
+            return receive
+
+        return make
+
+    def closing(self, leave: Callable[[Consumer], object] | None = None) -> Make:
+        """For the method that closes: what was handed out last is processed, and the client is not read any more.
+
+        `leave` ends it where that is not the one message that is open in the consumer.
+        """
+        leave = leave or self.iteration.leave
+
+        def before(client: Any, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Consumer:
+            consumer = self.of(client)
+            leave(consumer)
+            leave_batch(self.engine, consumer)
+            return consumer
+
+        return Around(self.engine.guard.place("close"), before, lambda _client, consumer, _error: consumer.close())
+
+    def settling(self, operation: str) -> Make:
+        """For a method that commits or acknowledges, and has done it when it returns: how long it took."""
+        settled, monotonic_ns = self.engine.settler(operation), self.engine.monotonic_ns
+        return Around(
+            self.engine.guard.place("settle"),
+            lambda _client, _args, _kwargs: monotonic_ns(),
+            lambda client, started_ns, error: settled(self.of(client), started_ns, error),
+        )

@@ -1,0 +1,154 @@
+"""Numbers for a client that chooses the partition where nothing of ours runs, in C or on the broker's side.
+
+There is no partition's lock to number under, and none of ours is wanted. So each thread of a producer has numbers of
+its own, under a producer id of its own: it hands its messages over in that order. They are given by destination, over
+all partitions, or by partition where the application names it (docs/decisions/0011).
+"""
+
+from __future__ import annotations
+
+import threading
+from random import getrandbits
+from typing import TYPE_CHECKING, Any
+
+from otel_pipeline.engine import pipeline_header
+from otel_pipeline.engine.pipeline_header import NAME
+
+if TYPE_CHECKING:
+    from otel_pipeline.engine.guard import Guard
+
+_LAST = 0xFFFF_FFFF
+MAX_KEYS = 10_000
+
+Key = tuple[str, int | None]
+"""Destination; partition, or None for all."""
+
+
+class _Numbering:
+    """The numbers of one thread after the other: never of two at a time."""
+
+    __slots__ = ("answered", "given", "identifier", "last")
+
+    def __init__(self) -> None:
+        self.identifier = getrandbits(32) or 1
+        self.last: dict[Key, int] = {}
+        self.given: dict[str, int] = {}
+        """Messages by destination that the client has taken."""
+        self.answered: dict[str, int] = {}
+        """Messages by destination whose fate was told to this thread, whoever has sent them."""
+
+
+class _Held:
+    """A thread's numbering; the thread drops it when it ends, and the next one goes on with it."""
+
+    __slots__ = ("_free", "numbering")
+
+    def __init__(self, free: list[_Numbering]) -> None:
+        self._free = free
+        try:
+            self.numbering = free.pop()
+        except IndexError:
+            self.numbering = _Numbering()
+
+    def __del__(self) -> None:
+        self._free.append(self.numbering)
+
+
+class Given:
+    """A number that a message is about to be handed over with."""
+
+    __slots__ = ("before", "key", "number", "numbering")
+
+    def __init__(self, numbering: _Numbering, key: Key, before: int, number: int) -> None:
+        self.numbering, self.key, self.before, self.number = numbering, key, before, number
+
+
+class ThreadSequences:
+    """The numbers of one producer. Safe in any thread, without a lock; nothing here raises.
+
+    Consumers remember the last numbers of so many producers: a pool whose threads come and go uses the ids of those
+    that have ended again, with the numbers that follow. What an ended thread has handed over is before them.
+    """
+
+    __slots__ = ("_free", "_local", "_numberings", "_place")
+
+    def __init__(self, guard: Guard) -> None:
+        self._place = guard.place("sequence")
+        self._free: list[_Numbering] = []
+        self._numberings: list[_Numbering] = []
+        self._local = threading.local()
+
+    def stamp(self, headers: Any, destination: str, partition: int | None = None) -> Given | None:
+        """Write the calling thread's next number into our header, the last of that name; None where there is none.
+
+        To be called right before the client's own call, in the same thread, with the headers that `sender` gave.
+        """
+        if type(headers) is not list or self._place.off:
+            return None  # The application's own headers are left alone.
+        try:
+            at = len(headers) - 1
+            while headers[at][0] != NAME:
+                at -= 1
+                if at < 0:
+                    return None
+            numbering = self._mine()
+            key = (destination, partition)
+            before = numbering.last.get(key, 0)
+            if before == 0 and len(numbering.last) >= MAX_KEYS:
+                return None
+            number = before % _LAST + 1
+            tag = pipeline_header.tag_of(destination, partition)
+            numbered = pipeline_header.numbered(
+                headers[at][1], numbering.identifier, number, tag, per_partition=partition is not None
+            )
+            if numbered is None:
+                return None
+            headers[at] = (NAME, numbered)
+            numbering.last[key] = number
+        except Exception:
+            self._place.failed()
+            return None
+        return Given(numbering, key, before, number)
+
+    def settle(self, given: Given | None, *, taken: bool) -> None:
+        """The client took the message. It did not, it raised: the next message has the number."""
+        if given is None:
+            return
+        numbering, destination = given.numbering, given.key[0]
+        if taken:
+            numbering.given[destination] = numbering.given.get(destination, 0) + 1
+        elif numbering.last.get(given.key) == given.number:
+            numbering.last[given.key] = given.before
+
+    def answered(self, destination: str) -> None:
+        """A message that the client took is acknowledged, or has failed. In whatever thread the client tells it."""
+        try:
+            mine = self._mine().answered
+            mine[destination] = mine.get(destination, 0) + 1
+        except Exception:
+            self._place.failed()
+
+    def queued(self) -> dict[str, int]:
+        """Messages by destination that the client has taken and of which nothing is known yet.
+
+        What was given is what is acknowledged, has failed, or is still here: at the end, this is lost.
+        """
+        numberings = list(self._numberings)
+        # Answers first: what is answered meanwhile must not be missing among what was given.
+        answered = [dict(each.answered) for each in numberings]
+        found: dict[str, int] = {}
+        for each in numberings:
+            for destination, count in list(each.given.items()):
+                found[destination] = found.get(destination, 0) + count
+        for told in answered:
+            for destination, count in told.items():
+                found[destination] = found.get(destination, 0) - count
+        return {destination: count for destination, count in found.items() if count > 0}
+
+    def _mine(self) -> _Numbering:
+        held: _Held | None = getattr(self._local, "held", None)
+        if held is None:
+            held = self._local.held = _Held(self._free)
+            if held.numbering not in self._numberings:
+                self._numberings.append(held.numbering)
+        return held.numbering

@@ -1,0 +1,111 @@
+"""Which libraries are patched, and why not the others: each now, or when the application imports it."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from otel_pipeline.engine.patching import DriftedError
+from otel_pipeline.status import AdapterStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from otel_pipeline.engine.guard import Guard
+    from otel_pipeline.engine.patching import Patches
+    from otel_pipeline.registry import Adapter, LibrarySettings
+
+
+class Libraries:
+    """The libraries of one pipeline. Not for use from several threads at once: the pipeline holds a lock.
+
+    Args:
+        states: where the state of each is kept, by its name.
+        adapters: all that there are, as `registry.adapters` gives them.
+        settings: which the configuration wants.
+    """
+
+    def __init__(
+        self,
+        guard: Guard,
+        states: dict[str, AdapterStatus],
+        adapters: Iterable[Adapter],
+        settings: LibrarySettings,
+    ) -> None:
+        self._guard = guard
+        self._states = states
+        self._wanted, self._disabled = settings.libraries, settings.disable
+        self._adapters = tuple(adapters)
+
+    def instrument(self, patches: Patches, engines: Mapping[str, tuple[Any, ...]]) -> None:
+        """Patch each; `engines` are the arguments after `patches`, by the adapter's kind."""
+        for adapter in self._adapters:
+            self._instrument(patches, adapter, engines.get(adapter.kind))
+
+    def replace_others(self) -> None:
+        """Take off instrumentations of others that patch the same methods; said once each."""
+        for adapter in self._adapters:
+            if self._states[adapter.name].state == "instrumented":
+                _replace_others(adapter, self._guard)
+
+    def _not_wanted(self, adapter: Adapter) -> str | None:
+        """Why the library is left alone; None where it is wanted."""
+        names = {adapter.name, adapter.package}
+        named = self._wanted != "auto" and not {*names, "*"}.isdisjoint(self._wanted)
+        if not {*names, "*"}.isdisjoint(self._disabled) or (self._wanted != "auto" and not named):
+            return "switched off by configuration"
+        reason = adapter.unsupported()
+        if reason is None and adapter.missing and (self._wanted == "auto" or names.isdisjoint(self._wanted)):
+            return f"it lacks {adapter.missing}; name it in `libraries` to use it all the same"
+        return reason
+
+    def _instrument(self, patches: Patches, adapter: Adapter, engine: tuple[Any, ...] | None) -> None:
+        """Patch a library now, or when it is imported; where that cannot be, say why."""
+        guard, version = self._guard, adapter.version()
+
+        def conclude(state: str, reason: str = "") -> None:
+            self._states[adapter.name] = AdapterStatus(adapter.name, state, reason, version)
+
+        reason = self._not_wanted(adapter)
+        if reason is None and engine is None:
+            reason = f"its kind is {adapter.kind!r}, which is none"
+        if reason is not None or engine is None:
+            return conclude("skipped", reason or "")
+        conclude("waiting", f"until {adapter.package} is imported")
+
+        def act(_module: Any) -> None:
+            _replace_others(adapter, guard)
+            before = len(patches)
+            try:
+                adapter.load()(patches, *engine)
+            except DriftedError as drifted:
+                patches.undo(before)
+                conclude("skipped", str(drifted))
+                guard.problem(f"drifted.{adapter.name}", f"{adapter.name}: {drifted}; it is left alone")
+            except (Exception, SystemExit):  # SystemExit: the module need not be ours.
+                guard.failed(f"instrument.{adapter.name}")
+                # Half of a client patched would tell half of the truth.
+                patches.undo(before)
+                conclude("failed", "see the log")
+            else:
+                conclude("instrumented", f"but for {adapter.missing}" if adapter.missing else "")
+
+        return patches.when_imported(adapter.package, act)
+
+
+def _replace_others(adapter: Adapter, guard: Guard) -> None:
+    """Two instrumentations of one client give two spans and two contexts a message: the other one is taken off."""
+    for name in adapter.replaces:
+        module_name, _, class_name = name.partition(":")
+        module = sys.modules.get(module_name)
+        kind = getattr(module, class_name, None)
+        try:
+            other = kind() if kind is not None else None
+            if other is not None and other.is_instrumented_by_opentelemetry:
+                other.uninstrument()
+                guard.problem(
+                    f"replaced.{class_name}",
+                    f"{module_name} had instrumented {adapter.name} too; it was taken off: no message has two spans",
+                )
+        except Exception:
+            guard.failed(f"replace.{class_name}")

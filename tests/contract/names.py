@@ -1,0 +1,6 @@
+"""Every driver, as module:class of tests/contract/drivers. A new client adds its line here."""
+
+from __future__ import annotations
+
+KAFKA = ("kafka_python:Iterator", "kafka_python:Poll", "kafka_python:Process", "aiokafka:AsyncFor")
+DRIVERS = (*KAFKA, "in_memory:InMemory")
