@@ -62,6 +62,7 @@ def test_named_things_with_value_and_source(folder, capsys):
         ("destinations.*.trust", ("all", "default")),
         ("destinations.*.contract", ("learn", "default")),
         ("destinations.*.fields", ([], "default")),
+        ("destinations.*.null_rate", ([], "default")),
         ("destinations.*.foreign.*", ("flag", "default")),
         ("destinations.*.ordered", (False, "default")),
         ("destinations.*.event_age", (False, "default")),

@@ -27,7 +27,7 @@ def declaring():
 class Reads(ast.NodeVisitor):
     """What one module reads from objects that can be told to be settings.
 
-    They are known by an annotation, by `.of(Owner)` and `.destination(Owner, name)`, by a name that ends with `settings`,
+    They are known by an annotation, by `.of(Owner)`, `.destination(Owner, name)`, `.said(Owner)`, by a name that ends with `settings`,
     by the name of a thing (`objective`), and by being assigned from one of these.
     """
 
@@ -59,7 +59,7 @@ class Reads(ast.NodeVisitor):
 
     def _is_settings(self, node):
         if isinstance(node, ast.Call):
-            asked = isinstance(node.func, ast.Attribute) and node.func.attr in ("of", "destination")
+            asked = isinstance(node.func, ast.Attribute) and node.func.attr in ("of", "destination", "said")
             return asked and bool(node.args) and ast.unparse(node.args[0]).rpartition(".")[2] in self._owners
         name = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
         word = name.lstrip("_")
