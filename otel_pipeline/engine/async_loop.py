@@ -9,11 +9,11 @@ from __future__ import annotations
 from asyncio import current_task
 from asyncio.events import _get_running_loop
 from contextlib import suppress
-from contextvars import Context as EmptyContext
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 from opentelemetry.context import attach, get_current
+
+from otel_pipeline.engine.task_deliveries import TaskDeliveries, error_of
 
 if TYPE_CHECKING:
     from asyncio import Task
@@ -25,43 +25,6 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.delivery import OpenDelivery
     from otel_pipeline.engine.messages import Message
     from otel_pipeline.engine.processor import Processor
-
-
-class TaskDeliveries:
-    """What each task has in hand of one consumer. Used in the consumer's loop."""
-
-    __slots__ = ("_held", "_processor")
-
-    def __init__(self, processor: Processor) -> None:
-        self._processor = processor
-        self._held: WeakKeyDictionary[Task[Any], OpenDelivery | None] = WeakKeyDictionary()
-
-    def hold(self, task: Task[Any], delivery: OpenDelivery) -> None:
-        """Keep it until the task asks for the next one, or is done."""
-        if task not in self._held:
-            # An empty context: the present one would be kept until the task ends, and with it the message in hand.
-            task.add_done_callback(self._task_done, context=EmptyContext())
-        self._held[task] = delivery
-
-    def take(self, task: Task[Any] | None) -> OpenDelivery | None:
-        """What the task has in hand, and from now on has not. The task stays known."""
-        delivery = None if task is None else self._held.get(task)
-        if task is not None and delivery is not None:
-            self._held[task] = None
-        return delivery
-
-    def take_all(self) -> list[OpenDelivery]:
-        """What is in hand anywhere; the tasks, which may go on for long, are let go."""
-        found = [(task, delivery) for task, delivery in list(self._held.items())]
-        self._held.clear()
-        for task, _ in found:
-            task.remove_done_callback(self._task_done)
-        return [delivery for _, delivery in found if delivery is not None]
-
-    def _task_done(self, task: Task[Any]) -> None:
-        delivery = self._held.pop(task, None)
-        if delivery is not None:
-            self._processor.finish(delivery, _error_of(task))
 
 
 class AsyncIteration:
@@ -97,6 +60,8 @@ class AsyncIteration:
 
     def hand_out(self, consumer: Consumer, message: Message) -> None:
         """Begin the message that is about to be returned to the running task."""
+        if self._place.off:
+            return
         wanted = consumer.iterator_spans
         try:
             task = _running_task()
@@ -106,7 +71,7 @@ class AsyncIteration:
             delivery, consumer.open = consumer.open, None
             if delivery is not None and task is not None:
                 if consumer.tasks is None:
-                    consumer.tasks = TaskDeliveries(self._processor)
+                    consumer.tasks = TaskDeliveries(self._processor.finish)
                 consumer.tasks.hold(task, delivery)
         except Exception:
             self._place.failed()
@@ -136,7 +101,7 @@ class AsyncIteration:
 
     def _finish(self, task: Task[Any], delivery: OpenDelivery, left_ns: int) -> None:
         delivery.started_ns += self._monotonic_ns() - left_ns
-        self._processor.finish(delivery, _error_of(task))
+        self._processor.finish(delivery, error_of(task))
 
     def _hides_context(self, task: Task[Any]) -> bool:
         code = getattr(task.get_coro(), "cr_code", None)
@@ -153,11 +118,6 @@ class AsyncIteration:
 def _running_task() -> Task[Any] | None:
     loop = _get_running_loop()
     return None if loop is None else current_task(loop)
-
-
-def _error_of(task: Task[Any]) -> BaseException | None:
-    """What has ended the task. To ask for `exception()` would keep asyncio from saying that nobody has asked for it."""
-    return getattr(task, "_exception", None) if task.done() and not task.cancelled() else None
 
 
 class AsyncDeliveries:

@@ -7,15 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.engine import pipeline_header
 from otel_pipeline.engine.delivery import in_hand
-from otel_pipeline.engine.headers import own_headers
 from otel_pipeline.engine.origin import Origin, origin_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from otel_pipeline.engine.clients import Consumer
-    from otel_pipeline.engine.engine import Engine
-    from otel_pipeline.engine.messages import Message, MessageFields
     from otel_pipeline.engine.observer import PartitionObserver
 
 
@@ -54,44 +50,6 @@ class Batch:
 
 batch_in_hand: ContextVar[Batch | None] = ContextVar("otel_pipeline.batch", default=None)
 """The batch that the calling code handles; a delivery in hand comes before it."""
-
-
-def hand_out_batch(
-    engine: Engine, fields: MessageFields, consumer: Consumer, batches: Sequence[Sequence[Message]]
-) -> None:
-    """Tell the observers of a batch, and remember it for what is sent before the next one."""
-    if engine.observe is None or engine.guard.place("batch").off:
-        return
-    now_ms = engine.clock_ns() // 1_000_000
-    batch = Batch()
-    for messages in batches:
-        first = messages[0]
-        state = consumer.partitions.get((fields.destination(first), fields.partition(first)))
-        if state is None or state.observer is None:
-            continue
-        headers = own_headers(fields.headers, messages)
-        origins_ms = state.observer.batch(messages, headers, now_ms)
-        batch.add(state.observer, fields.offset(messages[-1]), headers, origins_ms)
-    if batch.parts:
-        consumer.batch = batch
-        batch_in_hand.set(batch)
-
-
-def leave_batch(engine: Engine, consumer: Consumer) -> None:
-    """The application asks for more, or closes: what it had is processed. Never raises."""
-    batch = consumer.batch
-    if batch is None:
-        return
-    try:
-        consumer.batch = None
-        if batch_in_hand.get() is batch:
-            batch_in_hand.set(None)
-        if not consumer.explicit:
-            now_ms = engine.clock_ns() // 1_000_000
-            for observer, offset, origins_ms in batch.parts:
-                observer.processed_batch(offset, origins_ms, now_ms)
-    except Exception:
-        engine.guard.place("batch").failed()
 
 
 def origin_in_hand() -> Origin | None:

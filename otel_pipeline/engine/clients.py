@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from otel_pipeline.engine import pipeline_header
-    from otel_pipeline.engine.async_loop import TaskDeliveries
     from otel_pipeline.engine.batch import Batch
     from otel_pipeline.engine.delivery import OpenDelivery
     from otel_pipeline.engine.engine import Engine
     from otel_pipeline.engine.messages import MessageFields, SystemNames
     from otel_pipeline.engine.observer import FetchObserver, PartitionObserver
     from otel_pipeline.engine.sequence import Sequences
+    from otel_pipeline.engine.task_deliveries import TaskDeliveries
     from otel_pipeline.engine.totals import AttributeValue, CounterCell, HistogramCell, ThreadCells
 
 MAX_PARTITION_STATES = 10_000

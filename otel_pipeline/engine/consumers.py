@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from otel_pipeline.engine.batch import leave_batch
 from otel_pipeline.engine.client_objects import ClientObjects
 from otel_pipeline.engine.clients import Consumer
 from otel_pipeline.engine.consumer_loop import Iteration
 from otel_pipeline.engine.patching import Around
 from otel_pipeline.engine.process import Client
 from otel_pipeline.engine.processor import Processor
+from otel_pipeline.engine.receive import leave_batch
+from otel_pipeline.engine.settle import settler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -58,7 +59,7 @@ class Consumers(ClientObjects[Consumer]):
 
         def added(client: Any) -> Consumer:
             made = make(client)
-            engine.add_consumer(made)
+            engine.consumers.add(made)
             return made
 
         super().__init__(engine.guard, added, nobody(excluded=True))
@@ -114,7 +115,7 @@ class Consumers(ClientObjects[Consumer]):
 
     def settling(self, operation: str) -> Make:
         """For a method that commits or acknowledges, and has done it when it returns: how long it took."""
-        settled, monotonic_ns = self.engine.settler(operation), self.engine.monotonic_ns
+        settled, monotonic_ns = settler(self.engine, operation), self.engine.monotonic_ns
         return Around(
             self.engine.guard.place("settle"),
             lambda _client, _args, _kwargs: monotonic_ns(),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Literal, NamedTuple
-from weakref import ref
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 
 from otel_pipeline import semconv
 from otel_pipeline.engine.exemplars import Exemplars
 from otel_pipeline.engine.guard import Guard
+from otel_pipeline.engine.living import Living
 from otel_pipeline.engine.settings import EngineSettings
 from otel_pipeline.engine.trust import ForeignTraces
 
@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Span
 
-    from otel_pipeline.engine.clients import Consumer
     from otel_pipeline.engine.observer import CheckSent, Observe, ObserveFetches
-    from otel_pipeline.engine.process import Client
     from otel_pipeline.engine.propagation import Propagation
     from otel_pipeline.engine.spans import Spans
     from otel_pipeline.engine.totals import AttributeValue, Totals
@@ -89,8 +87,10 @@ class Engine:
         """Each tells, by destination, how many messages clients were given that are neither acknowledged nor failed."""
         self.hazards: set[tuple[str, str]] = set()
         """Client settings that can lose or reorder data: (hazard, client library)."""
-        self.clients: dict[type, Client] = {}
-        self._consumers: tuple[ref[Consumer], ...] = ()
+        self.clients: dict[type, Any] = {}
+        """How messages of each class are processed: `process.Client`."""
+        self.consumers: Living[Any] = Living()
+        """Those of all clients: `clients.Consumer`."""
         self._destinations: set[str] = set()
         self.sent = totals.counter(
             semconv.MESSAGING_CLIENT_SENT_MESSAGES,
@@ -123,15 +123,6 @@ class Engine:
             or context.get(PLAIN_SUPPRESS_KEY) is True
         )
 
-    def add_consumer(self, consumer: Consumer) -> None:
-        """Remember a consumer for as long as it lives."""
-        # A new tuple each time: other threads may be reading the old one.
-        self._consumers = (*(known for known in self._consumers if known() is not None), ref(consumer))
-
-    def live_consumers(self) -> list[Consumer]:
-        """The consumers that are still there."""
-        return [consumer for known in self._consumers if (consumer := known()) is not None]
-
     def hook(self, kind: str) -> Callable[[Span, object], None] | None:
         """Give the application's function for recorded spans of this kind, guarded; None where there is none."""
         given = self.settings.hooks.get(kind)
@@ -161,29 +152,6 @@ class Engine:
             return OTHER
         known.add(destination)
         return destination
-
-    def settler(self, operation: str) -> Callable[[Consumer, int, BaseException | None], None]:
-        """A function that records how long a commit took. Commits have no span (TELEMETRY.md: Java withdrew them)."""
-        histogram = self.operation_duration
-        monotonic_ns = self.monotonic_ns
-        place = self.guard.place("settle")
-
-        def settled(consumer: Consumer, started_ns: int, error: BaseException | None) -> None:
-            if place.off:
-                return
-            try:
-                attributes: dict[str, AttributeValue] = {
-                    **consumer.metric_attributes,
-                    semconv.MESSAGING_OPERATION_NAME: operation,
-                    semconv.MESSAGING_OPERATION_TYPE: "settle",
-                }
-                if error is not None:
-                    attributes[semconv.ERROR_TYPE] = error_type(error)
-                histogram.local(attributes).cell.record((monotonic_ns() - started_ns) / 1e9)
-            except Exception:
-                place.failed()
-
-        return settled
 
 
 def error_type(error: BaseException) -> str:

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
 
-    from otel_pipeline.engine.clients import PartitionState
     from otel_pipeline.engine.guard import Guard
     from otel_pipeline.engine.observer import PartitionObserver
     from otel_pipeline.engine.origin import Origin
 
 Members: TypeAlias = "list[tuple[PartitionObserver, int, int]]"
-Recorded: TypeAlias = "tuple[SpanContext, PartitionState, int | None, Origin | None, Members | None, int, int, int]"
-"""Span, partition, oldest origin in ms, origin, members, time of sending, start and end as
+Recorded: TypeAlias = (
+    "tuple[SpanContext, PartitionObserver | None, int | None, Origin | None, Members | None, int, int, int]"
+)
+"""Span, who watches the partition, oldest origin in ms, origin, members, time of sending, start and end as
 `OpenDelivery` has them, end in ns."""
 EXEMPLARS_APART_NS = 10_000_000
 """Of what ends within 10 ms the first is enough: where more than that is recorded, any bucket is met again."""
@@ -52,16 +53,16 @@ class Exemplars:
 
 def _show(recorded: Recorded) -> None:
     """Of a batch the oldest message alone: the span is one."""
-    span, state, origin_ms, origin, members, timestamp_ms, start_ns, end_ns = recorded
+    span, observer, origin_ms, origin, members, timestamp_ms, start_ns, end_ns = recorded
     if not span.trace_flags.sampled:
         return
     if members is not None:
         known = [member for member in members if member[2] > 0]
         if known:
-            observer, _, oldest_ms = min(known, key=itemgetter(2))
-            observer.exemplify(span, oldest_ms, end_ns)
-    elif state.observer is not None and origin_ms is not None:
-        state.observer.exemplify(span, origin_ms, end_ns, timestamp_ms, start_ns // 1_000_000)
-    elif state.observer is not None and origin is not None:
+            oldest, _, oldest_ms = min(known, key=itemgetter(2))
+            oldest.exemplify(span, oldest_ms, end_ns)
+    elif observer is not None and origin_ms is not None:
+        observer.exemplify(span, origin_ms, end_ns, timestamp_ms, start_ns // 1_000_000)
+    elif observer is not None and origin is not None:
         # The delivery was counted when it was polled, where no span of the message was.
-        state.observer.exemplify(span, origin.origin_ms, end_ns)
+        observer.exemplify(span, origin.origin_ms, end_ns)

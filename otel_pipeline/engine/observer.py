@@ -9,7 +9,6 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import SpanContext
 
-    from otel_pipeline.engine.clients import Consumer, PartitionState
     from otel_pipeline.engine.messages import Message
     from otel_pipeline.engine.pipeline_header import Fields
 
@@ -82,6 +81,8 @@ class FetchObserver(Protocol):
         """The position is no longer in the log, and the client goes on with another message."""
 
 
-Observe: TypeAlias = "Callable[[Consumer, PartitionState], PartitionObserver | None]"
-ObserveFetches: TypeAlias = "Callable[[Consumer, str, int], FetchObserver]"
+Observe: TypeAlias = "Callable[..., PartitionObserver | None]"
+"""(consumer, partition state) -> who watches the partition there; both as `clients.py` has them."""
+ObserveFetches: TypeAlias = "Callable[..., FetchObserver]"
+"""(consumer, destination, partition) -> who is told of its fetches."""
 CheckSent: TypeAlias = "Callable[[str], Callable[[object, int], None] | None]"

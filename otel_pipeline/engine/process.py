@@ -115,7 +115,7 @@ class Processing:
         batch = message if isinstance(message, (list, tuple)) and type(message) not in engine.clients else None
         if batch is not None and not batch:
             return
-        client = engine.clients.get(type(batch[0] if batch is not None else message))
+        client: Client | None = engine.clients.get(type(batch[0] if batch is not None else message))
         if client is None:
             engine.guard.problem(
                 f"process.{type(message).__name__}",
@@ -161,7 +161,8 @@ class Processing:
         if self._consumer is not None:
             consumer = client.consumer_of(self._consumer)
         else:
-            holders = [known for known in engine.live_consumers() if (destination, partition) in known.partitions]
+            consumers: list[Consumer] = engine.consumers.all()
+            holders = [known for known in consumers if (destination, partition) in known.partitions]
             consumer = holders[0] if len(holders) == 1 else client.unknown
         if consumer.excluded:
             return None

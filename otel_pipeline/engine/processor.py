@@ -262,7 +262,7 @@ class Processor:
             origin_ms, origin, members = delivery.origin_ms, delivery.known_origin, delivery.members
             sent_ms, start_ns = delivery.timestamp_ms, delivery.start_ns
             shown = span.get_span_context()
-            self._add_exemplar((shown, delivery.state, origin_ms, origin, members, sent_ms, start_ns, end_ns))
+            self._add_exemplar((shown, delivery.state.observer, origin_ms, origin, members, sent_ms, start_ns, end_ns))
         span.end(end_ns)
 
 

@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from opentelemetry.propagators.textmap import TextMapPropagator
     from opentelemetry.trace import Span
 
-    from otel_pipeline.engine.spans import Ids
-    from otel_pipeline.engine.trace_context import Incoming
+    from otel_pipeline.engine.trace_context import Ids, Incoming
 
 
 class Propagation:

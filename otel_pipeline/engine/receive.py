@@ -9,9 +9,10 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanKind
 
 from otel_pipeline import semconv
-from otel_pipeline.engine.batch import hand_out_batch
+from otel_pipeline.engine.batch import Batch, batch_in_hand
 from otel_pipeline.engine.delivery import ambient, heal
 from otel_pipeline.engine.engine import with_error
+from otel_pipeline.engine.headers import own_headers
 from otel_pipeline.engine.spans import SPAN_KEY
 from otel_pipeline.engine.trace_context import LightLink
 
@@ -93,7 +94,7 @@ def receiver(
                 names = set()
             _record_batch(engine, consumer, names, elapsed_ns, error)
             if error is None and not by_iterator:
-                hand_out_batch(engine, fields, consumer, batches)
+                _hand_out(engine, fields, consumer, batches)
             if error is None and engine.settings.receive_spans:
                 _receive_span(engine, fields, consumer, batches, names, elapsed_ns)
         except Exception:
@@ -130,6 +131,25 @@ def _record_batch(
     engine.operation_duration.local(attributes).cell.record(elapsed_ns / 1e9)
 
 
+def _hand_out(engine: Engine, fields: MessageFields, consumer: Consumer, batches: Sequence[Sequence[Message]]) -> None:
+    """Tell the observers of a batch, and remember it for what is sent before the next one."""
+    if engine.observe is None or engine.guard.place("batch").off:
+        return
+    now_ms = engine.clock_ns() // 1_000_000
+    batch = Batch()
+    for messages in batches:
+        first = messages[0]
+        state = consumer.partitions.get((fields.destination(first), fields.partition(first)))
+        if state is None or state.observer is None:
+            continue
+        headers = own_headers(fields.headers, messages)
+        origins_ms = state.observer.batch(messages, headers, now_ms)
+        batch.add(state.observer, fields.offset(messages[-1]), headers, origins_ms)
+    if batch.parts:
+        consumer.batch = batch
+        batch_in_hand.set(batch)
+
+
 def _receive_span(
     engine: Engine,
     fields: MessageFields,
@@ -161,3 +181,20 @@ def _receive_span(
     links = CreationLinks(engine, fields.headers, judged)
     span = engine.spans.start(name, SpanKind.CLIENT, parent, context, attributes, links, end_ns - elapsed_ns)
     span.end(end_ns)
+
+
+def leave_batch(engine: Engine, consumer: Consumer) -> None:
+    """The application asks for more, or closes: what it had is processed. Never raises."""
+    batch = consumer.batch
+    if batch is None:
+        return
+    try:
+        consumer.batch = None
+        if batch_in_hand.get() is batch:
+            batch_in_hand.set(None)
+        if not consumer.explicit:
+            now_ms = engine.clock_ns() // 1_000_000
+            for observer, offset, origins_ms in batch.parts:
+                observer.processed_batch(offset, origins_ms, now_ms)
+    except Exception:
+        engine.guard.place("batch").failed()

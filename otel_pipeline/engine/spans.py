@@ -12,17 +12,12 @@ if TYPE_CHECKING:
 
     from opentelemetry.context import Context
     from opentelemetry.trace import Span, SpanKind, Tracer
-    from opentelemetry.trace.span import TraceState
 
     from otel_pipeline.engine.totals import AttributeValue
-    from otel_pipeline.engine.trace_context import LightSpan
+    from otel_pipeline.engine.trace_context import Ids, LightSpan
 
 SPAN_KEY = _SPAN_KEY
 """Where the API keeps the current span. A context of ours gets span and delivery in one copy instead of two."""
-
-
-Ids: TypeAlias = "tuple[int, int, int, Callable[[], TraceState | None] | None]"
-"""Trace id, span id, flags, and how to read the tracestate where there is one."""
 
 
 RootDecision: TypeAlias = "Callable[..., bool]"

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
     from otel_pipeline.engine.pipeline_header import Fields
-    from otel_pipeline.engine.spans import Ids
 
 MAX_TRACEPARENT_BYTES = 512
 TRACEPARENT, TRACESTATE, BAGGAGE = "traceparent", "tracestate", "baggage"
@@ -43,6 +42,8 @@ _LENGTH = 55  # of version 00: 2 + 1 + 32 + 1 + 16 + 1 + 2
 _unpack, _STANDARD, _VERSION = pipeline_header.unpack, pipeline_header.STANDARD, pipeline_header.VERSION
 
 
+Ids: TypeAlias = "tuple[int, int, int, Callable[[], TraceState | None] | None]"
+"""Trace id, span id, flags, and how to read the tracestate where there is one."""
 Incoming: TypeAlias = "tuple[Span | None, Context, bytes | str | None, bytes | str | None, Fields | None]"
 """What a message brings along: the sender's span, None without a valid one; the context with its baggage; the header
 with the sender's context and the data-flow header, both as they came; what the latter says, None

@@ -37,8 +37,9 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Link, Span, Tracer
     from opentelemetry.trace.span import TraceState
 
-    from otel_pipeline.engine.spans import Ids, Spans
+    from otel_pipeline.engine.spans import Spans
     from otel_pipeline.engine.totals import AttributeValue
+    from otel_pipeline.engine.trace_context import Ids
 
 _ENOUGH_ATTRIBUTES = 64
 _LOW_64_BITS = (1 << 64) - 1

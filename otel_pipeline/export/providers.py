@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
     from otel_pipeline.config.config import Config
-    from otel_pipeline.engine.spans import Ids, RootDecision
+    from otel_pipeline.engine.spans import RootDecision
     from otel_pipeline.engine.totals import Totals
-    from otel_pipeline.engine.trace_context import LightSpan
+    from otel_pipeline.engine.trace_context import Ids, LightSpan
     from otel_pipeline.export.destination import Destination
 
 LINES_DELAY_MS = 200

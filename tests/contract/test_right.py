@@ -230,7 +230,7 @@ def test_nothing_of_ours_keeps_what_is_closed(driver, instrument):
 
     assert [reference() for reference in clients] == [None] * len(clients)
     assert [each for each in seen if each is not None and each() is not None] == []
-    assert pipe._engine.live_consumers() == []
+    assert pipe._engine.consumers.all() == []
 
 
 def _reference(message):

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.brokers.kafka import kafka_python_fetches
 from otel_pipeline.brokers.kafka.client import NAMES, KafkaConsumers, KafkaProducers, Library, tell_unreadable
-from otel_pipeline.engine.batch import leave_batch
 from otel_pipeline.engine.messages import MessageFields
-from otel_pipeline.engine.receive import receiver
+from otel_pipeline.engine.receive import leave_batch, receiver
 from otel_pipeline.engine.send import Sending, sender
 from otel_pipeline.engine.sequence import Sequences
+from otel_pipeline.engine.settle import settler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -241,7 +241,7 @@ def _make_poll(consumers: KafkaConsumers, original: Callable[..., Any]) -> Calla
 
 
 def _make_commit_async(consumers: KafkaConsumers, original: Callable[..., Any]) -> Callable[..., Any]:
-    engine, settled = consumers.engine, consumers.engine.settler("commit_async")
+    engine, settled = consumers.engine, settler(consumers.engine, "commit_async")
     monotonic_ns, place = engine.monotonic_ns, engine.guard.place("settle")
 
     @functools.wraps(original)

@@ -1,0 +1,26 @@
+"""What is remembered for as long as it lives, and not kept alive."""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+from weakref import ref
+
+T = TypeVar("T")
+
+
+class Living(Generic[T]):
+    """Objects in the order in which they were added. Safe in any thread."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: tuple[ref[T], ...] = ()
+
+    def add(self, each: T) -> None:
+        """Remember one."""
+        # A new tuple each time: other threads may be reading the old one.
+        self._known = (*(known for known in self._known if known() is not None), ref(each))
+
+    def all(self) -> list[T]:
+        """Those that are still there."""
+        return [each for known in self._known if (each := known()) is not None]
