@@ -180,7 +180,6 @@ def test_the_page_has_its_rows():
 
 THEIRS = """\
 from dataclasses import dataclass, replace
-from importlib import metadata
 from otel_pipeline.detectors.measures import Detector
 from otel_pipeline.registry import Adapter
 from otel_pipeline.settings import option
