@@ -132,7 +132,7 @@ def _make_try_append(sequences: Sequences, original: Callable[..., Any]) -> Call
 
 
 def _make_send(engine: Engine, producers: KafkaProducers, original: Callable[..., Any]) -> Callable[..., Any]:
-    producer_of, begin = producers.of, sender(engine)
+    known, producer_of, begin = producers.by_id.get, producers.of, sender(engine)
 
     @functools.wraps(original)
     def send(
@@ -144,7 +144,7 @@ def _make_send(engine: Engine, producers: KafkaProducers, original: Callable[...
         partition: Any = None,
         timestamp_ms: Any = None,
     ) -> Any:
-        sending = begin(producer_of(self), topic, partition, key, value, headers)
+        sending = begin(known(id(self)) or producer_of(self), topic, partition, key, value, headers)
         if sending is None:
             return original(
                 self, topic, value=value, key=key, headers=headers, partition=partition, timestamp_ms=timestamp_ms
@@ -194,12 +194,12 @@ def _make_iter(consumers: KafkaConsumers, original: Callable[..., Any]) -> Calla
 
 
 def _make_next(consumers: KafkaConsumers, original: Callable[..., Any]) -> Callable[..., Any]:
-    consumer_of, iteration = consumers.of, consumers.iteration
+    known, consumer_of, iteration = consumers.by_id.get, consumers.of, consumers.iteration
     leave, hand_out, raise_rejection = iteration.leave, iteration.hand_out, iteration.raise_rejection
 
     @functools.wraps(original)
     def __next__(self: Any) -> Any:  # noqa: N807
-        consumer = consumer_of(self)
+        consumer = known(id(self)) or consumer_of(self)
         if consumer.open is not None:
             leave(consumer)
         message = original(self)
