@@ -28,7 +28,7 @@ class ClientObjects(Generic[T]):
         gone: told when a client is gone, or closed.
     """
 
-    __slots__ = ("__weakref__", "_gone", "_known", "_left_alone", "_make", "_place", "_references", "by_id")
+    __slots__ = ("__weakref__", "_gone", "_left_alone", "_make", "_place", "_references", "by_id")
 
     def __init__(
         self, guard: Guard, make: Callable[[Any], T], left_alone: T, gone: Callable[[T], object] | None = None
@@ -37,19 +37,18 @@ class ClientObjects(Generic[T]):
         self._make = make
         self._left_alone = left_alone
         self._gone = gone
-        self._known: dict[int, T] = {}
-        self.by_id: Callable[[int], T | None] = self._known.get
-        """What `known` gives, without a call of ours: for what is asked with every message."""
+        self.by_id: dict[int, T] = {}
+        """What is there. Where each message asks, `by_id.get(id(client)) or of(client)` spares a call."""
         self._references: dict[int, weakref.ref[Any]] = {}
 
     def of(self, client: Any) -> T:
         """The engine's side of a client, made at its first use."""
-        found = self._known.get(id(client))
+        found = self.by_id.get(id(client))
         return self._remember(client, None) if found is None else found
 
     def known(self, client: Any) -> T | None:
         """The same if it is there already."""
-        return self._known.get(id(client))
+        return self.by_id.get(id(client))
 
     def new(self, client: Any, lifetime: Any = None) -> T:
         """The same for a client that has just been constructed: what had its id before is gone.
@@ -66,7 +65,7 @@ class ClientObjects(Generic[T]):
         self._drop(id(client))
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self.by_id)
 
     def _remember(self, client: Any, lifetime: Any) -> T:
         if self._place.off:
@@ -78,9 +77,9 @@ class ClientObjects(Generic[T]):
             self._place.failed()
             made = self._left_alone
         try:
-            if len(self._known) >= MAX_CLIENTS:
-                self._drop(next(iter(self._known)))
-            made = self._known.setdefault(key, made)
+            if len(self.by_id) >= MAX_CLIENTS:
+                self._drop(next(iter(self.by_id)))
+            made = self.by_id.setdefault(key, made)
             self._watch(key, client, lifetime)
         except Exception:
             self._place.failed()
@@ -103,7 +102,7 @@ class ClientObjects(Generic[T]):
 
     def _drop(self, key: int) -> None:
         self._references.pop(key, None)
-        known = self._known.pop(key, None)
+        known = self.by_id.pop(key, None)
         if known is not None and self._gone is not None:
             try:
                 self._gone(known)

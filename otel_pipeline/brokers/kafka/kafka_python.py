@@ -132,7 +132,7 @@ def _make_try_append(sequences: Sequences, original: Callable[..., Any]) -> Call
 
 
 def _make_send(engine: Engine, producers: KafkaProducers, original: Callable[..., Any]) -> Callable[..., Any]:
-    known, producer_of, begin = producers.by_id, producers.of, sender(engine)
+    known, producer_of, begin = producers.by_id.get, producers.of, sender(engine)
     place = engine.guard.place("send.follow")
 
     @functools.wraps(original)
@@ -195,7 +195,7 @@ def _make_iter(consumers: KafkaConsumers, original: Callable[..., Any]) -> Calla
 
 
 def _make_next(consumers: KafkaConsumers, original: Callable[..., Any]) -> Callable[..., Any]:
-    known, consumer_of, iteration = consumers.by_id, consumers.of, consumers.iteration
+    known, consumer_of, iteration = consumers.by_id.get, consumers.of, consumers.iteration
     leave, hand_out, raise_rejection = iteration.leave, iteration.hand_out, iteration.raise_rejection
 
     @functools.wraps(original)
