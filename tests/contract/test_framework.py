@@ -53,7 +53,7 @@ def framework(driver, instrument, telemetry):
     """A function that begins with a topic and a handler; both methods are patched as an adapter would."""
     pipe = instrument()
 
-    def begin(topic, handler, *, taken_over=True):
+    def begin(topic, handler, *, taken_over=True, message_of=lambda _self, envelope, **_: envelope.raw):
         reader = driver.reader(topic)
         found = Framework(reader, handler)
         engine = pipe._engine
@@ -61,7 +61,7 @@ def framework(driver, instrument, telemetry):
             pipe._patches.replace(
                 Framework,
                 name,
-                processing(engine, lambda _self, envelope, **_: envelope.raw, lambda self: self.reader.client),
+                processing(engine, message_of, lambda self: self.reader.client),
             )
         if taken_over:
             (kind,) = engine.clients
@@ -114,9 +114,7 @@ def test_a_message_in_hand_has_one_span_all_the_same(driver, framework, telemetr
 def test_the_handler_is_called_in_any_case(driver, framework, telemetry, message_of, errors):
     """What is no message, and what we cannot read, is processed as if we were not there."""
     topic = driver.topic()
-    running = framework(topic, lambda message: message)
-    framework.pipe._patches.undo(len(framework.pipe._patches) - 2)
-    framework.pipe._patches.replace(Framework, "process_message", processing(framework.pipe._engine, message_of))
+    running = framework(topic, lambda message: message, message_of=message_of)
 
     assert running.process_message(Envelope("a")) == "a"
     assert (telemetry.spans(), framework.pipe.status().errors) == ([], errors)
