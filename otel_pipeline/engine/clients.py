@@ -48,7 +48,6 @@ class PartitionState:
     """What is the same for every message of one partition at one consumer; made once, dropped with the consumer."""
 
     __slots__ = (
-        "assignment",
         "attributes",
         "consumed",
         "continues",
@@ -90,8 +89,6 @@ class PartitionState:
         self.is_foreign = is_foreign(engine.settings, destination)
         self.sender_is_parent = self.continues is None and engine.settings.process_parent == "message"
         """Whether that is so without a look at the message, but for its age and its hops."""
-        self.assignment: object = None
-        """Of the client's: the same as long as the partition stays assigned."""
 
 
 class Consumer:
@@ -100,6 +97,7 @@ class Consumer:
     __slots__ = (
         "__weakref__",
         "_cluster_id",
+        "assignments",
         "attributes",
         "batch",
         "engine",
@@ -155,6 +153,8 @@ class Consumer:
         self.rejection: Exception | None = None
         self.polling = Polling(engine.monotonic_ns())
         self.fetches: dict[tuple[str, int], FetchObserver] = {}
+        self.assignments: dict[tuple[str, int], object] = {}
+        """Of each partition of which messages have come, an object that is the same as long as it stays assigned."""
 
     def fetch_observer(self, destination: str, partition: int) -> FetchObserver | None:
         """Who is told of a partition's fetches; from the client's own thread, before the first message."""
@@ -172,6 +172,7 @@ class Consumer:
         self.positions = _unknown_positions
         self.partitions.clear()
         self.fetches.clear()
+        self.assignments.clear()
 
     def partition(self, destination: str, partition: int) -> PartitionState:
         """The state of a partition, made at its first message."""

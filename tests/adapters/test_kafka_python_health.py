@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from kafka import KafkaProducer
+from kafka import KafkaProducer, TopicPartition
 
 import otel_pipeline
 from otel_pipeline.contracts.contract import Contract, Field
@@ -172,6 +172,22 @@ def test_a_seek_is_no_loss(pipeline_flow, kafka):
         REWOUND: 35
     }
     assert not any(evidence.counts.of(MISSING).values())
+
+
+@pytest.mark.parametrize("before", [1, 2])
+def test_a_partition_that_is_taken_away_and_comes_back_is_no_redelivery(pipeline_flow, mock, before):
+    """It was never committed, so it begins anew: also after a single poll."""
+    topic = mock.topic()
+    mock.send(topic, *(b"%d" % number for number in range(6)))
+    consumer = mock.consumer(topic, max_poll_records=1)
+    mock.poll(consumer, before)
+    consumer.assign([])
+    consumer.assign([TopicPartition(topic, 0)])
+    mock.poll(consumer, 6)
+    (evidence,) = pipeline_flow.pipeline._monitoring.evidence()
+
+    assert evidence.messages == before + 6
+    assert not any(evidence.counts.of(VIOLATIONS).values())
 
 
 def test_client_settings_that_can_lose_data_are_said(pipeline_flow, mock):

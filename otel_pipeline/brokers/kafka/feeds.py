@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from otel_pipeline.engine.clients import MAX_PARTITION_STATES
 from otel_pipeline.engine.delivery import in_hand
 
 if TYPE_CHECKING:
@@ -34,15 +35,21 @@ def tell_assigned(
 ) -> None:
     """Tell of those of the partitions, of which messages have come, that have been assigned anew since their last ones.
 
-    `assignment` has an object for each partition, the same one as long as it stays assigned.
+    To be called before these messages are counted. `assignment` has an object for each partition, the same one as long
+    as it stays assigned.
     """
+    known = consumer.assignments
     for partition in partitions:
-        state = consumer.partitions.get(partition)
-        current = assignment.get(partition)
-        if state is not None and current is not None and state.assignment is not current:
-            if state.assignment is not None and state.observer is not None:
-                state.observer.assigned()
-            state.assignment = current
+        key = (partition[0], partition[1])
+        before, current = known.get(key), assignment.get(key)
+        if current is None or current is before:
+            continue
+        if len(known) >= MAX_PARTITION_STATES:
+            known.clear()
+        known[key] = current
+        state = consumer.partitions.get(key)
+        if before is not None and state is not None and state.observer is not None:
+            state.observer.assigned()
 
 
 def tell_committed(consumer: Consumer, offsets: Iterable[tuple[tuple[str, int], int]]) -> None:
