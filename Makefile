@@ -3,16 +3,17 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 SETUP := $(VENV)/.set-up
+# Four at a time on two cores: most of the time is waiting, for brokers, groups, processes.
+JOBS ?= 4
+PYTEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup --durations=10
 
-.PHONY: all demo compare test bench lint format types real docs clean
+.PHONY: all demo compare test bench lint format types real matrix mutants constraints docs clean
 
 all: lint types test
 
-$(SETUP): pyproject.toml
-	@if command -v uv >/dev/null 2>&1; then uv venv -q --allow-existing --python $(PYTHON) $(VENV); else $(PYTHON) -m venv --upgrade-deps $(VENV); fi
+$(SETUP): pyproject.toml scripts/constraints/newest.txt
 	@echo "installing into $(VENV) ..." >&2
-	@if command -v uv >/dev/null 2>&1; then uv pip install -q --python $(BIN)/python -e '.[demo,test]'; \
-	else $(BIN)/python -m pip install -q --disable-pip-version-check -e '.[demo,test]'; fi
+	@$(PYTHON) scripts/environment.py $(VENV)
 	@touch $@
 
 demo: $(SETUP)  ## one trace over three environments; WRAPPER=1 without even the one line; FAULTS=1 finds what goes wrong
@@ -21,12 +22,22 @@ demo: $(SETUP)  ## one trace over three environments; WRAPPER=1 without even the
 compare: $(SETUP)  ## the demo's services under the official Kafka instrumentation, beside ours
 	@$(BIN)/python scripts/compare.py $(ARGS)
 
-test: $(SETUP)
-	@$(BIN)/python -m pytest -q $(ARGS)
+test: $(SETUP)  ## everything but what needs a real broker or Collector that has not been fetched; ARGS=tests/engine
+	@$(PYTEST) $(ARGS)
 
 real: $(SETUP)  ## fetch and build the real broker and Collector once, then run the tests that need them
 	@$(BIN)/python -m real fetch
-	@OTEL_PIPELINE_REAL=required $(BIN)/python -m pytest -q -m real $(ARGS)
+	@OTEL_PIPELINE_REAL=required $(BIN)/python -m real run --broker -- $(PYTEST) -m real $(ARGS)
+
+matrix: $(SETUP)  ## every Python on this machine, oldest and newest clients
+	@$(BIN)/python scripts/matrix.py $(ARGS)
+
+mutants: $(SETUP)  ## change one thing in engine and contracts, 300 times: does a test fail?
+	@$(PYTHON) scripts/environment.py $(VENV) demo test mutants
+	@$(BIN)/python scripts/mutants.py $(ARGS)
+
+constraints: $(SETUP)  ## resolve the versions that tests run with anew
+	@$(BIN)/python scripts/matrix.py --pin
 
 bench: $(SETUP)
 	@$(BIN)/python scripts/bench.py $(ARGS) && $(BIN)/python scripts/bench_health.py $(ARGS)
@@ -45,4 +56,4 @@ docs: $(SETUP)  ## write the generated pages
 	@$(BIN)/python scripts/generate_clients.py
 
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) .venv-* .mutants build dist

@@ -1,4 +1,4 @@
-"""`python -m real fetch [PART ...]` and `python -m real run -- COMMAND`."""
+"""`python -m real fetch [PART ...]` and `python -m real run [--broker] -- COMMAND`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 from real import parts, servers
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from types import FrameType
 
 
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _leave)
     try:
         if options.what == "run":
-            return run(options.command)
+            return run_beside_broker(options.command) if options.broker else run(options.command)
         for name in options.part or parts.PARTS:
             print(parts.PARTS[name].fetch())
     except (parts.PartMissingError, parts.BuildError, servers.StartError) as error:
@@ -43,23 +43,33 @@ def run(command: Sequence[str]) -> int:
             "OTEL_PIPELINE_TEST_COLLECTOR_GRPC": collector.grpc,
             "OTEL_PIPELINE_TEST_COLLECTOR_OUTPUT": str(collector.output),
         }
-        for name, value in addresses.items():
-            parts.say(f"{name}={value}")
-        try:
-            process = subprocess.Popen(command, env={**os.environ, **addresses})
-        except OSError as error:
-            parts.say(f"{command[0]}: {error.strerror}")
-            return 127
-        try:
-            status = process.wait()
-        except KeyboardInterrupt:
-            # The terminal interrupted the command too, and it may have something to say.
-            status = process.wait()
-        finally:
-            if process.poll() is None:
-                process.terminate()
-                process.wait()
-        return 128 - status if status < 0 else status
+        return _run(command, addresses)
+
+
+def run_beside_broker(command: Sequence[str]) -> int:
+    """The same without a Collector: tests that run side by side need one each, and share the broker."""
+    with servers.kafka_broker() as broker:
+        return _run(command, {"OTEL_PIPELINE_TEST_BOOTSTRAP": broker.bootstrap})
+
+
+def _run(command: Sequence[str], addresses: Mapping[str, str]) -> int:
+    for name, value in addresses.items():
+        parts.say(f"{name}={value}")
+    try:
+        process = subprocess.Popen(command, env={**os.environ, **addresses})
+    except OSError as error:
+        parts.say(f"{command[0]}: {error.strerror}")
+        return 127
+    try:
+        status = process.wait()
+    except KeyboardInterrupt:
+        # The terminal interrupted the command too, and it may have something to say.
+        status = process.wait()
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait()
+    return 128 - status if status < 0 else status
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -71,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     # Not choices=: argparse would check the empty list against it too.
     fetch.add_argument("part", nargs="*", type=_part, metavar="|".join(parts.PARTS))
     running = words.add_parser("run", help="run a command beside a broker and a Collector")
+    running.add_argument("--broker", action="store_true", help="beside a broker alone")
     running.add_argument("command", nargs="+", metavar="-- COMMAND")
     return parser
 

@@ -1,6 +1,8 @@
 """Run the tests on every Python that the machine has, with the oldest and the newest client and OpenTelemetry set.
 
-python scripts/matrix.py [--list] [NAME ...]
+python scripts/matrix.py [--list | --set-up | --pin] [NAME ...] [ARGUMENT OF PYTEST ...]
+
+Each row installs at the versions of scripts/constraints; --pin writes those files anew.
 """
 
 from __future__ import annotations
@@ -10,8 +12,12 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+
+import environment
 
 ROOT = Path(__file__).parents[1]
 OLDEST_SET = (
@@ -24,23 +30,31 @@ OLDEST_SET = (
     "opentelemetry-instrumentation-kafka-python==0.51b0",
     "wrapt<2",
 )
+ALL = ("tests",)
+OF_CLIENTS = ("tests/adapters", "tests/contract", "tests/models", "tests/processes")
+"""What asks nothing of a client is the same on the Pythons between the oldest and the newest."""
 
 
 @dataclass(frozen=True)
-class Run:
-    """One environment."""
+class Row:
+    """One environment, what is pinned in it before the rest is resolved, and what is tested there."""
 
     name: str
     python: str
     pins: tuple[str, ...]
+    tests: tuple[str, ...]
+
+    @property
+    def folder(self) -> Path:
+        """Where its environment is."""
+        return ROOT / f".venv-{self.name}"
 
 
-RUNS = (
-    Run("oldest", "3.10", ("kafka-python==2.0.2", "aiokafka==0.10.0", *OLDEST_SET)),
-    Run("3.11", "3.11", ()),
-    Run("3.12", "3.12", ()),
-    Run("kafka-2.3", "3.13", ("kafka-python==2.3.3",)),
-    Run("newest", "3.13", ()),
+ROWS = (
+    Row("oldest", "3.10", ("kafka-python==2.0.2", "aiokafka==0.10.0", *OLDEST_SET), ALL),
+    Row("newest", "3.13", (), ALL),
+    Row("kafka-2.3", "3.12", ("kafka-python==2.3.3",), OF_CLIENTS),
+    Row("3.11", "3.11", (), OF_CLIENTS),
 )
 
 
@@ -59,42 +73,81 @@ def interpreter(version: str) -> str | None:
     return None
 
 
-def run(chosen: Run, arguments: list[str]) -> str:
-    """Install and test; returns passed, failed, or skipped and why."""
-    python = interpreter(chosen.python)
-    if python is None:
-        return f"skipped: no Python {chosen.python} on this machine"
-    if not chosen.pins and python == sys.executable:
+def skipped(row: Row) -> str | None:
+    """Why a row is not run, if it is not."""
+    if interpreter(row.python) is None:
+        return f"skipped: no Python {row.python} on this machine"
+    if not row.pins and interpreter(row.python) == sys.executable:
         return "skipped: that is what `make test` runs"
-    environment = ROOT / f".venv-{chosen.name}"
-    # An old pip looks for minutes through versions of packages that come in sets.
-    subprocess.run([python, "-m", "venv", "--upgrade-deps", str(environment)], check=True)
-    inside = str(environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
-    install = [inside, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*install, "-e", f"{ROOT}[demo,test]", *chosen.pins], check=True)
+    return None
+
+
+def set_up(row: Row) -> None:
+    """Make its environment."""
+    constraints = row.name if row.pins else "newest"
+    environment.make(row.folder, ["demo", "test"], interpreter(row.python) or "", constraints)
+
+
+def run(row: Row, arguments: list[str]) -> str:
+    """Test; returns passed or failed, and the seconds."""
+    began = time.monotonic()
+    tests = [path for path in row.tests if ROOT.joinpath(path).exists()]
     # Side by side: most of the time is waiting, for brokers, groups, processes.
-    command = [inside, "-m", "pytest", "-q", "-m", "not once", "-n", "4", "--dist", "loadfile", *arguments]
-    tested = subprocess.run(command, cwd=ROOT, check=False)
-    return "passed" if tested.returncode == 0 else "failed"
+    command = [environment.program(row.folder, "python"), "-m", "pytest", "-q", "-m", "not once", "-n", "4"]
+    tested = subprocess.run([*command, "--dist", "loadgroup", *tests, *arguments], cwd=ROOT, check=False)
+    return f"{'failed' if tested.returncode else 'passed'} in {time.monotonic() - began:.0f} s"
+
+
+def pin() -> None:
+    """Resolve each set of versions and write it down; the newest holds for every Python."""
+    uv = environment.uv()
+    if uv is None:
+        raise SystemExit("needs uv")
+    every = Row("newest", "3.10", (), ())
+    for row in (every, *(row for row in ROWS if row.pins)):
+        file = environment.CONSTRAINTS / f"{row.name}.txt"
+        which = ["--universal"] if row is every else []
+        subprocess.run(
+            [
+                *(uv, "pip", "compile", "-q", "--upgrade", *which, "--python-version", row.python, "-o", str(file)),
+                *("--no-annotate", "--no-header", "--no-emit-index-url", "--extra", "demo", "--extra", "test"),
+                *("pyproject.toml", "-"),
+            ],
+            input="\n".join(row.pins).encode(),
+            cwd=ROOT,
+            check=True,
+        )
+        print(file.relative_to(ROOT))
 
 
 def main() -> int:
-    """Returns 0 when no run failed."""
+    """Returns 0 when no row failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help="which runs; all of them when none is named")
-    parser.add_argument("--list", action="store_true", help="name the runs and end")
+    parser.add_argument("names", nargs="*", help="which rows; all of them when none is named")
+    parser.add_argument("--list", action="store_true", help="name the rows and end")
+    parser.add_argument("--set-up", action="store_true", help="make the environments, side by side, and end")
+    parser.add_argument("--pin", action="store_true", help="write scripts/constraints anew and end")
     options, rest = parser.parse_known_args()
-    chosen = [each for each in RUNS if not options.names or each.name in options.names]
-    if options.list:
-        print("\n".join(f"{each.name:<10} Python {each.python} {' '.join(each.pins)}" for each in chosen))
+    if options.pin:
+        pin()
         return 0
-    results = {}
-    for each in chosen:
-        print(f"== {each.name}: Python {each.python} {' '.join(each.pins)}", flush=True)
-        results[each.name] = run(each, rest)
+    chosen = [row for row in ROWS if not options.names or row.name in options.names]
+    if options.list:
+        print("\n".join(f"{row.name:<10} Python {row.python} {' '.join((*row.pins, *row.tests))}" for row in chosen))
+        return 0
+    results = {row.name: skipped(row) for row in chosen}
+    chosen = [row for row in chosen if results[row.name] is None]
+    environment.uv()
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(set_up, chosen))
+    if options.set_up:
+        return 0
+    for row in chosen:
+        print(f"== {row.name}: Python {row.python} {' '.join(row.pins)}", flush=True)
+        results[row.name] = run(row, rest)
     for name, result in results.items():
         print(f"{name:<10} {result}")
-    return int("failed" in results.values())
+    return int(any(result and result.startswith("failed") for result in results.values()))
 
 
 if __name__ == "__main__":

@@ -14,8 +14,22 @@ for _name in [name for name in os.environ if name.startswith("OTEL_") and not na
     del os.environ[_name]
 
 import pytest  # noqa: E402 - see above
+from hypothesis import settings  # noqa: E402
+
+# No deadlines: a machine that is busy is no failure. CI says how to try a failing example again.
+settings.register_profile("dev", deadline=None)
+settings.register_profile("ci", deadline=None, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 pytest_plugins = ["otel_pipeline.testing.plugin", "real.fixtures"]
+
+
+LONGEST = ("tests/demo/test_demo_faults.py::test_the_demo_with_faults", "tests/real")
+
+
+def pytest_collection_modifyitems(items):
+    """What takes longest begins first, or one worker would be busy with it when the others have nothing left."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
 
 
 @pytest.fixture(autouse=True)

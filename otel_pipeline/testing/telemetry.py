@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from otel_pipeline.export.otlp_reader import LogRecord, MetricRecord, SpanRecord
     from otel_pipeline.pipeline import Pipeline
 
-START_NS = 1_700_000_000_000_000_000
 STEP_NS = 1_000_000
 
 
@@ -75,6 +74,9 @@ class _Collected(SpanExporter):
 
 class Telemetry:
     """What was recorded since the test began. Nothing is exported; providers are put back when the test ends.
+
+    The clock begins at the real time, kept in `start_ns`, and each look at it is 1 ms later: durations are exact, and
+    so are ages of what the test has stamped relative to `start_ns`.
 
     One tracer provider serves all tests of a process, because tracers made while a module was imported stay with the
     provider they found first.
@@ -155,7 +157,8 @@ class Telemetry:
     def begin(self) -> None:
         """Put these providers in, with everything at its start."""
         self.ids.traces = self.ids.spans = 0
-        self._now_ns = START_NS
+        # The real time, or what a broker stamps would come from the future: no limit on an age would ever be reached.
+        self.start_ns = self._now_ns = time.time_ns() // STEP_NS * STEP_NS
         self._real_time = False
         self._exporter.spans = []
         self._sampler.inner = ALWAYS_ON

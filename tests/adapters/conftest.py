@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import time
 from dataclasses import dataclass, field
 
@@ -12,8 +13,8 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from otel_pipeline.brokers.embedded import API_VERSION, embedded_broker
 
 _numbers = itertools.count(1)
-_RUN = time.time_ns() // 1_000_000 % 1_000_000
-"""A broker that serves several runs has the topics of all."""
+_RUN = f"{time.time_ns() // 1_000_000 % 1_000_000}-{os.getpid()}"
+"""A broker that serves several runs, or several processes of one, has the topics of all."""
 
 
 @dataclass
@@ -45,7 +46,7 @@ class Kafka:
         made = kind(
             bootstrap_servers=self.address,
             **{
-                "group_id": f"group-{next(_numbers)}",
+                "group_id": f"group-{_RUN}-{next(_numbers)}",
                 "auto_offset_reset": "earliest",
                 "enable_auto_commit": False,
                 "consumer_timeout_ms": 10_000,

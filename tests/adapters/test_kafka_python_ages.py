@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import datetime, timezone
 
 import pytest
@@ -12,10 +11,17 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 import otel_pipeline
 from otel_pipeline.detectors.extended_watch import ExtendedWatch
 from otel_pipeline.detectors.partition import PartitionWatch
-from otel_pipeline.testing.telemetry import START_NS
+from otel_pipeline.testing.telemetry import shared
 
-START_S = START_NS / 1e9
-"""Where the counted clock begins."""
+
+def ms_before_the_start(age_s):
+    """The time, as a broker stamps it, of a message as old as this when the test began."""
+    return shared().start_ns // 1_000_000 - age_s * 1_000
+
+
+def start_s():
+    """Where the counted clock began."""
+    return shared().start_ns / 1e9
 
 
 @pytest.fixture
@@ -32,7 +38,7 @@ def configured(telemetry, tmp_path):
 
 def written(age_s):
     """`ce_time` of an event as old as this when the test began."""
-    return datetime.fromtimestamp(START_S - age_s, timezone.utc).isoformat().encode()
+    return datetime.fromtimestamp(start_s() - age_s, timezone.utc).isoformat().encode()
 
 
 def sent(kafka, *times):
@@ -103,8 +109,8 @@ def test_the_applications_own_function(configured, telemetry, mock):
     """It comes first, for every destination; what it raises is counted and reaches nobody."""
     topic = sent(mock, *[written(50)] * 4)
     answers = {
-        0: datetime.fromtimestamp(START_S - 300, timezone.utc).replace(tzinfo=None),
-        1: START_S - 200,
+        0: datetime.fromtimestamp(start_s() - 300, timezone.utc).replace(tzinfo=None),
+        1: start_s() - 200,
         2: float("nan"),
     }
     pipe = configured("", event_time=lambda record: answers[record.offset])
@@ -175,9 +181,9 @@ def test_order_by_time(configured, telemetry, mock):
 def test_order_by_the_times_of_sending(configured, telemetry, mock):
     """Where nothing says when events happened."""
     topic = mock.topic()
-    producer, now_ms = mock.producer(), int(time.time() * 1000)
-    for back_ms in (5_000, 3_000, 4_000):
-        producer.send(topic, b"a", timestamp_ms=now_ms - back_ms - 10**11, partition=0).get(10)
+    producer = mock.producer()
+    for age_s in (5, 3, 4):
+        producer.send(topic, b"a", timestamp_ms=ms_before_the_start(age_s), partition=0).get(10)
     configured("destinations: {'*': {ordered: true}}")
     read(mock, topic, 3)
 
@@ -218,7 +224,7 @@ def exemplars(telemetry):
 def test_exemplars_lead_to_the_trace(telemetry, mock):
     """Of the message's own span for its ages, of the call's for the decision."""
     topic, producer = mock.topic(), mock.producer()
-    producer.send(topic, b"a", timestamp_ms=START_NS // 1_000_000 - 40_000, partition=0).get(10)
+    producer.send(topic, b"a", timestamp_ms=ms_before_the_start(40), partition=0).get(10)
     telemetry.instrument()
     for _record in mock.consumer(topic):
         with otel_pipeline.inference("m"):
@@ -238,7 +244,7 @@ def test_exemplars_of_batches_and_of_polled_messages(telemetry, mock):
     """The age at the end, of a batch the oldest; no span of the message was there when it was delivered."""
     topic, producer = mock.topic(), mock.producer(linger_ms=1_000)
     for age_s in (200, 400, 20):
-        producer.send(topic, b"a", timestamp_ms=START_NS // 1_000_000 - age_s * 1_000, partition=0)
+        producer.send(topic, b"a", timestamp_ms=ms_before_the_start(age_s), partition=0)
     producer.flush()
     telemetry.instrument()
     records = mock.poll(mock.consumer(topic), 3)
@@ -259,7 +265,7 @@ def test_exemplars_of_batches_and_of_polled_messages(telemetry, mock):
 def test_no_exemplars(telemetry, mock, way):
     """Where no span is recorded, and where the provider wants none; ages are counted all the same."""
     topic, producer = mock.topic(), mock.producer()
-    producer.send(topic, b"a", timestamp_ms=START_NS // 1_000_000 - 40_000, partition=0).get(10)
+    producer.send(topic, b"a", timestamp_ms=ms_before_the_start(40), partition=0).get(10)
     if way == "filtered":
         telemetry.meter_provider._sdk_config.exemplar_filter = AlwaysOffExemplarFilter()
     else:

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import copy
+import re
+from pathlib import Path
 
 import pytest
-from kafka import KafkaConsumer, KafkaProducer
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.producer.future import FutureRecordMetadata
 
 import otel_pipeline
-from otel_pipeline.brokers.kafka import client, kafka_python_fetches
+from otel_pipeline.brokers.kafka import kafka_python, kafka_python_fetches
+from otel_pipeline.detectors import event_time
+from otel_pipeline.detectors.flows import Flows
+from otel_pipeline.detectors.partition import PartitionWatch
 from otel_pipeline.engine import (
+    batch,
     clients,
+    consumer_loop,
     delivery,
+    exemplars,
     inference,
     pipeline_header,
     process,
@@ -21,76 +30,138 @@ from otel_pipeline.engine import (
     sequence,
     totals,
 )
-from otel_pipeline.engine.guard import OFF_AFTER
+from otel_pipeline.verdict import require_fresh
 
-PLACES = [
-    (send, "heal"),
-    (send, "_destination"),
-    (send, "_set_pipeline_header"),
-    (send, "_first_hop"),
-    (send.Sending, "__init__"),
-    (clients.Destination, "bind"),
-    (sequence.Sequences, "stamp"),
-    (pipeline_header, "tag_of"),
-    (pipeline_header, "path_hash"),
-    (pipeline_header.Template, "filled"),
-    (receive, "_count"),
-    (receive, "_receive_span"),
-    (receive, "_record_batch"),
-    (clients.Consumer, "partition"),
-    (clients.PartitionState, "__init__"),
-    (processor, "execution"),
-    (processor, "Context"),
-    (processor, "_links"),
-    (processor.Processor, "_attributes"),
-    (processor.Processor, "_too_far"),
-    (processor.Processor, "_open"),
-    (process.Processing, "_state"),
-    (inference.Inferences, "_open"),
-    (inference.Inferences, "record"),
-    (totals.HistogramCell, "record"),
-    (delivery.OpenDelivery, "__init__"),
-    (client, "client_attributes"),
-    (client, "server_of"),
-    (kafka_python_fetches, "follow"),
+INJECTED = [
+    ("assigned", PartitionWatch, "assigned"),
+    ("batch", PartitionWatch, "processed_batch"),
+    ("committed", kafka_python_fetches, "in_hand"),
+    ("event_time.ce_time", event_time, "rfc3339_ms"),
+    ("exemplars", exemplars, "_show"),
+    ("fetched", kafka_python_fetches, "_partitions"),
+    ("inference", inference.Inferences, "_open"),
+    ("inference.finish", inference.Inferences, "record"),
+    ("iterate", consumer_loop, "called_by_pool"),
+    ("kafka_python.consumer", kafka_python_fetches, "belongs_to"),
+    ("kafka_python.consumer kafka_python.producer", kafka_python, "client_attributes"),
+    ("kafka_python.producer", kafka_python, "Producer"),
+    ("observe", PartitionWatch, "one"),
+    ("observe fetched", Flows, "_flow_of"),
+    ("process", processor.Processor, "_attributes"),
+    ("process", processor.Processor, "_too_far"),
+    ("process", processor.Processor, "_open"),
+    ("process", processor, "_links"),
+    ("process", processor, "execution"),
+    ("process", processor, "Context"),
+    ("process", delivery.OpenDelivery, "__init__"),
+    ("process()", process.Processing, "_state"),
+    ("process.finish", processor.Processor, "_end"),
+    ("process() iterate receive", clients.Consumer, "partition"),
+    ("receive", batch.Batch, "add"),
+    ("receive", receive, "_count"),
+    ("receive", receive, "_receive_span"),
+    ("receive", receive, "_record_batch"),
+    ("require_fresh", require_fresh, "origin_in_hand"),
+    ("seek", kafka_python, "_is_sought"),
+    ("send", send, "_destination"),
+    ("send", send, "heal"),
+    ("send", send.Sending, "__init__"),
+    ("send.acknowledgement", kafka_python, "_ACKNOWLEDGED"),
+    ("send.finish", clients.Destination, "bind"),
+    ("send.follow", FutureRecordMetadata, "_add_cb_eb" if hasattr(FutureRecordMetadata, "_add_cb_eb") else "add_both"),
+    ("send.headers", pipeline_header, "path_hash"),
+    ("send.headers", send, "_first_hop"),
+    ("send.headers", send, "_set_pipeline_header"),
+    ("sequence", pipeline_header.Template, "filled"),
+    ("sequence", sequence.Sequences, "_count"),
+    ("settle send.finish receive process.finish inference.finish", totals.HistogramCell, "record"),
 ]
 
 
-@pytest.mark.no_check
-@pytest.mark.parametrize(("owner", "name"), PLACES, ids=[f"{owner.__name__}.{name}" for owner, name in PLACES])
-def test_a_failure_of_ours_is_not_the_applications(telemetry, mock, monkeypatch, owner, name):
-    """Sent, received, processed, predicted, committed and closed as if we were not there; the failure is counted."""
-    topic = mock.topic()
-    pipe = telemetry.instrument()
+ELSEWHERE = {
+    "event_time": "test_kafka_python_ages.py",
+    "health": "tests/verdict: the thread that judges",
+    "hook.send": "test_switched_off.py",
+    "hook.process": "test_switched_off.py",
+    "hook.inference": "test_switched_off.py",
+    "sklearn": "tests/models/test_sklearn.py",
+    "sklearn.class": "tests/models/test_sklearn.py",
+    "unreadable": "test_switched_off.py",
+}
 
-    def fail(*_arguments, **_options):
-        raise RuntimeError("of ours")
 
-    if (owner, name) == (sequence.Sequences, "stamp"):
-        # It has a guard of its own inside; what it calls fails instead.
-        monkeypatch.setattr(pipeline_header.Template, "filled", fail)
-    else:
-        monkeypatch.setattr(owner, name, fail)
-    headers = [("tenant", b"7")]
-    before = copy.deepcopy(headers)
-    producer = mock.producer()
-    offsets = [producer.send(topic, value, headers=headers, partition=0).get(10).offset for value in (b"a", b"b", b"c")]
-    consumer, seen = mock.consumer(topic), []
+def every_place():
+    """The names of all places that the package guards."""
+    package = Path(otel_pipeline.__file__).parent
+    return {
+        name for path in package.rglob("*.py") for name in re.findall(r'\bplace\("([^"]+)"', path.read_text("utf-8"))
+    } | {"hook.send", "hook.process", "hook.inference"}
+
+
+def test_every_place_is_made_to_fail():
+    """A place that is added is added to the table."""
+    assert {place for places, _, _ in INJECTED for place in places.split()} | set(ELSEWHERE) == every_place()
+
+
+def application(kafka, topic, headers):
+    """It does all that we are called for; what it got of its clients."""
+    producer = kafka.producer()
+    sent = [producer.send(topic, value, headers=headers, partition=0).get(10).offset for value in (b"a", b"b", b"c")]
+    consumer, seen = kafka.consumer(topic), []
     for record in consumer:
         with otel_pipeline.process(record), otel_pipeline.inference("model", rows=1):
             seen.append((record.value, record.headers[0]))
+            sent.append(producer.send(topic, b"on", headers=headers, partition=0).get(10).offset)
         if len(seen) == 2:
             break
-    polled = mock.poll(consumer, 1)
-    with otel_pipeline.process(polled):
+    polled = kafka.poll(consumer, 3)
+    with otel_pipeline.process(polled[0]), otel_pipeline.require_fresh("1h"):
+        seen.append(polled[0].value)
+    with otel_pipeline.process(polled[1:]):
         pass
     consumer.commit()
+    consumer.unsubscribe()
+    consumer.assign([TopicPartition(topic, 0)])
+    consumer.seek(TopicPartition(topic, 0), 4)
+    again = kafka.poll(consumer, 1)
     consumer.close()
+    reader = kafka.consumer(topic)
+    read = kafka.poll(reader, 5)
+    reader.close()
+    return sent, seen, [record.value for record in (*polled, *again, *read)]
 
-    assert (offsets, headers) == ([0, 1, 2], before)
-    assert seen == [(b"a", ("tenant", b"7")), (b"b", ("tenant", b"7"))]
-    assert [record.value for record in polled] == [b"c"]
-    assert sum(pipe.status().errors.values()) <= OFF_AFTER
+
+@pytest.mark.no_check
+@pytest.mark.parametrize(
+    ("places", "owner", "name"), INJECTED, ids=[f"{owner.__name__}.{name}" for _, owner, name in INJECTED]
+)
+def test_a_failure_of_ours_is_not_the_applications(telemetry, mock, monkeypatch, tmp_path, places, owner, name):
+    """Sent, received, processed, predicted, committed and closed as if we were not there; each failure is counted."""
+    file = tmp_path / "otel_pipeline.yaml"
+    file.write_text("destinations: {'*': {event_age: true}}")
+    pipe = telemetry.instrument(config_file=file)
+    failures = []
+
+    def fail(*_arguments, **_options):
+        failures.append(name)
+        raise RuntimeError("of ours")
+
+    monkeypatch.setattr(owner, name, fail)
+    headers = [("ce_time", b"2026-01-01T00:00:00Z")]
+    before = copy.deepcopy(headers)
+    got = application(mock, mock.topic(), headers)
+    telemetry.metrics()
+
+    assert (got, headers) == (
+        (
+            [0, 1, 2, 3, 4],
+            [(b"a", before[0]), (b"b", before[0]), b"c"],
+            [b"c", b"on", b"on", b"on", *[b"a", b"b", b"c", b"on", b"on"]],
+        ),
+        before,
+    )
+    errors = pipe.status().errors
+    assert (set(errors), sum(errors.values())) == (set(places.split()), len(failures))
 
 
 def test_a_client_that_drifted_is_left_alone(telemetry, mock, monkeypatch):

@@ -214,7 +214,7 @@ def test_a_file_that_is_none(tmp_path, name):
     assert [problem.remedy for problem in config.problems] == ["give the path of an otel_pipeline.yaml"]
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.one_of(st.binary(max_size=300), st.text("abceinorstv_{}[]:,-&*$\n '\"#!|>%@0", max_size=200).map(str.encode)))
 def test_loading_never_raises(tmp_path, raw):
     """Whatever the file's bytes."""

@@ -334,7 +334,7 @@ GROUPS = st.dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(GROUPS, st.dictionaries(st.sampled_from(["local", "staging"]), GROUPS))
 def test_loading_never_raises(configured, top, overrides):
     """Whatever stands where; what comes out can be used."""

@@ -324,7 +324,7 @@ scalars = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.tex
 values = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(keys, inner), max_leaves=40)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(values, max_size=8))
 def test_what_was_learned_does_not_differ(seen):
     """Nor after the way through a file; and the table is bounded."""
@@ -336,7 +336,7 @@ def test_what_was_learned_does_not_differ(seen):
     assert len(contract.fields) <= MAX_PATHS
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 700), st.integers(1, 30), st.integers(1, 20), st.integers())
 def test_the_table_is_bounded(width, inner, messages, seed):
     """However many keys there are, and wherever."""
@@ -352,7 +352,7 @@ def test_the_table_is_bounded(width, inner, messages, seed):
     assert len(contract.fields) <= MAX_PATHS
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(values, values)
 def test_a_match_has_no_differences(one, other):
     """The quick answer and the long one agree."""

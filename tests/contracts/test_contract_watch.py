@@ -516,7 +516,7 @@ anything = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(anything, max_size=20), st.sampled_from(["learn", "short", "file"]))
 def test_never_raises(values, mode):
     """On any object, learning or judging, asked for fields or not."""

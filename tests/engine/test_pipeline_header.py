@@ -42,7 +42,7 @@ def test_the_layout():
 ENVIRONMENTS = st.sampled_from([None, *header.ENVIRONMENT_CODES, "kundentest", "übung"])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.integers(0, 255), ENVIRONMENTS, st.integers(0, 2**48 - 1), st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1)
 )

@@ -37,7 +37,7 @@ def span_context(trace_id, span_id, flags, state):
     return SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(flags), trace_state=TraceState(state))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(IDS, IDS, st.integers(0, 255), st.dictionaries(KEYS, st.text("abc123", min_size=1), max_size=4))
 def test_what_is_written_and_read_equals_the_apis(trace_id, span_id, flags, state):
     """Trace context: the same headers out, the same context in."""
@@ -54,7 +54,7 @@ def test_what_is_written_and_read_equals_the_apis(trace_id, span_id, flags, stat
     assert (here, dict(here.trace_state)) == (there, dict(there.trace_state))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.dictionaries(KEYS, VALUES, min_size=1, max_size=5))
 def test_baggage_comes_back_and_the_api_reads_it(members):
     """Any text; spaces are written as %20, which everybody reads, and a peer's plus stays a plus."""
@@ -85,7 +85,7 @@ HEADERS = st.one_of(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(HEADERS)
 def test_nothing_raises_and_nothing_is_changed(headers):
     """Whatever a message brings along."""

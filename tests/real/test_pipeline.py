@@ -17,7 +17,11 @@ pytestmark = pytest.mark.real
 MESSAGES = 60
 
 
-@pytest.fixture(scope="module", params=[[], ["--wrapper"]], ids=["one line", "wrapper"])
+ONE_LINE = pytest.param([], id="one line", marks=pytest.mark.xdist_group("demo with one line"))
+WRAPPER = pytest.param(["--wrapper"], id="wrapper", marks=pytest.mark.xdist_group("demo with the wrapper"))
+
+
+@pytest.fixture(scope="module", params=[ONE_LINE, WRAPPER])
 def written(request, real_broker, real_collector):
     """What the Collector has written of one run of the demo."""
     before = time.time_ns()

@@ -1,0 +1,136 @@
+"""Every limit of the package has a test just below, at, and just above it, or stands here with its reason."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import otel_pipeline
+
+PACKAGE = Path(otel_pipeline.__file__).parent
+PARTS = ("engine", "contracts", "detectors", "verdict", "export", "config")
+
+FORMAT = "a number of a format or of another's interface, no limit"
+COSTS = "changes what something costs, in time or memory, not what comes of it"
+WAITS = "how long something is waited for: a test of it would be a test of the machine's clock"
+LIGHTS = "a constant of the lights: tests/verdict tries them with the rules that they belong to"
+ELSEWHERE = {
+    "engine.guard.OFF_AFTER": "tests/engine/test_guard.py tries it",
+    "engine.guard.OFF_WITHIN_S": "tests/engine/test_guard.py tries it",
+    "engine.exemplars.EXEMPLARS_APART_NS": "tests/adapters/test_kafka_python_ages.py tries it",
+    "engine.pipeline_header.EXTENDED": FORMAT,
+    "engine.pipeline_header.FAN_IN": FORMAT,
+    "engine.pipeline_header.OTHER_ENVIRONMENT": FORMAT,
+    "engine.pipeline_header.PER_PARTITION": FORMAT,
+    "engine.pipeline_header.VERSION": FORMAT,
+    "engine.pipeline_header._BYTES": FORMAT,
+    "engine.pipeline_header._CHARACTERS": FORMAT,
+    "engine.pipeline_header._TYPE_ENVIRONMENT": FORMAT,
+    "engine.send._FAN_IN": FORMAT,
+    "engine.send._PER_PARTITION": FORMAT,
+    "engine.trace_context._LENGTH": FORMAT,
+    "engine.trust._NS": FORMAT,
+    "engine.trust._SAMPLED": FORMAT,
+    "contracts.contract.SCHEMA": FORMAT,
+    "contracts.sampling.MOST_EVERY": "test_contract_limits.py: what is reached, not what is passed",
+    "contracts.sampling.WATCHFUL_EVERY": "test_contract_limits.py: what is reached, not what is passed",
+    "config.environment.OTHER_CODE": FORMAT,
+    "detectors.clock_bound.DRIFT": "a property of quartz; tests/detectors/test_clock_bound.py simulates it",
+    "detectors.clock_bound.SLOT_S": "tests/detectors/test_clock_bound.py: the bound holds whatever it is",
+    "detectors.clock_bound.STEP_S": "tests/detectors/test_clock_bound.py: the bound holds whatever it is",
+    "detectors.clock_bound.WINDOW_S": "tests/detectors/test_clock_bound.py: the bound holds whatever it is",
+    "detectors.flow_pace._GROWING_S": LIGHTS,
+    "detectors.flow_pace._REWOUND_S": LIGHTS,
+    "detectors.flows.MAX_FLOWS": "tests/adapters/test_kafka_python_flows.py makes 3,000 flows",
+    "detectors.flows.MAX_GROUPS": "tests/adapters/test_kafka_python_flows.py makes 3,000 flows",
+    "detectors.kernel_clock._LONG_BYTES": FORMAT,
+    "detectors.kernel_clock._UNSYNCHRONISED": FORMAT,
+    "detectors.order._WAIT_S": WAITS,
+    "detectors.offsets.MAX_PARTITIONS": "tests/adapters/test_kafka_python_flows.py makes 3,000 flows",
+    "detectors.partition.MAX_IN_FLIGHT": "tests/detectors/test_timed_watch.py puts three times as many in hand",
+    "detectors.partition._ALL_BUT_HOPS": FORMAT,
+    "detectors.times.AHEAD_MS": "tests/detectors/test_times.py tries it and 1 ms more",
+    "detectors.times.MAX_PENDING": "tests/detectors/test_times.py puts three times as many in hand",
+    "detectors.measures.MAX_VALUES": "tests/detectors/test_seam.py tries it",
+    "detectors.shares._CERTAIN": LIGHTS,
+    "detectors.watched_flow.MAX_NUMBERS": COSTS,
+    "engine.settings._MAX_REMEMBERED": COSTS,
+    "export.compiled_spans._ENOUGH_ATTRIBUTES": COSTS,
+    "export.compiled_spans._LOW_64_BITS": FORMAT,
+    "export.compiled_spans._RANDOM": FORMAT,
+    "export.compiled_spans._SAMPLED": FORMAT,
+    "export.destination._PROBE_ELSEWHERE_S": WAITS,
+    "export.destination._PROBE_S": WAITS,
+    "export.early.AT_MOST_EVERY_S": "tests/export/test_early.py tries it",
+    "export.early.TIMEOUT_S": WAITS,
+    "export.log_records._DEPTH": "of frames of logging's own, which has fewer",
+    "export.otlp_lines.MAX_AGE_S": "tests/export/test_otlp_lines.py: of files' own bounds, with smaller ones",
+    "export.otlp_lines.MAX_FILE_BYTES": "tests/export/test_otlp_lines.py: of files' own bounds, with smaller ones",
+    "export.otlp_lines.MAX_FOLDER_BYTES": "tests/export/test_otlp_lines.py: of files' own bounds, with smaller ones",
+    "export.providers.EXIT_NEAR_S": WAITS,
+    "export.providers.EXIT_S": WAITS,
+    "export.providers.LINES_DELAY_MS": WAITS,
+    "verdict.history.EVENT_AMBER_S": LIGHTS,
+    "verdict.history.EVENT_RED_S": LIGHTS,
+    "verdict.lights.CAUGHT_UP_S": LIGHTS,
+    "verdict.lights._DISORDER": LIGHTS,
+    "verdict.monitoring.MAX_WAIT_S": WAITS,
+    "verdict.report.SCHEMA": FORMAT,
+    "verdict.require_fresh._MAX_NAMES": "of names in metrics; those of models and destinations are tried",
+    "verdict.state_file.REMOVED_AFTER_S": "tests/verdict/test_state_file.py tries it",
+    "verdict.state_file.SILENT_AFTER_S": LIGHTS,
+    "verdict.state_file._WAIT_S": WAITS,
+    "verdict.verdict.BETTER_AFTER_S": LIGHTS,
+    "verdict.verdict.WORSE_AFTER": LIGHTS,
+}
+
+
+def limits():
+    """Names of modules' constants that are numbers."""
+    found = set()
+    for part in PARTS:
+        for path in sorted(PACKAGE.glob(f"{part}/**/*.py")):
+            module = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+            for node in ast.parse(path.read_text("utf-8")).body:
+                if isinstance(node, ast.Assign) and _is_number(node.value):
+                    (target,) = node.targets
+                    if isinstance(target, ast.Name) and target.id.isupper():
+                        found.add(f"{module}.{target.id}")
+    return found
+
+
+def _is_number(node):
+    if isinstance(node, ast.BinOp):
+        return _is_number(node.left) and _is_number(node.right)
+    if isinstance(node, ast.UnaryOp):
+        return _is_number(node.operand)
+    return isinstance(node, ast.Constant) and isinstance(node.value, (int, float)) and not isinstance(node.value, bool)
+
+
+def tried():
+    """Names given to `below_at_above`."""
+    return {
+        node.args[0].value
+        for path in Path(__file__).parent.glob("**/test_*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "below_at_above"
+    }
+
+
+def test_every_limit_is_tried():
+    """Who adds one adds its test."""
+    assert sorted(limits() - tried() - set(ELSEWHERE)) == []
+
+
+def test_what_is_listed_is_there():
+    """A limit that is gone, or that has a test by now, leaves the list."""
+    assert sorted(set(ELSEWHERE) - (limits() - tried())) == []
+
+
+def test_what_is_tried_is_there():
+    """A test's name of a constant is one; a limit without a name of its own is said in words."""
+    named = {name for name in tried() if " " not in name}
+
+    assert sorted(named - limits()) == [
+        "engine.messages.EngineSettings." + name for name in ("max_hops", "max_links", "parent_max_age_ms")
+    ]
