@@ -101,11 +101,13 @@ class Flows:
         """What a detector records in."""
         return self._instruments.histogram(measure)
 
-    def watch(self, consumer: Consumer, state: PartitionState) -> PartitionWatch:
-        """Begin to watch one partition at one consumer."""
+    def watch(self, consumer: Consumer, state: PartitionState) -> PartitionWatch | None:
+        """Begin to watch one partition at one consumer; None where one of the watch's own parts could not be made."""
         flow = self._flow_of(consumer.engine, consumer, state.destination)
         values = None if self._values is None else self._values.of(state.destination, "consumer")
         parts = dict(self._parts(self._at(consumer, flow, state, None if values is None else self._values)))
+        if not all(detector in parts for detector in _IN_PLACE):
+            return None  # Counted where it failed.
         in_place = {detector: parts.pop(detector) for detector in _IN_PLACE}
         watch = watch_with(
             consumer.fields,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import re
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.producer.future import FutureRecordMetadata
 
 import otel_pipeline
-from otel_pipeline.brokers.kafka import kafka_python, kafka_python_fetches
+from otel_pipeline.brokers.kafka import client, feeds, kafka_python, kafka_python_fetches
 from otel_pipeline.detectors import event_time
 from otel_pipeline.detectors.flows import Flows
 from otel_pipeline.detectors.partition import PartitionWatch
@@ -34,17 +35,19 @@ from otel_pipeline.verdict import require_fresh
 
 INJECTED = [
     ("assigned", PartitionWatch, "assigned"),
+    ("client", client, "client_attributes"),
     ("batch", PartitionWatch, "processed_batch"),
-    ("committed", kafka_python_fetches, "in_hand"),
+    ("close", clients.Consumer, "close"),
+    ("committed", feeds, "in_hand"),
     ("event_time.ce_time", event_time, "rfc3339_ms"),
     ("exemplars", exemplars, "_show"),
     ("fetched", kafka_python_fetches, "_partitions"),
     ("inference", inference.Inferences, "_open"),
     ("inference.finish", inference.Inferences, "record"),
     ("iterate", consumer_loop, "called_by_pool"),
-    ("kafka_python.consumer", kafka_python_fetches, "belongs_to"),
-    ("kafka_python.consumer kafka_python.producer", kafka_python, "client_attributes"),
-    ("kafka_python.producer", kafka_python, "Producer"),
+    ("client", client, "Consumer"),
+    ("client", client, "Producer"),
+    ("client", feeds, "resumed"),
     ("observe", PartitionWatch, "one"),
     ("observe fetched", Flows, "_flow_of"),
     ("process", processor.Processor, "_attributes"),
@@ -62,16 +65,16 @@ INJECTED = [
     ("receive", receive, "_receive_span"),
     ("receive", receive, "_record_batch"),
     ("require_fresh", require_fresh, "origin_in_hand"),
-    ("seek", kafka_python, "_is_sought"),
+    ("seek", client, "_is_sought"),
     ("send", send, "_destination"),
     ("send", send, "heal"),
     ("send", send.Sending, "__init__"),
-    ("send.acknowledgement", kafka_python, "_ACKNOWLEDGED"),
     ("send.finish", clients.Destination, "bind"),
     ("send.follow", FutureRecordMetadata, "_add_cb_eb" if hasattr(FutureRecordMetadata, "_add_cb_eb") else "add_both"),
     ("send.headers", pipeline_header, "path_hash"),
     ("send.headers", send, "_first_hop"),
     ("send.headers", send, "_set_pipeline_header"),
+    ("detector.order sequence", pipeline_header, "tag_of"),
     ("sequence", pipeline_header.Template, "filled"),
     ("sequence", sequence.Sequences, "_count"),
     ("settle send.finish receive process.finish inference.finish", totals.HistogramCell, "record"),
@@ -79,11 +82,14 @@ INJECTED = [
 
 
 ELSEWHERE = {
+    "abort": "below",
+    "framework": "tests/contract/test_framework.py",
     "event_time": "test_kafka_python_ages.py",
     "health": "tests/verdict: the thread that judges",
     "hook.send": "test_switched_off.py",
     "hook.process": "test_switched_off.py",
     "hook.inference": "test_switched_off.py",
+    "send.acknowledgement": "below",
     "sklearn": "tests/models/test_sklearn.py",
     "sklearn.class": "tests/models/test_sklearn.py",
     "unreadable": "test_switched_off.py",
@@ -99,8 +105,10 @@ def every_place():
 
 
 def test_every_place_is_made_to_fail():
-    """A place that is added is added to the table."""
-    assert {place for places, _, _ in INJECTED for place in places.split()} | set(ELSEWHERE) == every_place()
+    """A place that is added is added to the table; those of detectors are tried where detectors are."""
+    named = {place for places, _, _ in INJECTED for place in places.split() if not place.startswith("detector.")}
+
+    assert named | set(ELSEWHERE) == every_place()
 
 
 def application(kafka, topic, headers):
@@ -129,6 +137,31 @@ def application(kafka, topic, headers):
     read = kafka.poll(reader, 5)
     reader.close()
     return sent, seen, [record.value for record in (*polled, *again, *read)]
+
+
+@pytest.mark.no_check
+def test_an_answer_that_cannot_be_read_is_not_the_applications(telemetry, mock, monkeypatch):
+    """The message is acknowledged all the same; where it lies is known to the application alone."""
+    library = dataclasses.replace(kafka_python.KAFKA_PYTHON, acknowledged=lambda _answer: 1 / 0)
+    monkeypatch.setattr(kafka_python, "KAFKA_PYTHON", library)
+    pipe = telemetry.instrument()
+    producer, topic = mock.producer(), mock.topic()
+
+    assert [producer.send(topic, b"a", partition=0).get(10).offset for _ in range(2)] == [0, 1]
+    assert pipe.status().errors == {"send.acknowledgement": 2}
+
+
+@pytest.mark.no_check
+def test_an_aborted_transaction_is_the_clients_own(telemetry, mock, monkeypatch):
+    """What the client raises is raised, and ours is counted."""
+    pipe = telemetry.instrument()
+    producer = mock.producer()
+    producer.send(mock.topic(), b"a", partition=0).get(10)
+    monkeypatch.setattr(clients.Producer, "renew", lambda _self: 1 / 0)
+
+    with pytest.raises(Exception, match="transaction"):
+        producer.abort_transaction()
+    assert pipe.status().errors == {"abort": 1}
 
 
 @pytest.mark.no_check

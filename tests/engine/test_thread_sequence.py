@@ -12,6 +12,7 @@ from otel_pipeline.engine import pipeline_header
 from otel_pipeline.engine.guard import Guard
 from otel_pipeline.engine.pipeline_header import NAME
 from otel_pipeline.engine.thread_sequence import ThreadSequences
+from tests.limits import below_at_above
 
 PLAIN = pipeline_header.encode(
     flags=0,
@@ -119,6 +120,16 @@ def test_given_is_answered_or_still_queued(sequences):
     for _ in range(3):
         sequences.answered("orders")
     assert sequences.queued() == {}
+
+
+@below_at_above("engine.thread_sequence.MAX_KEYS", 10_000, 1, 1, None)
+def test_destinations_are_bounded(sequences, size, outcome):
+    """The last of so many destinations of one thread: above, it has no number, and those before go on."""
+    for destination in range(size - 1):
+        send(sequences, f"orders-{destination}")
+
+    assert send(sequences, "the last").sequence == (outcome or 0)
+    assert send(sequences, "orders-0").sequence == 2
 
 
 def test_headers_without_ours_are_left_alone(sequences):
