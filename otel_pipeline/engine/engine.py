@@ -161,7 +161,7 @@ class Engine:
         return destination
 
     def settler(self, operation: str) -> Callable[[Consumer, int, BaseException | None], None]:
-        """A function that records how long a commit took. Commits have no span (TELEMETRY.md: Java withdrew them)."""
+        """A function that records how long a commit took. Commits have no span (docs/design/spans.md)."""
         histogram = self.operation_duration
         monotonic_ns = self.monotonic_ns
         place = self.guard.place("settle")

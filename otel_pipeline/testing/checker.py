@@ -254,7 +254,7 @@ def _metric_definition(name: str) -> tuple[Any, set[str], set[str]]:
     if standard is not None:
         attributes = standard["attributes"]
         required = {each for each, requirement in attributes.items() if requirement["level"] == "required"}
-        # HEALTH.md joins producers and consumers on the cluster; the conventions do not have it on metrics yet.
+        # The conventions do not have the cluster on metrics yet; rules join on it (docs/alerts.md).
         return standard, required, {*attributes, semconv.KAFKA_CLUSTER_ID}
     own = next((entry for entry in _registry()["metrics"] if entry["name"] == name), None)
     if own is None:

@@ -1,4 +1,4 @@
-"""The five lights of one flow, each from evidence alone (HEALTH.md, "The lights").
+"""The five lights of one flow, each from evidence alone (docs/design/lights.md).
 
 Grey is no evidence, and never green. A red, amber or grey light says why, and what to look at.
 """
@@ -131,7 +131,7 @@ def _objective(case: Case, at: int, objective: ObjectiveEvidence) -> Light:
     budget = 1 - objective.objective
     worst, bad = wilson_lower(cases.missed, known), cases.missed
     state: State = "green"
-    if bad >= 3 and worst > budget:  # noqa: PLR2004 - HEALTH.md
+    if bad >= 3 and worst > budget:  # noqa: PLR2004 - docs/design/lights.md
         state = "red" if worst > min(14.4 * budget, (1 + budget) / 2) else "amber"
     met = cases.met / known
     why = f"{_share(met)} of {known} {objective.subject} used data younger than {_time(objective.threshold_s)}"
@@ -192,7 +192,7 @@ def order(case: Case) -> Light:  # noqa: C901, PLR0911 - the table's rows from t
         causes = ", ".join(f"{count} {_CAUSES[cause]}" for cause, count in missing.items())
         return light("red" if event == "red" else "amber", f"messages lost: {causes}", _where_lost(case, missing))
     disordered = f"{counts.reordered} reordered, {counts.duplicate} duplicate of {n} messages"
-    if disorder >= 3 and wilson_lower(disorder, n) > _DISORDER:  # noqa: PLR2004 - HEALTH.md
+    if disorder >= 3 and wilson_lower(disorder, n) > _DISORDER:  # noqa: PLR2004 - docs/design/lights.md
         return light("red", disordered, _DISORDERED)
     if counts.headers_ok * 2 < counts.headers_ok + counts.headers_other:
         return light(
@@ -212,7 +212,7 @@ def order(case: Case) -> Light:  # noqa: C901, PLR0911 - the table's rows from t
             f"{counts.concurrent_key} messages were processed beside another one with the same key",
             "how messages are handed to threads: one key, one thread",
         )
-    if counts.redelivered >= 3 and counts.redelivered > 0.01 * n:  # noqa: PLR2004 - HEALTH.md
+    if counts.redelivered >= 3 and counts.redelivered > 0.01 * n:  # noqa: PLR2004 - docs/design/lights.md
         return light("amber", f"{counts.redelivered} of {n} messages were delivered again", "rebalances and commits")
     if counts.offset_reset:
         return light(
@@ -271,7 +271,7 @@ def pace(case: Case) -> Light:  # noqa: C901, PLR0911 - as above
         return light(
             "amber", f"{found.lag} messages wait, and the position has not moved for {_time(found.position_still_s)}"
         )
-    if case.held_s.get("utilized", 0.0) >= 30:  # noqa: PLR2004 - HEALTH.md
+    if case.held_s.get("utilized", 0.0) >= 30:  # noqa: PLR2004 - docs/design/lights.md
         return light(
             "amber", f"works {_share(found.utilization or 0.0)} of the time", "add consumers before there is a backlog"
         )
@@ -350,7 +350,7 @@ def environment(case: Case) -> Light:
             f"only {counts.headers_ok} of {counts.messages} messages say where they began",
             "instrument the producers",
         )
-    if counts.unlabelled >= 3 and counts.unlabelled > 0.01 * counts.messages:  # noqa: PLR2004 - HEALTH.md
+    if counts.unlabelled >= 3 and counts.unlabelled > 0.01 * counts.messages:  # noqa: PLR2004 - docs/design/lights.md
         return light(
             "amber", f"{counts.unlabelled} messages name no environment", "set deployment.environment.name there"
         )
