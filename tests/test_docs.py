@@ -195,7 +195,9 @@ def test_numbers_of_constants_are_those_of_the_code():
     }
 
     assert {
-        name: value for name, value in said.items() if not any(math.isclose(value, each) for each in known.get(name, ()))
+        name: value
+        for name, value in said.items()
+        if not any(math.isclose(value, each) for each in known.get(name, ()))
     } == {}
     assert len(said) > 25
 
