@@ -203,15 +203,16 @@ def test_numbers_of_constants_are_those_of_the_code():
 
 
 def test_decisions_are_questions():
-    """Numbered without a gap, of one form, 30 lines at most, and all of them on the list."""
+    """Each with a number of its own, of one form, 30 lines at most, and all of them on the list."""
     folder = ROOT / "docs" / "decisions"
     files = sorted(folder.glob("[0-9]*.md"))
-    listed = re.findall(r"^(\d+)\. \[(.+)\]\((.+)\)$", (folder / "README.md").read_text("utf-8"), re.MULTILINE)
+    listed = re.findall(r"^\| (\d+) \| \[(.+)\]\((.+)\) \|$", (folder / "README.md").read_text("utf-8"), re.MULTILINE)
+    titles = [path.read_text("utf-8").splitlines()[0] for path in files]
 
-    assert [(int(number), title, name) for number, title, name in listed] == [
-        (number, path.read_text("utf-8").splitlines()[0].removeprefix(f"# {number}. "), path.name)
-        for number, path in enumerate(files, 1)
+    assert [(f"# {number}. {title}", name) for number, title, name in listed] == [
+        (title, path.name) for title, path in zip(titles, files, strict=True)
     ]
+    assert [int(number) for number, _, _ in listed] == sorted({int(path.name[:4]) for path in files})
     for path in files:
         text = path.read_text("utf-8")
         assert re.findall(r"^(?:# \d+\. .+\?|\*\*.+?\*\*)", text, re.MULTILINE)[1:] == [
