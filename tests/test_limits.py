@@ -52,7 +52,6 @@ ELSEWHERE = {
     "detectors.kernel_clock._UNSYNCHRONISED": FORMAT,
     "detectors.order._WAIT_S": WAITS,
     "detectors.offsets.MAX_PARTITIONS": "tests/adapters/test_kafka_python_flows.py makes 3,000 flows",
-    "detectors.partition.MAX_IN_FLIGHT": "tests/detectors/test_timed_watch.py puts three times as many in hand",
     "detectors.partition._ALL_BUT_HOPS": FORMAT,
     "detectors.times.AHEAD_MS": "tests/detectors/test_times.py tries it and 1 ms more",
     "detectors.times.MAX_PENDING": "tests/detectors/test_times.py puts three times as many in hand",

@@ -1,7 +1,8 @@
 """Numbers that a producer gives over all partitions of a destination, so that one partition sees some of them.
 
 A jump means nothing here: the numbers between may be in other partitions. A number that comes again is a duplicate, and
-one below a number that has come, for the first time, is out of order, as everywhere (docs/decisions/0011).
+one below a number that has come, for the first time, is out of order, as everywhere
+(docs/design/order.md, "Where the number is given").
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """When the event of a message happened: what the application says, else the CloudEvents header `ce_time`.
 
-Where neither says it, it is unknown: the time of sending never stands in for it.
+Where neither says it, it is unknown: the time of sending never stands in for it (docs/design/ages.md).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How old messages are when they arrive and when they have been processed.
 
 Ages are signed until they are counted: a clock that runs ahead shows as negative ages, which are counted by themselves
-and never clamped away.
+and never clamped away (docs/design/ages.md, "Negative ages").
 """
 
 from __future__ import annotations

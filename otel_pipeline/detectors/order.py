@@ -1,7 +1,8 @@
 """Order and loss in one partition, from its offsets and from the numbers that producers gave.
 
 Definitions: reordered as RFC 4737 has it (arrives with a number below one that has arrived, for the first time);
-duplicate: a number that has arrived already; missing: a number that is given up (see `ended`).
+duplicate: a number that has arrived already; missing: a number that is given up (see `ended`). The rules, by their
+numbers, stand in docs/design/order.md, "The nine rules".
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Each fetch tells where the log ended at some time between its request and its answer. So the message at the consumer's
 position was written between the last fetch that ended at or before it and the first that ended after it: its age, the
-time lag, is known as an interval that contains the truth.
+time lag, is known as an interval that contains the truth (docs/design/pace.md, "Lag as an interval").
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The delivery in hand: what the application is working on now, and where its data began.
 
 Kept under a key of ours in the OpenTelemetry context. No tokens are used: the obvious way, attaching in `__next__` and
-detaching later, leaves a span current after `break` (docs/decisions/0002).
+detaching later, leaves a span current after `break` (docs/design/spans.md, "What is current, without tokens").
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """The data-flow header `otelp`: where data began, how far it came, and its number. 30 bytes as 40 characters.
 
+The reasons stand in docs/design/headers.md.
+
 | at | bytes | field |
 |--:|--:|---|
 | 0 | 1 | version, 1 |

@@ -312,7 +312,7 @@ def _common(states: Sequence[PartitionState]) -> dict[str, AttributeValue]:
 
 
 def _links(created: Span | None, around: Span | None, parent: Span | None) -> tuple[Link, ...]:
-    """The creation context always, and the application's own span where it is not the parent (TELEMETRY.md)."""
+    """The creation context always, and the application's own span where it is not the parent (docs/design/spans.md)."""
     own = () if created is None else (LightLink(created),)
     if around is None or around is parent or not around.get_span_context().is_valid:
         return own

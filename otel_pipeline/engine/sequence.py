@@ -1,8 +1,8 @@
 """A number for each message of a producer, topic and partition, written where the client holds the partition's lock.
 
 Numbers given any earlier come out of order with several threads: 2,450 of 12,000 inverted against none
-(docs/decisions/0011). `send()` writes a placeholder of fixed length; here it becomes a number, which is
-consumed only when the client has really taken the message.
+(docs/design/order.md, "Where the number is given"). `send()` writes a placeholder of fixed length; here it becomes a
+number, which is consumed only when the client has really taken the message.
 """
 
 from __future__ import annotations

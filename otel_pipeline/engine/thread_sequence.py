@@ -2,7 +2,7 @@
 
 There is no partition's lock to number under, and none of ours is wanted. So each thread of a producer has numbers of
 its own, under a producer id of its own: it hands its messages over in that order. They are given by destination, over
-all partitions, or by partition where the application names it (docs/decisions/0011).
+all partitions, or by partition where the application names it (docs/design/order.md, "Where the number is given").
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """Whose traces go on here, and how many of another environment's are recorded because that one says so.
 
+The rules and their reasons stand in docs/design/trust.md.
+
 What it is asked for is decided once a partition: where everything is trusted, nothing is asked per message.
 """
 

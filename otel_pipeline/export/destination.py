@@ -55,7 +55,7 @@ def decide(
     environ: Mapping[str, str] = os.environ,
     listening: Callable[[str], bool] | None = None,
 ) -> Destination:
-    """The table of ARCHITECTURE: a given endpoint; in `local` a collector on loopback, else lines; in `test` lines."""
+    """Decide where a signal goes: a given endpoint; in `local` a collector on loopback, else lines; in `test` lines."""
     upper = signal.upper()
     near = config.resolved.is_local or config.resolved.is_test
     protocol = (

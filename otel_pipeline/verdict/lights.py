@@ -1,4 +1,4 @@
-"""The five lights of one flow, each from evidence alone (docs/health.md).
+"""The five lights of one flow, each from evidence alone (docs/design/lights.md).
 
 Grey is no evidence, and never green. A red, amber or grey light says why, and what to look at.
 """
@@ -163,7 +163,7 @@ def _objective(case: Case, objective: ObjectiveEvidence) -> Light:
     budget = 1 - objective.objective
     worst = wilson_lower(missed, known)
     state: State = "green"
-    if missed >= 3 and worst > budget:  # noqa: PLR2004 - docs/health.md
+    if missed >= 3 and worst > budget:  # noqa: PLR2004 - docs/design/lights.md
         state = "red" if worst > min(14.4 * budget, (1 + budget) / 2) else "amber"
     why = f"{_share(met / known)} of {known} {objective.subject} used data younger than {_time(objective.threshold_s)}"
     figures = {"met": float(met), "missed": float(missed), "unknown": float(unknown)}
@@ -179,7 +179,7 @@ def _without_objective(case: Case) -> Light:
     p99_s, key = case.evidence.freshness.age_p99_s, case.evidence.key
     if p99_s is None:
         return Light(
-            "grey", "no objective is set, and no age is known yet", "set one under objectives: (docs/health.md)"
+            "grey", "no objective is set, and no age is known yet", "set one under objectives: (docs/design/lights.md)"
         )
     threshold_s = next((nice for nice in _NICE_S if nice >= 1.5 * p99_s), 2 * p99_s)
     name = "".join(sign if sign.isalnum() else "_" for sign in key.destination) + "_fresh"
@@ -212,7 +212,7 @@ def order(case: Case) -> Light:  # noqa: C901, PLR0911 - the table's rows from t
         causes = ", ".join(f"{count} {_LOST[label]}" for label, count in missing.items())
         return light("red" if event == "red" else "amber", f"messages lost: {causes}", _where_lost(case, missing))
     disordered = f"{counts[REORDERED]} {REORDERED}, {counts[DUPLICATE]} {DUPLICATE} of {n} messages"
-    if disorder >= 3 and wilson_lower(disorder, n) > _DISORDER:  # noqa: PLR2004 - docs/health.md
+    if disorder >= 3 and wilson_lower(disorder, n) > _DISORDER:  # noqa: PLR2004 - docs/design/lights.md
         return light("red", disordered, _DISORDERED)
     if counts[HEADER_OK] * 2 < sum(counts.of(COVERAGE).values()):
         return light(
@@ -233,7 +233,7 @@ def order(case: Case) -> Light:  # noqa: C901, PLR0911 - the table's rows from t
             f"{counts[CONCURRENT_KEY]} messages were processed beside another one with the same key",
             "how messages are handed to threads: one key, one thread",
         )
-    if counts[REDELIVERED] >= 3 and counts[REDELIVERED] > 0.01 * n:  # noqa: PLR2004 - docs/health.md
+    if counts[REDELIVERED] >= 3 and counts[REDELIVERED] > 0.01 * n:  # noqa: PLR2004 - docs/design/lights.md
         return light("amber", f"{counts[REDELIVERED]} of {n} messages were delivered again", "rebalances and commits")
     if counts[OFFSET_RESET]:
         return light(
@@ -299,7 +299,7 @@ def pace(case: Case) -> Light:  # noqa: C901, PLR0911 - as above
         return light(
             "amber", f"{found.lag} messages wait, and the position has not moved for {_time(found.position_still_s)}"
         )
-    if case.held_s.get("utilized", 0.0) >= 30:  # noqa: PLR2004 - docs/health.md
+    if case.held_s.get("utilized", 0.0) >= 30:  # noqa: PLR2004 - docs/design/lights.md
         return light(
             "amber", f"works {_share(found.utilization or 0.0)} of the time", "add consumers before there is a backlog"
         )
@@ -374,7 +374,7 @@ def environment(case: Case) -> Light:
             f"only {counts[HEADER_OK]} of {n} messages say where they began",
             "instrument the producers",
         )
-    if unlabelled >= 3 and unlabelled > 0.01 * n:  # noqa: PLR2004 - docs/health.md
+    if unlabelled >= 3 and unlabelled > 0.01 * n:  # noqa: PLR2004 - docs/design/lights.md
         return light("amber", f"{unlabelled} messages name no environment", "set deployment.environment.name there")
     visitors = case.total.of(FOREIGN).items()
     allowed = sorted({origin for (origin, policy), count in visitors if count and is_allowed(policy)})

@@ -150,7 +150,7 @@ class _FlowVerdict:
         pace, freshness = evidence.pace, evidence.freshness
         threshold_s = min((each.threshold_s for each in freshness.objectives), default=None)
         conditions = {
-            "utilized": pace.utilization is not None and pace.utilization >= 0.8,  # noqa: PLR2004 - docs/health.md
+            "utilized": pace.utilization is not None and pace.utilization >= 0.8,  # noqa: PLR2004 - docs/design/lights.md
             "behind_and_stale": threshold_s is not None
             and bool(pace.lag)
             and freshness.staleness_s is not None

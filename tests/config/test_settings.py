@@ -45,7 +45,7 @@ class Tea:
     kettle: str
     boil_ms: int = option("tea.boil", "duration", 3000, "How long it boils.", per_environment={"local": 500})
     leaves: tuple[str, ...] = option("tea.leaves", "names", (), "Which leaves.")
-    book: Path = option("tea.book", "path", Path("tea.md"), "Where it is written.")
+    book: Path = option("tea.book", "path", Path("book.txt"), "Where it is written.")
     shelves: dict[str, int] = option("shelves", "count", {"top": 1}, "Where.", names=Names("shelf", "name each shelf"))
     cups: tuple[Cup, ...] = things("cups", Cup, "What it is drunk from.", names=Names("cup", "name each cup"))
 
@@ -92,7 +92,7 @@ def test_the_file_is_read_for_it(read, tmp_path):
 
     assert problems(config) == []
     assert config.of(Tea, kettle="steel") == Tea(
-        "steel", 4000, ("assam",), tmp_path / "tea.md", {"top": 1, "low": 2}, (Cup("mine", 200),)
+        "steel", 4000, ("assam",), tmp_path / "book.txt", {"top": 1, "low": 2}, (Cup("mine", 200),)
     )
     assert [config.destination(TeaOfDestination, name) for name in ("orders.v1", "payments")] == [
         TeaOfDestination(90, "mild"),
@@ -167,7 +167,7 @@ def test_the_page_has_its_rows():
     assert [line for line in pages[1] if line not in pages[0]] == [
         "| `tea.boil` | duration | 3s; local: 500ms | `OTEL_PIPELINE_TEA_BOIL` |  | How long it boils. |",
         "| `tea.leaves` | list of names |  | `OTEL_PIPELINE_TEA_LEAVES` |  | Which leaves. |",
-        "| `tea.book` | text | tea.md | `OTEL_PIPELINE_TEA_BOOK` |  | Where it is written. |",
+        "| `tea.book` | text | book.txt | `OTEL_PIPELINE_TEA_BOOK` |  | Where it is written. |",
         "| `tea.pot` | duration | 1m | `OTEL_PIPELINE_TEA_POT` |  | How long it stays in the pot. |",
         "| `destinations.<pattern>.strength` | mild \\| strong | strong | How strong it is. |",
         '| `shelves.<shelf>` | whole number | `"top": 1` | Where. |',

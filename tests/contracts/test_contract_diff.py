@@ -1,4 +1,4 @@
-"""Who can read whom, by the table of the design."""
+"""Who can read whom, change by change."""
 
 from __future__ import annotations
 

@@ -97,8 +97,8 @@ def test_slow_answers_widen_and_do_not_mislead():
 
 
 @pytest.mark.parametrize(("answers", "milliseconds"), [(1, 1023), (6, 285), (60, 54), (360, 20)])
-def test_the_widths_of_the_design(answers, milliseconds):
-    """Medians over many runs, at random fractions of a second, without drift."""
+def test_the_widths_without_drift(answers, milliseconds):
+    """Medians over many runs, at random fractions of a second, without drift: as docs/design/ages.md has them."""
     widths = []
     for seed in range(60):
         world = World(seed, drift=0.0)

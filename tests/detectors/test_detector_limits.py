@@ -115,6 +115,17 @@ def test_messages_whose_keys_are_compared(size, outcome):
     assert keys.concurrent == outcome
 
 
+@below_at_above("detectors.partition.MAX_IN_FLIGHT", 10_000, 9_999, 10_000, 10_000)
+def test_messages_in_hand_that_a_commit_is_compared_with(watching, size, outcome):
+    """10,000 in hand at once; of those beyond nobody knows that they were below it."""
+    watch = watching().deliver()
+    for offset in range(size):
+        watch.began(offset, None)
+    watch.committed(size, None)
+
+    assert watch.ahead == outcome
+
+
 def header(environment):
     said = {"flags": 0, "hops": 1, "origin_ms": 1, "newest_ms": 1, "path": 1, "producer_id": 1, "sequence": 1}
     return encode(environment=environment, tag=1, **said)

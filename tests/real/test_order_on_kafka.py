@@ -1,6 +1,6 @@
 """Order and loss on a real broker, through the real client: what is found is what was injected, and nothing else.
 
-The rules' numbers are those of the detector, `otel_pipeline/detectors/order.py`.
+The rules' numbers are those of docs/design/order.md.
 """
 
 from __future__ import annotations

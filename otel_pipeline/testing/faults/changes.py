@@ -21,7 +21,7 @@ _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
 def restamped(headers: Headers, mine: int, tag: int) -> Headers:
-    """Numbers that were given for the tag `mine` are given for `tag`; others stay as they are (rule 5)."""
+    """Numbers given for the tag `mine` are given for `tag`; others stay as they are (docs/design/order.md, rule 5)."""
     found: Headers = []
     for key, header in headers:
         read = decode(header) if key == NAME and header is not None else None
