@@ -55,6 +55,8 @@ def is_allowed(policy: str) -> bool:
 class PartitionEnvironments:
     """Counts the messages of one partition by the environment that they began in. For the consumer's thread.
 
+    A name of more than 16 bytes is cut in the header, so that it is compared as far as it is known there.
+
     Args:
         own: the environment of this process; None when it is not known, then nothing is foreign.
         foreign: policy by origin environment; `*` is any other.
@@ -64,8 +66,9 @@ class PartitionEnvironments:
     __slots__ = ("_foreign", "_own", "own_code", "raises", "unlabelled", "visitors")
 
     def __init__(self, own: str | None, foreign: Mapping[str, Policy], *, raises: bool = False) -> None:
-        self._own = own
-        self._foreign = foreign
+        in_header = pipeline_header.name_in_header
+        self._own = None if own is None else in_header(own)
+        self._foreign = {in_header(origin): policy for origin, policy in foreign.items()}
         self.own_code = pipeline_header.ENVIRONMENT_CODES.get(own, -1) if own is not None else -1
         """-1 where the name has to be read to know."""
         self.raises = raises and any(policy == "reject" for policy in foreign.values())

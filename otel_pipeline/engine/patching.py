@@ -25,13 +25,16 @@ class DriftedError(Exception):
         super().__init__(f"{name} takes ({', '.join(found)}), known is ({', '.join(expected)})")
 
 
+_NOT_BEGUN = object()
+
+
 class Around:
     """A replacement for rare methods of a client, coroutine functions or not, that acts before and after the call.
 
     Args:
         place: counts what `before` and `after` raise; the application's call is made all the same.
         before: called with (client, positional arguments, keyword arguments).
-        after: called with (client, what `before` returned, what the method raised or None).
+        after: called with (client, what `before` returned, what the method raised or None); not where `before` raised.
     """
 
     __slots__ = ("_after", "_before", "_place")
@@ -50,15 +53,15 @@ class Around:
 
     def _begin(self, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self._place.off:
-            return None
+            return _NOT_BEGUN
         try:
             return self._before(client, args, kwargs)
         except Exception:
             self._place.failed()
-            return None
+            return _NOT_BEGUN
 
     def _end(self, client: Any, begun: Any, error: BaseException | None) -> None:
-        if self._place.off:
+        if self._place.off or begun is _NOT_BEGUN:
             return
         try:
             self._after(client, begun, error)

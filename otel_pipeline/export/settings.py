@@ -40,7 +40,7 @@ class ExportSettings:
         "endpoint",
         "URL",
         None,
-        "OTLP endpoint. Without it: see the table of environments.",
+        "OTLP endpoint. Without it: in local a collector here, else lines; in test lines; elsewhere localhost:4318.",
         variable="OTEL_EXPORTER_OTLP_ENDPOINT",
         argument="endpoint",
     )

@@ -141,6 +141,17 @@ def test_environments_by_name(size, outcome):
     assert dict([environments.visitors.popitem()]) == outcome
 
 
+@below_at_above("bytes of an environment's name in a header", 16, {}, {}, {})
+def test_an_own_name_that_is_cut_is_no_strangers(size, outcome):
+    """15, 16 and 17 bytes: what a header has of the process's own name is compared with what it would write."""
+    name = "x" * size
+    environments = PartitionEnvironments(name, {"y" * size: "reject"}, raises=True)
+    environments.other(255, header(name))
+
+    assert environments.visitors == outcome
+    assert [environments.rejection(header(other * size)) is None for other in "xyz"] == [True, False, True]
+
+
 @below_at_above("detectors.event_time.MAX_CHARACTERS", 64, 1_000, 1_000, 0)
 def test_the_characters_of_a_time(size, outcome):
     """64; what is longer is none."""

@@ -65,15 +65,17 @@ def test_the_method_looks_as_before(original):
     assert inspect.iscoroutinefunction(replaced) == inspect.iscoroutinefunction(original)
 
 
-def test_what_ours_raises_is_counted(original):
-    """The application's call is made all the same, and its result and its error are its own."""
-    guard = Guard()
+@pytest.mark.parametrize("side", ["before", "after"])
+def test_what_ours_raises_is_counted_once(original, side):
+    """The application's call is made all the same, and its result and its error are its own; what has not begun is not ended."""
+    guard, told = Guard(), []
 
     def fail(*_given):
         raise RuntimeError("of ours")
 
-    replaced = Around(guard.place("commit"), fail, fail)(original)
+    sides = {"before": lambda *_: None, "after": lambda *given: told.append(given), side: fail}
+    replaced = Around(guard.place("commit"), sides["before"], sides["after"])(original)
     with pytest.raises(KeyError):
         call(replaced, "bad")
 
-    assert (call(replaced, 5), guard.errors) == (("client", 5, True), {"commit": 4})
+    assert (call(replaced, 5), guard.errors, told) == (("client", 5, True), {"commit": 2}, [])

@@ -12,7 +12,7 @@ from otel_pipeline.engine.engine import Engine
 from otel_pipeline.engine.exemplars import Exemplars
 from otel_pipeline.engine.guard import Guard
 from otel_pipeline.engine.inference import Inferences
-from otel_pipeline.engine.pipeline_header import NAME, Template, decode, encode
+from otel_pipeline.engine.pipeline_header import NAME, PER_PARTITION, Template, decode, encode
 from otel_pipeline.engine.receive import CreationLinks
 from otel_pipeline.engine.send import _destination
 from otel_pipeline.engine.sequence import Sequences
@@ -25,7 +25,7 @@ SECOND_NS = 1_000_000_000
 
 
 def header(hops, origin_ms):
-    said = {"flags": 0, "environment": "production", "newest_ms": 0, "path": 1, "sequence": 0, "tag": 0}
+    said = {"flags": PER_PARTITION, "environment": "production", "newest_ms": 0, "path": 1, "sequence": 0, "tag": 0}
     return encode(hops=hops, origin_ms=origin_ms, producer_id=7, **said)
 
 

@@ -11,8 +11,9 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import get_current_span
 
 from otel_pipeline import semconv
+from otel_pipeline.brokers.kafka.client import NAMES
 from otel_pipeline.engine import pipeline_header
-from otel_pipeline.engine.batch import batch_in_hand, hand_out_batch
+from otel_pipeline.engine.batch import batch_in_hand
 from otel_pipeline.engine.clients import Producer
 from otel_pipeline.engine.consumer_loop import Deliveries
 from otel_pipeline.engine.exemplars import _show
@@ -21,6 +22,7 @@ from otel_pipeline.engine.origin import Origin, merge, origin_of
 from otel_pipeline.engine.pipeline_header import FAN_IN, PER_PARTITION, PipelinePropagator, decode, encode
 from otel_pipeline.engine.process import Processing
 from otel_pipeline.engine.propagation import Propagation
+from otel_pipeline.engine.receive import _hand_out
 from otel_pipeline.engine.send import _destination, _later_hop, key_text, sender
 from tests.engine.test_trust import FIELDS, NOW_MS, Side, message
 
@@ -42,6 +44,7 @@ def producer():
         excluded=False,
         numbers=None,
         read=lambda answer: answer,
+        names=NAMES,
     )
 
 
@@ -369,7 +372,7 @@ def test_a_pull_that_nobody_is_told_of(side, off, told):
     )
     side.consumer.partition("orders", 0)
     side.engine.guard.place("batch").off = off
-    hand_out_batch(side.engine, FIELDS, side.consumer, [[message(1)]])
+    _hand_out(side.engine, FIELDS, side.consumer, [[message(1)]])
     batch_in_hand.set(None)
 
     assert len(batches) == told

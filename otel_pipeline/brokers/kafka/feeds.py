@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otel_pipeline.engine.clients import MAX_PARTITION_STATES
 from otel_pipeline.engine.delivery import in_hand
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from otel_pipeline.engine.clients import Consumer
+    from otel_pipeline.engine.guard import Guard
     from otel_pipeline.engine.observer import Resumed
 
 OFFSET_OUT_OF_RANGE = 1
@@ -30,26 +31,38 @@ def resumed(settings: Mapping[str, object]) -> Resumed:
     return "earliest" if settings.get("auto_offset_reset") == "earliest" else "latest"
 
 
-def tell_assigned(
-    consumer: Consumer, assignment: Mapping[tuple[str, int], object], partitions: Iterable[tuple[str, int]]
-) -> None:
-    """Tell of those of the partitions, of which messages have come, that have been assigned anew since their last ones.
+def teller_of_assignments(
+    guard: Guard, assignment_of: Callable[[Any], Mapping[tuple[str, int], object]]
+) -> Callable[[Any, Consumer, Iterable[tuple[str, int]]], None]:
+    """A function that tells of partitions that have been assigned anew since their last messages. It never raises.
 
-    To be called before these messages are counted. `assignment` has an object for each partition, the same one as long
-    as it stays assigned.
+    It is called with (client, consumer, the partitions of which messages have come), before these are counted.
+
+    Args:
+        guard: counts what `assignment_of` raises.
+        assignment_of: gives of a client an object for each partition, the same one as long as it stays assigned.
     """
-    known = consumer.assignments
-    for partition in partitions:
-        key = (partition[0], partition[1])
-        before, current = known.get(key), assignment.get(key)
-        if current is None or current is before:
-            continue
-        if len(known) >= MAX_PARTITION_STATES:
-            known.clear()
-        known[key] = current
-        state = consumer.partitions.get(key)
-        if before is not None and state is not None and state.observer is not None:
-            state.observer.assigned()
+    place = guard.place("assigned")
+
+    def tell_assigned(client: Any, consumer: Consumer, partitions: Iterable[tuple[str, int]]) -> None:
+        if place.off:
+            return
+        try:
+            known, assignment = consumer.assignments, assignment_of(client)
+            for partition in partitions:
+                before, current = known.get(partition), assignment.get(partition)
+                if current is None or current is before:
+                    continue
+                if len(known) >= MAX_PARTITION_STATES:
+                    known.clear()
+                known[partition[0], partition[1]] = current
+                state = consumer.partitions.get(partition)
+                if before is not None and state is not None and state.observer is not None:
+                    state.observer.assigned()
+        except Exception:
+            place.failed()
+
+    return tell_assigned
 
 
 def tell_committed(consumer: Consumer, offsets: Iterable[tuple[tuple[str, int], int]]) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.brokers.kafka import kafka_python_fetches
 from otel_pipeline.brokers.kafka.client import NAMES, KafkaConsumers, KafkaProducers, Library, tell_unreadable
+from otel_pipeline.brokers.kafka.feeds import teller_of_assignments
 from otel_pipeline.engine.messages import MessageFields
 from otel_pipeline.engine.receive import leave_batch, receiver
 from otel_pipeline.engine.send import Sending, sender
@@ -212,13 +213,13 @@ def _make_next(consumers: KafkaConsumers, original: Callable[..., Any]) -> Calla
 
 
 def _make_poll(consumers: KafkaConsumers, original: Callable[..., Any]) -> Callable[..., Any]:
-    consumer_of, engine = consumers.of, consumers.engine
-    received = receiver(engine, consumers.fields)
-    monotonic_ns, tell_assigned = engine.monotonic_ns, kafka_python_fetches.tell_assigned
+    known, consumer_of, engine = consumers.by_id.get, consumers.of, consumers.engine
+    received, monotonic_ns = receiver(engine, consumers.fields), engine.monotonic_ns
+    tell_assigned = teller_of_assignments(engine.guard, attrgetter("_subscription.assignment"))
 
     @functools.wraps(original)
     def poll(self: Any, timeout_ms: Any = 0, max_records: Any = None, update_offsets: Any = True) -> Any:  # noqa: FBT002
-        consumer = consumer_of(self)
+        consumer = known(id(self)) or consumer_of(self)
         if consumer.batch is not None:
             leave_batch(engine, consumer)
         by_iterator = not update_offsets

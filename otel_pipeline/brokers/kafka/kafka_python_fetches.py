@@ -44,16 +44,6 @@ def positions(client: Any) -> dict[tuple[str, int], int | None]:
     return found
 
 
-def tell_assigned(client: Any, consumer: Consumer, records: Mapping[Any, Any]) -> None:
-    """Tell of partitions that are assigned anew; the client keeps an object for each as long as it is assigned."""
-    place = consumer.engine.guard.place("assigned")
-    try:
-        if not place.off:
-            feeds.tell_assigned(consumer, client._subscription.assignment, records)
-    except Exception:
-        place.failed()
-
-
 def instrument(patches: Patches, consumers: KafkaConsumers) -> None:
     """Follow fetches and commits; without them pace is not known, which is said."""
     from kafka.consumer.fetcher import Fetcher
