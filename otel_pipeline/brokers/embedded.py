@@ -1,9 +1,10 @@
-"""A Kafka broker that pip alone can bring: librdkafka's mock cluster, from confluent-kafka's wheel, as a process.
+"""A Kafka broker that pip alone can install: librdkafka's mock cluster, from confluent-kafka's wheel, as a process.
 
-Clients of kafka-python 3 need `api_version=(2, 3)` with it. It keeps about 5 MB a partition and drops the oldest, knows
-no compaction, and its transactions are not to be trusted. It answers a fetch only when `fetch_max_wait_ms` is over, and
-a group that has to join again waits for its session timeout: `consumer.partitions_for_topic(topic)` before the first
-poll spares kafka-python that (it may join before it knows the topic, one time in ten).
+Clients of kafka-python 3 need `api_version=(2, 3)` with it. It keeps about 5 MB per partition and drops the oldest
+messages, knows no compaction, and its transactions are not to be trusted. It answers a fetch only when
+`fetch_max_wait_ms` is over, and a group that has to join again waits for its session timeout: calling
+`consumer.partitions_for_topic(topic)` before the first poll spares kafka-python that (one time in ten it would join
+before it knows the topic).
 """
 
 from __future__ import annotations
@@ -31,10 +32,11 @@ class EmbeddedBrokerError(RuntimeError):
 
 @contextmanager
 def embedded_broker(topics: Mapping[str, int] | None = None) -> Iterator[str]:
-    """A broker while the `with` lasts; gives its bootstrap address.
+    """Run a broker while the `with` lasts, and yield its bootstrap address.
 
     Args:
-        topics: partitions by topic, made before any client comes. Others are made when first used, with 4 partitions.
+        topics: number of partitions by topic, made before any client connects. Others are made when first used, with 4
+            partitions.
 
     Example:
         with embedded_broker({"orders": 2}) as bootstrap:
@@ -70,7 +72,7 @@ def _last_words(process: subprocess.Popen[str]) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print the address, then serve until stdin closes: when the parent is done with it, or dead."""
+    """Print the address, then serve until stdin closes, which it does when the parent is done or dead."""
     parser = argparse.ArgumentParser(prog="python -m otel_pipeline.brokers.embedded", description=__doc__)
     parser.add_argument("topics", nargs="*", metavar="TOPIC[:PARTITIONS]")
     topics = dict(_topic(word) for word in parser.parse_args(argv).topics)
@@ -134,7 +136,7 @@ class _MockCluster:
 
 
 class _TestCluster:
-    """The mock cluster through a producer's test setting: four partitions a topic, whatever is wanted."""
+    """The mock cluster through a producer's test setting: four partitions per topic, whatever is wanted."""
 
     def __init__(self, topics: Mapping[str, int]) -> None:
         from confluent_kafka import Producer  # an extra

@@ -1,1 +1,1 @@
-"""What can be said: the table of options, the file, the environment, and what holds in the end."""
+"""What can be configured: the table of options, the file, the environment, and what holds in the end."""

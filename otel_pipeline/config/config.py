@@ -75,7 +75,7 @@ class Config:
     """Where an argument in code and the deployment's variable disagree."""
 
     def of(self, owner: type[T], **others: Any) -> T:
-        """The owner's settings, without what is said of destinations; `others` are its fields that are no options.
+        """Return the owner's settings, without what is said of destinations; `others` are fields that are no options.
 
         Raises:
             LookupError: the owner's options were not among those that were read.
@@ -83,9 +83,9 @@ class Config:
         return owner(**self._single(owner), **others)
 
     def destination(self, owner: type[T], name: str) -> T:
-        """The owner's settings for this destination: of what is said of destinations, the most specific pattern's.
+        """Return the owner's settings for this destination: what the most specific pattern that matches it says.
 
-        Ask once for each name.
+        To be asked once for each name, not for each message.
 
         Raises:
             LookupError: as `of`.
@@ -94,11 +94,11 @@ class Config:
         return owner(**self._single(owner), **self._of_thing(owner, self.table.destinations, said))
 
     def source(self, owner: type, field: str) -> Source:
-        """Where the value of the owner's field came from."""
+        """Return where the value of the owner's field came from."""
         return self.sources[dict(options(owner))[field].path]
 
     def _single(self, owner: type) -> dict[str, Any]:
-        """By field."""
+        """Return the values of the options outside destinations and other named things, by the owner's field."""
         if owner not in self.table.owners:
             raise LookupError(f"the configuration was not read for {owner.__qualname__}")
         return {name: self._value(option.path) for name, option in options(owner) if IN_THINGS not in option.path}
@@ -114,7 +114,7 @@ class Config:
         return tuple(made(name=name, **self._of_thing(made, named, each)) for name, each in said.items())
 
     def _of_thing(self, owner: type, things: Things, said: Mapping[str, Any]) -> dict[str, Any]:
-        """What is said of one of the named things, by the owner's field; what is not said has the field's default."""
+        """Return what is said of one named thing, by the owner's field; what is left out has the field's default."""
         held = {}
         for name, option in options(owner):
             path, _, below = option.path.partition(IN_THINGS)
@@ -123,7 +123,7 @@ class Config:
         return held
 
     def _held(self, row: Row, value: Any) -> Any:
-        """A value, or a mapping of values, as the owner's field has it."""
+        """Return a value, or a mapping of values, as the owner's field has it."""
         folder = self.file.parent if self.file is not None else Path()
         if not isinstance(row, Mapped):
             return row.kind.held(value, folder)

@@ -110,12 +110,12 @@ class Surroundings:
 
 
 def surroundings(environ: Mapping[str, str] = os.environ) -> Surroundings:
-    """The real ones."""
+    """Return the real surroundings of this process."""
     return Surroundings(environ, frozenset(sys.modules), _interactive(), lambda path: Path(path).exists())
 
 
 def _interactive() -> bool:
-    """Whether a person sits at the terminal: input and errors both are one, or Python was started for typing."""
+    """Tell whether a person sits at a terminal: stdin and stderr both are one, or Python runs interactively."""
     if hasattr(sys, "ps1"):
         return True
     try:
@@ -125,7 +125,7 @@ def _interactive() -> bool:
 
 
 def resolve(argument: str | None, file_value: str | None, around: Surroundings) -> Environment:
-    """The environment, by the order above."""
+    """Find the environment, in the order that the module's docstring gives."""
     environ = around.environ
     if argument:
         return Environment(argument.strip(), "given as argument", "argument")
@@ -139,7 +139,7 @@ def resolve(argument: str | None, file_value: str | None, around: Surroundings) 
 
 
 def sdk_disabled(environ: Mapping[str, str]) -> bool:
-    """Whether OpenTelemetry is switched off as a whole."""
+    """Tell whether OpenTelemetry is switched off as a whole."""
     return environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
 
 
@@ -174,14 +174,14 @@ def _contained(around: Surroundings) -> str | None:
 
 
 def _from_resource(text: str) -> str | None:
-    """The label in `OTEL_RESOURCE_ATTRIBUTES`, by its name of today or the one before."""
+    """Return the label in `OTEL_RESOURCE_ATTRIBUTES`, under its current name or the former one."""
     pairs = dict(part.split("=", 1) for part in text.split(",") if "=" in part)
     values = {name.strip(): unquote(value.strip()) for name, value in pairs.items()}
     return values.get("deployment.environment.name") or values.get("deployment.environment") or None
 
 
 def near_miss(name: str) -> str | None:
-    """The known name that was probably meant; None for a known one, and for one that is simply the user's own."""
+    """Return the known name that was probably meant; None for a known one, and for one of the user's own."""
     lower = name.lower()
     if name in CODES:
         return None

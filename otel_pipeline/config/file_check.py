@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 def overrides_of(section: Section) -> dict[str, Any]:
-    """What the file says of environments, by name: sections, if it is right."""
+    """Return what the file says of environments, by name: sections, if the file is right."""
     found = section.values.get(ENVIRONMENTS)
     return found.values if isinstance(found, Section) else {}
 
 
 def check_names(table: Table, section: Section, say: Say, prefix: str = "", *, overrides: bool = False) -> None:
-    """Unknown keys, and mappings where values belong."""
+    """Report unknown keys, and values where mappings belong."""
     for name, value in section.values.items():
         path, line = prefix + name, section.lines[name]
         row = table.rows.get(path)
@@ -59,7 +59,7 @@ def _check_environments(table: Table, value: Any, line: int, say: Say) -> None:
 
 
 def check_other_environments(table: Table, top: Section, mine: str | None, say: Say) -> None:
-    """Their values are not used here, but a mistake in them is better found here than there."""
+    """Check the other environments' values: they are not used here, but a mistake is better found here than there."""
     for name, section in overrides_of(top).items():
         if name == mine or not isinstance(section, Section):
             continue

@@ -1,4 +1,4 @@
-"""The configuration's own options: those that say how it is read itself."""
+"""The configuration's own options: those that say how it is read."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def _duration(value: Any) -> float:
 
 
 def _number(value: Any) -> float:
-    """A finite one; anything else is below zero, so that no limit lets it pass."""
+    """Return a finite number; anything else becomes a number below zero, so that no limit lets it pass."""
     if isinstance(value, bool):
         return -1.0
     try:
@@ -158,7 +158,7 @@ def _state_path(value: str, folder: Path) -> str | Path:
 
 
 def choice(choices: tuple[str, ...]) -> Kind:
-    """One of these words."""
+    """Make the kind of values that are one of these words."""
 
     def parse(value: Any) -> str:
         if value in choices:
@@ -215,7 +215,7 @@ KINDS: Mapping[KindName, Kind] = {
 
 
 def kind_of(declared: Any, field: str) -> Kind:
-    """The kind that a declaration names, for a field of this name. Raises ValueError for one that is not known."""
+    """Return the kind that a declaration names, for a field of this name. Raises ValueError for an unknown one."""
     choices = get_args(declared)
     if choices:
         return choice(choices)
@@ -226,6 +226,6 @@ def kind_of(declared: Any, field: str) -> Kind:
 
 
 def meant(value: object, known: Iterable[str]) -> str:
-    """What was probably meant, to be put behind a remedy."""
+    """Ask whether the nearest known name was meant, as the end of a remedy; empty when none is near."""
     close = get_close_matches(str(value), list(known), n=1)
     return f"; did you mean {close[0]}?" if close else ""

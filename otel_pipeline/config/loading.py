@@ -39,14 +39,14 @@ def load(
     around: Surroundings | None = None,
     raises: bool = True,
 ) -> Config:
-    """Read everything. Without `raises`, or where it is not strict, mistakes are among the problems.
+    """Read everything. Without `raises`, or where it is not strict, mistakes are collected as problems.
 
     Args:
         arguments: values given in code, by keyword of `instrument()`; `config_file` names the file.
         owners: the settings classes that declare the options; those of the configuration itself are added.
         environ: the environment variables.
         directory: where to look for the file, upwards; otherwise beside the program and in the working folder.
-        around: what the environment is found out from.
+        around: what the environment is found from.
         raises: whether mistakes may be raised at all.
 
     Raises:
@@ -60,7 +60,7 @@ def load(
 
 
 def table_of(owners: Iterable[type]) -> Table:
-    """The options of these owners and of the configuration itself. Raises ValueError where they do not fit together."""
+    """Return the table of the owners' options and the configuration's own. Raises ValueError where they do not fit."""
     return Table((GeneralSettings, *owners))
 
 
@@ -170,7 +170,7 @@ class _Loading:
                 yield value, Source("file", where)
 
     def _variable(self, row: Row) -> tuple[str | None, str]:
-        """What the variables say of an option, and which of them."""
+        """Return what the variables say of an option, and which of them says it."""
         variable = row.option.variable
         if variable is None or row.name == ENVIRONMENT:
             return None, ""
@@ -181,7 +181,7 @@ class _Loading:
         return labelled, _LABELS
 
     def _parsed(self, row: Row, value: Any, where: str) -> Any:
-        """The value as its kind has it; a bad one is a problem, and None."""
+        """Return the value as its kind has it; a bad value is noted as a problem, and becomes None."""
         try:
             return row.kind.parse(value)
         except ValueError as error:
@@ -239,7 +239,7 @@ def _lookup(section: Section, path: str) -> tuple[Any, int]:
 
 
 def _label(text: str, name: str) -> str | None:
-    """The value of an attribute in `OTEL_RESOURCE_ATTRIBUTES`."""
+    """Return the value of an attribute in `OTEL_RESOURCE_ATTRIBUTES`."""
     for pair in text.split(","):
         key, _, value = pair.partition("=")
         if key.strip() == name and value.strip():

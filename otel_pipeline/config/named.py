@@ -1,4 +1,4 @@
-"""Reading the mappings of named things: what is no option, what is no value, what is missing."""
+"""Reads the mappings of named things, and finds what is no option, what is no value and what is missing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Leaf(NamedTuple):
 
 
 def check(named: Named, value: Any, path: str, line: int, say: Say) -> None:
-    """Unknown options, and values where mappings belong."""
+    """Report unknown options, and values where mappings belong."""
     if not isinstance(value, Section):
         if value is not None:
             say(path, "is no mapping", named.names.remedy, line)
@@ -45,7 +45,7 @@ def check(named: Named, value: Any, path: str, line: int, say: Say) -> None:
 
 
 def leaves(named: Named, section: Any, path: str, say: Say, names: tuple[str, ...] = ()) -> Iterator[Leaf]:
-    """All values that can be used; the others are said."""
+    """Yield all values that can be used; report the others."""
     if not isinstance(section, Section):
         return
     for name, thing in section.values.items():
@@ -83,12 +83,12 @@ def _leaf(kind: Kind, value: Any, names: tuple[str, ...], path: str, line: int, 
 
 
 def shown(value: Any) -> str:
-    """A bad value, in a sentence."""
+    """Write a bad value as part of a sentence."""
     return "a mapping" if isinstance(value, Section) else repr(value)[:80]
 
 
 def complete(things: Things, section: Any, path: str, say: Say, names: Iterable[str] | None = None) -> set[str]:
-    """The things that say all that is needed; what the others lack is said."""
+    """Return the names of the things that say all that is needed; report what the others lack."""
     found = set()
     written = section.values if isinstance(section, Section) else {}
     for name in written if names is None else names:
@@ -116,7 +116,7 @@ def _is_complete(things: Things, thing: Section, path: str, line: int, say: Say)
 
 
 def is_whole(things: Things, said: Mapping[str, Any]) -> bool:
-    """Whether all that a thing needs could be used."""
+    """Tell whether all that a thing needs could be used."""
     return all(row.name in said for row in _required(things)) and (
         not things.option.one_of or sum(name in said for name in things.option.one_of) == 1
     )
@@ -127,7 +127,7 @@ def _required(things: Things) -> list[Row]:
 
 
 def _remedy(kind: Kind) -> str:
-    """What would be right, in the kind's own words."""
+    """Return what would be right, in the kind's own words."""
     try:
         kind.parse(None)
     except ValueError as error:
@@ -136,7 +136,7 @@ def _remedy(kind: Kind) -> str:
 
 
 def gathered(found: Iterable[Leaf]) -> dict[str, Any]:
-    """What is said of each thing: its value, or its values by option."""
+    """Gather what is said of each thing: its value, or its values by option."""
     made: dict[str, Any] = {}
     for leaf in found:
         into = made
@@ -147,7 +147,7 @@ def gathered(found: Iterable[Leaf]) -> dict[str, Any]:
 
 
 def defaults(named: Named, names: Iterable[str]) -> Iterator[Leaf]:
-    """What holds where nothing is said, in line 0: of each thing, or of the name that stands for all others."""
+    """Yield what holds where nothing is said, as line 0: for each thing, or for the name that stands for all others."""
     if isinstance(named, Mapped):
         return
     for name in names if named.names.others is None else (named.names.others,):

@@ -69,7 +69,7 @@ class Table:
         owners: the settings classes.
 
     Raises:
-        ValueError: what one of them declares does not fit, or is declared already.
+        ValueError: what one of them declares does not fit, or has been declared already.
     """
 
     def __init__(self, owners: Iterable[type]) -> None:

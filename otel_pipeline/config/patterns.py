@@ -1,4 +1,4 @@
-"""What is said of one destination: of all patterns that match its name, the most specific, option by option."""
+"""What is said of one destination: for each option, the most specific pattern that matches its name decides."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _WILDCARD = re.compile(r"\[!?.[^\]]*\]|[*?]")
 
 
 def said_of(name: str, patterns: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """What holds for this name, by option, where `patterns` has what is said, by pattern and option.
+    """Return what holds for this name, by option, where `patterns` has what is said, by pattern and option.
 
     An option that is a mapping is put together key by key, up to the pattern that says `*`, any other key.
     """
@@ -26,6 +26,6 @@ def said_of(name: str, patterns: Mapping[str, Mapping[str, Any]]) -> dict[str, A
 
 
 def _specificity(pattern: str, name: str) -> tuple[bool, int, bool, int]:
-    """The name itself, then by literal characters; `*` last. Of equals the one that stands first in the file."""
+    """Rank a pattern: the name itself, then by literal characters, `*` last. Equals keep the file's order."""
     literal = len(_WILDCARD.sub("", pattern))
     return pattern == name, literal, pattern != "*", -pattern.count("*")

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def schema(table: Table) -> dict[str, Any]:
-    """JSON Schema, draft 2020-12."""
+    """Make the JSON Schema, draft 2020-12."""
     in_file = [row for row in table.rows.values() if row.option.in_file]
     top = _properties(in_file)
     override = _properties([row for row in in_file if row.option.overridable])

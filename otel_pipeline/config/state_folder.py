@@ -13,7 +13,7 @@ VARIABLE = "OTEL_PIPELINE_STATE_DIR"
 
 
 def state_folder(environ: Mapping[str, str] = os.environ) -> Path:
-    """`OTEL_PIPELINE_STATE_DIR`, else the user's state folder of this system."""
+    """Return `OTEL_PIPELINE_STATE_DIR`, else the user's state folder on this system."""
     if environ.get(VARIABLE):
         return Path(environ[VARIABLE])
     if os.name == "nt" and environ.get("LOCALAPPDATA"):
@@ -24,7 +24,7 @@ def state_folder(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def health_folder(environ: Mapping[str, str] = os.environ) -> Path:
-    """Where running processes keep their health: rather in memory, where it does not outlive the user's session."""
+    """Return where running processes keep their health: in memory where possible, so that it ends with the session."""
     runtime = environ.get("XDG_RUNTIME_DIR")
     if runtime and not environ.get(VARIABLE) and os.name != "nt":
         return Path(runtime) / "otel-pipeline" / "health"
@@ -32,5 +32,5 @@ def health_folder(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def telemetry_folder(environ: Mapping[str, str] = os.environ) -> Path:
-    """Where telemetry lines lie."""
+    """Return the folder in which telemetry lines lie."""
     return state_folder(environ) / "telemetry"

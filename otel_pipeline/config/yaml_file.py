@@ -1,4 +1,4 @@
-"""Reading `otel_pipeline.yaml`: YAML 1.2 scalars, `${VAR}` and `${VAR:-default}`, every mistake with its line."""
+"""Reads `otel_pipeline.yaml`: YAML 1.2 scalars, `${VAR}` and `${VAR:-default}`, every mistake with its line."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Section:
     lines: dict[str, int] = field(default_factory=dict)
 
     def over(self, base: Section) -> Section:
-        """This section laid over another: mappings are merged by name, everything else replaces."""
+        """Lay this section over another: mappings are merged by name, everything else replaces."""
         merged = Section(base.line, dict(base.values), dict(base.lines))
         for name, value in self.values.items():
             below = merged.values.get(name)
@@ -44,7 +44,7 @@ class Section:
 
 
 def locate(argument: object, environ: Mapping[str, str], directory: Path | None, tell: Tell) -> Path | None:
-    """The file to read: the argument's, the variable's, or the first beside the program or above it."""
+    """Find the file to read: the argument's, the variable's, or the first beside the program or above it."""
     given, said = (str(argument), "config_file") if argument else (environ.get(VARIABLE, ""), VARIABLE)
     if given:
         path = Path(given).expanduser()
@@ -63,7 +63,7 @@ def locate(argument: object, environ: Mapping[str, str], directory: Path | None,
 
 
 def _starts() -> list[Path]:
-    """The program's folder and the working folder."""
+    """Return the program's folder and the working folder."""
     starts = []
     try:
         program = program_file()
@@ -76,7 +76,7 @@ def _starts() -> list[Path]:
 
 
 def program_file() -> Path | None:
-    """The script that runs; also before it runs, as under `opentelemetry-instrument`."""
+    """Return the script that runs, or is about to run, as under `opentelemetry-instrument`."""
     main = getattr(sys.modules.get("__main__"), "__file__", None)
     if main:
         return Path(main)
@@ -92,7 +92,7 @@ def program_file() -> Path | None:
 
 
 def read(path: Path, environ: Mapping[str, str], tell: Tell) -> Section | None:
-    """The file as sections; None when nothing of it can be used. Never raises."""
+    """Read the file as sections; None when nothing of it can be used. Never raises."""
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
@@ -182,7 +182,7 @@ class _Reader:
 
 
 def scalar(text: str) -> Any:
-    """A plain scalar by YAML 1.2's core schema: `off`, `no` and `1:30` are text."""
+    """Read a plain scalar by YAML 1.2's core schema: `off`, `no` and `1:30` are text."""
     if text in ("", "~", "null", "Null", "NULL"):
         return None
     if text in ("true", "True", "TRUE"):

@@ -21,7 +21,7 @@ _PROTOBUF = "application/x-protobuf"
 
 @contextmanager
 def otlp_receiver(folder: Path) -> Iterator[str]:
-    """Keep what arrives in `folder/telemetry.jsonl`, while the `with` lasts; gives the endpoint for exporters."""
+    """Keep what arrives in `folder/telemetry.jsonl` while the `with` lasts, and yield the endpoint for exporters."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     lines = (folder / "telemetry.jsonl").open("a", encoding="utf-8")
     lock = threading.Lock()
@@ -67,11 +67,11 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A service that is ended tears its connection: nothing to say."""
+        """Say nothing: a service that ends breaks its connection."""
 
 
 def request(path: str, body: bytes) -> dict[str, Any]:
-    """An export request as OTLP JSON: ids in hex, unlike protobuf's own JSON."""
+    """Convert an export request to OTLP JSON: ids in hex, unlike protobuf's own JSON."""
     if path == "/v1/traces":
         from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (  # 60 ms
             ExportTraceServiceRequest,
@@ -98,7 +98,7 @@ def request(path: str, body: bytes) -> dict[str, Any]:
 
 
 def _group(group: Any, name: str, scopes: Any) -> dict[str, Any]:
-    """All of one resource. By hand: protobuf's own conversion takes five times as long, a second for the demo."""
+    """Convert what one resource sent, by hand: protobuf's own conversion takes five times as long, 1 s for the demo."""
     make, leaf = (_span, "spans") if name == "scopeSpans" else (_log, "logRecords")
     return {
         "resource": {"attributes": _attributes(group.resource.attributes)},

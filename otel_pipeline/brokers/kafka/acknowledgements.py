@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def follow(engine: Engine, sending: Sending, future: Any) -> None:
-    """End a send when its future is done, one of asyncio or of `concurrent.futures`. Never raises."""
+    """End a send when its future is done; the future is asyncio's or `concurrent.futures`'. Never raises."""
     try:
         future.add_done_callback(lambda done: _finish(engine, sending, done))
     except Exception:
@@ -38,7 +38,7 @@ def _finish(engine: Engine, sending: Sending, done: Any) -> None:
 
 
 class Delivered:
-    """The callback of one message, of a library that calls back with (error, message): ours first, then theirs.
+    """The callback of one message, for a library that calls back with (error, message): ours first, then theirs.
 
     However late the library calls back, the send took as long as the message says (`latency()`, s). The application's
     own callback is called once, in the context that its send was made in; what it returns or raises is the library's to
@@ -61,7 +61,7 @@ class Delivered:
         self._context = None if theirs is None else get_current()
 
     def __call__(self, error: Any, message: Any) -> Any:
-        """What the library calls, in the thread that serves callbacks."""
+        """End the send, then call the application's callback, in the thread in which the library serves callbacks."""
         self._tell(error, message)
         if self._theirs is None or self._context is None:
             return None

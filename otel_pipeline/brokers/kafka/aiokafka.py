@@ -30,7 +30,7 @@ _GETONE = ("self", "partitions")
 
 
 def _settings(client: Any) -> Mapping[str, Any]:
-    """What is kept of a producer's or a consumer's arguments."""
+    """Return what the client keeps of a producer's or a consumer's arguments."""
     consumes = hasattr(client, "_group_id")
     network = client._client if consumes else client.client
     found = {"bootstrap_servers": network._bootstrap_servers, "client_id": network._client_id}
@@ -65,7 +65,7 @@ AIOKAFKA = Library(
 
 
 def instrument(patches: Patches, engine: Engine) -> None:
-    """Patch the client. `DriftedError` is raised, before anything is changed, when a signature is not the known one."""
+    """Patch the client. Raises `DriftedError`, before anything is changed, when a signature is not the known one."""
     from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
     from aiokafka.structs import ConsumerRecord
 
@@ -85,7 +85,7 @@ def instrument(patches: Patches, engine: Engine) -> None:
 
 
 def _instrument_sequence(patches: Patches, engine: Engine) -> Sequences | None:
-    """Stamp where a message joins its partition's batch: one loop, so nothing comes in between."""
+    """Stamp a message where it joins its partition's batch: there is one event loop, so nothing comes in between."""
     try:
         from aiokafka.producer.message_accumulator import MessageBatch
 

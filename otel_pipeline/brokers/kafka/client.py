@@ -38,7 +38,7 @@ NAMES = SystemNames(
 
 
 def _nothing(_client: Any) -> None:
-    """Of a library that does not tell."""
+    """Return None, for a library that does not tell."""
 
 
 def _no_positions(_client: Any) -> Mapping[tuple[str, int], int | None]:
@@ -122,7 +122,7 @@ class KafkaProducers(Producers):
             self._numbers.forget(producer.identifier)
 
     def aborting(self) -> Make:
-        """For the method that aborts a transaction."""
+        """Make the wrapper of the method that aborts a transaction."""
 
         def after(client: Any, _begun: None, _error: BaseException | None) -> None:
             # What was aborted is never delivered: under the old id its numbers would look lost.
@@ -166,7 +166,7 @@ class KafkaConsumers(Consumers):
         return made
 
     def seeking(self) -> Make:
-        """For a method that takes a partition, or any number of them, to another position."""
+        """Make the wrapper of a method that moves one or more partitions to another position."""
 
         def after(client: Any, called: tuple[Any, ...], error: BaseException | None) -> None:
             consumer = self.known(client)
@@ -178,13 +178,13 @@ class KafkaConsumers(Consumers):
 
 
 def _is_sought(state: PartitionState, called: tuple[Any, ...]) -> bool:
-    """Whether these arguments mean the partition; where they name none, they mean all."""
+    """Tell whether these arguments mean the partition; where they name none, they mean all."""
     named = [each for each in called if isinstance(each, tuple)]
     return not named or (state.destination, state.partition) in named
 
 
 def consumer_hazards(settings: Mapping[str, Any]) -> Iterator[str]:
-    """What can lose or repeat data in a consumer's settings, found without any traffic (docs/health.md)."""
+    """Yield what in a consumer's settings can lose or repeat data, found without any traffic (docs/health.md)."""
     if settings.get("group_id") and settings.get("auto_offset_reset") == "latest":
         yield "new_group_skips_history"
     if settings.get("group_id") and settings.get("enable_auto_commit"):
@@ -192,7 +192,7 @@ def consumer_hazards(settings: Mapping[str, Any]) -> Iterator[str]:
 
 
 def producer_hazards(settings: Mapping[str, Any]) -> Iterator[str]:
-    """The same of a producer's settings; an idempotent one has none."""
+    """Yield what in a producer's settings can lose or repeat data; an idempotent producer has none of it."""
     if settings.get("enable_idempotence"):
         return
     if settings.get("acks") in {0, 1, "0", "1"}:
@@ -206,7 +206,7 @@ def producer_hazards(settings: Mapping[str, Any]) -> Iterator[str]:
 def tell_unreadable(
     engine: Engine, error: BaseException, side: Literal["producer", "consumer"], package: str, callers: frozenset[str]
 ) -> None:
-    """Count a value as unreadable where a (de)serializer of the application's raised this. Never raises.
+    """Count a value as unreadable where one of the application's (de)serializers raised this error. Never raises.
 
     The library's functions that call them, `callers` in modules that begin with `package`, are on the traceback, with
     the topic: nothing has to be wrapped for the case that nothing goes wrong.

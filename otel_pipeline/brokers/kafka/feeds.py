@@ -27,20 +27,20 @@ class Answer(NamedTuple):
 
 
 def resumed(settings: Mapping[str, object]) -> Resumed:
-    """With which message a client goes on whose position is gone from the log."""
+    """Return which message a client goes on with when its position is gone from the log."""
     return "earliest" if settings.get("auto_offset_reset") == "earliest" else "latest"
 
 
 def teller_of_assignments(
     guard: Guard, assignment_of: Callable[[Any], Mapping[tuple[str, int], object]]
 ) -> Callable[[Any, Consumer, Iterable[tuple[str, int]]], None]:
-    """A function that tells of partitions that have been assigned anew since their last messages. It never raises.
+    """Make a function that tells of partitions that have been assigned anew since their last messages. It never raises.
 
-    It is called with (client, consumer, the partitions of which messages have come), before these are counted.
+    It is called with (client, consumer, the partitions from which messages have come), before these are counted.
 
     Args:
         guard: counts what `assignment_of` raises.
-        assignment_of: gives of a client an object for each partition, the same one as long as it stays assigned.
+        assignment_of: takes a client and returns an object for each partition, the same one while it stays assigned.
     """
     place = guard.place("assigned")
 

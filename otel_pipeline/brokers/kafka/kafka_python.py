@@ -36,7 +36,7 @@ _SERIALIZE = frozenset({"_serialize", "_deserialize"})
 
 
 def _cluster(client: Any) -> object:
-    """In the metadata, where this version keeps it: of the producer's own, or of the consumer's network client."""
+    """Return the cluster's id from the metadata: the producer's own, or that of the consumer's network client."""
     metadata = getattr(client, "_metadata", None) or client._client.cluster
     return metadata.cluster_id
 
@@ -75,7 +75,7 @@ KAFKA_PYTHON = Library(
 
 
 def instrument(patches: Patches, engine: Engine) -> None:
-    """Patch the client. `DriftedError` is raised, before anything is changed, when a signature is not the known one."""
+    """Patch the client. Raises `DriftedError`, before anything is changed, when a signature is not the known one."""
     from kafka import KafkaConsumer, KafkaProducer
     from kafka.consumer.fetcher import ConsumerRecord
 
@@ -98,7 +98,7 @@ def instrument(patches: Patches, engine: Engine) -> None:
 
 
 def _instrument_sequence(patches: Patches, engine: Engine) -> Sequences | None:
-    """Stamp under the partition's lock, in the one place that has it; without it no sequence is sent."""
+    """Stamp messages under the partition's lock, in the one place that holds it; without it no sequence is sent."""
     for module in ("kafka.producer.producer_batch", "kafka.producer.record_accumulator"):
         try:
             batch = importlib.import_module(module).ProducerBatch

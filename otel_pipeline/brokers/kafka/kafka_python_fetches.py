@@ -31,12 +31,12 @@ _followed: WeakKeyDictionary[Any, tuple[ref[Consumer], Resumed]] = WeakKeyDictio
 
 
 def follow(client: Any, consumer: Consumer) -> None:
-    """Know whose the client's subscription state is, and what becomes of a position that is lost."""
+    """Note whose subscription state it is, and what becomes of a position that is lost."""
     _followed[client._subscription] = ref(consumer), feeds.resumed(client.config)
 
 
 def positions(client: Any) -> dict[tuple[str, int], int | None]:
-    """The next offset of each assigned partition; other threads may be changing the assignment."""
+    """Return the next offset of each assigned partition; other threads may be changing the assignment."""
     found: dict[tuple[str, int], int | None] = {}
     for partition, state in list(client._subscription.assignment.items()):
         position = getattr(state, "_position", None)
@@ -45,7 +45,7 @@ def positions(client: Any) -> dict[tuple[str, int], int | None]:
 
 
 def instrument(patches: Patches, consumers: KafkaConsumers) -> None:
-    """Follow fetches and commits; without them pace is not known, which is said."""
+    """Follow fetches and commits. Where that cannot be done, pace is unknown, and the status says so."""
     from kafka.consumer.fetcher import Fetcher
     from kafka.coordinator.consumer import ConsumerCoordinator
 
@@ -125,7 +125,7 @@ def _make_handle(
 
 
 def _times_s(sent: float) -> tuple[float, float]:
-    """When the request was sent, and now. Up to 2.3 it is told as wall time, which no monotonic clock has reached."""
+    """Return when the request was sent, and now. Up to 2.3 that is wall time, which no monotonic clock has reached."""
     arrived_s = time.monotonic()
     return sent if sent <= arrived_s else arrived_s - max(0.0, time.time() - sent), arrived_s
 
@@ -138,7 +138,7 @@ def _answers(response: Any, *, committed: bool) -> dict[tuple[str, int], Answer]
 
 
 def _partitions(response: Any) -> Iterator[tuple[str, int, int, int, int]]:
-    """Topic, partition, error, high watermark, last stable offset: as objects in 3.x, as tuples before."""
+    """Yield topic, partition, error, high watermark and last stable offset: objects in 3.x, tuples before."""
     if hasattr(response, "responses"):
         for topic in response.responses:
             for each in topic.partitions:
