@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Mapping
 
 MAX_ADDED = 32
-"""Unknown fields that are named of one value."""
+"""The number of unknown fields of one value that are named."""
 MAX_DIFFERENCES = 512
 
 
@@ -41,11 +41,11 @@ class Field(NamedTuple):
     types: tuple[str, ...]
     """Sorted. None, or only `null`: the type is not known and not judged."""
     required: bool
-    """Every object that the field belongs to has it."""
+    """True: every object that the field belongs to has it."""
 
 
 def accepted_types(types: Iterable[str]) -> frozenset[str]:
-    """What a field takes: int is within float."""
+    """Return the types that a field takes: int is within float."""
     known = frozenset(types)
     return known | {"int"} if "float" in known else known
 
@@ -104,7 +104,7 @@ class Known:
         self.required_keys: frozenset[str] = frozenset()
 
     def child(self, key: str) -> Known | None:
-        """What is known of a field; None where nothing is."""
+        """Return what is known of a field; None where nothing is."""
         return self.children.get(key) or self.any_key
 
     @property
@@ -141,10 +141,10 @@ class Known:
 
 
 def compiled(fields: Mapping[str, Field]) -> Known:
-    """A contract's table as the tree that is walked.
+    """Turn a contract's table into the tree that is walked.
 
     Raises:
-        ContractError: one of the paths is none, or too deep, or lacks the row of what it is part of.
+        ContractError: one of the paths is invalid, or too deep, or its parent has no row.
     """
     root = Known(ROOT)
     for path, field in fields.items():
@@ -163,7 +163,7 @@ def compiled(fields: Mapping[str, Field]) -> Known:
 
 
 def _demand_rows(node: Known) -> None:
-    """Without a row of its own a path has no type, and nothing below it would ever be judged."""
+    """Refuse a path without a row of its own: it has no type, and nothing below it would ever be judged."""
     below = node.below
     if below and not node.agreed:
         raise ContractError(f"{node.path!r} has no row, {below[0].path!r} below it has one")
@@ -187,12 +187,12 @@ def _below(node: Known, step: str) -> Known:
 
 
 def fits(node: Known, value: Any) -> bool:
-    """Whether a value of plain dicts and lists has no difference. False says nothing: ask `differ`."""
+    """Tell whether a value of plain dicts and lists has no difference. False proves nothing: ask `differ`."""
     return type(value) in node.classes or _parts_fit(node, value)
 
 
 def _parts_fit(node: Known, value: Any) -> bool:  # noqa: PLR0911  # one call for each object, not two
-    """The same of a value whose class alone does not say so."""
+    """Tell the same of a value whose class alone does not say so."""
     cls = type(value)
     if cls is dict:
         if "object" not in node.types or len(value) > MAX_KEYS:

@@ -30,7 +30,7 @@ class Change(NamedTuple):
 
 
 def compare(old: Contract, new: Contract) -> list[Change]:
-    """What changed, by path. A field that came or went is named once, without what is below it."""
+    """List what changed, by path. A field that came or went is named once, without what is below it."""
     before, after = _written_alike(old.fields), _written_alike(new.fields)
     changes = [
         *_came_and_went(before, after),
@@ -40,7 +40,7 @@ def compare(old: Contract, new: Contract) -> list[Change]:
 
 
 def verdict(changes: Iterable[Change]) -> Verdict:
-    """What holds over all changes."""
+    """Return what holds for all changes together."""
     listed = list(changes)
     backward = all(change.backward for change in listed)
     forward = all(change.forward for change in listed)
@@ -50,7 +50,7 @@ def verdict(changes: Iterable[Change]) -> Verdict:
 
 
 def _written_alike(fields: Mapping[str, Field]) -> dict[str, Field]:
-    """By the path as this version writes it: a person may have escaped more in the file than is needed."""
+    """Rewrite paths as this version writes them: a person may have escaped more in the file than is needed."""
     return {_path(steps(path)): field for path, field in fields.items()}
 
 
@@ -92,14 +92,14 @@ def _came_and_went(before: Mapping[str, Field], after: Mapping[str, Field]) -> I
 
 
 def _only_in(these: Mapping[str, Field], those: Mapping[str, Field]) -> Iterator[tuple[str, Field]]:
-    """Fields whose parent is in both. An array's items are left out: where they are new, nothing was agreed on."""
+    """Yield fields whose parent is in both. An array's items are left out: where they are new, nothing was agreed."""
     for path in these.keys() - those.keys():
         if path != ROOT and (parent := _parent(path)) in those and path != item_path(parent):
             yield path, these[path]
 
 
 def _taken_by_any(paths: Iterable[str], other: Mapping[str, Field]) -> dict[str, list[str]]:
-    """By parent the named fields whose place the other contract gives to any key."""
+    """Group, by parent, the named fields whose place the other contract gives to any key."""
     taken: dict[str, list[str]] = {}
     for path in paths:
         parent = _parent(path)
@@ -109,7 +109,7 @@ def _taken_by_any(paths: Iterable[str], other: Mapping[str, Field]) -> dict[str,
 
 
 def _over(named: Iterable[Field], any_key: Field) -> tuple[bool, bool]:
-    """Whether `*` takes all that the named fields hold, and each of them all that `*` holds."""
+    """Tell whether `*` takes all that the named fields hold, and whether each of them takes all that `*` holds."""
     pairs = [_directions(field, any_key) for field in named]
     return all(wide for wide, _ in pairs), all(narrow for _, narrow in pairs)
 
@@ -123,7 +123,7 @@ def _of_both(path: str, old: Field, new: Field) -> Iterator[Change]:
 
 
 def _directions(old: Field, new: Field) -> tuple[bool, bool]:
-    """Whether the new types take all of the old, and the old all of the new. A type not known is not judged."""
+    """Tell whether the new types take all of the old, and the old all of the new. An unknown type is not judged."""
     if {*old.types} <= {"null"} or {*new.types} <= {"null"}:
         return True, True
     taken_before, taken_after = accepted_types(old.types), accepted_types(new.types)

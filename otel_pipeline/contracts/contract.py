@@ -25,7 +25,7 @@ class Contract:
     Args:
         topic: the destination.
         fields: by path; at most 512.
-        core: what the hash is made of where it is not the whole table: of a learned contract (see `ContractLearner`).
+        core: what the hash is made of where it is not the whole table: for a learned contract (see `ContractLearner`).
 
     Example:
         contract = Contract("orders", {"$": Field(("object",), True), "id": Field(("int",), True)})
@@ -44,11 +44,11 @@ class Contract:
         self._known = compiled(self.fields)
 
     def matches(self, value: Any) -> bool:
-        """Whether a value of plain dicts and lists has no difference. False says nothing: ask `differences`."""
+        """Tell whether a value of plain dicts and lists has no difference. False proves nothing: ask `differences`."""
         return fits(self._known, value)
 
     def differences(self, value: Any) -> list[tuple[str, str]]:
-        """What a value lacks or has else: (path, kind), each once; at most 32 of kind field_added.
+        """List how a value departs from the contract: (path, kind), each once; at most 32 of kind field_added.
 
         May raise what the methods of the value's own classes raise.
         """
@@ -59,7 +59,7 @@ class Contract:
         return list(found)
 
     def to_json(self) -> dict[str, Any]:
-        """What `contracts/<topic>.json` holds; its hash is of the whole table."""
+        """Return what `contracts/<topic>.json` holds; its hash is of the whole table."""
         return {
             "schema": SCHEMA,
             "topic": self.topic,
@@ -72,12 +72,12 @@ class Contract:
 
     @classmethod
     def from_json(cls, document: Any) -> Contract:
-        """The contract that a file holds.
+        """Read the contract that a file holds.
 
         The hash in it is for people: a file may be edited, so it is worked out again.
 
         Raises:
-            ContractError: it is none.
+            ContractError: the document is not a contract.
         """
         if not isinstance(document, Mapping) or not isinstance(document.get("fields"), Mapping):
             raise ContractError("there is no mapping `fields`")
@@ -90,10 +90,10 @@ class Contract:
 
     @classmethod
     def loads(cls, text: str | bytes) -> Contract:
-        """The contract in the text of a file.
+        """Read the contract from the text of a file.
 
         Raises:
-            ContractError: it is none.
+            ContractError: the text is not a contract.
         """
         try:
             document = json.loads(text)
@@ -102,7 +102,7 @@ class Contract:
         return cls.from_json(document)
 
     def dumps(self) -> str:
-        """The text of its file: sorted, one line a field, so that a change reads well in a review."""
+        """Write the text of its file: sorted, one line per field, so that a change reads well in a review."""
         document = self.to_json()
         rows = ",\n".join(
             f"    {json.dumps(path)}: {json.dumps(said)}" for path, said in document.pop("fields").items()

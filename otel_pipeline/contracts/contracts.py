@@ -29,8 +29,8 @@ class Contracts:
     """One watch for each destination and side. Safe in any thread.
 
     Args:
-        load: the contract that a file has of a destination, None without a file; may raise `ContractError`.
-        problem: told once what is wrong with a file.
+        load: returns the contract from a destination's file, None without a file; may raise `ContractError`.
+        problem: called once with what is wrong with a file.
     """
 
     def __init__(
@@ -54,16 +54,16 @@ class Contracts:
         INFO.gauge(totals, self._info)
 
     def attach(self, engine: Engine) -> None:
-        """Look at what is sent through this engine."""
+        """Watch what is sent through this engine."""
         engine.check_sent = self._check_sent
         engine.unreadable = self.unreadable
 
     def renew(self) -> None:
-        """A forked child must not wait for a thread that only its parent has."""
+        """Replace the lock in a forked child, which must not wait for a thread that only its parent has."""
         self._lock = RLock()
 
     def of(self, destination: str, side: Side) -> ContractWatch | None:
-        """The watch of a destination, made when it is first asked for; None where nothing is to be watched."""
+        """Return the watch of a destination, made when it is first asked for; None where nothing is to be watched."""
         key = (destination, side)
         with self._lock:
             if key not in self._watches:
@@ -73,13 +73,13 @@ class Contracts:
             return self._watches[key]
 
     def unreadable(self, destination: str, side: Side) -> None:
-        """A value of this destination could not be serialized, or not be read again."""
+        """Count a value of this destination that could not be serialized or deserialized."""
         watch = self.of(destination, side)
         if watch is not None:
             watch.unreadable()
 
     def fields(self, destination: str, paths: Sequence[str], option: str) -> FieldsHealth | None:
-        """What looks at these fields of values; None where that cannot be, which is said of the option that asks."""
+        """Make what looks at these fields of values; None where that is impossible, which is reported by option."""
         try:
             return FieldsHealth(paths)
         except ContractError as error:
@@ -87,12 +87,12 @@ class Contracts:
             return None
 
     def counts(self, destination: str, side: Side) -> dict[Label, int]:
-        """What was counted of one side."""
+        """Return what was counted on one side."""
         watch = self._watches.get((destination, side))
         return {} if watch is None else watch.counts()
 
     def evidence(self, destination: str, side: Side) -> ContractEvidence:
-        """What else is known of one side, and whether this process's other side has another contract."""
+        """Return what else is known of one side, and whether this process's other side has another contract."""
         watch = self._watches.get((destination, side))
         if watch is None:
             return ContractEvidence(learn_messages=self._settings.learn_messages)
@@ -102,7 +102,7 @@ class Contracts:
         return found
 
     def sent_to(self) -> list[str]:
-        """The destinations whose values are watched when they are sent."""
+        """List the destinations whose values are watched when they are sent."""
         with self._lock:
             return [name for (name, side), watch in self._watches.items() if side == "producer" and watch is not None]
 

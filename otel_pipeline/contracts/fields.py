@@ -25,7 +25,7 @@ class FieldHealth:
 
     @property
     def null_rate(self) -> float | None:
-        """Of the objects that have the field; None before the first."""
+        """Share of nulls among the objects that have the field; None before the first."""
         return self.nulls / self.values if self.values else None
 
 
@@ -36,7 +36,7 @@ class FieldsHealth:
         paths: at most 32, written as in a contract.
 
     Raises:
-        ContractError: there are more, or one is no path.
+        ContractError: there are more, or one is not a path.
     """
 
     __slots__ = ("_steps", "by_path")
@@ -48,7 +48,7 @@ class FieldsHealth:
         self._steps = [(steps(path), health) for path, health in self.by_path.items()]
 
     def look(self, value: Any) -> None:
-        """Take a value in. May raise what the methods of the value's own classes raise."""
+        """Take in a value. May raise what the methods of the value's own classes raise."""
         for walked, health in self._steps:
             for found in _values_at(value, walked):
                 health.values += 1

@@ -1,4 +1,4 @@
-"""Where the contract of a destination lies: `contracts/<topic>.json`."""
+"""Finds the contract of a destination: `contracts/<topic>.json`."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
 
 def file_of(directory: Path, topic: str) -> Path | None:
-    """The file of a topic; None for what no topic of Kafka's is called, such as a path that leads elsewhere."""
+    """Return the file of a topic; None for a name that no Kafka topic has, such as a path that leads elsewhere."""
     if not _TOPIC.fullmatch(topic) or topic in {".", ".."}:
         return None
     return directory / f"{topic}.json"
 
 
 def contract_in(directory: Path, topic: str) -> Contract | None:
-    """The contract that the folder has of a topic; None without one.
+    """Read the folder's contract of a topic; None without one.
 
     Raises:
-        ContractError: the file is there and cannot be read, or is none; names the file.
+        ContractError: the file exists but cannot be read or is not a contract; the message names the file.
     """
     path = file_of(directory, topic)
     if path is None:

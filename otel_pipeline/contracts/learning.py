@@ -1,4 +1,4 @@
-"""Learns a contract from values: what is merged here is what was seen, and when it counts as agreed on."""
+"""Learns a contract from values: merges what was seen, and decides when it counts as agreed on."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 REQUIRED_PARENTS = 300
 """Objects that must all have had a field before it is required."""
 KNOWN_VALUES = 30
-"""Values after which the types of a field are known that is not always there."""
+"""Values after which the types of a field that is not always there are known."""
 MAX_NAMED = 32
-"""Rare keys of one object that stay named; more than that are data, not names."""
+"""Number of rare keys of one object that stay named; more than that are data, not names."""
 FOLD_PARENTS = 20
 FOLD_KEYS = 128
-"""Keys of one object at which rare ones fold before there were `FOLD_PARENTS` of it."""
+"""Number of keys of one object at which rare ones fold even before `FOLD_PARENTS` objects were seen."""
 CORE_SHARE = 0.05
-"""Of the values of a field, a type with less is not in the hash: one side may not have met it."""
+"""Share of a field's values below which a type is not in the hash: one side may not have met it."""
 
 
 class _Seen:
@@ -59,7 +59,7 @@ class _Seen:
             yield self.items
 
     def size(self) -> int:
-        """Paths below it, with the `*` that every object with fields may come to need."""
+        """Count the paths below it, with the `*` that every object with fields may come to need."""
         reserved = bool(self.children) and self.any_key is None
         return reserved + sum(1 + node.size() for node in self.below)
 
@@ -87,13 +87,13 @@ class ContractLearner:
         """Values."""
 
     def learn(self, value: Any) -> None:
-        """Take a value in. May raise what the methods of the value's own classes raise."""
+        """Take in a value. May raise what the methods of the value's own classes raise."""
         self.learned += 1
         self._root.present += 1
         self._learn(self._root, value, 0)
 
     def contract(self) -> Contract:
-        """What is agreed on by now. Its hash is of the core, so that both sides of a stream find the same one."""
+        """Return what is agreed on by now. Its hash is of the core, so that both sides of a stream get the same one."""
         self._fold_all(self._root)
         fields: dict[str, Field] = {}
         core: dict[str, Field] = {}
@@ -130,7 +130,7 @@ class ContractLearner:
         return seen.items
 
     def _child(self, seen: _Seen, key: Any) -> _Seen | None:
-        """The place of a field that has none under its own key as it stands; None where the table is full."""
+        """Find or make the place of a field whose key, as it is, has none yet; None where the table is full."""
         text = key_text(key)
         child = seen.children.get(text) or seen.any_key
         if child is not None:
@@ -153,7 +153,7 @@ class ContractLearner:
         self._fold(seen)
 
     def _fold(self, seen: _Seen) -> None:
-        """Keys that are data become `*`: many different ones of which most are rare. The others stay named."""
+        """Replace keys that are data, many different ones of which most are rare, by `*`. The others stay named."""
         children = seen.children
         if len(children) <= MAX_NAMED or (seen.objects < FOLD_PARENTS and len(children) <= FOLD_KEYS):
             return

@@ -1,4 +1,4 @@
-"""In which ways a value departs from its contract, and the table of what is measured of contracts."""
+"""The ways in which a value departs from its contract, and the table of what is measured of contracts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ INT_TO_FLOAT = "int_to_float"
 UNREADABLE = "unreadable"
 DIFFERENCES = (FIELD_ADDED, FIELD_MISSING, TYPE_CHANGED, BECAME_NULL, INT_TO_FLOAT, UNREADABLE)
 BREAKS = (FIELD_MISSING, TYPE_CHANGED, BECAME_NULL, UNREADABLE)
-"""What a reader stumbles over. The others are said, but break nothing."""
+"""What breaks a reader. The others are reported, but break nothing."""
 FILE: Source = "file"
 LEARNED: Source = "learned"
 
@@ -57,12 +57,12 @@ MEASURES = (CHECKED, VIOLATIONS, INFO)
 
 
 def checked(window: Window) -> int:
-    """How many values were compared with the contract within a time."""
+    """Count the values that were compared with the contract within a time."""
     return sum(window.of(CHECKED).values())
 
 
 def by_kind(window: Window) -> dict[str, int]:
-    """The differences within a time; without those that were none."""
+    """Count the differences within a time by kind; kinds without any are left out."""
     found: dict[str, int] = {}
     for (_, kind, _), count in window.of(VIOLATIONS).items():
         if count:

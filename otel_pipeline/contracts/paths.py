@@ -18,7 +18,7 @@ class ContractError(ValueError):
 
 
 def child_path(parent: str, key: str) -> str:
-    """The path of a named field."""
+    """Return the path of a named field."""
     if parent == ROOT:
         parent = ""
     if key == ROOT and not parent:
@@ -31,20 +31,20 @@ def child_path(parent: str, key: str) -> str:
 
 
 def any_path(parent: str) -> str:
-    """The path of the fields whose keys are data."""
+    """Return the path of the fields whose keys are data."""
     return ANY_KEY if parent == ROOT else f"{parent}.{ANY_KEY}"
 
 
 def item_path(parent: str) -> str:
-    """The path of an array's items."""
+    """Return the path of an array's items."""
     return ITEM if parent == ROOT else f"{parent}{ITEM}"
 
 
 def steps(path: str) -> list[str]:
-    """A path's steps as they are written: `a.b[]` is a, b, [].
+    """Split a path into its steps as they are written: `a.b[]` is a, b, [].
 
     Raises:
-        ContractError: it is no path.
+        ContractError: the text is not a path.
     """
     taken: list[str] = []
     at = len(path) if path == ROOT else 0
@@ -59,7 +59,7 @@ def steps(path: str) -> list[str]:
 
 
 def step_key(step: str) -> str:
-    """The key that a step stands for."""
+    """Return the key that a step stands for."""
     if step == _EMPTY_KEY:
         return ""
     return _ESCAPED.sub(r"\1", step) if "\\" in step else step

@@ -1,4 +1,4 @@
-"""Which messages are compared with a contract, so that comparing costs at most 1 % of the time that passes."""
+"""Decides which messages are compared with a contract, so that comparing costs at most 1 % of the time that passes."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FIRST = 100
-"""Messages that are always taken."""
+"""The first messages, which are always taken."""
 SHARE = 0.01
-"""Of the time that passes."""
+"""Share of the time that passes."""
 AFTER_DIFFERENCE = 200
-"""Messages that are all taken when one was different."""
+"""Messages that are all taken after one was different."""
 WATCHFUL_EVERY = 32
-"""One of so many is taken, whatever it costs, where a break must not pass: of 100 messages in a row at least one."""
+"""One in so many is taken, whatever it costs, where a break must not pass: at least one of 100 messages in a row."""
 MOST_EVERY = 1024
 CHEAP_NS = 500_000
-"""Below this mean cost every message is learned from: that ends."""
+"""Below this mean cost every message is learned from, since learning comes to an end."""
 _ADAPT_AFTER = 64
 _SIZES = 512
 _SIZES_AFTER = 128
 
 
 class Sampler:
-    """Decides which message is next. `left`, `low` and `high` are what the caller asks for each message.
+    """Decides which message is next. The caller reads `left`, `low` and `high` for each message.
 
     Take a message when `left`, less by 1 for each, is used up, or when its size is not from `low` to `high` bytes.
     Several threads may use it; a count may then be off by one.
@@ -86,11 +86,11 @@ class Sampler:
 
     @property
     def every(self) -> int:
-        """One of how many messages is taken now, on average."""
+        """The number of messages of which one is taken now, on average."""
         return self._every
 
     def take(self, size_bytes: int) -> None:
-        """A message is taken; decides which one is next."""
+        """Note that a message is taken, and decide which one is next."""
         self._taken += 1
         if self.left > 0:
             # Taken for its size. Should that become the rule, sizes have changed and are learned anew.
@@ -104,7 +104,7 @@ class Sampler:
         self._messages += self.left
 
     def spent(self, cost_ns: int) -> None:
-        """What the message that was taken has cost."""
+        """Add what the message that was taken has cost, ns."""
         self._spent_ns += cost_ns
         self._dearest_ns = max(self._dearest_ns, cost_ns)
         if self._after_difference:
@@ -113,10 +113,10 @@ class Sampler:
             self._adapt()
 
     def differed(self, *, new: bool) -> None:
-        """A message was different: look at those that follow.
+        """Take the messages that follow one that was different.
 
-        A difference that stays would have every message looked at for good. So one that is not new is followed up
-        only when what the last time cost is 1 % of the time since.
+        A lasting difference would have every message looked at for good. So one that is not new is followed up only
+        when what the last follow-up cost is at most 1 % of the time since.
         """
         if not self._after_difference and (new or self._clock_ns() >= self._rest_until_ns):
             self._after_difference = AFTER_DIFFERENCE

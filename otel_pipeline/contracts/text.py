@@ -9,18 +9,18 @@ from uuid import UUID
 MAX_IDS = 16
 OTHER = "other"
 NOTHING = object()
-"""There is no value to compare."""
+"""Stands for no value to compare."""
 NOT_READ = object()
-"""There should be one."""
+"""Stands for a value that should be there but could not be read."""
 SURE_AFTER = 100
-"""Values that all were JSON; from then on one that is not is unreadable."""
+"""After so many values that were all JSON, one that is not is unreadable."""
 TEXTS = (str, bytes, bytearray, memoryview)
 _SNIFFED = 64
 _ID_BYTES, _GUID_BYTES, _AVRO_BYTES = 5, 17, 10
 
 
 def registry_id(value: bytes) -> tuple[str, int]:
-    """The schema's id where a serializer wrote one first, and the bytes that it takes; empty and 0 without.
+    """Return the schema's id that a serializer wrote first, and the bytes that it takes; empty and 0 without one.
 
     Ids differ from registry to registry, GUIDs do not.
     """
@@ -51,7 +51,7 @@ class TextReader:
         """Values by id; at most 16 ids and `other`."""
 
     def read(self, text: Any) -> Any:
-        """The value, or NOTHING where none can be had, or NOT_READ where one should."""
+        """Return the value, NOTHING where none can be had, or NOT_READ where there should be one."""
         if not isinstance(text, str):
             text = bytes(text)
             name, length = registry_id(text)

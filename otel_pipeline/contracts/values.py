@@ -1,4 +1,4 @@
-"""Of which type a value is, in the eight words of a contract, and what its parts are."""
+"""Tells which type a value has, in the eight words of a contract, and what its parts are."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _TEXT = (dt.date, dt.time, dt.timedelta, Decimal, UUID, PurePath)
 
 
 def reduced(value: Any) -> tuple[str, Any]:
-    """The type of a value of any class, with an object as dict and an array as list, one level deep.
+    """Return the type and the value, of any class, with an object as dict and an array as list, one level deep.
 
     Classes are asked, not instances: a mock has every attribute. May raise what the value's own methods raise.
     """
@@ -80,7 +80,7 @@ def _other(cls: type, value: Any) -> tuple[str, Any]:
 
 
 def key_text(key: Any) -> str:
-    """A field's name as JSON writes it."""
+    """Return a field's name as JSON writes it."""
     if isinstance(key, str):
         return str(key)
     if key is None:
@@ -89,5 +89,5 @@ def key_text(key: Any) -> str:
 
 
 def fields_of(value: dict[Any, Any]) -> Iterable[tuple[Any, Any]]:
-    """The fields of an object, of a huge one the first."""
+    """Return the fields of an object; of a huge one only the first."""
     return value.items() if len(value) <= MAX_KEYS else islice(value.items(), MAX_KEYS)

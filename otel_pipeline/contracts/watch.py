@@ -113,12 +113,12 @@ class ContractWatch:
         _watches.add(self)
 
     def check(self, value: Any, size_bytes: int, told: Callable[[Any], None] | None = None) -> None:
-        """A message with this value was sent or received.
+        """Take note of a message with this value that was sent or received.
 
         Args:
             value: what the application gave or got; bytes are taken for JSON where they look like it.
             size_bytes: of the serialized value; any constant where it is not known.
-            told: as `examine` has it.
+            told: as in `examine`.
         """
         sampler = self.sampler
         sampler.left = left = sampler.left - 1
@@ -133,7 +133,7 @@ class ContractWatch:
         size_of: Callable[[Any], int],
         told: Callable[[Any], None] | None = None,
     ) -> None:
-        """The same for a batch: at once where none of it is to be looked at; `told` as `examine` has it."""
+        """Check a batch of messages, in one step where none of them is to be examined; `told` as in `examine`."""
         sampler, sizes = self.sampler, [*map(size_of, messages)]
         if sampler.low > min(sizes) or max(sizes) > sampler.high:
             for message, size_bytes in zip(messages, sizes, strict=True):
@@ -147,7 +147,7 @@ class ContractWatch:
         sampler.left -= end - at
 
     def unreadable(self) -> None:
-        """A deserializer raised."""
+        """Count a value whose deserializer raised."""
         self._judged(_UNREADABLE)
 
     @property
@@ -159,13 +159,13 @@ class ContractWatch:
 
     @property
     def hash(self) -> str | None:
-        """Of the contract in force; None while it is not known."""
+        """Hash of the contract in force; None while it is not known."""
         contract = self._contract
         return None if contract is None else contract.hash
 
     @property
     def contract(self) -> Contract | None:
-        """The one in force."""
+        """The contract in force."""
         return self._contract
 
     @property
@@ -190,11 +190,11 @@ class ContractWatch:
 
     @property
     def field_health(self) -> Mapping[str, FieldHealth]:
-        """By path, of the fields asked for."""
+        """What was seen of the fields that were asked for, by path."""
         return {} if self._fields is None else self._fields.by_path
 
     def counts(self) -> dict[Label, int]:
-        """What was counted so far; the differences from the moment that there is a contract."""
+        """Return what was counted so far; the differences from the moment that there is a contract."""
         counted = {CHECKED.label(self.side): self.checked}
         source = self.source
         if source is not None:
@@ -203,7 +203,7 @@ class ContractWatch:
         return counted
 
     def evidence(self) -> ContractEvidence:
-        """What the verdict is made from, beside the counts."""
+        """Return what the verdict is made from, beside the counts."""
         return ContractEvidence(
             source=self.source,
             learned=self._learned,
@@ -223,12 +223,12 @@ class ContractWatch:
         )
 
     def examine(self, value: Any, size_bytes: int, told: Callable[[Any], None] | None = None) -> None:
-        """A message was taken: what `check` does when the sampler says so.
+        """Compare or learn a message that was taken: `check` calls this when the sampler says so.
 
         Args:
-            value: as `check` has it.
-            size_bytes: as `check` has it.
-            told: of the value as an object, where there is one. What it takes counts as ours.
+            value: as in `check`.
+            size_bytes: as in `check`.
+            told: called with the value as an object, where there is one. The time it takes counts as ours.
         """
         started_ns = self._clock_ns()
         try:
@@ -294,7 +294,7 @@ class ContractWatch:
         self.sampler.differed(new=new)
 
     def _renew(self) -> None:
-        """In a forked child: the lock may be held by a thread that is not there."""
+        """Replace the lock in a forked child: it may be held by a thread that is not there."""
         self._learning = Lock()
 
 

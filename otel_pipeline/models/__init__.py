@@ -1,1 +1,1 @@
-"""One file an inference library."""
+"""One file per inference library."""

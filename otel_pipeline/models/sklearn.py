@@ -1,7 +1,7 @@
 """scikit-learn.
 
 Patched: predict, predict_proba, predict_log_proba, decision_function and transform of every estimator class, of which
-the outermost call counts; fit, fit_transform, fit_predict and partial_fit, because nothing inside of training is
+the outermost call counts; fit, fit_transform, fit_predict and partial_fit, because nothing inside training is
 inference; BaseEstimator.__init_subclass__, for classes defined later; parallel._FuncWrapper, for inner calls in
 joblib's threads.
 """
@@ -30,7 +30,7 @@ TRAINING = ("fit", "fit_transform", "fit_predict", "partial_fit")
 
 
 def instrument(patches: Patches, inferences: Inferences, guard: Guard) -> None:
-    """Patch the classes that are there, and those to come."""
+    """Patch the classes that exist, and those that will be defined later."""
     from sklearn.base import BaseEstimator
 
     def patch(estimator: type) -> None:
@@ -69,7 +69,7 @@ def _replace(patches: Patches, estimator: type, name: str, wrap: Callable[[Any],
 
 
 def _of_method(wrap: Callable[[Any], Any], method: Any) -> Any:
-    """The replacement of a plain method, or of one behind `available_if`, whose condition stays as it is."""
+    """Replace a plain method, or one behind `available_if`, whose condition stays as it is."""
     if isinstance(method, FunctionType):
         return wrap(method)
     conditional = copy.copy(method)
@@ -121,7 +121,7 @@ def _apart(inferences: Inferences, method: Any) -> Any:
 
 
 def _model(estimator: Any) -> str:
-    """The class's name: of a pipeline that of its last step, of a search that of what it found."""
+    """Return the class's name: for a pipeline that of its last step, for a search that of the estimator it found."""
     for _ in range(_MAX_NESTED):
         steps = getattr(estimator, "steps", None)
         inner = steps[-1][1] if isinstance(steps, list) and steps else getattr(estimator, "best_estimator_", None)
@@ -132,7 +132,7 @@ def _model(estimator: Any) -> str:
 
 
 def _rows(data: Any) -> int | None:
-    """How many rows, without touching the data."""
+    """Count the rows without touching the data; None where that is impossible."""
     shape = getattr(data, "shape", None)
     if isinstance(shape, tuple) and shape:
         return int(shape[0])
@@ -162,7 +162,7 @@ def _patch_new_classes(patches: Patches, base: type, patch: Callable[[type], Non
 
 
 def _patch_workers(patches: Patches, inferences: Inferences) -> None:
-    """Threads of joblib do not inherit the context: without this each tree of a forest would be a call."""
+    """Patch joblib's workers: its threads do not inherit the context, and each tree of a forest would be a call."""
     from sklearn.utils import parallel
 
     worker = getattr(parallel, "_FuncWrapper", None)

@@ -1,6 +1,6 @@
 """What is known of one flow, as plain values: what the verdict is made from, and nothing else.
 
-Counts only grow; the verdict compares them with those of earlier. None means that there is no evidence.
+Counts only grow; the verdict compares them with earlier ones. None means that there is no evidence.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Freshness:
 
     objectives: list[ObjectiveEvidence] = field(default_factory=list)
     age_p99_s: float | None = None
-    """Of the data age since the start, where any was measured."""
+    """99th percentile of the data age since the start; None where no age was measured."""
     staleness_s: float | None = None
     """now - newest processed origin."""
     quiet_s: float | None = None
@@ -44,18 +44,18 @@ class Evidence:
     only_sent: bool = False
     """This process sends to the destination and does not read it: nothing but the contract can be told."""
     environment: str | None = None
-    """Of this process."""
+    """The environment of this process."""
     freshness: Freshness = field(default_factory=Freshness)
     pace: Pace = field(default_factory=Pace)
     contract: ContractEvidence = field(default_factory=ContractEvidence)
     at_risk: int = 0
-    """Offsets that are committed and still in hand: lost when the process dies now."""
+    """Offsets that are committed and still in hand: lost if the process dies now."""
     refused_sends: Mapping[str, int] = field(default_factory=dict)
     """Sends of this process to the destination that failed, by error type: a reason for what is missing."""
     queued: int = 0
-    """Messages to the destination that this process has given to clients and of which nothing is known yet."""
+    """Messages to the destination that this process has given to clients and whose outcome is not known yet."""
 
     @property
     def messages(self) -> int:
-        """Delivered to the application."""
+        """Messages delivered to the application."""
         return self.counts[MESSAGES]

@@ -28,7 +28,7 @@ class Gathering:
         self._engine = engine
 
     def evidence(self) -> list[Evidence]:
-        """What is known of each flow now."""
+        """Gather what is known of each flow now."""
         self._flows.refresh()
         refused, queued = self._refused_sends(), self._queued()
         found = [self._of_flow(now, refused.get(now.flow.key.destination, {})) for now in self._flows.now()]
@@ -71,7 +71,7 @@ class Gathering:
         )
 
     def _pace(self, now: FlowNow) -> Pace:
-        """With the median of the processing spans, which an iterator's messages have."""
+        """Add the median of the processing spans, which an iterator's messages have."""
         pace, attributes = now.pace, now.flow.process_attributes
         if attributes:
             median_s = _quantile(self._engine.process_duration.total(attributes), 0.5)
@@ -80,7 +80,7 @@ class Gathering:
         return pace
 
     def _refused_sends(self) -> dict[str, dict[str, int]]:
-        """Failed sends of this process by destination and error type."""
+        """Count the failed sends of this process by destination and error type."""
         refused: dict[str, dict[str, int]] = {}
         for attributes, count in self._engine.sent.points():
             error = attributes.get(semconv.ERROR_TYPE)
@@ -90,7 +90,7 @@ class Gathering:
         return refused
 
     def _queued(self) -> dict[str, int]:
-        """Messages of this process, by destination, that clients have been given and of which nothing is known yet."""
+        """Count, by destination, the messages that clients have been given and whose outcome is not known yet."""
         queued: dict[str, int] = {}
         for tell in self._engine.queued:
             for destination, count in tell().items():
@@ -99,7 +99,7 @@ class Gathering:
 
 
 def _quantile(cell: HistogramCell, share: float) -> float | None:
-    """The upper bound of the bucket that the quantile is in, but not above the highest value, s."""
+    """Return the upper bound of the quantile's bucket, s, but never more than the highest value."""
     counts = cell.bucket_counts
     total = sum(counts)
     if not total:

@@ -1,4 +1,4 @@
-"""Once a second, in a thread of its own, for as long as the process lives; in a forked child as well."""
+"""Calls a function once a second, in a thread of its own, for as long as the process lives; in a forked child too."""
 
 from __future__ import annotations
 

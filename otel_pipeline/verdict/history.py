@@ -20,7 +20,7 @@ EVENT_AMBER_S = 3600.0
 
 
 class Counts:
-    """What a flow has counted, since it began or within a time. Of a label that it has not counted 0 (`Window`)."""
+    """What a flow has counted, since it began or within a time; 0 for a label that it has not counted (`Window`)."""
 
     __slots__ = ("_at", "_values")
 
@@ -34,12 +34,12 @@ class Counts:
         return self._values[at] if at < len(self._values) else 0
 
     def of(self, measure: Measure) -> dict[tuple[str, ...], int]:
-        """The counts of a measure by the values of its own attributes."""
+        """Return the counts of a measure by the values of its own attributes."""
         found = zip(list(self._at), self._values, strict=False)
         return {label.values: count for label, count in found if label.measure is measure}
 
     def since(self, before: Counts) -> Counts:
-        """What was counted after `before`; a label that is newer counts in full."""
+        """Subtract `before` from these counts; a label that is newer counts in full."""
         newer = len(self._values) - len(before._values)
         return Counts(self._at, tuple(map(sub, self._values, before._values + (0,) * newer)))
 
@@ -55,7 +55,7 @@ class History:
         self._began = Counts(self._at, ())
 
     def counts(self, counted: Sums) -> Counts:
-        """What a flow has counted since it began; labels are added, and never taken away."""
+        """Return what a flow has counted since it began; labels are added, and never taken away."""
         at = self._at
         if len(at) < len(counted):
             for label in counted:
@@ -63,13 +63,13 @@ class History:
         return Counts(at, tuple(map(counted.__getitem__, at)))
 
     def add(self, now_s: float, counts: Counts) -> None:
-        """Remember the counts of now; `now_s` never falls."""
+        """Remember the current counts; `now_s` never falls."""
         for level, step_s in zip(self._levels, _STEPS_S, strict=True):
             if not level or now_s - level[-1][0] >= step_s:
                 level.append((now_s, counts))
 
     def within(self, now_s: float, counts: Counts, window_s: float) -> Counts:
-        """What was counted within one of `WINDOWS_S`, and up to one step more."""
+        """Return what was counted within one of `WINDOWS_S`, and up to one step more."""
         before = self._began
         for at_s, known in self._levels[WINDOWS_S.index(window_s)]:
             if at_s > now_s - window_s:
@@ -88,13 +88,13 @@ class Event:
         self.at_s = -inf
 
     def look(self, now_s: float, count: int) -> None:
-        """The sum as it is now."""
+        """Compare the current sum with the last one; the time of its growth is kept."""
         if count > self._count:
             self.at_s = now_s
         self._count = count
 
     def state(self, now_s: float) -> str | None:
-        """red, amber, or None when it is long ago."""
+        """Return red, amber, or None when it happened long ago."""
         ago_s = now_s - self.at_s
         if ago_s < EVENT_RED_S:
             return "red"

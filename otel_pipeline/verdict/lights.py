@@ -57,7 +57,7 @@ class Light:
     n: int = 0
     """Cases that it was judged from."""
     window_s: float = 0.0
-    """The time that they are from, s; 0 where it is not a share of cases."""
+    """The time that the cases are from, s; 0 where the light is not judged by a share of cases."""
     figures: Mapping[str, float] = field(default_factory=dict)
     since_s: float = 0.0
     """When it took this state, s since the epoch."""
@@ -88,7 +88,7 @@ class Case:
     """missing, broken, not_allowed: red, amber or None."""
 
     def shortest(self, minimum: int, of: Callable[[Counts], int]) -> tuple[float, Counts]:
-        """The shortest window with so many cases, else the longest."""
+        """Return the shortest window with at least `minimum` cases, else the longest."""
         found = [(window_s, counts) for window_s, counts in self.windows.items() if of(counts) >= minimum]
         return found[0] if found else list(self.windows.items())[-1]
 
@@ -98,23 +98,23 @@ def _messages(counts: Counts) -> int:
 
 
 def lost(counts: Window) -> dict[Label, int]:
-    """Messages that never came though nobody wished it, by where they were lost."""
+    """Count the messages that never came although nobody wanted that, by where they were lost."""
     return {label: count for label in _LOST if (count := counts[label])}
 
 
 def broken(counts: Window) -> dict[str, int]:
-    """Differences from the contract that a reader stumbles over, by their kind."""
+    """Count the differences from the contract that break a reader, by their kind."""
     found = by_kind(counts)
     return {kind: found[kind] for kind in BREAKS if kind in found}
 
 
 def not_allowed(counts: Window) -> dict[str, int]:
-    """Messages from where the configuration does not allow any, by their origin."""
+    """Count the messages from environments that the configuration does not allow, by their origin."""
     return {origin: count for (origin, policy), count in counts.of(FOREIGN).items() if count and not is_allowed(policy)}
 
 
 def fresh(case: Case) -> Light:
-    """Whether objectives are met. The worst of them counts."""
+    """Judge whether objectives are met. The worst of them counts."""
     freshness = case.evidence.freshness
     if not freshness.objectives:
         return _without_objective(case)
@@ -193,7 +193,7 @@ def _without_objective(case: Case) -> Light:
 
 
 def order(case: Case) -> Light:  # noqa: C901, PLR0911 - the table's rows from the worst on, read in one place
-    """Whether each message came once and in order."""
+    """Judge whether each message came once and in order."""
     missing, waiting = lost(case.total), case.total[OPEN]
     event = case.events.get("missing")
     window_s, counts = case.shortest(case.minimums.order, _messages)
@@ -254,7 +254,7 @@ def order(case: Case) -> Light:  # noqa: C901, PLR0911 - the table's rows from t
 
 
 _UNJUDGED = 0.1
-"""Share of messages whose losses nobody could see, above which the light is not green."""
+"""Share of messages whose loss nobody could see, above which the light is not green."""
 _DISORDERED = "producers without idempotence, or a relay that repeats (client.hazard)"
 _LOST: Mapping[Label, str] = {
     BEFORE_BROKER: "before the broker",
@@ -274,7 +274,7 @@ def _where_lost(case: Case, missing: Mapping[Label, int]) -> str:
 
 
 def pace(case: Case) -> Light:  # noqa: C901, PLR0911 - as above
-    """Whether the consumer keeps up."""
+    """Judge whether the consumer keeps up."""
     found = case.evidence.pace
     if not found.assigned:
         return Light("grey", "no partition is assigned to this process", "the group's other members")
@@ -318,7 +318,7 @@ _HANDLER = "what the handler waits for: a thread dump of the process says it"
 
 
 def contract(case: Case) -> Light:
-    """Whether values have the shape that was agreed on."""
+    """Judge whether values have the shape that was agreed on."""
     found = case.evidence.contract
     if found.source is None:
         learned = f"{found.learned} of {found.learn_messages} messages learned" if found.learned else "not watched"
@@ -346,7 +346,7 @@ def contract(case: Case) -> Light:
 
 
 def environment(case: Case) -> Light:
-    """Whether messages began where they may."""
+    """Judge whether messages began in an environment that they may begin in."""
     own = case.evidence.environment
     window_s, counts = case.shortest(1, _messages)
     n, unlabelled, foreign = counts[MESSAGES], counts[UNLABELLED], not_allowed(case.total)
@@ -383,14 +383,14 @@ def environment(case: Case) -> Light:
 
 
 def _share(share: float) -> str:
-    """Four digits at most, and 100 % only where it is all of them."""
+    """Write a share with four digits at most, and as 100 % only where it is all of them."""
     percent = 100 * share
     text = f"{percent:.3g}" if percent < 99 else f"{percent:.4g}"  # noqa: PLR2004 - nines count
     return f"{text if share == 1 or text != '100' else '99.99'} %"
 
 
 def _time(time_s: float | None) -> str:
-    """A duration for people."""
+    """Write a duration for people."""
     if time_s is None:
         return "an unknown time"
     if time_s < 1:

@@ -97,11 +97,11 @@ class Monitoring:
     def begin(
         self, file: StateFile | None, when_leaving: Callable[[object, Callable[[], object]], Callable[[], None]]
     ) -> None:
-        """Judge once in `interval_s` from now on, and keep the result in the file.
+        """Judge once every `interval_s` from now on, and keep the result in the file.
 
         Args:
             file: None keeps it in memory alone.
-            when_leaving: has (owner, function) called when the program ends; returns what takes that back.
+            when_leaving: given (owner, function), has the function called when the program ends; returns its undoing.
         """
         self._file = file
         self._heartbeat = Heartbeat(self.beat, self._interval_s, self._guard.place("health"))
@@ -109,7 +109,7 @@ class Monitoring:
             self._stay = when_leaving(self, self.stop)
 
     def stop(self) -> None:
-        """Judge no more; the state file goes."""
+        """Stop judging, and remove the state file."""
         _all.discard(self)
         if self._heartbeat is not None:
             self._heartbeat.stop()
@@ -128,7 +128,7 @@ class Monitoring:
             self.looked(self._totals.series_count)
 
     def judge(self) -> Health:
-        """The verdict of now."""
+        """Judge all flows now."""
         held = self._judging.acquire(timeout=MAX_WAIT_S)
         try:
             now = time.time()
@@ -143,22 +143,22 @@ class Monitoring:
                 self._judging.release()
 
     def judge_anew(self, minimums: Minimums) -> None:
-        """From now on by other minimums, and without what was before: for tests, which are short."""
+        """Judge by other minimums from now on, without what was remembered: for tests, which are short."""
         self._verdict = Verdict(self.settings, minimums, self.flows.detectors, self._guard)
 
     def evidence(self) -> list[Evidence]:
-        """What is known of each flow now."""
+        """Gather what is known of each flow now."""
         return self._gathering.evidence()
 
     def health(self) -> Health:
-        """The verdict of the last second; of now where nobody judges regularly."""
+        """Return the verdict of the last second, or judge now where nobody judges regularly."""
         latest = self._latest
         if latest is None or self._heartbeat is None or time.time() - latest.written_at > 2 * self._interval_s:
             return self.judge()
         return latest
 
     def renew(self) -> None:
-        """A forked child must not wait for a thread that only its parent has."""
+        """Replace the locks in a forked child, which must not wait for a thread that only its parent has."""
         self._judging = threading.Lock()
         self.flows.renew()
         self.contracts.renew()

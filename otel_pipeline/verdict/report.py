@@ -25,7 +25,7 @@ TITLES = {
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """Who reports."""
+    """The process that reports."""
 
     pid: int
     started_at: float
@@ -45,7 +45,7 @@ class Health:
     interval_s: float
     flows: tuple[FlowHealth, ...] = ()
     clock_bound_s: float | None = None
-    """How far this machine's clock may be off, against the Collector's; None when it is not known."""
+    """How far this machine's clock may be off from the Collector's; None when it is not known."""
     reason: str = ""
     """Why there is nothing to say."""
 
@@ -55,7 +55,7 @@ class Health:
         return all(flow.state != "red" for flow in self.flows)
 
     def to_dict(self) -> dict[str, Any]:
-        """As the state file has it (docs/health.md)."""
+        """Return the document that the state file holds (docs/health.md)."""
         process = self.process
         return {
             "schema": SCHEMA,
@@ -90,7 +90,7 @@ class Health:
 
 
 def lines(document: Mapping[str, Any], paint: Callable[[str, str], str] = lambda text, _state: text) -> Iterator[str]:
-    """One process for people, from what `to_dict` gives; `paint(text, state)` adds colour beside the words."""
+    """Write one process for people, from what `to_dict` gives; `paint(text, state)` adds colour to the words."""
     process = document["process"]
     yield (
         f"{process['service']} in {process['environment'] or 'no environment'} (pid {process['pid']})"
@@ -112,7 +112,7 @@ def lines(document: Mapping[str, Any], paint: Callable[[str, str], str] = lambda
 
 
 def _clock(bound_s: float | None) -> str:
-    """How far the clock can be off, rounded up: it is a bound."""
+    """Write how far the clock can be off, rounded up: it is a bound."""
     if bound_s is None:
         return ""
     text = f"{ceil(bound_s * 1000)} ms" if bound_s <= 1 else f"{ceil(bound_s * 10) / 10:.1f} s"

@@ -56,7 +56,7 @@ _counted: _Counted | None = None
 
 
 def activate(counter: Counter | None, guard: Guard | None = None) -> None:
-    """Set by `instrument()` and `uninstrument()`."""
+    """Set where checks are counted; called by `instrument()` and `uninstrument()`."""
     global _counted  # noqa: PLW0603 - one pipeline a process
     _counted = None if counter is None or guard is None else _Counted(counter, guard)
 
@@ -74,7 +74,7 @@ class RequireFresh:
 
     @property
     def stale(self) -> bool:
-        """Whether it was too old."""
+        """Whether the data was too old."""
         return self.age_s is not None and self.age_s > self._threshold_s
 
     def check(self) -> RequireFresh:
@@ -90,7 +90,7 @@ class RequireFresh:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Nothing is left to do."""
+        """Do nothing: the check was made at the beginning."""
 
     async def __aenter__(self) -> RequireFresh:  # noqa: PYI034
         return self.check()
@@ -98,10 +98,10 @@ class RequireFresh:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Nothing is left to do."""
+        """Do nothing: the check was made at the beginning."""
 
     def __call__(self, function: F) -> F:
-        """Decorate a function of any kind: each call looks first."""
+        """Decorate a function of any kind: each call checks first."""
         return decorate(function, lambda _args, _kwargs: _Checked(self._threshold_s, self._on_stale))
 
     def _measured(self) -> float | None:
@@ -124,23 +124,23 @@ class RequireFresh:
 
 
 class _Checked:
-    """The scope of a decorated call: looked at when it begins."""
+    """The scope of a decorated call: the data is checked when it begins."""
 
     def __init__(self, threshold_s: float, on_stale: OnStale) -> None:
         RequireFresh(threshold_s, on_stale).check()
 
     def resume(self) -> None:
-        """Nothing is current."""
+        """Do nothing: no context is made current."""
 
     def suspend(self) -> None:
-        """Nothing is current."""
+        """Do nothing: no context is made current."""
 
     def finish(self, error: BaseException | None) -> None:
-        """Nothing is left to do."""
+        """Do nothing: the check was made at the beginning."""
 
 
 def require_fresh(threshold: str | float | timedelta, on_stale: OnStale = "raise") -> RequireFresh:
-    """No decision on stale data: raises `StaleDataError`, or flags it, where the oldest data in hand is too old.
+    """Refuse decisions on stale data: raise `StaleDataError`, or flag it, where the oldest data in hand is too old.
 
         with otel_pipeline.require_fresh("2s"):
             decide(model(rows))

@@ -1,6 +1,6 @@
 """The health of each running process in a file that is replaced once a second, and a lock that ends with its process.
 
-A file and not a socket: it can be read of a process whose interpreter hangs, needs no port, and works everywhere.
+A file and not a socket: it can be read when the process's interpreter hangs, needs no port, and works everywhere.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 SILENT_AFTER_S = 5.0
-"""A process that is alive and whose file is older does not answer."""
+"""A living process whose file is older than this does not answer."""
 REMOVED_AFTER_S = 3600.0
-"""Files of dead processes are kept for as long, so that somebody can see that they died."""
+"""Files of dead processes are kept for this long, so that somebody can see that they died."""
 _WAIT_S = 0.5
 _FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 _files: WeakSet[StateFile] = WeakSet()
@@ -65,7 +65,7 @@ class StateFile:
         _files.add(self)
 
     def write(self, document: Mapping[str, Any]) -> None:
-        """Replace the file. What goes wrong is told once, and tried again the next time."""
+        """Replace the file. A failure is reported once, and the next call tries again."""
         with self._writing:
             if not self._off:
                 self._write(document)
@@ -85,7 +85,7 @@ class StateFile:
             self._problem("state_file", f"health cannot be written to {self._folder}: {error.strerror or error}")
 
     def close(self) -> None:
-        """The process leaves in order: nothing is left of it."""
+        """Remove the file: the process ends in an orderly way, and nothing is left of it."""
         # What is being written just now would be left otherwise, and its process look dead.
         held = self._writing.acquire(timeout=_WAIT_S)
         try:
@@ -101,12 +101,12 @@ class StateFile:
                 self._writing.release()
 
     def renew(self) -> None:
-        """In a forked child: who was writing is not here, and the file's lock is the parent's."""
+        """Begin anew in a forked child: the thread that wrote is not here, and the file's lock is the parent's."""
         self._writing = Lock()
         self.forget_lock()
 
     def forget_lock(self) -> None:
-        """In a forked child: the lock is the parent's, who would look alive for as long as the child lives."""
+        """Close the parent's lock in a forked child; the parent would look alive for as long as the child lives."""
         descriptor, self._lock = self._lock, None
         if descriptor is not None:
             with suppress(OSError):
@@ -135,24 +135,24 @@ class Found:
     document: dict[str, Any]
     alive: bool
     age_s: float
-    """Since it was written."""
+    """Seconds since it was written."""
 
     @property
     def silent(self) -> bool:
-        """Whether the process is there, and does not answer."""
+        """Whether the process is alive but does not answer."""
         interval_s = self.document.get("interval_s")
         patience_s = 5 * interval_s if isinstance(interval_s, (int, float)) else 0.0
         return self.alive and self.age_s > max(SILENT_AFTER_S, patience_s)
 
 
 def read_all(folder: Path) -> list[Found]:
-    """Every process of this user that keeps its health in `folder`, by service; what cannot be read is left out."""
+    """Read each process of this user that keeps its health in `folder`, by service; what is unreadable is left out."""
     found = [each for path in folder.glob("*.json") if (each := read(path)) is not None]
     return sorted(found, key=lambda each: (each.document["process"]["service"], each.document["process"]["pid"]))
 
 
 def read(path: Path) -> Found | None:
-    """One file; None when it is none of ours."""
+    """Read one file; None when it is none of ours."""
     try:
         if not stat.S_ISREG(path.lstat().st_mode):
             return None
@@ -177,7 +177,7 @@ def _is_locked(path: Path) -> bool:
 
 
 def lock(descriptor: int, *, exclusive: bool) -> bool:
-    """Lock an open file until it is closed, without waiting; false when another process has it."""
+    """Lock an open file until it is closed, without waiting; False when another process has it."""
     try:
         if fcntl is not None:
             fcntl.flock(descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
@@ -191,7 +191,7 @@ def lock(descriptor: int, *, exclusive: bool) -> bool:
 
 
 def make_folder(folder: Path) -> None:
-    """A folder for this user alone; raises OSError when it is somebody else's, or a link."""
+    """Make a folder for this user alone; raises OSError when it is somebody else's, or a link."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode):

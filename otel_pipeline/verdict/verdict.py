@@ -41,7 +41,7 @@ class FlowHealth:
     state: State
     """The worst of the lights; grey where nothing is worse and one has no evidence."""
     lights: Mapping[str, Light]
-    """By name: fresh, order, pace, contract, environment; of what is only sent the contract alone."""
+    """By name: fresh, order, pace, contract, environment; the contract alone where this process only sends."""
 
 
 class Verdict:
@@ -51,7 +51,7 @@ class Verdict:
         settings: what the configuration says.
         minimums: how many cases a light needs.
         detectors: those whose rules are asked beside the lights' own.
-        guard: told of a detector whose rule has raised.
+        guard: counts and reports a detector whose rule has raised.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class _Rules:
         self._rules = [(each.place(guard), rule) for each in detectors for rule in each.rules]
 
     def judge(self, name: str, light: Light, case: Case) -> Light:
-        """The light of this name with the first row that holds, where it has no worse one itself."""
+        """Return the light of this name with the first row that holds, unless it is amber or worse already."""
         if RANK[light.state] >= RANK["amber"]:
             return light
         for place, rule in self._rules:
@@ -109,7 +109,7 @@ class _Rules:
 
 
 class _FlowVerdict:
-    """What has to be remembered of one flow."""
+    """What has to be remembered about one flow."""
 
     def __init__(self, settings: HealthSettings, minimums: Minimums, rules: _Rules) -> None:
         self._settings = settings
@@ -146,7 +146,7 @@ class _FlowVerdict:
         return FlowHealth(cluster, destination, group, _overall(shown), MappingProxyType(shown))
 
     def _held(self, evidence: Evidence, now_s: float) -> dict[str, float]:
-        """How long conditions have held without a break."""
+        """Measure how long conditions have held without a break, s."""
         pace, freshness = evidence.pace, evidence.freshness
         threshold_s = min((each.threshold_s for each in freshness.objectives), default=None)
         conditions = {
