@@ -15,12 +15,9 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("otel_pipeline", "examples", "real", "scripts")
 NOT_YET = (
-    "otel_pipeline/brokers",
     "otel_pipeline/cli",
-    "otel_pipeline/config",
     "otel_pipeline/demo",
     "otel_pipeline/detectors",
-    "otel_pipeline/dev",
     "otel_pipeline/engine",
     "otel_pipeline/export",
     "otel_pipeline/testing",
