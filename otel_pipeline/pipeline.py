@@ -21,6 +21,7 @@ from otel_pipeline.contracts.files import contract_in
 from otel_pipeline.contracts.settings import ContractSettings
 from otel_pipeline.detectors.settings import HealthSettings
 from otel_pipeline.engine import inference, process
+from otel_pipeline.engine.batch import leave_last_batch
 from otel_pipeline.engine.engine import Engine
 from otel_pipeline.engine.guard import Guard
 from otel_pipeline.engine.inference import Inferences
@@ -126,6 +127,7 @@ class Pipeline:
                 process.activate(None)
                 inference.activate(None)
                 require_fresh.activate(None)
+                leave_last_batch()
             if self._monitoring is not None:
                 self._guarded("uninstrument", self._monitoring.stop)
             for connection in self._connections:

@@ -16,6 +16,8 @@ for _name in [name for name in os.environ if name.startswith("OTEL_") and not na
 import pytest  # noqa: E402 - see above
 from hypothesis import settings  # noqa: E402
 
+from otel_pipeline.engine.batch import leave_last_batch  # noqa: E402
+
 # No deadlines: a machine that is busy is no failure. CI says how to try a failing example again.
 settings.register_profile("dev", deadline=None)
 settings.register_profile("ci", deadline=None, print_blob=True)
@@ -37,6 +39,12 @@ def state_folder(tmp_path, monkeypatch):
     """No test writes into the user's state folder."""
     monkeypatch.setenv("OTEL_PIPELINE_STATE_DIR", str(tmp_path / "state"))
     return tmp_path / "state"
+
+
+@pytest.fixture(autouse=True)
+def no_batch_in_hand():
+    """What a test sends or decides does not rest on the batch that the test before was handed."""
+    leave_last_batch()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import otel_pipeline
+from otel_pipeline.engine.batch import Batch, batch_in_hand
 
 
 def test_a_second_call_gives_the_same_handle(telemetry):
@@ -87,3 +88,12 @@ def test_only_the_named_libraries(telemetry):
     states = {adapter.name: adapter.state for adapter in pipe.status().adapters}
 
     assert (states["kafka-python"] in ("instrumented", "waiting"), states["scikit-learn"]) == (True, "skipped")
+
+
+def test_what_was_polled_before_it_was_switched_off_is_not_in_hand_afterwards(telemetry):
+    """A call of the next pipeline does not rest on it."""
+    pipe = telemetry.instrument()
+    batch_in_hand.set(Batch())
+    pipe.uninstrument()
+
+    assert batch_in_hand.get() is None

@@ -52,6 +52,11 @@ batch_in_hand: ContextVar[Batch | None] = ContextVar("otel_pipeline.batch", defa
 """The batch that the calling code handles; a delivery in hand comes before it."""
 
 
+def leave_last_batch() -> None:
+    """Have nothing rest any more on the batch that the calling code was handed last: nobody says when it ends."""
+    batch_in_hand.set(None)
+
+
 def origin_in_hand() -> Origin | None:
     """Where the data in hand began, of a message or of the last batch; None outside of both."""
     delivery = in_hand()
