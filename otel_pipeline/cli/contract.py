@@ -157,7 +157,7 @@ def _add_reading(parser: argparse.ArgumentParser, *, messages: int, waits: str) 
 
 
 def _checked(values: Any, topic: str, contract: Contract, arguments: argparse.Namespace) -> dict[str, Any]:
-    """What differs in the newest values of one topic, by path and kind."""
+    """Count what differs in the newest values of one topic, by path and kind."""
     messages = 0
     counts: dict[tuple[str, str], int] = {}
     for value, _ in values.newest(topic, arguments.messages, arguments.seconds):
@@ -211,7 +211,7 @@ def _directory(arguments: argparse.Namespace) -> Path:
 
 
 def _path(directory: Path, topic: str) -> Path:
-    """The file of a topic. A name with a slash would be a file elsewhere; Kafka has none."""
+    """Return the file of a topic. A name with a slash would be a file elsewhere; Kafka has no such names."""
     path = file_of(directory, topic)
     if path is None:
         raise CommandError(f"{topic!r} is no name of a topic", "letters, digits, `.`, `_` and `-`")

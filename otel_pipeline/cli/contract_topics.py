@@ -25,7 +25,7 @@ class TopicValues:
 
     Args:
         bootstrap_servers: where the brokers are.
-        settings: further ones of kafka-python's consumer, as `NAME=VALUE`.
+        settings: further settings of kafka-python's consumer, as `NAME=VALUE`.
 
     Raises:
         CommandError: no broker answers, or it is set up wrongly.
@@ -56,16 +56,16 @@ class TopicValues:
         """Values of the last topic read that are not JSON."""
 
     def oldest(self, topic: str, messages: int, seconds: float | None) -> Iterator[tuple[Any, int]]:
-        """Values with their size in bytes, from the beginning.
+        """Yield values with their size in bytes, from the beginning.
 
-        Without `seconds` up to where the topic ends now, with them also what comes within this time.
+        Without `seconds`, reading stops where the topic ends now; with it, what comes within that time is read too.
         """
         ends = self._assign(topic)
         self._consumer.seek_to_beginning()
         yield from self._read(ends, messages, seconds)
 
     def newest(self, topic: str, messages: int, seconds: float | None) -> Iterator[tuple[Any, int]]:
-        """Values with their size in bytes: the last of each partition."""
+        """Yield values with their size in bytes: the last of each partition."""
         ends = self._assign(topic)
         begins = self._consumer.beginning_offsets(list(ends))
         each = -(-messages // len(ends))
@@ -74,7 +74,7 @@ class TopicValues:
         yield from self._read(ends, messages, seconds)
 
     def close(self) -> None:
-        """Leave."""
+        """Close the consumer."""
         self._consumer.close()
 
     def _assign(self, topic: str) -> dict[Any, int]:
@@ -152,7 +152,7 @@ def _setting(said: str) -> tuple[str, Any]:
 
 @contextmanager
 def _unrecorded() -> Iterator[None]:
-    """Under `opentelemetry-instrument` the client is patched; reading for a contract is no work of the pipeline."""
+    """Keep our reading out of telemetry: `opentelemetry-instrument` patches the client, but this is no pipeline."""
     from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, set_value
 
     token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))

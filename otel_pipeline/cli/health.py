@@ -46,7 +46,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print once, or again and again; returns the exit code."""
+    """Print once, or again and again; return the exit code."""
     terminal = detect(sys.stdout, no_color=arguments.no_color)
     while True:
         found = _found(arguments.file, arguments.services)
@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def code(found: Sequence[Found]) -> int:
-    """The exit code: 0 where nothing is red."""
+    """Return the exit code: 0 where nothing is red."""
     if not found:
         return NOBODY
     return RED if any(_trouble(each) or not each.document["ok"] for each in found) else 0
@@ -80,7 +80,7 @@ def _found(files: Sequence[Path] | None, services: Sequence[str]) -> list[Found]
 
 
 def _trouble(found: Found) -> str | None:
-    """What is wrong with the process itself."""
+    """Say what is wrong with the process itself; None when nothing is."""
     if not found.alive:
         at_risk = sum(
             flow["lights"].get("order", {}).get("figures", {}).get("at_risk", 0) for flow in found.document["flows"]
@@ -122,7 +122,7 @@ def _page(found: Sequence[Found], terminal: Terminal) -> Iterator[str]:
 
 
 def _printable(value: Any) -> Any:
-    """Names come from clients: they must not steer the terminal."""
+    """Spell out control characters in names: these come from clients, and must not steer the terminal."""
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, dict):

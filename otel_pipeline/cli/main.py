@@ -28,7 +28,7 @@ _INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
+    """Run the command line; return the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     _tolerate_any_text(sys.stdout)
     _tolerate_any_text(sys.stderr)
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
-    """The parser with the one subcommand that `words` asks for; of the others only the names."""
+    """Make the parser with the one subcommand that `words` asks for, and only the names of the others."""
     parser = argparse.ArgumentParser(
         prog="otel-pipeline", description="One trace from laptop to production for AI on streams."
     )
@@ -70,7 +70,7 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def _tolerate_any_text(stream: TextIO) -> None:
-    """What the terminal's encoding lacks is spelt out instead of raising."""
+    """Spell out what the terminal's encoding lacks, instead of raising."""
     reconfigure = getattr(stream, "reconfigure", None)
     if reconfigure is not None:
         reconfigure(errors="backslashreplace")

@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _find(files: TelemetryFiles, wanted: str) -> str:
-    """The one trace id that begins like that."""
+    """Find the one trace id that begins like that."""
     prefix = wanted.strip().lower()
     if not prefix or len(prefix) > _ID_LETTERS or prefix.strip("0123456789abcdef"):
         raise CommandError(
@@ -101,7 +101,7 @@ def _find(files: TelemetryFiles, wanted: str) -> str:
 
 
 def _newest(files: TelemetryFiles, arguments: argparse.Namespace) -> list[Trace]:
-    """The newest traces. Those that are only a receive span come when nothing else is there, or when asked for."""
+    """Return the newest traces. Those of a receive span only come when nothing else is there, or when asked for."""
     paths = files.paths if arguments.file else files.newest()
     traces = list(group(files.spans(paths)).values())
     if not traces:
@@ -141,7 +141,7 @@ def _line(trace: Trace, letters: int, terminal: Terminal) -> list[Cell]:
 
 
 def _short(traces: list[Trace]) -> int:
-    """How many letters tell these traces apart."""
+    """Return how many letters tell these traces apart."""
     ids = [trace.trace_id for trace in traces]
     return next(
         letters

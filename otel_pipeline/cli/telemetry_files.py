@@ -1,4 +1,4 @@
-"""Where telemetry lies on this machine, and reading the spans that are wanted from it."""
+"""Where telemetry lies on this machine, and how the spans that are wanted are read from it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class TelemetryFiles:
         self.skipped_lines = 0
 
     def newest(self, limit_bytes: int = NEWEST_BYTES) -> list[Path]:
-        """The newest files up to a size in all, at least one."""
+        """Return the newest files, up to a total size, but at least one."""
         taken: list[Path] = []
         room = limit_bytes
         for path in self.paths:
@@ -36,7 +36,7 @@ class TelemetryFiles:
         return taken
 
     def spans(self, paths: Iterable[Path] | None = None, *, containing: str = "") -> list[SpanRecord]:
-        """The spans of all files, or of `paths`; only lines with the text `containing` in them are looked at."""
+        """Read the spans of all files, or of `paths`; only lines with the text `containing` in them are looked at."""
         found: list[SpanRecord] = []
         for path in self.paths if paths is None else paths:
             reading = read(path, containing=containing)
@@ -49,7 +49,7 @@ class TelemetryFiles:
 
 
 def given(names: Iterable[str]) -> TelemetryFiles:
-    """Files that the user named; of a folder its .jsonl and .json files."""
+    """Take the files that the user named; of a folder its .jsonl and .json files."""
     paths: list[Path] = []
     for name in names:
         path = Path(name)
@@ -66,7 +66,7 @@ def given(names: Iterable[str]) -> TelemetryFiles:
 
 
 def recorded(environ: Mapping[str, str] = os.environ) -> TelemetryFiles:
-    """What services on this machine have written."""
+    """Find what services on this machine have written."""
     folder = telemetry_folder(environ)
     paths = _lines_in(folder) if folder.is_dir() else []
     if not paths:

@@ -37,11 +37,11 @@ class Terminal:
     width: int | None = None
 
     def paint(self, text: str, style: str) -> str:
-        """The text in a style, or as it is."""
+        """Return the text in a style, or as it is where there is no colour."""
         return f"\x1b[{_CODES[style]}m{text}\x1b[0m" if self.color and style and text else text
 
     def mark(self, name: str) -> str:
-        """A drawing character by name, in ASCII where the terminal needs it."""
+        """Return a drawing character by name, in ASCII where the terminal needs it."""
         return _MARKS[name][0 if self.unicode else 1]
 
 
@@ -67,12 +67,12 @@ class Cell:
 
 
 def add_color_option(parser: argparse.ArgumentParser) -> None:
-    """`--no-color`, for every command that draws."""
+    """Add `--no-color`, for every command that draws."""
     parser.add_argument("--no-color", action="store_true", help="no colour (also: NO_COLOR=1, or a pipe)")
 
 
 def detect(stream: TextIO, *, no_color: bool = False, environ: Mapping[str, str] = os.environ) -> Terminal:
-    """What `stream` can show."""
+    """Find out what `stream` can show."""
     tty = stream.isatty()
     width: int | None = None
     if tty or environ.get("COLUMNS", "").isdigit():
@@ -101,7 +101,7 @@ def _draws(encoding: str) -> bool:
 
 
 def printable(text: str) -> str:
-    """Text from outside, with control characters spelt out: it must not steer the terminal."""
+    """Spell out control characters in text from outside: it must not steer the terminal."""
     if text.isprintable():
         return text
     return "".join(
@@ -110,12 +110,12 @@ def printable(text: str) -> str:
 
 
 def columns(text: str) -> int:
-    """How many columns a text takes; East Asian characters take two."""
+    """Count the columns that a text takes; East Asian characters take two."""
     return len(text) if text.isascii() else sum(2 if east_asian_width(letter) in "WF" else 1 for letter in text)
 
 
 def cut(text: str, width: int | None, terminal: Terminal) -> str:
-    """The text, ended early with a mark where it does not fit."""
+    """Cut the text short, with a mark at its end, where it does not fit."""
     if width is None or columns(text) <= width:
         return text
     end = terminal.mark("cut")
@@ -129,7 +129,7 @@ def cut(text: str, width: int | None, terminal: Terminal) -> str:
 
 
 def wrap(parts: Sequence[str], terminal: Terminal, indent: str = "") -> Iterator[str]:
-    """The parts with dots between them, on as many lines as they need."""
+    """Lay out the parts with dots between them, on as many lines as they need."""
     separator = f" {terminal.mark('dot')} "
     line = ""
     for part in parts:
@@ -142,7 +142,7 @@ def wrap(parts: Sequence[str], terminal: Terminal, indent: str = "") -> Iterator
 
 
 def facts(pairs: Sequence[tuple[str, Cell]], terminal: Terminal) -> Iterator[str]:
-    """Names and what is to be said about them, a line each."""
+    """Lay out names and what is to be said about them, one line each."""
     width = max(columns(name) for name, _ in pairs)
     for name, cell in pairs:
         room = None if terminal.width is None else max(terminal.width - width - 2, 1)
@@ -150,7 +150,7 @@ def facts(pairs: Sequence[tuple[str, Cell]], terminal: Terminal) -> Iterator[str
 
 
 def table(rows: Sequence[Sequence[Cell]], terminal: Terminal, gap: str = "  ") -> Iterator[str]:
-    """The rows with their columns aligned, cut to the width. Columns that are empty below the heading are left out."""
+    """Align the columns of the rows, cut to the width. Columns that are empty below the heading are left out."""
     used = [at for at in range(len(rows[0])) if any(row[at].text for row in rows[1:])]
     widths = {at: max(columns(row[at].text) for row in rows) for at in used}
     for row in rows:
@@ -167,7 +167,7 @@ def table(rows: Sequence[Sequence[Cell]], terminal: Terminal, gap: str = "  ") -
 
 
 def duration(seconds: float) -> str:
-    """A time for people: 0.04 ms, 3.2 ms, 412 ms, 1.25 s, 4 min 10 s, 3 h 5 min, 2 d 3 h."""
+    """Write a time for people: 0.04 ms, 3.2 ms, 412 ms, 1.25 s, 4 min 10 s, 3 h 5 min, 2 d 3 h."""
     if seconds < 0:
         return "-" + duration(-seconds)
     ms = seconds * 1000

@@ -1,4 +1,4 @@
-"""Spans put together to traces: what `show` and `demo` draw and judge."""
+"""Spans put together into traces: what `show` and `demo` draw and judge."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def service(span: SpanRecord) -> str:
-    """The name of the service that recorded the span."""
+    """Return the name of the service that recorded the span."""
     return str(span.resource.get(semconv.SERVICE_NAME, "unknown"))
 
 
 def environment(span: SpanRecord) -> str:
-    """The environment that the service said it runs in; empty when it said none."""
+    """Return the environment that the service said it runs in; empty when it said none."""
     return str(span.resource.get(semconv.DEPLOYMENT_ENVIRONMENT_NAME, ""))
 
 
@@ -35,7 +35,7 @@ class Branch:
 
 @dataclass(frozen=True)
 class Trace:
-    """The spans of one trace id, each once, by start."""
+    """The spans of one trace id, each once, in the order of their start."""
 
     trace_id: str
     spans: tuple[SpanRecord, ...]
@@ -52,7 +52,7 @@ class Trace:
 
     @property
     def root(self) -> SpanRecord:
-        """The span without parent, or the first when that one was not recorded."""
+        """The span without a parent, or the first one when that was not recorded."""
         return next((span for span in self.spans if not span.parent_span_id), self.spans[0])
 
     @property
@@ -72,11 +72,11 @@ class Trace:
 
     @property
     def only_receives(self) -> bool:
-        """A batch that was polled is a trace of its own, linked to theirs."""
+        """Whether it is only receive spans: a polled batch is a trace of its own, linked to its messages' traces."""
         return all(span.attributes.get(semconv.MESSAGING_OPERATION_TYPE) == "receive" for span in self.spans)
 
     def branches(self) -> Iterator[Branch]:
-        """The lines of the tree from the top, children by start, each span once whatever the parents say."""
+        """Yield the lines of the tree from the top, children by start, each span once whatever the parents say."""
         ids = {span.span_id for span in self.spans}
         children: dict[str, list[SpanRecord]] = {}
         for span in self.spans:
@@ -110,7 +110,7 @@ def _below(spans: list[SpanRecord], last: tuple[bool, ...]) -> list[Branch]:
 
 
 def group(spans: Iterable[SpanRecord]) -> dict[str, Trace]:
-    """The traces by id, newest first. A span that was exported twice counts once."""
+    """Group spans into traces by id, newest first. A span that was exported twice counts once."""
     found: dict[str, dict[str, SpanRecord]] = {}
     for span in spans:
         found.setdefault(span.trace_id, {}).setdefault(span.span_id, span)

@@ -1,4 +1,4 @@
-"""Draws one trace as a tree: a table where it fits, two lines a span where it does not."""
+"""Draws one trace as a tree: a table where it fits, two lines per span where it does not."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MAX_LEVELS = 40
 
 
 def draw(trace: Trace, linked: Iterable[SpanRecord], terminal: Terminal) -> Iterator[str]:
-    """The lines of one trace; `linked` are spans of other traces that link into it."""
+    """Yield the lines of one trace; `linked` are spans of other traces that link into it."""
     yield terminal.paint(f"trace {trace.trace_id}", "bold")
     yield from wrap(_summary(trace, terminal), terminal)
     yield ""
@@ -44,17 +44,17 @@ def draw(trace: Trace, linked: Iterable[SpanRecord], terminal: Terminal) -> Iter
 
 
 def local_time(time_ns: int) -> str:
-    """A point in time for people, in their time zone."""
+    """Write a point in time for people, in their time zone."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time_ns / 1e9))
 
 
 def count(number: int, noun: str) -> str:
-    """`1 span`, `6 spans`, `1,797 messages`."""
+    """Write a number with its noun: `1 span`, `6 spans`, `1,797 messages`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def chain(words: Iterable[str], terminal: Terminal) -> str:
-    """Names in the order in which a message passed them."""
+    """Join names in the order in which a message passed them."""
     return f" {terminal.mark('arrow')} ".join(printable(word) for word in words)
 
 
@@ -97,7 +97,7 @@ def _painted(cell: Cell, terminal: Terminal) -> str:
 
 
 def _details(row: Sequence[Cell]) -> Iterator[str]:
-    """The cells in words, where there is no heading to say what a number is."""
+    """Write the cells in words, where there is no heading to say what a number is."""
     labels = ("", "", "", "", "hops ", "", "message age ", "data age ")
     for label, cell in zip(labels[1:], row[1:], strict=True):
         if cell.text:
@@ -130,7 +130,7 @@ def _row(branch: Branch, colors: Mapping[str, str], terminal: Terminal) -> list[
 
 
 def _indent(branch: Branch, terminal: Terminal, *, own: bool) -> str:
-    """The lines left of a span's name, or (`own=False`) left of what stands below the name."""
+    """Draw the lines left of a span's name, or (`own=False`) left of what stands below the name."""
     levels = branch.last
     skipped = terminal.mark("cut") if len(levels) > _MAX_LEVELS else ""
     levels = levels[-_MAX_LEVELS:]
@@ -140,7 +140,7 @@ def _indent(branch: Branch, terminal: Terminal, *, own: bool) -> str:
 
 
 def _message(attributes: Mapping[str, Any]) -> str:
-    """`partition@offset` of one message, or how many a batch has."""
+    """Write `partition@offset` of one message, or how many messages a batch has."""
     batch = attributes.get(semconv.MESSAGING_BATCH_MESSAGE_COUNT)
     if batch is not None:
         return count(int(batch), "message")
@@ -157,7 +157,7 @@ def _age(seconds: Any) -> str:
 
 
 def _notes(span: SpanRecord | None, trace: Trace, known: Mapping[str, SpanRecord]) -> Iterator[tuple[str, str]]:
-    """What stands below a span: how it failed, and what it links to besides its parent."""
+    """Yield what stands below a span: how it failed, and what it links to besides its parent."""
     if span is None:
         return
     if span.status == "ERROR":

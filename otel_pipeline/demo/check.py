@@ -28,7 +28,7 @@ class Step:
     parent: Step | None = None
 
     def is_met_by(self, span: SpanRecord, prefix: str) -> bool:
-        """Whether the span is this step's."""
+        """Tell whether the span is this step's."""
         if span.kind != self.kind or service(span) != self.service:
             return False
         if not self.topic:
@@ -95,7 +95,7 @@ def check(spans: Iterable[SpanRecord], messages: int, prefix: str = "") -> Verdi
 
 
 def _reason(trace: Trace, prefix: str) -> str:
-    """What is wrong with a trace; empty when it is whole."""
+    """Say what is wrong with a trace; empty when it is whole."""
     found = {step: [span for span in trace.spans if step.is_met_by(span, prefix)] for step in STEPS}
     if not any(found.values()):
         return ""  # Nothing of a message's way: a service's other work.
@@ -127,7 +127,7 @@ def _hop(sender: str, step: Step, traces: Iterable[Trace], prefix: str) -> Hop:
 
 
 def percentile(values: Sequence[float], rank: int) -> float | None:
-    """The nearest-rank percentile; None of nothing."""
+    """Return the nearest-rank percentile; None without values."""
     if not values:
         return None
     at = -(-len(values) * rank // 100)

@@ -1,4 +1,4 @@
-"""`otel-pipeline demo`: three services in three environments over a broker, one trace a message, checked at the end."""
+"""`otel-pipeline demo`: three services in three environments, one broker, one trace per message, checked at the end."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _messages(text: str) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the demo; 0 when every message arrived in a whole trace, or every fault was found and none invented."""
+    """Run the demo; return 0 if every message arrived in a whole trace, or every fault was found and none invented."""
     _check_requirements(arguments)
     # So that the services are ended also when this is ended from outside.
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
@@ -130,7 +130,7 @@ def _check_addresses(arguments: argparse.Namespace) -> None:
 
 
 def _parts(url: str) -> tuple[str, str, int] | None:
-    """Scheme, host and port; None where it is no address."""
+    """Split the URL into scheme, host and port; None where it is no address."""
     parts = urlsplit(url)
     try:
         port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 9092)
@@ -140,7 +140,7 @@ def _parts(url: str) -> tuple[str, str, int] | None:
 
 
 def _check_answers(address: str, host: str, port: int) -> None:
-    """Clients would try for half a minute before they say so."""
+    """Raise at once when nobody answers; clients would try for half a minute before they say so."""
     try:
         socket.create_connection((host, port), _CONNECT_SECONDS).close()
     except OSError as error:
@@ -168,7 +168,7 @@ class _Demo:
     progress: Progress
 
     def run(self) -> _Told:
-        """Every message in one whole trace."""
+        """Stream without faults: every message is to be in one whole trace."""
         with ExitStack() as stack:
             scene = self._scene(stack)
             self._start(scene)
@@ -181,7 +181,7 @@ class _Demo:
         return result.passed, partial(screen, result)
 
     def run_with_faults(self) -> _Told:
-        """Every fault found, none invented."""
+        """Stream with faults: every fault is to be found, and none invented."""
         from otel_pipeline.demo import (
             faults,  # needs an extra
             faults_screen,
@@ -201,7 +201,7 @@ class _Demo:
         return result.passed, partial(faults_screen.screen, result)
 
     def _scene(self, stack: ExitStack, topics: Sequence[str] = ()) -> _Scene:
-        """Broker, folder, receiver and witness; all goes with the stack."""
+        """Set up broker, folder, receiver and witness; all of it goes with the stack."""
         began = time.monotonic()
         arguments = self.arguments
         folder = fresh_folder(state_folder() / "demo", keep=arguments.keep)
@@ -220,7 +220,7 @@ class _Demo:
         return _Scene(began, folder, broker, endpoint, services, witness)
 
     def _start(self, scene: _Scene, more: Mapping[str, str] = NOTHING) -> None:
-        """The consumers first: `ingest` starts when they listen."""
+        """Start the services, consumers first: `ingest` starts when they listen."""
         services, scripts = scene.services, scene.folder / "services"
         shared = {**scene.broker.variables, "OTEL_EXPORTER_OTLP_ENDPOINT": scene.endpoint, **more}
         wrapper = self.arguments.wrapper
@@ -235,7 +235,7 @@ class _Demo:
             services.append(start(name, scripts, {**shared, **self._variables(name, scripts)}, wrapper=wrapper))
 
     def _variables(self, name: str, scripts: Path) -> Mapping[str, str]:
-        """All that differs between the three processes is the first two."""
+        """Return one service's variables; only the first two say how the three processes differ."""
         return {
             "OTEL_SERVICE_NAME": name,
             "OTEL_PIPELINE_ENVIRONMENT": SERVICES[name],
@@ -261,7 +261,7 @@ class _Demo:
         witness.read_rest(messages)
 
     def _end(self, services: list[Service]) -> list[str]:
-        """Each ends in order; says which did not."""
+        """End each service in order; say which did not end."""
         self.progress.say("waiting for the services to hand over their telemetry")
         for service in services:
             if service.name != "ingest" and service.process.poll() is None:

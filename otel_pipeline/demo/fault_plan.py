@@ -80,13 +80,13 @@ class Fault:
     """Values are compared by sampling: some of the injected are enough."""
 
     def count(self, injected: Injected) -> int:
-        """How many the relay has injected."""
+        """Return how many the relay has injected."""
         if self.partition is not None:
             return injected.by_partition.get(self.partition, {}).get(self.name, 0)
         return int(getattr(injected, self.name))
 
     def window(self, place: tuple[int, int]) -> bool:
-        """Whether a message at this partition and offset is in the window."""
+        """Tell whether a message at this partition and offset is in the window."""
         partition, offset = place
         return (
             self.partition in {None, partition} and self.first <= offset and (self.last is None or offset <= self.last)

@@ -144,7 +144,7 @@ class FaultyStream:
         return any(each.found for each in self._findings.all if each.fault is fault)
 
     def _images(self, fault: Fault, witness: Witness) -> list[int]:
-        """The images that the fault was meant for."""
+        """Return the images that the fault was meant for."""
         if fault is FREEZE:
             return witness.scanned_between(*self._frozen_ms)
         return sorted(image for image, place in witness.places[fault.topic].items() if fault.window(place))
@@ -155,7 +155,7 @@ class FaultyStream:
         self._findings.look(injected, self._metrics, time.monotonic())
 
     def result(self, witness: Witness, end: Callable[[], list[str]], began_s: float) -> FaultsResult:
-        """End the services and tell."""
+        """End the services, and return what the screen tells."""
         lights = hops(documents(self.folder / "health"))
         for relay in self._relays.values():
             relay.stop()
@@ -193,7 +193,7 @@ class FaultyStream:
 
 
 def _cpu_seconds() -> float:
-    """Of all children that have ended."""
+    """Return the CPU time of all children that have ended, s."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 

@@ -34,7 +34,7 @@ class Classic:
     """Of one core, a service."""
 
     def lines(self) -> Iterator[tuple[str, str, str]]:
-        """What, how it is, and the figures."""
+        """Yield what is shown, how it is, and the figures."""
         yield (
             "errors",
             _light(good=not self.failed and not self.error_logs),
@@ -74,7 +74,7 @@ class FaultsResult:
 
 
 def screen(result: FaultsResult, terminal: Terminal) -> Iterator[str]:
-    """The lines at the end."""
+    """Yield the lines at the end."""
     yield ""
     yield from facts(
         [

@@ -59,7 +59,7 @@ class Findings:
         """Whether messages are expected to come: silence after the last message is none of the findings."""
 
     def look(self, injected: Mapping[str, Injected], metrics: Metrics, now_s: float) -> None:
-        """What is so now; `injected` is by the topic that the relay reads."""
+        """Take in the present counts; `injected` is by the topic that the relay reads."""
         for finding in self.all:
             fault = finding.fault
             if fault.topic in injected:
@@ -82,7 +82,7 @@ class Findings:
         return all(finding.complete for finding in self.all)
 
     def reasons(self) -> list[str]:
-        """Why the run has failed; nothing when every fault was found and none invented."""
+        """Say why the run has failed; nothing when every fault was found and none invented."""
         found = []
         for finding in self.all:
             title = finding.fault.title
@@ -101,7 +101,7 @@ class Findings:
         return found
 
     def _silence(self, finding: Finding, metrics: Metrics) -> None:
-        """Each time that the data becomes too old is one finding."""
+        """Count each time that the data becomes too old as one finding."""
         series = finding.fault.series
         stale = self.flowing and metrics.highest(series.metric, series.attributes) > EXPECT_EVERY_SECONDS
         # A delay silences the next hop too, for as long as it lasts.
@@ -159,7 +159,7 @@ class Decisions:
     """By image: what the model says when nothing is done to it."""
 
     def harm(self, images: Sequence[int], threshold_s: float) -> Harm:
-        """Of these images."""
+        """Return what was done to the decisions on these images."""
         judged = [image for image in images if image % 2 and image in self.predictions]
         return Harm(
             images=len(images),

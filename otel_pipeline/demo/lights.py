@@ -44,12 +44,12 @@ class HopLights:
 
     @property
     def green(self) -> bool:
-        """Whether all five are."""
+        """Whether all five lights are green."""
         return len(self.states) == len(TITLES) and set(self.states.values()) == {"green"}
 
 
 def hops(documents: Mapping[str, Mapping[str, Any]]) -> list[HopLights]:
-    """One for each consumer, from what the services keep, by service."""
+    """Return one hop for each consumer, from what the services keep, by service."""
     found = []
     for receiver in _READERS:
         flows = documents.get(receiver, {}).get("flows", ())
@@ -87,12 +87,12 @@ def _hop(receiver: str, lights: Mapping[str, Any]) -> HopLights:
 
 
 def documents(folder: Path) -> dict[str, Mapping[str, Any]]:
-    """What the services keep now, by service."""
+    """Read what the services keep now, by service."""
     return {found.document["process"]["service"]: found.document for found in read_all(folder)}
 
 
 def settled(folder: Path, messages: int) -> list[HopLights]:
-    """The lights once all messages were judged: at once when all are green, else after some evaluations."""
+    """Return the lights once all messages were judged: at once when all are green, else after some evaluations."""
     began = time.monotonic()
     evaluations: dict[str, set[str]] = {}
     while True:
@@ -109,7 +109,7 @@ def settled(folder: Path, messages: int) -> list[HopLights]:
 
 
 def screen(found: Sequence[HopLights], terminal: Terminal) -> Iterator[str]:
-    """A line for each hop, what is not green with its reason, and how fresh the decisions were."""
+    """Yield a line for each hop, what is not green with its reason, and how fresh the decisions were."""
     arrow = f" {terminal.mark('arrow')} "
     rows = [
         [

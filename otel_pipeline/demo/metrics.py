@@ -18,7 +18,7 @@ _ERROR = 17
 
 
 class Metrics:
-    """What was exported last of every series, over all services.
+    """The last exported point of every series, over all services.
 
     Args:
         path: OTLP JSON lines that somebody else writes.
@@ -43,7 +43,7 @@ class Metrics:
                     self.take(line)
 
     def take(self, line: bytes) -> None:
-        """Take down one line."""
+        """Take in one line."""
         for record in parse(json.loads(line)):
             if isinstance(record, MetricRecord):
                 sender = str(record.resource.get(semconv.SERVICE_NAME))
@@ -54,7 +54,7 @@ class Metrics:
                 self.error_logs += 1
 
     def points(self, name: str, attributes: Mapping[str, str]) -> Iterator[PointRecord]:
-        """The series of a metric that have these attributes; `a|b` is either."""
+        """Yield the series of a metric that have these attributes; `a|b` is either."""
         for (_, metric, known), point in self._series.items():
             if metric == name and all(
                 any((key, one) in known for one in wanted.split("|")) for key, wanted in attributes.items()
@@ -62,15 +62,15 @@ class Metrics:
                 yield point
 
     def total(self, name: str, attributes: Mapping[str, str]) -> int:
-        """The sum of a counter's series."""
+        """Return the sum of a counter's series."""
         return sum(int(point.value or 0) for point in self.points(name, attributes))
 
     def highest(self, name: str, attributes: Mapping[str, str]) -> float:
-        """The highest value of a gauge's series; 0 without one."""
+        """Return the highest value of a gauge's series; 0 without one."""
         return max((float(point.value or 0) for point in self.points(name, attributes)), default=0.0)
 
     def failed(self) -> tuple[int, int]:
-        """How many operations of the messaging clients and handlers failed, and of how many."""
+        """Count the operations of messaging clients and handlers that failed, and all of them."""
         failed = whole = 0
         for (_, name, attributes), point in self._series.items():
             if name.startswith("messaging.") and name.endswith(".duration"):
@@ -79,7 +79,7 @@ class Metrics:
         return failed, whole
 
     def below(self, name: str, share: float) -> float | None:
-        """The bound of the bucket in which that share of a histogram's values is reached; None without values."""
+        """Return the bound of the bucket in which a histogram reaches that share of its values; None without values."""
         points = [point for point in self.points(name, {}) if point.count]
         if not points:
             return None

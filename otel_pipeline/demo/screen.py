@@ -33,13 +33,13 @@ class Progress:
         self._said = 0
 
     def say(self, text: str) -> None:
-        """A line of its own."""
+        """Write the text on a line of its own."""
         print(("\n" if self._open else "") + text, file=self._stream, flush=True)
         self._open = False
         self._said = 0
 
     def count(self, done: int, whole: int, text: str) -> None:
-        """How far it is: in place on a terminal, a line each quarter otherwise."""
+        """Say how far it is: in place on a terminal, otherwise one line per quarter."""
         if self._tty:
             print(f"\r{text} {done:,}/{whole:,}", end="", file=self._stream, flush=True)
             self._open = True
@@ -86,12 +86,12 @@ class Result:
 
     @property
     def passed(self) -> bool:
-        """Every message arrived, every trace is whole."""
+        """Whether every message arrived and every trace is whole."""
         return not self.missing and not self.broken_traces
 
 
 def screen(result: Result, terminal: Terminal) -> Iterator[str]:
-    """The lines at the end."""
+    """Yield the lines at the end."""
     yield ""
     yield from _facts(result, terminal)
     trace = result.verdict.typical if result.verdict else None

@@ -36,11 +36,11 @@ class Service:
     log: Path
 
     def failed(self) -> bool:
-        """Whether it has ended otherwise than well."""
+        """Tell whether it has ended with a failure."""
         return self.process.poll() not in {None, 0}
 
     def tail(self) -> str:
-        """The last lines it said."""
+        """Return the last lines it said."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-_TAIL_LINES:])
 
     def wait_for(self, word: str, seconds: float) -> None:
@@ -53,7 +53,7 @@ class Service:
 
 
 def scripts_folder() -> Path:
-    """Where the scripts are: inside the wheel, or in a checkout."""
+    """Find the scripts: inside the wheel, or in a checkout."""
     package = Path(otel_pipeline.__file__).parent
     for folder in (package / "demo" / "scripts", package.parent / "examples" / "demo"):
         if (folder / "ingest.py").is_file():
@@ -62,7 +62,7 @@ def scripts_folder() -> Path:
 
 
 def copy_scripts(target: Path, *, with_line: bool, prefix: str = "") -> None:
-    """Copy scripts, configuration and contracts. Without the line, nothing of this package is left; that is checked.
+    """Copy scripts, configuration and contracts. Without the line, nothing of this package is left, which is checked.
 
     Args:
         target: made here.
@@ -84,7 +84,7 @@ def copy_scripts(target: Path, *, with_line: bool, prefix: str = "") -> None:
 
 
 def without_line(script: str) -> str:
-    """The script without the one line and its import."""
+    """Return the script without the one line and its import."""
     left = "".join(line for line in script.splitlines(keepends=True) if line.strip() not in LINE)
     if "otel_pipeline" in left:
         raise AssertionError("a demo script has more telemetry code than the one line")
@@ -107,7 +107,7 @@ def start(
 
 
 def environment(variables: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The user's environment without its Kafka and telemetry settings, and with `variables`."""
+    """Return the user's environment variables without Kafka and telemetry settings, and with `variables`."""
     kept = {name: value for name, value in environ.items() if not name.upper().startswith(_NOT_OURS)}
     root = Path(otel_pipeline.__file__).parent.parent
     if root.name not in {"site-packages", "dist-packages"}:  # A checkout that is not installed.
@@ -129,7 +129,7 @@ def stop(services: list[Service], seconds: float = 5.0) -> None:
 
 
 def fresh_folder(parent: Path, *, keep: bool) -> Path:
-    """An empty folder for this run. Of earlier runs the newest two stay, or all of them."""
+    """Make an empty folder for this run. Of earlier runs the newest two stay, or all of them."""
     earlier = sorted(path for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else []
     for old in [] if keep else earlier[:-2]:
         shutil.rmtree(old, ignore_errors=True)

@@ -54,7 +54,7 @@ class Broker:
 
 @contextmanager
 def embedded(topics: Sequence[str] = TOPICS) -> Iterator[Broker]:
-    """A broker of our own, gone afterwards."""
+    """Run a broker of our own, which is gone afterwards."""
     from otel_pipeline.brokers.embedded import (  # only here an extra is needed
         API_VERSION,
         EmbeddedBrokerError,
@@ -70,7 +70,7 @@ def embedded(topics: Sequence[str] = TOPICS) -> Iterator[Broker]:
 
 @contextmanager
 def real(bootstrap: str, *, keep: bool, topics: Sequence[str] = TOPICS) -> Iterator[Broker]:
-    """A broker of the user's, with topics that only this run uses; they are deleted afterwards unless kept."""
+    """Use the user's broker, with topics that only this run uses; they are deleted afterwards unless kept."""
     from kafka import __version__  # not for `--help`
     from kafka.admin import KafkaAdminClient, NewTopic
 
@@ -95,7 +95,7 @@ def real(bootstrap: str, *, keep: bool, topics: Sequence[str] = TOPICS) -> Itera
 
 
 def _wait_for(admin: Any, names: list[str]) -> None:
-    """Until the broker tells others of the topics: a consumer that comes earlier looks again after five minutes."""
+    """Wait until the broker tells of the topics: a consumer that comes earlier looks again only after five minutes."""
     deadline = time.monotonic() + _TOPICS_SECONDS
     while time.monotonic() < deadline:
         if all(len(topic["partitions"]) == PARTITIONS for topic in admin.describe_topics(names)):
@@ -126,7 +126,7 @@ class Witness:
         self._first = self._last = 0.0
 
     def read(self) -> int:
-        """Read what has come; returns how many images have a prediction."""
+        """Read what has come; return how many images have a prediction."""
         found = self._consumer.poll(timeout_ms=_POLL_MS)
         if found:
             self._last = time.monotonic()
@@ -148,7 +148,7 @@ class Witness:
             self.read()
 
     def note(self, topic: str, content: Mapping[str, Any], headers: Sequence[tuple[str, bytes]]) -> None:
-        """Take down one message."""
+        """Take in one message."""
         image = content["image"]
         traceparent = next((value for name, value in headers if name == "traceparent"), b"")
         self.trace_ids[topic][image] = traceparent.decode("ascii", "replace")[_TRACE_ID]
@@ -156,7 +156,7 @@ class Witness:
             self.predictions[image] = (content["digit"], content["label"])
 
     def decided_after(self) -> dict[int, float]:
-        """By image: how long after it was scanned it was decided, s, as the messages' timestamps say."""
+        """Return, by image, how long after its scan it was decided, s, as the messages' timestamps say."""
         scanned = self._times_ms[RAW]
         return {
             image: (time_ms - scanned[image]) / 1000
@@ -165,7 +165,7 @@ class Witness:
         }
 
     def scanned_between(self, first_ms: float, last_ms: float) -> list[int]:
-        """The images whose scan was sent in that time."""
+        """Return the images whose scan was sent in that time."""
         return sorted(image for image, time_ms in self._times_ms[RAW].items() if first_ms <= time_ms <= last_ms)
 
     @property
@@ -174,16 +174,16 @@ class Witness:
         return self._last - self._first
 
     def close(self) -> None:
-        """Leave."""
+        """Close the consumer."""
         self._consumer.close()
 
     def missing(self, messages: int) -> dict[str, int]:
-        """How many images did not arrive, by topic; only topics where some are missing."""
+        """Count the images that did not arrive, by topic; only topics where some are missing."""
         counts = {topic: messages - len(found) for topic, found in self.trace_ids.items()}
         return {topic: count for topic, count in counts.items() if count}
 
     def broken(self) -> list[int]:
-        """The images whose messages do not carry one and the same trace id through all three topics."""
+        """Return the images whose messages do not carry one and the same trace id through all three topics."""
         images = sorted({image for found in self.trace_ids.values() for image in found})
         return [
             image

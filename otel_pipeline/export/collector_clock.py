@@ -18,7 +18,7 @@ _CREDENTIALS = "OTEL_PYTHON_EXPORTER_OTLP_HTTP_{}CREDENTIAL_PROVIDER"
 class Answers:
     """Tells `listener` (sent_s, received_s, date_s) of each answer, all s since the epoch. In any thread; never raises.
 
-    Only those of one machine, the first that answered: clocks of several cannot be compared with.
+    Only the answers of one machine count, the first that answered: several clocks cannot be compared with ours.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class Answers:
         self._host: str | None = None
 
     def note(self, sent_s: float, received_s: float, response: Any) -> None:
-        """An answer is here. A missing `Date`, or one that cannot be read, is no evidence."""
+        """Tell the listener of an answer. A missing `Date`, or one that cannot be read, is no evidence."""
         try:
             listener = self.listener
             written = response.headers.get("Date")
@@ -46,10 +46,10 @@ class Answers:
 
 
 def session(signal: str, answers: Answers, *, loopback: bool) -> Any:
-    """The `requests.Session` for an exporter; None where it gets its own from the application's credential provider.
+    """Make the `requests.Session` of an exporter; None where the application's credential provider gives it one.
 
-    It differs from the one that the exporter would make in nothing but that it looks at the clock. A response hook
-    would be told of the answer, but not when its request was sent.
+    It differs from the one that the exporter would make only in that it looks at the clock. A response hook would be
+    told of the answer, but not of when its request was sent.
     """
     import requests
 

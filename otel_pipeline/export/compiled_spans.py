@@ -55,7 +55,7 @@ getrandbits, randrange = _ids.getrandbits, _ids.randrange
 
 
 def make(provider: Any, tracer: Any) -> Spans:
-    """Compiled spans where they fit, the tracer's where not."""
+    """Make compiled spans where they fit, otherwise the tracer's."""
     try:
         found = _compiled(provider, tracer)
     except Exception:
@@ -85,7 +85,7 @@ def _is_enabled(tracer: Any) -> bool:
 
 
 def _bound(sampler: Sampler) -> int | None:
-    """Trace ids whose lower 64 bits are below this are recorded; None for a sampler that is not so simple."""
+    """Return the bound below which the lower 64 bits of a recorded trace id lie; None for a less simple sampler."""
     if type(sampler) is not ParentBased:
         return None
     of: Any = sampler
@@ -110,7 +110,7 @@ class CompiledSpans:
         self._make_template(provider, tracer)
 
     def _make_template(self, provider: TracerProvider, tracer: Tracer) -> None:
-        """One span of the SDK's own, that nobody is told of. Raises where a field is not as known."""
+        """Keep the fields of a span that the SDK has made and no processor sees. Raises where one is not as known."""
         own: Any = tracer
         quiet = TracerProvider(ALWAYS_ON, provider.resource, shutdown_on_exit=False, span_limits=provider._span_limits)
         scope = own._instrumentation_scope
@@ -138,16 +138,16 @@ class CompiledSpans:
             raise TypeError("events are kept otherwise")
 
     def samples_root(self, trace_id: int, *_span: object) -> bool:
-        """As the protocol says; the trace id alone decides."""
+        """Decide as the protocol says; the trace id alone decides."""
         return trace_id & _LOW_64_BITS < self._bound
 
     def dropped(self, parent: Span | None) -> LightSpan | None:
-        """As the protocol says."""
+        """Return what the protocol says."""
         ids = self.dropped_ids(parent)
         return None if ids is None else LightSpan(ids[0], ids[1], ids[2], False, ids[3])
 
     def dropped_ids(self, parent: Span | None) -> Ids | None:  # noqa: PLR0911 - one return a kind of parent
-        """As the protocol says."""
+        """Return what the protocol says."""
         if parent is None:
             low = getrandbits(64)
             if low < self._bound:
@@ -174,7 +174,7 @@ class CompiledSpans:
         links: Sequence[Link] = (),
         start_time_ns: int | None = None,
     ) -> Span:
-        """As the protocol says; only for what `dropped` has not taken."""
+        """Start a span as the protocol says; only for what `dropped` has not taken."""
         above = None if parent is None else parent.get_span_context()
         if above is None or not above.is_valid:
             # Under the condition that it is recorded: `dropped` has drawn already.

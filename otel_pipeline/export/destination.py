@@ -80,7 +80,7 @@ def decide(
 
 
 def _of_signal(endpoint: str, signal: Signal, protocol: str) -> str:
-    """OTLP over HTTP has a path a signal; gRPC has none."""
+    """Add the signal's path: OTLP over HTTP has one path per signal; gRPC has none."""
     if protocol == "grpc":
         return endpoint
     path = f"/v1/{signal}"
@@ -88,7 +88,7 @@ def _of_signal(endpoint: str, signal: Signal, protocol: str) -> str:
 
 
 def is_loopback(endpoint: str) -> bool:
-    """Whether the endpoint is on this machine: never to be reached through a proxy."""
+    """Tell whether the endpoint is on this machine, and so never to be reached through a proxy."""
     host = urlsplit(endpoint if "//" in endpoint else f"//{endpoint}").hostname or ""
     try:
         return host == "localhost" or ip_address(host).is_loopback
@@ -97,7 +97,7 @@ def is_loopback(endpoint: str) -> bool:
 
 
 def reachable(endpoint: str) -> bool:
-    """Whether somebody listens there; takes 0.1 s at most on this machine, 0.5 s elsewhere."""
+    """Tell whether somebody listens there; takes at most 0.1 s on this machine, 0.5 s elsewhere."""
     try:
         parts = urlsplit(endpoint if "//" in endpoint else f"//{endpoint}")
         port = parts.port or (443 if parts.scheme == "https" else 80)

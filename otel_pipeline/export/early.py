@@ -20,7 +20,7 @@ TIMEOUT_S = 5.0
 
 
 class EarlyExport:
-    """Has readers collect and export once there are new series. For one thread, the heartbeat's.
+    """Has readers collect and export once there are new series. For use by one thread, the heartbeat's.
 
     The exporting is done by a daemon thread of its own, one at a time: a Collector that does not answer holds up
     neither the heartbeat nor the end of the program. The first export, of what there is when the program starts, begins
@@ -46,7 +46,7 @@ class EarlyExport:
         self._thread: threading.Thread | None = None
 
     def look(self, series: int) -> None:
-        """There are so many series now; never blocks."""
+        """Note how many series there are now, and export when there are new ones; never blocks."""
         now = self._monotonic_s()
         # In a forked child the thread of its parent is not alive.
         busy = self._thread is not None and self._thread.is_alive()

@@ -65,7 +65,7 @@ def when_leaving(owner: object, act: Callable[[], object]) -> Callable[[], None]
 
 
 def _at_the_end_of_children(owner: object, act: Callable[[], object]) -> None:
-    """Children of `multiprocessing` leave by `os._exit`: only its own finalizers run. They do while `owner` lives."""
+    """Call `act` in children of `multiprocessing`, which run only finalizers before `os._exit`, while `owner` lives."""
     from multiprocessing import util
 
     def in_child(_owner: object) -> None:

@@ -24,7 +24,7 @@ _MODULES = {"traces": "trace_exporter", "metrics": "metric_exporter", "logs": "_
 def make(
     signal: Signal, destination: Destination, lines: Lines, answers: Answers, problem: Callable[[str, str], None]
 ) -> list[tuple[str, Any]]:
-    """The exporters by name; one that cannot be made is a problem, and left out."""
+    """Make the exporters, each with its name; one that cannot be made is a problem, and left out."""
     made: list[tuple[str, Any]] = []
     for name in destination.exporters:
         try:
@@ -71,7 +71,7 @@ def _otlp(signal: Signal, destination: Destination, answers: Answers) -> Any:
 
 
 def _either(signal: Signal, collector: Any, lines: Any, endpoint: str, problem: Callable[[str, str], None]) -> Any:
-    """An exporter that hands to the collector while it listens and writes lines otherwise: nothing waits for it."""
+    """Make an exporter that hands over to the collector while that listens, else writes lines: nothing waits for it."""
     kind = type(lines)
 
     class Either(kind):  # type: ignore[valid-type,misc]

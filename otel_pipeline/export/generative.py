@@ -25,7 +25,7 @@ _OLDER = frozenset(
 
 
 def installed(points: Collection[EntryPoint] | None = None) -> Iterator[EntryPoint]:
-    """The entry points of installed gen_ai instrumentations."""
+    """Yield the entry points of installed gen_ai instrumentations."""
     for point in points if points is not None else entry_points(group="opentelemetry_instrumentor"):
         distribution = (point.dist.name if point.dist is not None else "").lower().replace("_", "-")
         if distribution.startswith(_PREFIX) or distribution in _OLDER:
@@ -52,9 +52,9 @@ _AROUND = frozenset(("invoke_agent", "create_agent", "execute_tool", "invoke_wor
 
 
 def model_of(name: str, attributes: Mapping[str, Any] | None) -> str | None:
-    """The model that a span stands for a call of; None where it stands for something else.
+    """Return the model whose call a span stands for; None where the span stands for something else.
 
-    `opentelemetry-util-genai` starts its spans without attributes: then their name tells, `{operation} {model}`.
+    `opentelemetry-util-genai` starts its spans without attributes: then their name, `{operation} {model}`, tells.
     """
     given = attributes or {}
     operation, _, rest = name.partition(" ")
@@ -80,7 +80,7 @@ class ObservedTracers(TracerProvider):
         self._observed = observed
 
     def get_tracer(self, *args: Any, **kwargs: Any) -> Tracer:
-        """A tracer of the provider in force."""
+        """Return a tracer of the provider in force."""
         return _ObservedTracer(self._provider, self._observed, args, kwargs)
 
     def __getattr__(self, name: str) -> Any:
@@ -120,7 +120,7 @@ class _ObservedTracer(Tracer):
         *others: Any,
         **more: Any,
     ) -> Span:
-        """As the tracer in force."""
+        """Start a span as the tracer in force does, and tell of a model call."""
         span: Span = self._current().start_span(name, context, kind, attributes, *others, **more)
         try:
             model = model_of(name, attributes)
@@ -143,7 +143,7 @@ class _ObservedTracer(Tracer):
         set_status_on_exception: bool = True,  # noqa: FBT001, FBT002
         end_on_exit: bool = True,  # noqa: FBT001, FBT002
     ) -> Iterator[Span]:
-        """As the SDK's."""
+        """Start a span and make it current, as the SDK's tracer does."""
         span = self.start_span(
             name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception
         )

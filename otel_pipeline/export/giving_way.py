@@ -1,6 +1,6 @@
 """An application that sets its own provider after us gets it.
 
-OpenTelemetry allows one `set_..._provider` a process and only logs at the second. What guards it is an object with one
+OpenTelemetry allows one `set_..._provider` per process and only logs a second one. What guards it is an object with one
 method; ours lets one more through and tells us.
 """
 
@@ -22,7 +22,7 @@ class GivingWay(Once):
         self._replaced = replaced
 
     def do_once(self, func: Callable[[], None]) -> bool:
-        """Let it through once, then tell."""
+        """Let the call through once, then tell."""
         done = super().do_once(func)
         if done:
             self._replaced()
@@ -30,5 +30,5 @@ class GivingWay(Once):
 
 
 def give_way(module: Any, name: str, replaced: Callable[[], None]) -> None:
-    """After ours was set: let the application's next one through."""
+    """Let the application's next provider through, after ours was set."""
     setattr(module, f"{name}_SET_ONCE", GivingWay(replaced))

@@ -41,7 +41,7 @@ DELTA = AggregationTemporality.DELTA
 
 
 class CollectedHistograms:
-    """Stands in for `collect` of one provider, for its readers of now and those added later."""
+    """Stands in for `collect` of one provider, for its present readers and those added later."""
 
     def __init__(self, provider: MeterProvider, problem: Problem, collected: Callable[[], None] = lambda: None) -> None:
         self._sdk_config = provider._sdk_config
@@ -66,7 +66,7 @@ class CollectedHistograms:
         return not isinstance(getattr(self._sdk_config, "exemplar_filter", None), AlwaysOffExemplarFilter)
 
     def renew(self) -> None:
-        """Have a new lock: a forked child must not wait for a collecting thread that only its parent has."""
+        """Make a new lock: a forked child must not wait for a collecting thread that only its parent has."""
         self._lock = threading.Lock()
 
     def attach(self) -> None:
@@ -78,7 +78,7 @@ class CollectedHistograms:
                 reader._set_collect_callback(self.collect)
 
     def detach(self) -> None:
-        """Give it back. Where somebody has wrapped ours meanwhile, ours only passes on from now."""
+        """Give the place back. Where somebody has wrapped ours meanwhile, ours only passes calls on from now."""
         self._attached = False
         for reader in list(self._consumer._reader_storages):
             if reader._collect == self.collect:
@@ -93,7 +93,7 @@ class CollectedHistograms:
         self._histograms.append((histogram, instrument))
 
     def collect(self, reader: MetricReader, *args: Any, **kwargs: Any) -> MetricsData | None:
-        """What the SDK collects for this reader, and our histograms."""
+        """Collect what the SDK has for this reader, and our histograms."""
         data = self._original(reader, *args, **kwargs)
         if not self._attached:
             return data
@@ -165,7 +165,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _visible(points: Iterable[tuple[Attributes, HistogramPoint]], keys: Collection[str] | None) -> Points:
-    """The points as a view with these attribute keys shows them: what is equal then is one point."""
+    """Show the points as a view with these attribute keys does: points that are then equal become one."""
     visible: Points = {}
     for attributes, point in points:
         shown = attributes if keys is None else {name: attributes[name] for name in attributes if name in keys}
@@ -181,7 +181,7 @@ def _sum(a: HistogramPoint, b: HistogramPoint) -> HistogramPoint:
 
 
 def _since(before: Points, now: Points) -> Points:
-    """What has been added; the extremes of an interval are not known."""
+    """Return what has been added since; the extremes of an interval are not known."""
     added: Points = {}
     for key, (attributes, point) in now.items():
         if key in before:
@@ -223,7 +223,7 @@ def _data(
 
 @cache
 def fits() -> bool:
-    """Whether this SDK's inside is as we know it: tried on a provider of our own, with a view and two readers."""
+    """Tell whether this SDK works inside as we know it: tried on a provider of our own, with a view and two readers."""
     readers = [InMemoryMetricReader(), InMemoryMetricReader(preferred_temporality={SdkHistogram: DELTA})]
     view = View(instrument_name="probe", name="renamed", attribute_keys={"kept"})
     provider = MeterProvider(readers, Resource({}), shutdown_on_exit=False, views=[view])

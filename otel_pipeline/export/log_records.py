@@ -1,4 +1,4 @@
-"""What stdlib logging and loguru have in common: trace fields for each record, and a record to an OTel log."""
+"""What stdlib logging and loguru have in common: trace fields for each record, and making OTel logs of records."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ _thread = _Thread()
 
 
 def level_number(level: int | str, problem: Problem) -> int:
-    """The level as a number; a name that neither library knows is said, and means INFO."""
+    """Return the level as a number; a name that neither library knows is reported, and means INFO."""
     if isinstance(level, int):
         return level
     known = _LEVELS.get(level.strip().upper())
@@ -80,7 +80,7 @@ def level_number(level: int | str, problem: Problem) -> int:
 
 
 def current_fields(environment: str | None) -> dict[str, str]:
-    """The fields of this moment, as OpenTelemetry writes trace context in other log formats."""
+    """Return the current fields, as OpenTelemetry writes trace context in other log formats."""
     fields = {"deployment_environment_name": environment} if environment else {}
     span_context = trace.get_current_span().get_span_context()
     if span_context.is_valid:
@@ -91,14 +91,14 @@ def current_fields(environment: str | None) -> dict[str, str]:
 
 
 def unwanted() -> bool:
-    """Whether this thread is exporting: what it logs meanwhile would be exported for ever."""
+    """Tell whether this thread is exporting: what it logs meanwhile would be exported for ever."""
     return _thread.emitting or bool(
         context.get_value(context._SUPPRESS_INSTRUMENTATION_KEY) or context.get_value("suppress_instrumentation")
     )
 
 
 def called_by(modules: frozenset[str], functions: frozenset[str]) -> bool:
-    """Whether one of these functions of these modules is among the nearer callers."""
+    """Tell whether one of these functions of these modules is among the nearer callers."""
     frame: FrameType | None = sys._getframe(2)
     for _ in range(_DEPTH):
         if frame is None:
@@ -163,7 +163,7 @@ class Emission:
 
 
 def _severity(level: int) -> int:
-    """OpenTelemetry has four numbers a level; both libraries leave room of ten between theirs."""
+    """Return the severity number: OpenTelemetry has four per level, both libraries leave room for ten."""
     for lowest, number in _SEVERITIES:
         if level >= lowest:
             return number + min(level - lowest, 3)
@@ -189,7 +189,7 @@ def _text(value: object) -> str:
 
 
 def _new_record() -> Callable[..., Any]:
-    """Make log records as the installed SDK wants them: its own class up to 1.38, with ids up to 1.34."""
+    """Return what makes log records as the installed SDK wants them: its own class up to 1.38, with ids up to 1.34."""
     try:
         from opentelemetry.sdk._logs import LogRecord as kind  # type: ignore[attr-defined] # noqa: N813
     except ImportError:

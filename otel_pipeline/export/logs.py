@@ -38,7 +38,7 @@ class Connection:
 def connect(
     logger_provider: LoggerProvider | None, environment: str | None, *, level: int | str, problem: Problem
 ) -> Connection:
-    """Put trace fields on every record and emit those from `level` on; without a provider only the fields."""
+    """Put trace fields on every record and emit records from `level` up; without a provider, add only the fields."""
     emission = None
     if logger_provider is not None and not isinstance(logger_provider.get_logger(__name__), NoOpLogger):
         emission = Emission(logger_provider, environment, level_number(level, problem), problem)

@@ -90,7 +90,7 @@ class Connection:
             self.how = "collect"
 
     def follow(self, totals: Totals) -> None:
-        """Connect every instrument, those to come too."""
+        """Connect every instrument, and those that are defined later."""
         self._undo.append(totals.on_new(self._add))
         totals.exemplars = self._exemplars
 

@@ -14,7 +14,7 @@ Json = dict[str, Any]
 
 
 def value(of: Any) -> Json:  # noqa: PLR0911 - one return a type
-    """An attribute's value; what has no type of its own becomes text."""
+    """Write an attribute's value; what has no type of its own becomes text."""
     if isinstance(of, str):
         return {"stringValue": of}
     if isinstance(of, bool):
@@ -33,14 +33,14 @@ def value(of: Any) -> Json:  # noqa: PLR0911 - one return a type
 
 
 def attributes(of: Mapping[str, Any] | None) -> list[Json]:
-    """Attributes as a list of keys and values."""
+    """Write attributes as a list of keys and values."""
     return [{"key": str(key), "value": value(each)} for key, each in (of or {}).items()]
 
 
 def _grouped(
     items: Iterable[Any], scope_of: Any, resource_of: Any
 ) -> Iterable[tuple[Any, list[tuple[Any, list[Any]]]]]:
-    """Items by resource, and in it by scope."""
+    """Group items by resource, and within it by scope."""
     resources: dict[int, tuple[Any, dict[int, tuple[Any, list[Any]]]]] = {}
     for item in items:
         resource, scope = resource_of(item), scope_of(item)
@@ -68,7 +68,7 @@ def _schema(of: Any) -> Json:
 
 
 def spans(batch: Sequence[Any]) -> Json:
-    """An ExportTraceServiceRequest."""
+    """Make an ExportTraceServiceRequest."""
     return {
         "resourceSpans": [
             {
@@ -138,7 +138,7 @@ def _link(link: Any) -> Json:
 
 
 def logs(batch: Sequence[Any]) -> Json:
-    """An ExportLogsServiceRequest; the SDK's classes have moved, their fields have not."""
+    """Make an ExportLogsServiceRequest; the SDK's classes have moved, their fields have not."""
 
     def resource_of(data: Any) -> Any:
         return getattr(data, "resource", None) or getattr(data.log_record, "resource", None)
@@ -181,7 +181,7 @@ def _log(record: Any) -> Json:
 
 
 def metrics(data: Any) -> Json:
-    """An ExportMetricsServiceRequest."""
+    """Make an ExportMetricsServiceRequest."""
     return {
         "resourceMetrics": [
             {

@@ -31,7 +31,7 @@ MAX_AGE_S = 7 * 86_400
 
 
 class Lines:
-    """One file a process, bounded; a forked child writes one of its own. Thread-safe; never raises.
+    """One bounded file per process; a forked child writes one of its own. Thread-safe; never raises.
 
     Args:
         folder: made when missing, for its user alone.
@@ -84,7 +84,7 @@ class Lines:
         return True
 
     def _open(self) -> None:
-        """A new file for this process, after making room. The caller has the lock."""
+        """Open a new file for this process, after making room. The caller holds the lock."""
         self._pid = os.getpid()
         self._file = None
         self._room = MAX_FILE_BYTES
@@ -150,12 +150,12 @@ class MetricLines(MetricExporter):
         return MetricExportResult.SUCCESS if written else MetricExportResult.FAILURE
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
-        """Nothing waits."""
+        """Return true: nothing waits."""
         del timeout_millis
         return True
 
     def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
-        """Nothing to stop."""
+        """Do nothing: there is nothing to stop."""
 
 
 class LogLines(_LogExporter):
@@ -169,9 +169,9 @@ class LogLines(_LogExporter):
         return _LogExportResult.SUCCESS if self._lines.write(otlp_json.logs(batch)) else _LogExportResult.FAILURE
 
     def shutdown(self) -> None:
-        """Nothing to stop."""
+        """Do nothing: there is nothing to stop."""
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
-        """Nothing waits."""
+        """Return true: nothing waits."""
         del timeout_millis
         return True

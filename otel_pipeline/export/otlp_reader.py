@@ -1,6 +1,6 @@
 """Reads OTLP JSON lines: what this package writes in `local`, and what a Collector's file exporter writes.
 
-Standard library only. One export request a line, camelCase, ids in hex, integers as strings or numbers.
+Standard library only. One export request per line, camelCase, ids in hex, integers as strings or numbers.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def read(path: Path, *, containing: str = "") -> Reading:
 
 
 def parse(request: Mapping[str, Any]) -> list[Record]:
-    """The records of one export request. Raises ValueError and the like when it is none."""
+    """Return the records of one export request; for others raise ValueError, TypeError, AttributeError, LookupError."""
     records: list[Record] = []
     known = False
     for signal, scoped, leaf, make in _SIGNALS:
@@ -259,7 +259,7 @@ def _parent(text: str) -> str:
 
 
 def _named(names: tuple[str, ...], value: str | int, prefix: str) -> str:
-    """An enumeration's word, for its number or its protobuf name. A number from the future is the first word."""
+    """Return an enumeration's word for its number or protobuf name. A number from the future gives the first word."""
     if isinstance(value, str) and not value.isdigit():
         word = value.removeprefix(prefix)
         return word if word in names else names[0]

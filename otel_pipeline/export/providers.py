@@ -1,4 +1,4 @@
-"""Configuration to providers: ours where there are none, the application's where it has them, now or later."""
+"""Makes the configured providers: ours where there are none, the application's where it has them, now or later."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ EXIT_S = 2.0
 
 
 def set_up(config: Config, totals: Totals, *, problem: Callable[[str, str], None]) -> Providers:
-    """Make what is missing and connect the totals. Raises nothing that a bad exporter raises.
+    """Make what is missing and connect the totals. What a bad exporter raises is not raised here.
 
     Instrumenting again goes on with the providers of the first time, unless they were shut down.
     """
@@ -105,7 +105,7 @@ class Providers:
         self._connection = metrics.connect(self.meter_provider, totals, problem=problem)
 
     def _count_dropped(self, totals: Totals) -> None:
-        """Lines that are lost from now on; a series is there, at 0, for each signal that may be written as lines."""
+        """Count lines that are lost from now on; each signal that may be written as lines has a series, first at 0."""
         signals = [
             signal
             for signal, where in self._destinations.items()
@@ -145,13 +145,13 @@ class Providers:
         return "; ".join(f"{', '.join(signals)}: {text}" for text, signals in said.items())
 
     def in_force(self) -> tuple[str, ...]:
-        """For each signal whose provider it is."""
+        """Say for each signal whose provider is in force."""
         return tuple(
             f"{signal}: " + ("ours" if signal in self._ours else "the application's") for signal in destinations.SIGNALS
         )
 
     def spans_of(self, name: str, version: str, schema_url: str) -> FollowingSpans:
-        """Spans of the provider in force, also when the application sets another one later."""
+        """Make spans of the provider in force, also when the application sets another one later."""
         made = FollowingSpans(self.tracer_provider, name, version, schema_url)
         self._spans.append(made)
         return made
@@ -178,14 +178,14 @@ class Providers:
         return done.wait(timeout_s) and all(flushed)
 
     def shutdown(self, timeout_s: float) -> bool:
-        """Hand over and stop what is ours, within the time."""
+        """Hand over and stop what is ours, within the time; false when it did not end in time."""
         self.stopped = True
         ended = True if self._ending is None else self._ending.leave(timeout_s)
         self._connection.disconnect()
         return ended
 
     def _stop(self) -> None:
-        """The last work: spans and logs first, metrics with their last values, then the exporters."""
+        """Do the last work: spans and logs first, metrics with their last values, then the exporters."""
         self._readers = []
         for signal in ("traces", "logs", "metrics"):
             provider = self._ours.get(signal)
@@ -228,7 +228,7 @@ class Providers:
         return made
 
     def _readers_now(self) -> Sequence[PeriodicExportingMetricReader]:
-        """Ours, as long as they collect."""
+        """Return our readers, while they collect."""
         return self._readers if "metrics" in self._ours else ()
 
     def _not_exported(self, error: Exception) -> None:
@@ -256,7 +256,7 @@ class Providers:
         return exporters.make(signal, decided, self._lines, self.answers, self._problem)
 
     def _quick(self, signal: str, name: str) -> bool:
-        """Lines cost little: what was recorded is to be seen at once."""
+        """Tell whether to export at once: lines cost little, and what was recorded is to be seen."""
         return name == "lines" or self._destinations[signal].lines_when_refused
 
     def _traces_replaced(self) -> None:
@@ -276,7 +276,7 @@ class Providers:
         self._gone("logs")
 
     def _gone(self, signal: str) -> None:
-        """What our provider has recorded so far still leaves; nothing new reaches it."""
+        """Shut our provider down: what it has recorded so far still leaves, and nothing new reaches it."""
         ours = self._ours.pop(signal, None)
         self._destinations.pop(signal, None)
         if ours is not None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def service_name(config: Config) -> str:
-    """The configured name, else the program's file name."""
+    """Return the configured name, else the program's file name."""
     configured = config.of(ExportSettings).service_name
     if configured:
         return configured
@@ -30,7 +30,7 @@ def service_name(config: Config) -> str:
 
 
 def make(config: Config) -> Resource:
-    """The resource; `OTEL_RESOURCE_ATTRIBUTES` and the SDK's own attributes are below ours."""
+    """Make the resource; ours take precedence over `OTEL_RESOURCE_ATTRIBUTES` and the SDK's own attributes."""
     attributes: dict[str, str | int] = {
         semconv.SERVICE_NAME: service_name(config),
         semconv.SERVICE_INSTANCE_ID: str(uuid.uuid4()),

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def make(config: Config) -> Sampler | None:
-    """The sampler; None where `OTEL_TRACES_SAMPLER` decides, which the SDK reads itself."""
+    """Make the sampler; None where `OTEL_TRACES_SAMPLER` decides, which the SDK reads itself."""
     rate = config.of(ExportSettings).sample_rate
     if rate is None and os.environ.get("OTEL_TRACES_SAMPLER", "").strip():
         return None
@@ -37,7 +37,7 @@ class KeepsTraceState(Sampler):
         self._sampler = sampler
 
     def should_sample(self, parent_context: Context | None, *args: Any, **kwargs: Any) -> SamplingResult:
-        """As the wrapped one, with the parent's members behind its own."""
+        """Decide as the wrapped sampler does, with the parent's members behind its own."""
         result = self._sampler.should_sample(parent_context, *args, **kwargs)
         parent = get_current_span(parent_context).get_span_context()
         if parent.is_valid and parent.trace_state:
@@ -52,7 +52,7 @@ class KeepsTraceState(Sampler):
         return result
 
     def get_description(self) -> str:
-        """As the wrapped one's."""
+        """Describe the wrapped sampler."""
         return self._sampler.get_description()
 
 
@@ -63,7 +63,7 @@ def keep_tracestate(provider: TracerProvider) -> None:
 
 
 def root_decision(tracer: Any) -> RootDecision | None:
-    """What the tracer's sampler, of any kind, says of roots; None where it has none that can be asked.
+    """Return what asks the tracer's sampler, of any kind, about roots; None where it has none that can be asked.
 
     Links are left out: a sampler that follows sampled links would else follow the very flag that is in question.
     """

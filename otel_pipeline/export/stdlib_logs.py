@@ -83,7 +83,7 @@ def _exported(logger: logging.Logger) -> bool:
 
 
 def _heard(logger: logging.Logger) -> bool:
-    """Whether a handler on the root logger would get it, or another does; not when OpenTelemetry's own does."""
+    """Tell whether a handler on the root logger would get it, or another does; not when OpenTelemetry's own does."""
     heard = False
     current: logging.Logger | None = logger
     while current is not None:
