@@ -57,7 +57,7 @@ class PipelineInstrumentor(BaseInstrumentor):
     """Under any distro: instruments what our adapters know."""
 
     def instrumentation_dependencies(self) -> Collection[str]:
-        """None: each adapter checks its own client, so that a missing one does not switch off the others."""
+        """Return none: each adapter checks its own client, so that a missing one does not switch off the others."""
         return ()
 
     def _instrument(self, **kwargs: Any) -> None:
@@ -71,7 +71,7 @@ class PipelineInstrumentor(BaseInstrumentor):
 
 
 def post_instrument() -> None:
-    """After all instrumentors: take off those that patched the same methods, whatever their order was."""
+    """Take off the instrumentors that patched the same methods, after all have run, whatever their order was."""
     from otel_pipeline import pipeline
 
     if pipeline._pipeline is not None:
@@ -89,6 +89,6 @@ def _instrument(options: dict[str, Any]) -> None:
 
 
 def _disabled() -> bool:
-    """Whether our own instrumentor is on OpenTelemetry's list of disabled ones."""
+    """Tell whether our own instrumentor is on OpenTelemetry's list of disabled ones."""
     listed = os.environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(",")
     return not {"*", "otel_pipeline"}.isdisjoint(name.strip() for name in listed)

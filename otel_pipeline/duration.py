@@ -10,7 +10,7 @@ _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 
 
 def seconds(text: str) -> float:
-    """The duration in s. Raises ValueError, saying what would be right."""
+    """Return the duration in s. Raises ValueError, saying what would be right."""
     match = _DURATION.fullmatch(text.strip())
     if match is not None:
         found = float(match.group(1)) * _UNITS[match.group(2)]
@@ -20,7 +20,7 @@ def seconds(text: str) -> float:
 
 
 def written(duration_s: float) -> str:
-    """The duration as the configuration file has it, in its largest whole unit: 900 becomes 15m."""
+    """Write the duration as the configuration file has it, in its largest whole unit: 900 becomes 15m."""
     for unit in ("d", "h", "m", "s"):
         if duration_s % _UNITS[unit] == 0:
             return f"{int(duration_s / _UNITS[unit])}{unit}"

@@ -32,7 +32,7 @@ _UNKNOWN = Origin(0, 0, 0, None, 0, 1)
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """Where data began that is kept for later: six numbers, to be stored beside it."""
+    """The origin of data that is kept for later: six numbers, to be stored beside it."""
 
     origin: Origin
 
@@ -43,7 +43,7 @@ class Captured:
 
 
 def capture() -> Captured:
-    """What the data in hand rests on, to be given to `joined` later. Outside of a delivery its origin is unknown.
+    """Return what the data in hand rests on, to be given to `joined` later. Outside a delivery its origin is unknown.
 
     Never raises; safe in any thread and task.
     """
@@ -83,7 +83,7 @@ class Joined:
 
 
 def joined(*captured: Captured) -> Joined:
-    """What is sent or decided inside rests on all of these, and on the message in hand where there is one.
+    """Let what is sent or decided inside rest on all of these, and on the message in hand where there is one.
 
     The oldest origin decides on the age; newest, most hops and the number of inputs are kept beside it. A context
     manager; never raises; safe in any thread and task.
@@ -94,14 +94,14 @@ def joined(*captured: Captured) -> Joined:
 def input(  # noqa: A001 - the word that the verb has in streaming; used as `flow.input`
     name: str, *, event_time: datetime | float | None = None, age_s: float | None = None
 ) -> None:
-    """The message in hand is worked on with data from elsewhere: a feature store, a cache, a table.
+    """Note that the message in hand is worked on with data from elsewhere: a feature store, a cache, a table.
 
     Args:
         name: what it is, of low cardinality; for whoever reads the code.
         event_time: when that data was true: a datetime (without zone: UTC) or s since the epoch.
         age_s: how old it is, s; the alternative to `event_time`.
 
-    Without either, its age is unknown and so is, honestly, that of the decision. Outside of a delivery nothing happens.
+    Without either, its age is unknown and so is, honestly, that of the decision. Outside a delivery nothing happens.
     """
     del name
     delivery = in_hand()
@@ -139,7 +139,7 @@ class _NoPartition:
 
 
 def _standing_for(delivery: OpenDelivery | None, origin: Origin, before: Context) -> OpenDelivery:
-    """A delivery as the one in hand, but with the joined origin; it is never finished, because it was not opened."""
+    """Make a delivery like the one in hand, with the joined origin; it is never finished, because it was not opened."""
     state = _NoPartition if delivery is None else delivery.state
     offset, traceparent = (None, None) if delivery is None else (delivery.offset, delivery.traceparent)
     joined_delivery = OpenDelivery(state, None, offset, 0, traceparent, None, None, 0, 0, before)

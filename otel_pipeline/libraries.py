@@ -20,7 +20,7 @@ class Libraries:
     """The libraries of one pipeline. Not for use from several threads at once: the pipeline holds a lock.
 
     Args:
-        states: where the state of each is kept, by its name.
+        states: where the state of each library is kept, by its name.
         adapters: all that there are, as `registry.adapters` gives them.
         settings: which the configuration wants.
     """
@@ -49,7 +49,7 @@ class Libraries:
                 _replace_others(adapter, self._guard)
 
     def _not_wanted(self, adapter: Adapter) -> str | None:
-        """Why the library is left alone; None where it is wanted."""
+        """Say why the library is left alone; None where it is wanted."""
         names = {adapter.name, adapter.package}
         named = self._wanted != "auto" and not {*names, "*"}.isdisjoint(self._wanted)
         if not {*names, "*"}.isdisjoint(self._disabled) or (self._wanted != "auto" and not named):
@@ -94,7 +94,7 @@ class Libraries:
 
 
 def _replace_others(adapter: Adapter, guard: Guard) -> None:
-    """Two instrumentations of one client give two spans and two contexts a message: the other one is taken off."""
+    """Take off other instrumentations of one client: two of them give two spans and two contexts per message."""
     for name in adapter.replaces:
         module_name, _, class_name = name.partition(":")
         module = sys.modules.get(module_name)

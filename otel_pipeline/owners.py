@@ -29,16 +29,16 @@ _OBSERVERS = "otel_pipeline_observer"
 
 
 def own_settings() -> tuple[type, ...]:
-    """Those of this package, without the configuration's own."""
+    """Return this package's settings classes, without the configuration's own."""
     found = [owner for name in _HOMES for module in _modules(name) for owner in declared_in(module)]
     return (*found, *(owner for adapter in ADAPTERS for owner in adapter.settings))
 
 
 def settings_classes(problem: Callable[[str, str], None], rows: Iterable[Adapter] | None = None) -> tuple[type, ...]:
-    """All of them: what an entry point of an adapter or observer names may have `settings`, a tuple of such classes.
+    """Return all settings classes; an adapter's or observer's entry point may have `settings`, a tuple of such classes.
 
     Args:
-        problem: is told, by key and message, what cannot be loaded or does not fit to the others, and is left out.
+        problem: is told, by key and message, what cannot be loaded or does not fit the others, and is left out.
         rows: all adapters, as `registry.adapters` gives them; asked for where they are not given.
     """
     found = own_settings()

@@ -75,7 +75,7 @@ class Pipeline:
         return self._engine is not None and self._engine.active
 
     def status(self) -> Status:
-        """What was patched, what was skipped and why, where it exports, what failed. Print it."""
+        """Return what was patched, what was skipped and why, where it exports, and what failed. Print it."""
         config, providers = self._config, self._providers
         environment = config.resolved if config is not None else None
         return Status(
@@ -93,7 +93,7 @@ class Pipeline:
         )
 
     def health(self) -> Health | None:
-        """The five lights of each flow of data in this process; None where nothing is instrumented."""
+        """Return the five lights of each flow of data in this process; None where nothing is instrumented."""
         if self._monitoring is None:
             return None
         found: Health | None = self._guarded("health", self._monitoring.health)
@@ -195,7 +195,7 @@ def instrument(
         libraries: which libraries to instrument, by name; "auto" is all that are installed.
         disable: libraries to leave alone, by name.
         endpoint: the OTLP endpoint, for example `http://127.0.0.1:4318`.
-        sample_rate: share of new traces that are recorded, 0 to 1; a parent's decision is followed.
+        sample_rate: share of new traces that is recorded, 0 to 1; a parent's decision is followed.
         capture_content: has no effect yet: no content of messages and model calls stands on spans.
         strict: raise on bad values instead of saying so and using the default; true in `test`.
         hooks: functions called as f(span, message) for recorded spans of send, process or inference.
@@ -248,10 +248,11 @@ def instrument(
 
 
 def health() -> Health:
-    """The health of the data that flows through this process: five lights for each destination and group.
+    """Return the health of the data that flows through this process: five lights for each destination and group.
 
-    fresh, in order, keeping pace, contract kept, environment clean; grey is no evidence. Judged once a second, so that
-    asking costs nothing. Safe in any thread; never raises. Before `instrument()` it has no flows, and says so.
+    The lights are fresh, in order, keeping pace, contract kept and environment clean; grey means no evidence. They are
+    judged once per second, so that asking costs nothing. Safe in any thread; never raises. Before `instrument()` there
+    are no flows, and it says so.
 
         if not otel_pipeline.health().ok:
             print(otel_pipeline.health())
@@ -349,7 +350,7 @@ def _begin_monitoring(
 
 
 def _state_file(config: Config, service: str, instance: str, guard: Guard) -> StateFile | None:
-    """The state file that the configuration asks for; None where it wants none."""
+    """Make the state file that the configuration asks for; None where it wants none."""
     from otel_pipeline.verdict.state_file import StateFile
 
     wanted = config.of(VerdictSettings).state_file
@@ -359,7 +360,7 @@ def _state_file(config: Config, service: str, instance: str, guard: Guard) -> St
 
 
 def _switch_on_generative(pipeline: Pipeline, config: Config, providers: Any, inferences: Inferences) -> None:
-    """Official gen_ai instrumentations, each on its own; their calls are counted as decisions on the data in hand."""
+    """Switch on official gen_ai instrumentations, one by one; their calls count as decisions on the data in hand."""
     from otel_pipeline.export import generative
 
     settings = config.of(LibrarySettings)
@@ -410,7 +411,7 @@ def _providers_in_force(providers: Any) -> tuple[str, ...]:
 
 
 def _greet(pipeline: Pipeline) -> None:
-    """The one line on stderr, in `local` only."""
+    """Write the one line on stderr, in `local` only."""
     status = pipeline.status()
     try:
         sys.stderr.write(f"otel_pipeline: {status.service_name} ({status.environment}) -> {status.export}\n")

@@ -47,7 +47,7 @@ class Adapter:
     """Its classes that declare options; it has its own from `engine.settings.configured`."""
 
     def version(self) -> str | None:
-        """The installed version; None when it is not installed."""
+        """Return the installed version; None when it is not installed."""
         for distribution in self.distributions or (self.name,):
             try:
                 return metadata.version(distribution)
@@ -56,7 +56,7 @@ class Adapter:
         return getattr(sys.modules.get(self.package), "__version__", None)
 
     def unsupported(self) -> str | None:
-        """Why the installed version is not touched; None when it is supported."""
+        """Say why the installed version is not touched; None when it is supported."""
         version = self.version()
         if version is None:
             return "not installed"
@@ -67,7 +67,7 @@ class Adapter:
         return None if supported else f"version {version} is not supported ({self.versions})"
 
     def load(self) -> Callable[..., None]:
-        """The adapter's `instrument` function."""
+        """Load the adapter's `instrument` function."""
         module: Any = importlib.import_module(self.module)
         function: Callable[..., None] = module.instrument
         return function
@@ -101,7 +101,7 @@ ADAPTERS = (
 
 
 def adapters(problem: Callable[[str, str], None]) -> tuple[Adapter, ...]:
-    """Ours, and those that other installed distributions offer; one that cannot be had is told to `problem`."""
+    """Return ours, and those that other installed distributions offer; `problem` is told of one that cannot be had."""
     found = {adapter.name: adapter for adapter in ADAPTERS}
     for point in _entry_points(problem):
         try:
@@ -127,7 +127,7 @@ def _entry_points(problem: Callable[[str, str], None]) -> list[metadata.EntryPoi
 
 
 def _refused(offered: object, found: dict[str, Adapter]) -> str | None:
-    """Why this is no row to use; None where it is one."""
+    """Say why this row cannot be used; None where it can."""
     if not isinstance(offered, Adapter):
         return f"it is a {type(offered).__name__}, and not an otel_pipeline.registry.Adapter"
     if offered.name in found:

@@ -177,7 +177,7 @@ def _field(declared: Option) -> Any:
 
 
 def options(owner: type) -> Iterator[tuple[str, Option]]:
-    """The options that a class declares, each with its field's name; none of a class that is no dataclass."""
+    """Yield the options that a class declares, each with its field's name; none for a class that is no dataclass."""
     for each in fields(owner) if hasattr(owner, "__dataclass_fields__") else ():
         declared = each.metadata.get(_KEY)
         if declared is not None:
@@ -185,7 +185,7 @@ def options(owner: type) -> Iterator[tuple[str, Option]]:
 
 
 def declared_in(module: Any) -> tuple[type, ...]:
-    """The classes of a module that declare options, in their order, without those that named things are made of."""
+    """Return a module's classes that declare options, in their order, without those that named things are made of."""
     found = [
         each
         for each in vars(module).values()
@@ -199,21 +199,21 @@ class Settings(Protocol):
     """What owners get their settings from. Safe in any thread."""
 
     def of(self, owner: type[T], **others: Any) -> T:
-        """The owner's settings, without what is said of destinations; `others` are its fields that are no options."""
+        """Return the owner's settings without what is said of destinations; `others` are fields that are no options."""
 
     def destination(self, owner: type[T], name: str) -> T:
-        """The owner's settings for the destination of this name. To be asked once for each name, not each message."""
+        """Return the owner's settings for the destination of this name. To be asked once per name, not per message."""
 
 
 class Defaults:
     """Settings where nobody has said anything."""
 
     def of(self, owner: type[T], **others: Any) -> T:
-        """The defaults."""
+        """Return the defaults."""
         return owner(**others)
 
     def destination(self, owner: type[T], name: str) -> T:  # noqa: ARG002 - the same for each
-        """The defaults."""
+        """Return the defaults."""
         return owner()
 
 

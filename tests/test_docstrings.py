@@ -15,14 +15,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("otel_pipeline", "examples", "real", "scripts")
 NOT_YET = (
-    "otel_pipeline/cli",
-    "otel_pipeline/demo",
     "otel_pipeline/detectors",
     "otel_pipeline/engine",
-    "otel_pipeline/export",
-    "otel_pipeline/testing",
-    *(f"otel_pipeline/{name}.py" for name in ("distro", "duration", "flow", "libraries", "owners")),
-    *(f"otel_pipeline/{name}.py" for name in ("pipeline", "registry", "settings")),
     "examples/",
     "real/",
     "scripts/",

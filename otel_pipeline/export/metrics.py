@@ -77,7 +77,7 @@ class Connection:
             self._undo.pop()()
 
     def collect_from(self, provider: MeterProvider) -> None:
-        """Have histograms appended when this provider's readers collect, if its inside is as we know it."""
+        """Append histograms when this provider's readers collect, if its inside is as we know it."""
         from opentelemetry.sdk.metrics import MeterProvider as SdkMeterProvider
 
         from otel_pipeline.export import histograms

@@ -58,7 +58,7 @@ def _table() -> Any:
 
 
 def check(spans: Iterable[SpanRecord], metrics: Iterable[MetricRecord] = ()) -> list[Finding]:
-    """All findings; an empty list is a pass. Spans of other instrumentations are judged by name prefix rules only."""
+    """Return all findings; none is a pass. Other instrumentations' spans are judged by rules on name prefixes only."""
     every = list(spans)
     by_id = {(span.trace_id, span.span_id): span for span in every}
     findings = [finding for span in every for finding in _check_span(span, by_id)]
@@ -163,7 +163,7 @@ def _name(span: SpanRecord, found: Found) -> Iterator[Finding]:
 
 
 def _batch(span: SpanRecord, operation: str, found: Found) -> Iterator[Finding]:
-    """A span of one message names its destination; one of several their number."""
+    """Check that a span of one message names its destination, and a span of several their number."""
     batch = semconv.MESSAGING_BATCH_MESSAGE_COUNT in span.attributes
     if operation == "receive" and not batch:
         yield found("batch", "messaging.batch.message_count is missing")
@@ -263,7 +263,7 @@ def _wanted(name: str) -> _Wanted | None:
 
 
 def main(arguments: list[str]) -> int:
-    """Check files of OTLP JSON lines; 1 when there is a finding."""
+    """Check files of OTLP JSON lines; return 1 when there is a finding."""
     records = [record for name in arguments for record in read(Path(name))]
     spans = [record for record in records if isinstance(record, SpanRecord)]
     metrics = [record for record in records if isinstance(record, MetricRecord)]

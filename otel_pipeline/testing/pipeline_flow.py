@@ -47,7 +47,7 @@ class PipelineFlow:
         monitoring.judge_anew(Minimums(fresh=1, order=1))
 
     def health(self) -> Health:
-        """The five lights, from one message on."""
+        """Return the five lights, which judge from one message on."""
         self._monitoring.flows.look()
         return self._monitoring.judge()
 
@@ -55,7 +55,7 @@ class PipelineFlow:
         """Wait until so many messages have reached consumers, for a pipeline that runs in threads.
 
         Raises:
-            AssertionError: they do not in time; says how many have.
+            AssertionError: they have not in time; the text says how many have.
         """
         deadline = time.monotonic() + duration.seconds(timeout)
         while True:
@@ -73,7 +73,7 @@ class PipelineFlow:
         share: float = 1.0,
         age: Literal["data", "delivery", "decision"] = "data",
     ) -> None:
-        """The data was younger than `threshold`.
+        """Assert that the data was younger than `threshold`.
 
         Args:
             threshold: a duration such as 500ms.
@@ -107,7 +107,7 @@ class PipelineFlow:
         )
 
     def assert_in_order(self, destination: str = "*") -> None:
-        """Each message came once, and none after a later one.
+        """Assert that each message came once, and none after a later one.
 
         Raises:
             AssertionError: some did not, or producers gave no numbers, so that nobody knows.
@@ -120,7 +120,7 @@ class PipelineFlow:
             _require(not found, f"{_named(evidence)}: {_listed(found)} of {evidence.messages} messages")
 
     def assert_nothing_lost(self, destination: str = "*") -> None:
-        """Every message that was sent has come; to be called when all of them should have.
+        """Assert that every message that was sent has come; to be called when all of them should have.
 
         Gaps count as losses now, and what producers of this process sent last is looked for too.
 
@@ -155,7 +155,7 @@ class PipelineFlow:
             _require(not tail, f"{flow.key.destination}: the last {tail} messages sent have not come")
 
     def assert_contract(self, destination: str) -> None:
-        """Values had the shape that `contracts/<destination>.json` says.
+        """Assert that values had the shape that `contracts/<destination>.json` gives.
 
         Raises:
             AssertionError: some had not, none was looked at, or there is no such file.
@@ -177,7 +177,7 @@ class PipelineFlow:
         _require(not breaks, f"{destination}: {_listed(breaks)}: {', '.join(differing)}")
 
     def assert_environment_clean(self, destination: str = "*") -> None:
-        """No message began in an environment that the configuration does not allow.
+        """Assert that no message began in an environment that the configuration does not allow.
 
         Raises:
             AssertionError: one did, or the environment is not known.
@@ -216,7 +216,7 @@ class PipelineFlow:
                     yield str(attributes.get(semconv.MESSAGING_DESTINATION_NAME, "")), histogram.total(attributes)
 
     def _not_come(self, flow: WatchedFlow) -> int:
-        """Numbers that producers of this process gave beyond the newest that came, in partitions that were read."""
+        """Count numbers that producers of this process gave beyond the newest that came, in partitions it has read."""
         engine = self.pipeline._engine
         come = flow.numbers()
         read = {partition for partition, _ in come} | {each.partition for each in flow.pace.live()}
@@ -229,7 +229,7 @@ class PipelineFlow:
 
 
 def _require(condition: object, otherwise: str) -> None:
-    """As `assert`, which an optimized Python leaves out."""
+    """Assert, also under an optimized Python, which leaves `assert` out."""
     if not condition:
         raise AssertionError(otherwise)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def telemetry() -> Iterator[Telemetry]:
-    r"""Everything that is recorded during the test, in memory: counted ids, a counted clock, nothing exported.
+    r"""Record everything during the test, in memory: counted ids, a counted clock, nothing exported.
 
     def test_the_model_call_is_in_the_messages_trace(telemetry):
         telemetry.instrument()
@@ -36,7 +36,7 @@ def telemetry() -> Iterator[Telemetry]:
 
 @pytest.fixture
 def faults() -> Iterator[Callable[..., Relay]]:
-    """Makes relays between two topics that are started, and stopped when the test ends; arguments as `Relay` has them.
+    """Make relays between two topics, started at once and stopped when the test ends; arguments as `Relay` has them.
 
     def test_losses_are_seen(faults):
         relay = faults(address, "orders", "orders-faulty", seed=7, drop=0.01)
@@ -53,7 +53,7 @@ def faults() -> Iterator[Callable[..., Relay]]:
 
 @pytest.fixture
 def pipeline_flow(telemetry: Telemetry) -> PipelineFlow:
-    """The health of the data that flows during the test; instruments, like `telemetry.instrument()`.
+    """Judge the health of the data that flows during the test; it instruments, like `telemetry.instrument()`.
 
     def test_orders_are_decided_on_fresh_and_whole(pipeline_flow):
         run_the_pipeline()

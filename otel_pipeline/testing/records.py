@@ -20,7 +20,7 @@ def _plain(attributes: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def span_record(span: ReadableSpan) -> SpanRecord:
-    """One ended span."""
+    """Convert one ended span."""
     context: Any = span.get_span_context()
     scope = span.instrumentation_scope
     return SpanRecord(
@@ -47,7 +47,7 @@ def span_record(span: ReadableSpan) -> SpanRecord:
 
 
 def metric_records(data: MetricsData | None) -> Iterator[MetricRecord]:
-    """All metrics of one collection."""
+    """Convert all metrics of one collection."""
     for of_resource in data.resource_metrics if data is not None else ():
         for of_scope in of_resource.scope_metrics:
             for metric in of_scope.metrics:
@@ -79,7 +79,7 @@ def _point(point: Any) -> PointRecord:
 
 
 def log_record(data: Any) -> LogRecord:
-    """One log record; the SDK's classes have moved, their fields have not."""
+    """Convert one log record; the SDK's classes have moved, their fields have not."""
     record = data.log_record
     scope = getattr(data, "instrumentation_scope", None)
     resource = getattr(data, "resource", None) or getattr(record, "resource", None)

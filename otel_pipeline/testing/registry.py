@@ -1,4 +1,4 @@
-"""Every name of ours in telemetry, with its definition: of telemetry.yaml, and of the tables beside the algorithms."""
+"""Every name of ours in telemetry, with its definition: from telemetry.yaml and the tables beside the algorithms."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class OwnMetric:
 
 @cache
 def written() -> Any:
-    """What telemetry.yaml says."""
+    """Read what telemetry.yaml says."""
     import yaml
 
     return yaml.safe_load(FILE.read_text("utf-8"))
@@ -55,7 +55,7 @@ def written() -> Any:
 
 @cache
 def attributes() -> Mapping[str, OwnAttribute]:
-    """All attributes by their names: those of telemetry.yaml first."""
+    """Return all attributes by their names: those of telemetry.yaml first."""
     found = {entry["key"]: _attribute(entry) for entry in written()["attributes"]}
     declared: dict[str, str] = {}
     values: dict[str, dict[str, None]] = {}
@@ -75,7 +75,7 @@ def attributes() -> Mapping[str, OwnAttribute]:
 
 @cache
 def metrics() -> Mapping[str, OwnMetric]:
-    """All metrics by their names: those of telemetry.yaml first."""
+    """Return all metrics by their names: those of telemetry.yaml first."""
     found = {entry["name"]: _metric(entry) for entry in written()["metrics"]}
     for each in _measures():
         if each.instrument is not None:
@@ -85,7 +85,7 @@ def metrics() -> Mapping[str, OwnMetric]:
 
 @cache
 def _measures() -> tuple[Measure, ...]:
-    """Of every table, each once."""
+    """Return the measures of every table, each once."""
     of_detectors = (measure for table in detectors() for measure in table.measures)
     return tuple(dict.fromkeys((*of_detectors, *contracts.MEASURES, *monitoring.MEASURES)))
 

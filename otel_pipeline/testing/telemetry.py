@@ -100,7 +100,7 @@ class Telemetry:
         self._saved: list[tuple[Any, str, Any]] = []
 
     def instrument(self, service_name: str | None = "test", **arguments: Any) -> Pipeline:
-        """`otel_pipeline.instrument()` on these providers; undone when the test ends."""
+        """Call `otel_pipeline.instrument()` on these providers; it is undone when the test ends."""
         from otel_pipeline.pipeline import instrument
 
         pipeline = instrument(service_name, _providers=self, **arguments)
@@ -114,33 +114,33 @@ class Telemetry:
             self.tracer_provider.sampler = ParentBased(sampler)
 
     def real_time(self) -> None:
-        """The machine's clocks until the test ends: for ages of what a broker has stamped."""
+        """Use the machine's clocks until the test ends: for ages of what a broker has stamped."""
         self._real_time = True
 
     def as_in_production(self) -> None:
-        """Random ids and a plain sampler until the test ends: spans are then made as they are outside of tests."""
+        """Use random ids and a plain sampler until the test ends: spans are then made as they are outside of tests."""
         self.tracer_provider.id_generator = RandomIdGenerator()
         self.tracer_provider.sampler = ParentBased(ALWAYS_ON)
         self._forget_tracers()
 
     def spans(self) -> list[SpanRecord]:
-        """The ended spans, in the order of their end."""
+        """Return the ended spans, in the order of their end."""
         return [span_record(span) for span in self._exporter.spans or ()]
 
     def metrics(self) -> list[MetricRecord]:
-        """All metrics, cumulative since the test began."""
+        """Return all metrics, cumulative since the test began."""
         return list(metric_records(self._reader.get_metrics_data()))
 
     def metric(self, name: str) -> MetricRecord | None:
-        """One metric by its name."""
+        """Return one metric by its name; None when nothing has it."""
         return next((metric for metric in self.metrics() if metric.name == name), None)
 
     def logs(self) -> list[LogRecord]:
-        """The log records."""
+        """Return the log records."""
         return [log_record(data) for data in self._logs.get_finished_logs()]
 
     def tree(self, attributes: Sequence[str] = (), *, links: bool = False) -> str:
-        """The spans as a text to compare with a literal; see `otel_pipeline.testing.trees.tree`."""
+        """Draw the spans as a text to compare with a literal; see `otel_pipeline.testing.trees.tree`."""
         return tree(self.spans(), attributes, links=links)
 
     def clear(self) -> None:
@@ -182,7 +182,7 @@ class Telemetry:
             once._done = True
 
     def _forget_tracers(self) -> None:
-        """Newer SDKs keep tracers by name, with the sampler and the ids of the test that made them."""
+        """Forget what newer SDKs keep: tracers by name, with the sampler and the ids of the test that made them."""
         getattr(self.tracer_provider, "_tracers", {}).clear()
 
     def end(self) -> None:
@@ -197,39 +197,39 @@ class Telemetry:
         self.meter_provider.shutdown()
 
     def clock_ns(self) -> int:
-        """The counted clock: each look is 1 ms later."""
+        """Return the counted clock's time, ns: each look is 1 ms later."""
         if self._real_time:
             return time.time_ns()
         self._now_ns += STEP_NS
         return self._now_ns
 
     def monotonic_ns(self) -> int:
-        """The same clock, for durations."""
+        """Return the same clock's time, ns, for durations."""
         return time.perf_counter_ns() if self._real_time else self.clock_ns()
 
     def spans_of(self, name: str, version: str, schema_url: str) -> Spans:
-        """Spans of the provider's tracer."""
+        """Make spans of the provider's tracer."""
         return compiled_spans.make(
             self.tracer_provider, self.tracer_provider.get_tracer(name, version, schema_url=schema_url)
         )
 
     def stamp_data_age(self) -> None:
-        """As a pipeline's own providers do."""
+        """Let spans of gen_ai instrumentations say how old their data is, as a pipeline's own providers do."""
         if not self._stamps:
             self._stamps = True
             self.tracer_provider.add_span_processor(DataAge())
 
     def in_force(self) -> tuple[str, ...]:
-        """Whose providers are in force."""
+        """Say whose providers are in force."""
         return ("traces, metrics and logs: the test's",)
 
     def flush(self, timeout_s: float) -> bool:
-        """Nothing waits."""
+        """Return true: nothing waits."""
         del timeout_s
         return True
 
     def shutdown(self, timeout_s: float) -> bool:
-        """Nothing to stop."""
+        """Return true: there is nothing to stop."""
         del timeout_s
         return True
 
@@ -238,7 +238,7 @@ _telemetry: Telemetry | None = None
 
 
 def shared() -> Telemetry:
-    """The one of this process."""
+    """Return the one instance of this process."""
     global _telemetry  # noqa: PLW0603 - see the class
     if _telemetry is None:
         _telemetry = Telemetry()

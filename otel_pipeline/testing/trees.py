@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def tree(spans: Iterable[SpanRecord], attributes: Sequence[str] = (), *, links: bool = False) -> str:
-    """One line a span, `name KIND`, children below their parent, in the order of their start.
+    """Draw one line per span, `name KIND`, children below their parent, in the order of their start.
 
     Args:
         spans: what was recorded; spans whose parent is not among them stand at the left, marked `(parent elsewhere)`.

@@ -21,7 +21,7 @@ _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
 def restamped(headers: Headers, mine: int, tag: int) -> Headers:
-    """Numbers given for the tag `mine` are given for `tag`; others stay as they are (docs/design/order.md, rule 5)."""
+    """Turn numbers given for the tag `mine` into numbers for `tag`; keep the others (docs/design/order.md, rule 5)."""
     found: Headers = []
     for key, header in headers:
         read = decode(header) if key == NAME and header is not None else None
@@ -31,7 +31,7 @@ def restamped(headers: Headers, mine: int, tag: int) -> Headers:
 
 
 def with_field(value: bytes | None, fault: Fault) -> bytes | None:
-    """The value with the field changed; None when there is no such field, or it is so already."""
+    """Return the value with the field changed; None when there is no such field, or it is so already."""
     if not value:
         return None
     # A schema registry's serializer puts a zero and the schema's id before the JSON.
@@ -68,7 +68,7 @@ def _change(parent: Any, name: str | int, fault: Fault) -> bool:
 
 
 def with_environment(given: Headers, environment: str) -> Headers | None:
-    """The headers with another environment; None without a data-flow header, or that environment already."""
+    """Return the headers with another environment; None without a data-flow header or with that environment already."""
     headers: Headers = []
     done = False
     for key, header in given:
@@ -82,7 +82,7 @@ def with_environment(given: Headers, environment: str) -> Headers | None:
 
 
 def _renamed(header: bytes, environment: str) -> bytes:
-    """The header with another environment; all else stays, extensions too."""
+    """Return the header with another environment; all else stays, extensions too."""
     raw = _raw(header)
     named = _raw(
         encode(

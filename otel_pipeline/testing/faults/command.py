@@ -91,7 +91,7 @@ def _relay_of(given: Mapping[str, Any]) -> Relay:
 
 
 def _number(text: str) -> float | str:
-    """What is no number is refused with the option's own words, where all options are checked."""
+    """Read a number; what is none stays text, and is refused in the option's own words where all are checked."""
     for kind in (int, float):
         with suppress(ValueError):
             return kind(text)

@@ -85,7 +85,7 @@ class Fault:
     """The new name of a field, or the foreign environment."""
 
     def chooses(self, seed: int, partition: int, offset: int) -> bool:
-        """Whether it applies to this message."""
+        """Tell whether it applies to this message."""
         if self.partition not in {None, partition} or offset < self.first:
             return False
         if self.last is not None and offset > self.last:
@@ -94,7 +94,7 @@ class Fault:
 
 
 def faults_of(options: FaultOptions, known: tuple[Fault, ...] = ()) -> tuple[Fault, ...]:
-    """The faults that the options name, checked; `freeze` is not among them, because it is not of one message.
+    """Return the faults that the options name, checked; without `freeze`, which is not a fault of one message.
 
     Args:
         options: as the user gave them.
@@ -161,7 +161,7 @@ def _check_texts(given: Mapping[str, Any]) -> None:
 
 
 def _check_company(given: Mapping[str, Any]) -> None:
-    """What is given together."""
+    """Check that options which need each other are given together."""
     for name, other in (
         ("displacement", "reorder"),
         ("delay_share", "delay"),
@@ -189,7 +189,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _path(text: str, change: Change) -> tuple[str | int, ...]:
-    """`$.a.b[0]` as ("a", "b", 0)."""
+    """Read `$.a.b[0]` as ("a", "b", 0)."""
     rest = text.removeprefix("$")
     found: list[str | int] = []
     while rest:
@@ -209,6 +209,6 @@ def _path(text: str, change: Change) -> tuple[str | int, ...]:
 
 
 def chance(seed: int, salt: str, partition: int, offset: int) -> float:
-    """Evenly from 0 to 1, the same for the same message in every run."""
+    """Draw a number from 0 to 1, evenly spread, and the same for the same message in every run."""
     text = f"{seed}/{salt}/{partition}/{offset}"
     return int.from_bytes(blake2b(text.encode(), digest_size=6).digest(), "big") / (1 << 48)

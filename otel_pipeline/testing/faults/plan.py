@@ -106,7 +106,7 @@ class Plan:
         """By fault and partition, of what is settled here: drops, and what did not apply."""
 
     def take(self, message: Message, faults: tuple[Fault, ...]) -> list[Outgoing]:
-        """What is to be written, in this order, now that this message has come."""
+        """Return what is to be written, in this order, now that this message has come."""
         state = self._partitions.setdefault(message.partition, _Partition())
         state.position += 1
         producer = self._producer(message)
@@ -131,7 +131,7 @@ class Plan:
         return out + self._due(state)
 
     def release(self) -> list[Outgoing]:
-        """All that is held, in the source's order: nothing comes any more that could pass it."""
+        """Return all that is held, in the source's order: no more messages come that could pass it."""
         out: list[Outgoing] = []
         for state in self._partitions.values():
             for held in sorted(state.held + state.not_passed, key=attrgetter("offset")):
@@ -180,7 +180,7 @@ class Plan:
         return copies
 
     def _copies(self, message: Message, chosen: list[Fault]) -> tuple[Outgoing, ...]:
-        """The message as it is to be written, once or twice; the changes are counted with the first copy."""
+        """Return the message as it is to be written, once or twice; the changes are counted with the first copy."""
         done: list[str] = []
         tags = tag_of(self._source, message.partition), tag_of(self._destination, message.partition)
         changed = message._replace(headers=restamped(message.headers, *tags))
@@ -207,7 +207,7 @@ class Plan:
         )
 
     def _producer(self, message: Message) -> int:
-        """Whose numbers these are; 0 without a number. The tag is the source's, or after `restamped` the other's."""
+        """Return whose number it is, 0 without one. The tag is the source's or, once `restamped`, the destination's."""
         tags = {tag_of(self._source, message.partition), tag_of(self._destination, message.partition)}
         for key, header in message.headers:
             read = decode(header) if key == NAME else None
@@ -217,7 +217,7 @@ class Plan:
 
 
 def injected_of(counts: Mapping[tuple[str, int], int], freezes: int) -> Injected:
-    """The counts as they are shown."""
+    """Arrange the counts as they are shown."""
     by_partition: dict[int, dict[str, int]] = {}
     for (name, partition), count in sorted(counts.items(), key=lambda each: (each[0][1], each[0][0])):
         if count:

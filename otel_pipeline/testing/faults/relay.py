@@ -141,7 +141,7 @@ class Relay:
             self._changed.notify_all()
 
     def start(self) -> Self:
-        """Connect and begin; raises FaultsError within 10 s when there is no broker or a topic is missing."""
+        """Connect and begin; raise FaultsError within 10 s when there is no broker or a topic is missing."""
         if self._thread is not None:
             raise FaultsError("this relay was started already: make another")
         try:
@@ -174,7 +174,7 @@ class Relay:
         return self
 
     def stop(self) -> None:
-        """Write what is held or delayed and end, within 5 s; raises FaultsError when not all could be written.
+        """Write what is held or delayed and end, within 5 s; raise FaultsError when not all could be written.
 
         What was cut short is not counted as delayed. A second call does nothing.
         """
@@ -204,10 +204,10 @@ class Relay:
                 self.stop()
 
     def wait_until_relayed(self, messages: int, timeout: float = 30.0) -> Injected:
-        """Wait until so many messages of the source are written and acknowledged, or dropped; gives the counts.
+        """Wait until so many messages of the source are written and acknowledged, or dropped; return the counts.
 
         It also says that no more are coming: once so many were read, those that are held to be passed by others are
-        written. Raises TimeoutError, in whose text is how far it came.
+        written. Raises TimeoutError, whose text says how far it came.
         """
         deadline = time.monotonic() + timeout
         with self._changed:
@@ -236,7 +236,7 @@ class Relay:
         self._shown = replace(self._shown, freeze=self._freezes)
 
     def _positions(self, position: Any, unreachable: type[Exception]) -> list[Any]:
-        """Where each partition of the source is read from; a topic that was just made takes a moment to answer."""
+        """Find where each partition of the source is read from; a topic that was just made takes a moment to answer."""
         again_until = time.monotonic() + _ANSWER_SECONDS
         while True:
             try:
@@ -251,7 +251,7 @@ class Relay:
                 ) from error
 
     def _places(self, position: Any, unreachable: type[Exception]) -> list[tuple[int, int]]:
-        """Partitions and offsets."""
+        """Return the source's partitions, each with the offset from which it is read."""
         topics = self._consumer.list_topics(timeout=_ANSWER_SECONDS).topics
         for option, name in (("source", self._source), ("destination", self._destination)):
             error = topics[name].error if name in topics else None
@@ -304,7 +304,7 @@ class Relay:
             self._show()
 
     def _pull(self) -> None:
-        """One message, waiting for it, then all that is there already: `consume` alone waits for the full number."""
+        """Wait for one message, then take all that are there already: `consume` alone waits for the full number."""
         found = [self._consumer.poll(_POLL_SECONDS)]
         if found[0] is None:
             return
@@ -334,7 +334,7 @@ class Relay:
         self._release(now_s)
 
     def _release(self, now_s: float) -> None:
-        """What is held, once all is read that somebody waits for; what is held after that waits for others again."""
+        """Queue what is held, once all is read that somebody waits for; what is held later waits to be passed again."""
         with self._changed:
             left = [messages for messages in self._awaited if messages > self._read]
             if len(left) == len(self._awaited):
@@ -431,6 +431,6 @@ def _read(message: Any) -> Message:
 
 
 def _reason(error: BaseException) -> str:
-    """A KafkaException holds the client's own error."""
+    """Return the reason; a KafkaException holds the client's own error."""
     inner = error.args[0] if error.args else error
     return str(inner.str()) if hasattr(inner, "str") else str(inner)
