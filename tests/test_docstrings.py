@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("otel_pipeline", "examples", "real", "scripts")
 NOT_YET = (
-    "otel_pipeline/detectors",
     "otel_pipeline/engine",
     "examples/",
     "real/",

@@ -79,7 +79,7 @@ class Contracts:
             watch.unreadable()
 
     def fields(self, destination: str, paths: Sequence[str], option: str) -> FieldsHealth | None:
-        """Make what looks at these fields of values; None where that is impossible, which is reported by option."""
+        """Make what looks at these fields; None where that is impossible, which is reported under `option`."""
         try:
             return FieldsHealth(paths)
         except ContractError as error:

@@ -1,1 +1,1 @@
-"""Whether the data is healthy: one file a detector, and the verdict over them. Knows no client library and no SDK."""
+"""Counts what tells whether the data is healthy: one file per detector. Knows no client library and no SDK."""

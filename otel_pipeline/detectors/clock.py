@@ -1,4 +1,4 @@
-"""How far this clock may be off. Computed when it is read."""
+"""How far this machine's clock may be off. Computed when it is read."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DETECTOR = Detector("clock", recorded=(OFFSET_BOUND,))
 
 
 def define(totals: Totals, clock: ClockBound) -> None:
-    """Have whoever collects read both ends of the interval, for each reference that there is evidence of."""
+    """Define the gauge of both ends of the interval, for each reference that there is evidence of."""
 
     def read() -> Iterator[tuple[Attributes, float]]:
         error_s = kernel_clock.error_s()

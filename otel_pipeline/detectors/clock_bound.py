@@ -1,4 +1,4 @@
-"""How far this machine's clock can be from the Collector's, from nothing but the `Date` of its answers.
+"""Computes how far this machine's clock can be from the Collector's, from nothing but the `Date` of its answers.
 
 Let theta = clock(here) - clock(Collector). A request is sent at t1 and its answer is here at t4, both by our clock. In
 between, when our clock shows some h with t1 <= h <= t4, the Collector reads its own clock: S = h - theta. It writes S
@@ -8,7 +8,7 @@ as a whole second, rounded down: Date <= S < Date + 1 s. So theta = h - S lies
     up to  t4 - Date           the greatest h, and the least S
 
 One answer leaves a second and its round trip. Answers at other fractions of a second leave other intervals, theta is in
-all of them, and so in their intersection, which gets narrow. What is old counts for less: until now the two clocks may
+all of them, and so in their intersection, which gets narrow. Old answers count for less: since then the two clocks may
 have drifted apart, so the interval of an answer grows on both sides by `drift` times its age.
 
 What this cannot see: a step of the *Collector's* clock that is smaller than the interval, until an answer contradicts;
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 WINDOW_S = 600.0
 """Older answers are forgotten."""
 SLOT_S = 10.0
-"""The answers of so long are kept as one: an exporter that sends five times a second takes no more room."""
+"""The answers of this long are kept as one: an exporter that sends five times a second takes no more room."""
 DRIFT = 100e-6
-"""s that two clocks come apart in one second, at most: crystals without discipline."""
+"""How far two clocks drift apart in one second at most, s: quartz crystals that nothing disciplines."""
 STEP_S = 0.001
-"""A step of the clock here up to this is not looked for, but allowed for."""
+"""Steps of the clock here up to this are not detected, but allowed for."""
 
 
 class Interval(NamedTuple):
@@ -49,10 +49,10 @@ class Interval(NamedTuple):
 class ClockBound:
     """The intersection of what the answers of the last ten minutes allow. Thread-safe; memory is bounded.
 
-    An empty intersection means that a clock stepped, or drifts faster than `drift`: it begins anew with the newest.
+    An empty intersection means that a clock stepped, or drifts faster than `drift`: only the newest answer is kept.
 
     Args:
-        wall_s: the clock that is judged, s since the epoch; it stamps what `add` is given.
+        wall_s: the clock that is judged, s since the epoch; the times that `add` is given are read from it.
         monotonic_s: a clock that is never set, s.
         drift: how fast the two clocks may come apart, s per s.
     """
@@ -74,11 +74,11 @@ class ClockBound:
         self.renew()
 
     def renew(self) -> None:
-        """A forked child must not wait for a thread that only its parent has."""
+        """Replace the lock in a forked child, which must not wait for a thread that only its parent has."""
         self._lock = threading.Lock()
 
     def add(self, sent_s: float, received_s: float, date_s: float) -> None:
-        """One answer: when its request was sent, when it was here, and its `Date`; s since the epoch."""
+        """Take in one answer: when its request was sent, when it was here, and its `Date`; s since the epoch."""
         with self._lock:
             now = self._look()
             # An answer during which the clock was set says nothing of the clock as it is now.
@@ -96,7 +96,7 @@ class ClockBound:
             self._slots[slot] = Interval(max(before.lower, lower), min(before.upper, upper))
 
     def interval(self) -> Interval | None:
-        """What contains theta now; None without evidence."""
+        """Return the interval that contains theta now; None without evidence."""
         with self._lock:
             now = self._look()
             if now is None:
@@ -109,26 +109,26 @@ class ClockBound:
             return Interval(known.lower - slack, known.upper + slack)
 
     def bound(self) -> float | None:
-        """How far the clock here can be off, s; None without evidence."""
+        """Return how far the clock here can be off, s; None without evidence."""
         interval = self.interval()
         return None if interval is None else interval.bound
 
     def _intersection(self) -> Interval | None:
-        """Of all that is kept, at the monotonic time 0."""
+        """Intersect all that is kept, at the monotonic time 0."""
         if not self._slots:
             return None
         slots = self._slots.values()
         return Interval(max(slot.lower for slot in slots), min(slot.upper for slot in slots))
 
     def _slack(self, now: float) -> float:
-        """How much wider an interval at the monotonic time 0 is now, both sides together."""
+        """Return how much wider an interval at the monotonic time 0 is now, both sides together."""
         return 2 * (self._drift * now + STEP_S)
 
     def _look(self) -> float | None:
         """Forget what is old, and return the monotonic time; None when the clock here was set meanwhile.
 
-        Set is what moved against the monotonic clock, after the machine has slept too. Both cannot be read at once:
-        the difference is known as an interval, which is wide when something came between.
+        A clock was set if it moved against the monotonic clock, also while the machine slept. Both cannot be read at
+        once: the difference is known as an interval, which is wide when something came between.
         """
         before = self._monotonic_s()
         wall = self._wall_s()
@@ -150,5 +150,5 @@ class ClockBound:
 
 
 def _overlap(one: Interval, other: Interval, slack: float) -> bool:
-    """Whether two intervals have anything in common, or are not further apart than `slack`."""
+    """Tell whether two intervals have anything in common, or are not further apart than `slack`."""
     return max(one.lower, other.lower) <= min(one.upper, other.upper) + slack

@@ -1,4 +1,4 @@
-"""How old the data was that a model decided on: at each inference, whatever is sampled."""
+"""Measures how old the data was that a model decided on: at each inference, whatever is sampled."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Decisions:
     def decided(
         self, model: str, delivery: OpenDelivery | None, origin_ms: int, now_ns: int, span: Span | None = None
     ) -> None:
-        """A model was called, with this span, on data whose oldest origin is this; 0 is unknown."""
+        """Count a model's call, with this span, on data whose oldest origin is this; 0 is unknown."""
         now_ms = now_ns // 1_000_000
         destination = None if delivery is None else delivery.destination
         age_ms: int | None = None
@@ -63,7 +63,7 @@ class Decisions:
                     self._attribute(objective, delivery)
 
     def _attribute(self, objective: ObjectiveCounts, delivery: OpenDelivery) -> None:
-        """The flow whose messages are decided on: its light shows the objective."""
+        """Give the objective to the flow whose messages are decided on: its light shows it."""
         observer = delivery.state.observer
         flow = None if observer is None else observer.flow
         if flow is not None:
@@ -80,7 +80,7 @@ class Decisions:
 
 
 def _event_age_ms(delivery: OpenDelivery | None, now_ms: int) -> int | None:
-    """Of the oldest event in hand; None where the event of one of the messages is not known."""
+    """Return the age of the oldest event in hand; None where the event of one of the messages is not known."""
     if delivery is None:
         return None
     observed = [(delivery.state.observer, delivery.offset)]

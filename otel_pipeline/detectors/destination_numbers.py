@@ -41,7 +41,7 @@ class DestinationNumbers:
         return len(self._windows)
 
     def one(self, producer: int, number: int, offset: int) -> Found | None:
-        """A number has come; None where it is a newer one, or the producer's first."""
+        """Judge a number that has come; None where it is a newer one, or the producer's first."""
         window = self._windows.get(producer)
         if window is None:
             if len(self._windows) >= MAX_PRODUCERS:
@@ -57,7 +57,7 @@ class DestinationNumbers:
 
 
 def _late(window: _Window, back: int) -> Found | None:
-    """The newest number again, or one that was given `back` numbers before it."""
+    """Judge the newest number that came again, or one that was given `back` numbers before it."""
     # Below the first that came, or further back than is remembered: nobody knows whether it is late.
     if back >= WINDOW or (window.newest - window.first) % NUMBERS < back:
         return None

@@ -1,4 +1,4 @@
-"""Where messages began: a laptop's test data in production's topic is found at its first message."""
+"""Finds out where messages began: a laptop's test data in production's topic is found at its first message."""
 
 from __future__ import annotations
 
@@ -39,23 +39,23 @@ UNLABELLED = Measure("unlabelled", None, "{message}", "Messages that name no env
 
 
 class ForeignEnvironmentError(Exception):
-    """A message of an environment that the configuration rejects, with `health: {on_reject: raise}`."""
+    """A message from an environment that the configuration rejects, with `health: {on_reject: raise}`."""
 
 
 def policy_of(foreign: Mapping[str, Policy], origin: str) -> Policy:
-    """What the configuration says of messages that began in an environment."""
+    """Return what the configuration says of messages that began in an environment."""
     return foreign.get(origin, foreign.get("*", "flag"))
 
 
 def is_allowed(policy: str) -> bool:
-    """Whether messages under this policy are wanted."""
+    """Tell whether messages under this policy are wanted."""
     return policy == "allow"
 
 
 class PartitionEnvironments:
     """Counts the messages of one partition by the environment that they began in. For the consumer's thread.
 
-    A name of more than 16 bytes is cut in the header, so that it is compared as far as it is known there.
+    A name of more than 16 bytes is cut in the header, so names are compared as far as they are known there.
 
     Args:
         own: the environment of this process; None when it is not known, then nothing is foreign.
@@ -77,11 +77,11 @@ class PartitionEnvironments:
         """Messages by origin environment, those of this one left out."""
 
     def foreign(self) -> dict[tuple[str, ...], int]:
-        """Messages by origin environment and policy."""
+        """Count the messages by origin environment and policy."""
         return {(origin, policy_of(self._foreign, origin)): count for origin, count in list(self.visitors.items())}
 
     def other(self, code: int, header: Any) -> None:
-        """A message whose environment code is not that of this process."""
+        """Count a message whose environment code is not that of this process."""
         name = pipeline_header.environment_of(header, code)
         if name is None:
             self.unlabelled += 1
@@ -92,7 +92,7 @@ class PartitionEnvironments:
             visitors[name] = visitors.get(name, 0) + 1
 
     def rejection(self, header: Any) -> Exception | None:
-        """What to raise before the application gets a message; None where nothing is to be raised."""
+        """Return what to raise before the application gets a message; None where nothing is to be raised."""
         if not self.raises or self._own is None:
             return None
         read = pipeline_header.decode(header)

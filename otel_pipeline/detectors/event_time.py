@@ -1,4 +1,4 @@
-"""When the event of a message happened: what the application says, else the CloudEvents header `ce_time`.
+"""Tells when the event of a message happened: what the application says, else the CloudEvents header `ce_time`.
 
 Where neither says it, it is unknown: the time of sending never stands in for it (docs/design/ages.md).
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 HEADER = "ce_time"
 LATEST_MS = 1 << 47
-"""No time of this millennium: what is above comes from a broken clock or a forged header."""
+"""The end of what counts as a time: anything above comes from a broken clock or a forged header."""
 MAX_CHARACTERS = 64
 """RFC 3339 allows any number of digits after the point; nobody writes so many."""
 
@@ -29,11 +29,11 @@ _RFC3339 = re.compile(
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - compared with times whose offset is known apart
 _MAX_MINUTES = 1000
 _minutes: dict[str, int] = {}
-"""What the last minutes are in s since the epoch: events come close to each other, and a datetime costs most."""
+"""The last minutes in s since the epoch: events come close to each other, and making a datetime costs most."""
 
 
 def rfc3339_ms(value: object) -> int:
-    """A time as RFC 3339 writes it, in ms since the epoch; 0 for anything else. Never raises.
+    """Read a time as RFC 3339 writes it, in ms since the epoch; 0 for anything else. Never raises.
 
     A leap second, :60, is the first of the next minute.
     """
@@ -69,10 +69,10 @@ def _seconds_of(minute: str) -> int:
 
 
 def milliseconds(value: Any) -> int:
-    """What the application's function returned, in ms since the epoch; 0 is unknown. Never raises.
+    """Convert what the application's function returned to ms since the epoch; 0 is unknown. Never raises.
 
     A datetime without a zone is taken as UTC. A number is s since the epoch; NaN, infinity, a time before 1970 or after
-    this millennium, a truth value and everything else that is no time are unknown.
+    this millennium, a boolean and everything else that is no time are unknown.
     """
     try:
         if isinstance(value, datetime):
@@ -90,12 +90,12 @@ def milliseconds(value: Any) -> int:
 def reader(
     fields: MessageFields, said: Callable[[Message], object] | None, guard: Guard, *, header: bool
 ) -> Callable[[Message], int]:
-    """A function that tells when a message's event happened, ms since the epoch; 0 is unknown. It never raises.
+    """Make a function that tells when a message's event happened, ms since the epoch; 0 is unknown. It never raises.
 
     Args:
         fields: how to read a message.
-        said: the application's own function, which comes first; what it raises or returns that is no time is counted.
-        guard: counts.
+        said: the application's own function, which comes first; it is counted when it raises or returns no time.
+        guard: counts failures.
         header: whether `ce_time` is looked at where the application does not know.
     """
     of_header = _header_reader(fields, guard) if header else _unknown

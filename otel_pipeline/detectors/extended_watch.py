@@ -1,6 +1,6 @@
-"""A partition's watch where a detector that was asked for is told of every message.
+"""A partition's watch that tells further detectors, those asked for, of every message.
 
-Decided once for each partition: where nothing more is asked for, the plain watch does its work.
+Chosen once for each partition: where nothing more is asked for, the plain watch does its work.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _MORE = ("delivered", "processed", "processed_to", "event_ms")
 
 
 class ExtendedWatch(PartitionWatch):
-    """Tells the parts of more detectors as well (`Detector` says of what). What one raises harms no other."""
+    """Tells the parts of further detectors as well (`Detector` says of what). What one raises harms no other."""
 
     __slots__ = ("_delivered", "_event_ms", "_in_batch", "_processed", "_processed_to")
 
@@ -34,7 +34,7 @@ class ExtendedWatch(PartitionWatch):
     def one(
         self, message: Message, offset: int, timestamp_ms: int, header: Any, fields: Fields | None, now_ms: int
     ) -> int:
-        """As the plain watch."""
+        """Do as the plain watch."""
         origin_ms = super().one(message, offset, timestamp_ms, header, fields, now_ms)
         if not self._in_batch:
             for place, delivered in self._delivered:
@@ -46,7 +46,7 @@ class ExtendedWatch(PartitionWatch):
         return origin_ms
 
     def batch(self, messages: Sequence[Message], headers: Sequence[Any], now_ms: int) -> Sequence[int]:
-        """As the plain watch, which goes through `one` where something is remarkable."""
+        """Do as the plain watch, which goes through `one` where something is remarkable."""
         self._in_batch = True
         try:
             origins_ms = super().batch(messages, headers, now_ms)
@@ -61,7 +61,7 @@ class ExtendedWatch(PartitionWatch):
         return origins_ms
 
     def processed(self, offset: int, origin_ms: int, now_ms: int) -> None:
-        """As the plain watch."""
+        """Do as the plain watch."""
         super().processed(offset, origin_ms, now_ms)
         for place, processed in self._processed:
             if not place.off:
@@ -71,7 +71,7 @@ class ExtendedWatch(PartitionWatch):
                     place.failed()
 
     def processed_batch(self, offset: int, origins_ms: Sequence[int], now_ms: int) -> None:
-        """As the plain watch."""
+        """Do as the plain watch."""
         super().processed_batch(offset, origins_ms, now_ms)
         for place, processed_to in self._processed_to:
             if not place.off:
@@ -81,11 +81,11 @@ class ExtendedWatch(PartitionWatch):
                     place.failed()
 
     def event_ms(self, offset: int | None) -> int:
-        """As the plain watch."""
+        """Do as the plain watch."""
         return 0 if offset is None or self._event_ms is None else int(self._event_ms(offset))
 
 
 def watch_with(fields: MessageFields, parts: Parts, **others: Any) -> PartitionWatch:
-    """The watch that the parts of these detectors need, beside what every partition has."""
+    """Make the watch that the parts of these detectors need, beside what every partition has."""
     more = any(hasattr(part, method) for _, part in parts for method in _MORE)
     return (ExtendedWatch if more else PartitionWatch)(fields, parts=parts, **others)

@@ -1,6 +1,6 @@
-"""The pace of one flow: all partitions that this process reads of a destination for a group.
+"""The pace of one flow: all partitions of a destination that this process reads for a group.
 
-Looked at once a second for rates and for what stands still. What is read between, by an exporter for example, is
+Looked at once a second for rates and for what stands still. What is read in between, by an exporter for example, is
 computed from positions and fetches then, so that ages grow while a handler sleeps.
 """
 
@@ -151,7 +151,7 @@ class FlowPace:
         self._lags: deque[int] = deque(maxlen=_GROWING_S)
 
     def add(self, consumer: Consumer, partition: int, pace: PartitionPace) -> None:
-        """One more partition; the caller holds the lock of the flows."""
+        """Add one more partition; the caller holds the lock of the flows."""
         left = [each for each in self._paced if self._in_use(each)]
         self._paced = [*left, _Paced(ref(consumer), partition, pace)]
 
@@ -160,7 +160,7 @@ class FlowPace:
         return consumer is not None and consumer.fetches.get((self._destination, paced.partition)) is paced.pace
 
     def live(self) -> Iterator[_Live]:
-        """The partitions that are assigned now, with their positions."""
+        """Yield the partitions that are assigned now, with their positions."""
         positions: dict[Consumer, dict[tuple[str, int], int | None]] = {}
         for consumer_ref, partition, pace in self._paced:
             consumer = consumer_ref()
@@ -174,7 +174,7 @@ class FlowPace:
                 yield _Live(consumer, partition, pace, known[key])
 
     def look(self, now_s: float, now_ns: int) -> None:
-        """To be called once a second: `now_s` monotonic, `now_ns` by the clock of the engine's durations."""
+        """Update rates and standstills once a second: `now_s` monotonic, `now_ns` by the engine's work clock."""
         before_s, self._looked_s = self._looked_s, now_s
         written = read = lag = 0
         consumers = set()
@@ -203,7 +203,7 @@ class FlowPace:
         return None if before is None else now - before
 
     def read(self, now_s: float, now_ns: int) -> Pace:
-        """What is known now."""
+        """Return what is known now."""
         found = Pace()
         lags: list[int] = []
         ages: list[float] = []
@@ -256,7 +256,7 @@ class FlowPace:
 
 
 def _grows(lags: deque[int]) -> bool:
-    """Whether the lag has only grown for a minute: each quarter of it lies above the one before."""
+    """Tell whether the lag has only grown for a minute: each quarter of it lies above the one before."""
     if len(lags) < _GROWING_S:
         return False
     values = list(lags)

@@ -1,4 +1,4 @@
-"""Everything that is watched in this process: one flow for each (cluster, destination, group), and what is known of it.
+"""Everything that is watched in this process: one flow per (cluster, destination, group), and what is known of it.
 
 Detectors count in plain integers of their own. Whoever reads metrics, or the verdict, brings the sums up to date here:
 nothing is pushed per message. What a closed consumer has counted is kept, so that no sum ever falls.
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 MAX_FLOWS = 200
 MAX_GROUPS = 20
 _IN_PLACE = (order.DETECTOR, freshness.DETECTOR, environments.DETECTOR)
-"""Those whose parts the watch asks by itself."""
+"""Detectors whose parts the watch calls itself."""
 
 
 class Flows:
@@ -48,10 +48,10 @@ class Flows:
 
     Args:
         clock_ms: wall clock, ms since the epoch.
-        monotonic_s: clock for what is waited for, s.
+        monotonic_s: clock for waiting times, s.
         work_ns: clock that the engine measures durations with, ns.
         values: what looks at values, for detectors that ask for them.
-        tables: the detectors; all that are installed where they are not given.
+        tables: the detectors; all that are installed where none are given.
     """
 
     def __init__(
@@ -89,16 +89,16 @@ class Flows:
         self._instruments.attach(engine)
 
     def renew(self) -> None:
-        """A forked child must not wait for a thread that only its parent has."""
+        """Replace the lock in a forked child, which must not wait for a thread that only its parent has."""
         self._lock = threading.RLock()
 
     def every(self) -> list[WatchedFlow]:
-        """All flows."""
+        """List all flows."""
         with self._lock:
             return list(self._flows.values())
 
     def histogram(self, measure: Measure) -> Histogram:
-        """What a detector records in."""
+        """Return the histogram that a detector records in."""
         return self._instruments.histogram(measure)
 
     def watch(self, consumer: Consumer, state: PartitionState) -> PartitionWatch | None:
@@ -152,7 +152,7 @@ class Flows:
         )
 
     def _parts(self, at: WatchedPartition) -> Iterator[tuple[Detector, Any]]:
-        """What each detector watches a partition with, where it does."""
+        """Yield each detector's part for a partition, where it watches it."""
         for detector in self.detectors:
             part = None if detector.watch is None else self._instruments.ask(detector, detector.watch, at)
             if part is not None:
@@ -172,13 +172,13 @@ class Flows:
         return pace
 
     def look(self) -> None:
-        """To be called once a second: rates, and what stands still."""
+        """Update, once a second, rates and what stands still."""
         now_s, now_ns = self._monotonic_s(), self._work_ns()
         for flow in self.every():
             flow.pace.look(now_s, now_ns)
 
     def now(self) -> list[FlowNow]:
-        """Each flow as it is now."""
+        """Return each flow as it is now."""
         now_ms, now_s, work_ns = self._clock_ms(), self._monotonic_s(), self._work_ns()
         return [FlowNow(flow, now_ms, now_s, work_ns) for flow in self.every()]
 
@@ -211,7 +211,7 @@ class Flows:
     def _attributes_of(
         self, engine: Engine, client: Mapping[str, AttributeValue], key: FlowKey
     ) -> dict[str, AttributeValue]:
-        """All that measures of a flow may carry; the first groups by their names."""
+        """Collect all attributes that measures of a flow may carry; only the first groups keep their names."""
         attributes: dict[str, AttributeValue] = {
             semconv.MESSAGING_SYSTEM_NAME: client.get(semconv.MESSAGING_SYSTEM_NAME, OTHER),
             semconv.MESSAGING_DESTINATION_NAME: engine.metric_destination(key.destination),

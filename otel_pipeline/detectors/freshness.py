@@ -1,4 +1,4 @@
-"""How old messages are when they arrive and when they have been processed.
+"""Measures how old messages are when they arrive and when they have been processed.
 
 Ages are signed until they are counted: a clock that runs ahead shows as negative ages, which are counted by themselves
 and never clamped away (docs/design/ages.md, "Negative ages").
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.totals import HistogramCell, ThreadCells
 
 TOLERANCE_MS = 5
-"""Clocks of one machine differ by as much: an age above minus this is 0."""
+"""Readings of one machine's clock can differ by this much: an age between minus this and 0 is 0."""
 
 AGED = (semconv.MESSAGING_SYSTEM_NAME, *FLOW)
-"""What the ages of messages carry."""
+"""The attributes that the ages of messages carry."""
 DELIVERY_AGE = Measure(
     "otel_pipeline.delivery.age",
     "histogram",
@@ -80,8 +80,8 @@ class PartitionFreshness:
     """The ages of one partition's messages at one consumer.
 
     Args:
-        delivery_age: of this consumer alone.
-        data_age: processing ends in any thread.
+        delivery_age: the cell of this consumer alone.
+        data_age: one cell per thread, because processing ends in any thread.
         by_delivery: the objectives that look at the delivery age.
         by_data: those that look at the data age.
     """
@@ -105,7 +105,7 @@ class PartitionFreshness:
         """Of what has been processed."""
 
     def delivered(self, timestamp_ms: int, now_ms: int) -> None:
-        """A message arrived that was sent at `timestamp_ms`; 0 is unknown."""
+        """Record the age of a message that arrived and was sent at `timestamp_ms`; 0 is unknown."""
         age_ms: int | None
         if 0 < timestamp_ms <= now_ms:
             age_ms = now_ms - timestamp_ms
@@ -123,7 +123,7 @@ class PartitionFreshness:
                 objective.count(age_ms)
 
     def delivered_many(self, timestamps_ms: Sequence[int], now_ms: int) -> None:
-        """The same for a batch, whose messages may have no time."""
+        """Record the ages of a batch that arrived; its messages may have no time."""
         try:
             if not self.by_delivery and _record_many(self.delivery_age, timestamps_ms, now_ms):
                 return
@@ -133,7 +133,7 @@ class PartitionFreshness:
             self.delivered(timestamp_ms if type(timestamp_ms) is int else 0, now_ms)
 
     def processed(self, origin_ms: int, now_ms: int) -> None:
-        """A message has been processed whose oldest origin is this; 0 is unknown."""
+        """Record the age of a processed message whose oldest origin is this; 0 is unknown."""
         age_ms: int | None = None
         if 0 < origin_ms <= now_ms + TOLERANCE_MS:
             age_ms = now_ms - origin_ms if origin_ms < now_ms else 0
@@ -145,7 +145,7 @@ class PartitionFreshness:
                 objective.count(age_ms)
 
     def exemplify(self, span: SpanContext, origin_ms: int, now_ns: int, timestamp_ms: int, delivered_ms: int) -> None:
-        """A recorded span that shows how the ages of a message came about; only those that were counted."""
+        """Keep a recorded span that shows how a message's ages came about, for those ages that were counted."""
         if isinstance(timestamp_ms, int) and 0 < timestamp_ms <= delivered_ms:
             self.delivery_age.exemplify((delivered_ms - timestamp_ms) / 1000, now_ns, span)
         age_ms = now_ns // 1_000_000 - origin_ms
@@ -153,7 +153,7 @@ class PartitionFreshness:
             self.data_age.cell.exemplify(age_ms / 1000, now_ns, span)
 
     def processed_many(self, origins_ms: Sequence[int], now_ms: int) -> None:
-        """The same for a batch."""
+        """Record the ages of a processed batch."""
         if not self.by_data and _record_many(self.data_age.cell, origins_ms, now_ms):
             newest_ms = max(origins_ms)
             self.newest_origin_ms = max(self.newest_origin_ms, newest_ms)
@@ -163,7 +163,7 @@ class PartitionFreshness:
 
 
 def _record_many(cell: HistogramCell, times_ms: Sequence[int], now_ms: int) -> bool:
-    """Record the ages of a batch at once; false where one is unknown or negative, or they fall into several buckets."""
+    """Record the ages of a batch at once; False where one is unknown or negative, or they fall into several buckets."""
     oldest_ms, newest_ms, count = min(times_ms), max(times_ms), len(times_ms)
     if oldest_ms <= 0 or newest_ms > now_ms:
         return False

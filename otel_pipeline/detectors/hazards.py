@@ -1,4 +1,4 @@
-"""Client settings that can lose, repeat or reorder data, before anything has happened. Adapters find them."""
+"""Client settings that can lose, repeat or reorder data, told before anything has happened. Adapters find them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The instruments that the tables ask for, and every question to a detector: what one raises harms no other."""
+"""The instruments that the tables ask for, and every call of a detector: what one raises harms no other."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Instruments:
                 measure.gauge(self._totals, partial(self.all, detector, read, engine))
 
     def histogram(self, measure: Measure) -> Histogram:
-        """What a detector records in."""
+        """Return the histogram that a detector records in."""
         return self._histograms[measure]
 
     def write(self, flow: WatchedFlow) -> None:
@@ -81,7 +81,7 @@ class Instruments:
                 cell.value = count
 
     def ask(self, detector: Detector, function: Callable[..., T], *arguments: Any) -> T | None:
-        """What a function of a detector's gives; None where it raises, which is counted, or is switched off."""
+        """Call a detector's function; None where it raises, which is counted, or is switched off."""
         place = detector.place(self._guard)
         if place.off:
             return None
@@ -92,7 +92,7 @@ class Instruments:
             return None
 
     def all(self, detector: Detector, read: Callable[..., Iterable[T]], *arguments: Any) -> list[T]:
-        """All that a function of a detector's gives one by one; nothing where it raises."""
+        """List all that a detector's function yields; nothing where it raises."""
         return self.ask(detector, lambda: list(read(*arguments))) or []
 
     def _of_every_flow(

@@ -1,4 +1,4 @@
-"""What the kernel itself believes of its clock: an upper bound of its error, kept by the time service (Linux)."""
+"""Reads what the kernel itself believes of its clock: an upper bound of its error, kept by the time service (Linux)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LONG_BYTES = 8
 
 
 class _Timex(Structure):
-    """`struct timex` as far as it is read, with room for the rest: 208 bytes where `long` has 64 bits."""
+    """`struct timex` as far as it is read, with room for the rest: it has 208 bytes where `long` has 64 bits."""
 
     _fields_ = (
         ("modes", c_uint),
@@ -26,9 +26,9 @@ class _Timex(Structure):
 
 
 def error_s() -> float | None:
-    """How far the clock can be off, s; None where the kernel does not say, or says that nothing disciplines it.
+    """Return how far the clock can be off, s; None where the kernel does not say, or says that nothing disciplines it.
 
-    A virtual machine, or chrony without `rtcsync`, well leaves the clock "unsynchronised" though it is right: that is
+    A virtual machine, or chrony without `rtcsync`, may leave the clock "unsynchronised" although it is right: that is
     no evidence of a fault, and the 16 s that come with it are no bound. Needs no privilege, takes 3 us; any thread.
     """
     adjust = _adjtimex()
@@ -42,7 +42,7 @@ def error_s() -> float | None:
 
 @cache
 def _adjtimex() -> Any:
-    """The C library's function; None elsewhere, and where its structure is another one."""
+    """Find the C library's function; None on other systems, and where its structure is another one."""
     if sys.platform != "linux" or sizeof(c_long) != _LONG_BYTES:
         return None
     try:

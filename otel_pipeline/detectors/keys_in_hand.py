@@ -1,4 +1,4 @@
-"""Messages with the same key that are processed at the same time: their order is lost, whatever the log's was."""
+"""Counts messages with the same key that are processed at the same time: their order is lost, whatever the log had."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DETECTOR = Detector("keys_in_hand", watch=_watch, counts={CONCURRENT_KEY: attrge
 class KeysInHand:
     """Counts messages whose `process()` begins while another one with the same key has not ended. Safe in any thread.
 
-    On request (`same_key` of a destination), since it takes a lock. Messages without a key have no order to lose.
+    Only on request (`same_key` of a destination), since it takes a lock. Messages without a key have no order to lose.
 
     Args:
         key: reads a message's key.
@@ -43,7 +43,7 @@ class KeysInHand:
         self.concurrent = 0
 
     def began(self, offset: int, message: Message) -> None:
-        """A message is processed from now on."""
+        """Note that a message is processed from now on."""
         key = self._key(message)
         if key is None:
             return
@@ -61,7 +61,7 @@ class KeysInHand:
                 self.concurrent += 1
 
     def ended(self, offset: int) -> None:
-        """It has been processed."""
+        """Note that a message has been processed."""
         with self._lock:
             key = self._by_offset.pop(offset, None)
             if key is None:

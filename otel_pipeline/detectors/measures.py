@@ -1,6 +1,6 @@
-"""The seam of detectors: a file in this package has its algorithm, and in `DETECTOR` the one table of what it measures.
+"""The seam of detectors: each file of this package has its algorithm, and in `DETECTOR` the one table of its measures.
 
-From the tables come instruments, series that are born at 0, evidence, history, docs/telemetry.md and the checker's
+From the tables come instruments, series that begin at 0, evidence, history, docs/telemetry.md and the checker's
 registry. Third parties come in by the entry point `otel_pipeline_observer`, which names such a table of theirs.
 """
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 ENTRY_POINTS = "otel_pipeline_observer"
 MAX_VALUES = 256
 FLOW = (semconv.MESSAGING_DESTINATION_NAME, semconv.MESSAGING_CONSUMER_GROUP_NAME)
-"""What most measures of a flow carry."""
+"""The attributes that most measures of a flow carry."""
 BOUND = Attribute("otel_pipeline.bound", "Which end of an interval.", ("lower", "upper"))
 _RESERVED = ("messaging.", "otel_pipeline.")
 _NOTHING: Mapping[Any, Any] = MappingProxyType({})
@@ -87,35 +87,35 @@ class Detector:
     open_counts: Mapping[Measure, Callable[[Any], Mapping[tuple[str, ...], int]]] = field(default_factory=dict)
     """The same where the values are not known beforehand: counts by the values of the measure's own attributes.
 
-    Of a partition the first `MAX_VALUES` are kept.
+    The first `MAX_VALUES` of a partition are kept.
     """
     born: Callable[[HealthSettings, DestinationSettings], Iterable[Label]] = lambda _settings, _destination: ()
-    """Which of these are to exist at 0 from the beginning."""
+    """Names those of these that are to exist at 0 from the beginning."""
     flow_gauges: Mapping[Measure, Callable[[Any], Iterable[tuple[Attributes, float]]]] = field(default_factory=dict)
     """How gauges are read from a flow as it is now (`FlowNow`): what is added to its attributes, and the value."""
     gauges: Mapping[Measure, Callable[[Any], Iterable[tuple[Attributes, float]]]] = field(default_factory=dict)
     """How gauges are read from the engine."""
     recorded: tuple[Measure, ...] = ()
-    """What its own code records or defines: histograms, counts that are no partition's."""
+    """What its own code records or defines: histograms, and counts that belong to no partition."""
     rules: tuple[Rule, ...] = ()
     """What its counts mean for a light. It sees every count of the flow."""
     settings: tuple[type, ...] = ()
-    """Of a third party's detector, the classes that declare its options (`otel_pipeline/settings.py`)."""
+    """The classes that declare the options of a third party's detector (`otel_pipeline/settings.py`)."""
 
     def place(self, guard: Guard) -> Place:
-        """Where its failures are counted."""
+        """Return the place where its failures are counted."""
         return guard.place(f"detector.{self.name}")
 
     @property
     def measures(self) -> tuple[Measure, ...]:
-        """All of the table, each once."""
+        """All measures of the table, each once."""
         found = [label.measure for label in self.counts]
         found += [*self.open_counts, *self.flow_gauges, *self.gauges, *self.recorded]
         return tuple(dict.fromkeys(found))
 
 
 def where_known(read: Callable[[Any], float | None]) -> Callable[[Any], Iterator[tuple[Attributes, float]]]:
-    """The reading of a gauge that has one value, and no series while it is None."""
+    """Make the reading of a gauge that has one value, and no series while it is None."""
 
     def readings(source: Any) -> Iterator[tuple[Attributes, float]]:
         value = read(source)
@@ -127,7 +127,7 @@ def where_known(read: Callable[[Any], float | None]) -> Callable[[Any], Iterator
 
 @cache
 def own_detectors() -> tuple[Detector, ...]:
-    """The tables of this package, by the names of their files."""
+    """Load the tables of this package, in the order of their files' names."""
     package = __name__.rpartition(".")[0]
     path = import_module(package).__path__
     modules = [import_module(f"{package}.{each.name}") for each in pkgutil.iter_modules(path)]
@@ -135,11 +135,11 @@ def own_detectors() -> tuple[Detector, ...]:
 
 
 def detectors(guard: Guard | None = None, points: Iterable[EntryPoint] | None = None) -> tuple[Detector, ...]:
-    """All tables: this package's, and those of third parties.
+    """Load all tables: this package's, and those of third parties.
 
     Args:
-        guard: is told of those that cannot be used, which are left out.
-        points: the entry points of third parties, those that are installed where they are not given.
+        guard: counts and reports those that cannot be used, which are left out.
+        points: the entry points of third parties; those that are installed where none are given.
     """
     found = list(own_detectors())
     for point in _installed() if points is None else points:
@@ -164,7 +164,7 @@ def _installed() -> Iterable[EntryPoint]:
 
 
 def _unusable(detector: Any, known: Iterable[Detector]) -> str | None:
-    """Why a third party's table cannot be used; None where it can."""
+    """Say why a third party's table cannot be used; None where it can."""
     if not isinstance(detector, Detector):
         return f"{ENTRY_POINTS} has to name a Detector"
     for rule in detector.rules:

@@ -1,4 +1,4 @@
-"""The share of nulls by field, on request: a field that goes null may keep its contract, and misleads a model."""
+"""Measures the share of nulls by field, on request: a field that goes null may keep its contract and mislead models."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NULLS = Measure("otel_pipeline.field.nulls", "counter", "{value}", "Of these the
 
 @dataclass(frozen=True)
 class NullRateSettings:
-    """What is said of one destination."""
+    """What is said of one destination's fields."""
 
     null_rate: tuple[str, ...] = option(
         "destinations.*.null_rate", "names", (), "Paths of fields, 32 at most, whose share of nulls is measured."
@@ -32,7 +32,7 @@ def _watch(at: WatchedPartition) -> FieldsSeen | None:
 
 
 def _departs(windows: Windows) -> Row | None:
-    """Surely over twice the share of the day before, and more than one point above that."""
+    """Find a field whose share of nulls is surely over twice that of the day before, plus one percentage point."""
     recent, day = windows[300.0], windows[86400.0]
     for (path,), n in recent.of(VALUES).items():
         nulls, before = recent[NULLS.label(path)], day[VALUES.label(path)] - n

@@ -1,4 +1,4 @@
-"""How often freshness objectives are met. Exact: no bucket stands between."""
+"""Counts how often freshness objectives are met. Exact: no buckets round the ages."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ class ObjectiveEvidence:
     threshold_s: float
     objective: float
     subject: str = "messages"
-    """messages, or decisions of a model."""
+    """`messages`, or `decisions` of a model."""
     met: int = 0
     missed: int = 0
     unknown: int = 0
 
     def counts(self) -> dict[Label, int]:
-        """The same, to be looked at over time."""
+        """Return the same as counts, to be compared over time."""
         return dict(zip(self._labels(), (self.met, self.missed, self.unknown), strict=True))
 
     def within(self, window: Window) -> tuple[int, int, int]:
-        """Met, missed and unknown ones within a time."""
+        """Count those met, missed and unknown within a time."""
         met, missed, unknown = (window[label] for label in self._labels())
         return met, missed, unknown
 
@@ -73,7 +73,7 @@ class ObjectiveCounts:
         self._met, self._missed, self._unknown = (counter.local(each) for each in self._attributes)
 
     def count(self, age_ms: float | None) -> None:
-        """One case; None where the age is not known, or negative."""
+        """Count one case; None where the age is not known, or negative."""
         if age_ms is None:
             self._unknown.cell.value += 1
         elif age_ms <= self.threshold_ms:
@@ -82,7 +82,7 @@ class ObjectiveCounts:
             self._missed.cell.value += 1
 
     def evidence(self) -> ObjectiveEvidence:
-        """What was counted so far."""
+        """Return what was counted so far."""
         objective = self.objective
         subject = "messages" if objective.model is None else "decisions"
         met, missed, unknown = (int(self._counter.value(each)) for each in self._attributes)
@@ -92,7 +92,7 @@ class ObjectiveCounts:
 
 
 class Objectives:
-    """All that are set."""
+    """All objectives that are set."""
 
     def __init__(self, objectives: Iterable[Objective], totals: Totals) -> None:
         self.counter = SLO_EVENTS.counter(totals)
@@ -100,7 +100,7 @@ class Objectives:
         SLO_OBJECTIVE.gauge(totals, self._shares)
 
     def of_flow(self, destination: str, group: str | None) -> tuple[ObjectiveCounts, ...]:
-        """Those that look at the messages of this destination and group."""
+        """Return those that look at the messages of this destination and group."""
         return tuple(
             counts
             for counts in self._all
@@ -110,7 +110,7 @@ class Objectives:
         )
 
     def of_models(self) -> tuple[ObjectiveCounts, ...]:
-        """Those that look at decisions."""
+        """Return those that look at decisions."""
         return tuple(counts for counts in self._all if counts.objective.model is not None)
 
     def _shares(self) -> Iterator[tuple[Attributes, float]]:

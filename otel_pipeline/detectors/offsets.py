@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.totals import Attributes, AttributeValue
 
 MAX_PARTITIONS = 200
-"""Of a flow or destination; where there are more these metrics are left out."""
+"""The most partitions of a flow or destination; where there are more, these metrics are left out."""
 
 _PARTITION = (semconv.MESSAGING_DESTINATION_PARTITION_ID, semconv.KAFKA_CLUSTER_ID)
 PRODUCER_OFFSET = Measure(

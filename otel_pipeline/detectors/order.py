@@ -1,4 +1,4 @@
-"""Order and loss in one partition, from its offsets and from the numbers that producers gave.
+"""Finds disorder and loss in one partition, from its offsets and from the numbers that producers gave.
 
 Definitions: reordered as RFC 4737 has it (arrives with a number below one that has arrived, for the first time);
 duplicate: a number that has arrived already; missing: a number that is given up (see `ended`). The rules, by their
@@ -31,7 +31,7 @@ NUMBERS = 0xFFFF_FFFF
 _FULL = (1 << WINDOW) - 1
 _HALF = NUMBERS // 2
 _WAIT_S = 0.1
-"""For the lock. Longer it is held by nobody, save in a forked child by a thread that only the parent has."""
+"""How long to wait for the lock. Nobody holds it longer, except in a forked child a thread that only the parent has."""
 
 VIOLATIONS = Measure(
     "otel_pipeline.order.violations",
@@ -120,7 +120,7 @@ class _Window:
 
 
 _NONE = _Window(-1, -1, -1, 0)
-"""Follows no message."""
+"""Stands for a window that no message follows."""
 
 
 class PartitionOrder:
@@ -201,9 +201,9 @@ class PartitionOrder:
         self.relayed = 0
 
     def one(self, offset: int, producer: int, number: int, tag: int) -> None:
-        """A message reached the application. Producer 0 or number 0: it brought no number.
+        """Judge a message that reached the application. Producer 0 or number 0: it brought no number.
 
-        What nearly every message is, the next of `latest` at the next offset, `PartitionWatch.one` has in place.
+        What nearly every message is, the next of `latest` at the next offset, `PartitionWatch.one` judges in place.
         """
         if offset != self.highest + 1 and not self._at_jump(offset):
             return
@@ -227,12 +227,12 @@ class PartitionOrder:
             self._out_of_line(window, number, offset)
 
     def without_header(self, offset: int) -> None:
-        """The same for a message of which its offset alone is known."""
+        """Judge a message of which only the offset is known."""
         if offset == self.highest + 1 or self._at_jump(offset):
             self.highest = offset
 
     def one_of_destination(self, offset: int, producer: int, number: int, tag: int) -> None:
-        """The same for a number that its producer gives over all partitions of the destination."""
+        """Judge a message whose producer gives its numbers over all partitions of the destination."""
         if offset != self.highest + 1 and not self._at_jump(offset):
             return
         self.highest = offset
@@ -250,7 +250,7 @@ class PartitionOrder:
             self.reordered += 1
 
     def batch(self, first: int, last: int, producer: int, number: int, tag: int) -> bool:
-        """The same for a whole batch, where nothing at all is remarkable; false where it has to be told one by one.
+        """Take in a whole batch in which nothing at all is remarkable; False where it has to be told one by one.
 
         Args:
             first: offset of the first message.
@@ -271,7 +271,7 @@ class PartitionOrder:
         return True
 
     def sought(self) -> None:
-        """The application chose another position: what is jumped over is its wish."""
+        """Note that the application chose another position: it wants what is jumped over to be left out."""
         self._sought = True
         self._reset = None
         if self.highest >= 0:
@@ -280,7 +280,7 @@ class PartitionOrder:
             self.highest = -2
 
     def assigned(self) -> None:
-        """The partition was taken away, and has come back (rule 6)."""
+        """Note that the partition was taken away, and has come back (rule 6)."""
         self._back_from_seek()
         self._sought = False
         if self.highest >= 0:
@@ -288,20 +288,20 @@ class PartitionOrder:
             self.highest = -2
 
     def out_of_range(self, offset: int, resumed: Resumed) -> None:
-        """The position was no longer in the log: what lies between it and the next message has not come.
+        """Note that the position was no longer in the log: what lies between it and the next message has not come.
 
         Args:
             offset: the position.
-            resumed: with which message the client goes on.
+            resumed: the message that the client goes on with.
         """
         self._reset = (offset, resumed)
 
     def in_range(self) -> None:
-        """The position was found after all, at another replica."""
+        """Note that the position was found after all, at another replica."""
         self._reset = None
 
     def ended(self, now_s: float, lost_after_s: float) -> None:
-        """The log was read to its end: gaps older than `lost_after_s` are given up (rule 7).
+        """Give up gaps older than `lost_after_s`: the log was read to its end (rule 7).
 
         Not between a seek, or a reset, and the next message: what would close them may have been jumped over.
         """
@@ -322,15 +322,15 @@ class PartitionOrder:
                 self._lock.release()
 
     def close(self) -> None:
-        """Nothing comes any more, as somebody knows who asks for it: every gap is given up."""
+        """Give up every gap: the caller knows that nothing comes any more."""
         self.ended(float("inf"), 0.0)
 
     def numbers(self) -> dict[int, int]:
-        """The newest number of each producer, to compare with what was given: a lost tail leaves no gap."""
+        """Return the newest number of each producer, to compare with what was given: a lost tail leaves no gap."""
         return {producer: window.newest for producer, window in list(self._windows.items())}
 
     def _at_jump(self, offset: int) -> bool:
-        """The offset is not the next one; false when the message is not to be looked at any further."""
+        """Judge an offset that is not the next one; False when the message is not to be looked at any further."""
         highest = self._back_from_seek()
         if self._reset is not None:
             self._count_reset(*self._reset, offset, highest)
@@ -360,7 +360,7 @@ class PartitionOrder:
         return True
 
     def _count_reset(self, position: int, resumed: Resumed, offset: int, highest: int) -> None:
-        """The first message after a position that was gone; others are handed out that were fetched before it."""
+        """Count what a reset lost, at the first message after it: messages fetched before may still be handed out."""
         if 0 <= highest < offset < position and not self._sought:
             return
         self._reset = None
@@ -373,7 +373,7 @@ class PartitionOrder:
                 self.missing_offset_reset += missing
 
     def _back_from_seek(self) -> int:
-        """The highest offset seen, as it was before a seek."""
+        """Return the highest offset seen, as it was before a seek."""
         if self._left_at >= 0:
             self.highest, self._left_at = self._left_at, -1
         return self.highest
@@ -419,7 +419,7 @@ class PartitionOrder:
             window.skipped = self.skipped
 
     def _advance(self, window: _Window, number: int, ahead: int) -> None:
-        """Numbers were jumped over, or the window has gaps: it moves on, and what falls out of it is given up."""
+        """Move the window on where numbers were jumped over or it has gaps; what falls out of it is given up."""
         jumped = ahead - 1
         excused = min(jumped, self.skipped - window.skipped)
         out = min(ahead, WINDOW)
@@ -460,7 +460,7 @@ class PartitionOrder:
             window.gaps = [*(gaps or ()), _Gap(first, last, self._monotonic_s())]
 
     def _late(self, window: _Window, back: int) -> None:
-        """A number below the newest one, `back` numbers ago."""
+        """Judge a number below the newest one, given `back` numbers before it."""
         if (window.newest - window.first) % NUMBERS < back:
             return  # Below the base line: counts as nothing (rule 2).
         if back >= WINDOW:
@@ -498,7 +498,7 @@ class PartitionOrder:
 
 
 def _minus(number: int, back: int) -> int:
-    """A number that was given earlier: 0 is left out where they begin again."""
+    """Return the number that was given `back` numbers earlier: 0 is left out where numbers begin again."""
     return (number - back - 1) % NUMBERS + 1
 
 

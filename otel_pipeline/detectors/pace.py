@@ -1,4 +1,4 @@
-"""Whether a consumer keeps up, from what fetches tell: no broker is asked, and no other machine's clock is believed.
+"""Tells whether a consumer keeps up, from fetches alone: no broker is asked, and no other machine's clock is believed.
 
 Each fetch tells where the log ended at some time between its request and its answer. So the message at the consumer's
 position was written between the last fetch that ended at or before it and the first that ended after it: its age, the
@@ -18,7 +18,7 @@ MAX_POINTS = 64
 
 
 class _Point(NamedTuple):
-    """The log ended at `end`, as fetches told that were answered from `first_s` on and sent until `last_s`."""
+    """The log ended at `end`, according to fetches that were answered from `first_s` on and sent until `last_s`."""
 
     end: int
     first_s: float
@@ -51,13 +51,13 @@ class PartitionPace:
         """Since when the position has not moved."""
 
     def watched_by(self, order: PartitionOrder) -> None:
-        """The first message has come: what is known of the position before it counts for its order."""
+        """Tell `order`, at the first message, what is already known of the position."""
         self.order = order
         if self._out_of_range is not None:
             order.out_of_range(*self._out_of_range)
 
     def fetched(self, sent_s: float, arrived_s: float, position: int, end: int | None) -> None:
-        """As `FetchObserver` says."""
+        """Do as `FetchObserver` says."""
         if self._out_of_range is not None and self._out_of_range[0] == position:
             self._out_of_range = None
             if self.order is not None:
@@ -80,7 +80,7 @@ class PartitionPace:
             self._points = (*points, _Point(end, arrived_s, sent_s))
 
     def out_of_range(self, offset: int, resumed: Resumed) -> None:
-        """As `FetchObserver` says."""
+        """Do as `FetchObserver` says."""
         self._out_of_range = (offset, resumed)
         if self.order is not None:
             self.order.out_of_range(offset, resumed)
@@ -92,12 +92,12 @@ class PartitionPace:
         return points[-1].end if points else None
 
     def lag(self, position: int) -> int | None:
-        """Messages behind; None before the first fetch."""
+        """Return how many messages the position is behind; None before the first fetch."""
         end = self.end
         return None if end is None else max(0, end - position)
 
     def time_lag(self, position: int, now_s: float) -> TimeLag | None:
-        """How old the message at the position is, or could be by now where it did not exist yet; None: no fetch."""
+        """Return how old the message at the position is, or could be by now if it did not exist yet; None: no fetch."""
         points = self._points
         if not points:
             return None
@@ -109,19 +109,19 @@ class PartitionPace:
         return TimeLag(0.0, upper)
 
     def caught_up_age(self, position: int, now_s: float) -> float:
-        """How long ago the consumer was provably caught up, s; since it began where it never was."""
+        """Return how long ago the consumer was provably caught up, s; since it began where it never was."""
         lag = self.time_lag(position, now_s)
         return now_s - self.since_s if lag is None or lag.upper == inf else lag.upper
 
     def read_to_the_end_at(self, position: int) -> float | None:
-        """When the last fetch was sent that found nothing at or after the position; None where there was none."""
+        """Return when the last fetch was sent that found nothing at or after the position; None if there was none."""
         return next((last_s for end, _, last_s in reversed(self._points) if end <= position), None)
 
     def look(self, position: int, now_s: float, lost_after_s: float) -> Moved:
-        """To be called once a second; returns how far log and consumer have moved since.
+        """Look once a second, and return how far log and consumer have moved since the last look.
 
-        Gaps in the order are given up here, by where the log ended at or below the position of the look before: so
-        what has been handed out has also been counted, and a consumer that never rests is judged, too.
+        Gaps in the order are given up here, where the log ended at or below the position of the last look: so what
+        has been handed out has also been counted, and a consumer that never rests is judged, too.
         """
         was_at, self.was_at = self.was_at, position
         ended, end = self._ended, self.end
@@ -148,7 +148,7 @@ class Moved(NamedTuple):
 
 
 class Rates:
-    """How fast messages come and go, and how much of the time is worked: exponentially weighted, half-life 30 s."""
+    """How fast messages come and go, and which share of the time is work: exponentially weighted, half-life 30 s."""
 
     __slots__ = ("incoming", "outgoing", "utilization")
 
@@ -160,7 +160,7 @@ class Rates:
         self.utilization: float | None = None
 
     def count(self, written: int, read: int, worked: float | None, elapsed_s: float) -> None:
-        """What happened in `elapsed_s`; `worked` is the share of the time that was not spent waiting."""
+        """Count what happened in `elapsed_s`; `worked` is the share of the time that was not spent waiting."""
         weight = 1 - 0.5 ** (elapsed_s / self.HALF_LIFE_S)
         self.incoming = _weighted(self.incoming, written / elapsed_s, weight)
         self.outgoing = _weighted(self.outgoing, read / elapsed_s, weight)
@@ -168,7 +168,7 @@ class Rates:
             self.utilization = _weighted(self.utilization, min(1.0, max(0.0, worked)), weight)
 
     def drain_time_s(self, lag: int) -> float | None:
-        """How long the lag lasts at these rates, s; None where it does not get smaller."""
+        """Return how long the lag lasts at these rates, s; None where it does not get smaller."""
         incoming, outgoing = self.incoming, self.outgoing
         if lag == 0:
             return 0.0

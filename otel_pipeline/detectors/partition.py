@@ -1,4 +1,4 @@
-"""All detectors over one partition at one consumer: what the engine tells goes to each of them."""
+"""Runs all detectors over one partition at one consumer: what the engine tells goes to each of them."""
 
 from __future__ import annotations
 
@@ -64,23 +64,23 @@ DETECTOR = Detector(
 
 
 Parts: TypeAlias = "Sequence[tuple[Place, Any]]"
-"""Of detectors that are told of what comes, each with where its failures are counted."""
+"""The parts of detectors that are told of what comes, each with the place where its failures are counted."""
 
 
 def told(parts: Parts, method: str) -> tuple[tuple[Place, Callable[..., Any]], ...]:
-    """The methods of parts that are to be told of something."""
+    """Return the methods of the parts that are to be told of something."""
     return tuple((place, getattr(part, method)) for place, part in parts if hasattr(part, method))
 
 
 class PartitionWatch:
-    """An observer of the engine's (`PartitionObserver`). Its counts only grow; other threads read them.
+    """The engine's observer of one partition (`PartitionObserver`). Its counts only grow; other threads read them.
 
     Order, freshness and environments are asked in place, because every message comes through here.
 
     Args:
         values: looks at the shape of values, sometimes.
-        parts: of more detectors.
-        flow: what the partition belongs to.
+        parts: those of further detectors.
+        flow: the one that the partition belongs to.
     """
 
     __slots__ = (
@@ -157,7 +157,7 @@ class PartitionWatch:
     def one(
         self, message: Message, offset: int, timestamp_ms: int, header: Any, fields: Fields | None, now_ms: int
     ) -> int:
-        """A message is handed to the application; returns its oldest origin, ms, 0 when unknown."""
+        """Judge a message that is handed to the application; returns its oldest origin, ms, 0 when unknown."""
         # Every message of every consumer comes through here: what can be read in place is not called.
         self.last_ms = now_ms
         head, high, low, _, _, _, producer, number, tag = fields or _NO_FIELDS
@@ -193,7 +193,7 @@ class PartitionWatch:
         return origin_ms
 
     def _unusual(self, offset: int, timestamp_ms: int, header: Any, fields: Fields | None) -> int:
-        """A message whose header is missing, or not as most are; returns its origin."""
+        """Judge a message whose header is missing, or not like most; returns its origin."""
         if fields is None:
             if header is None:
                 self.without_header += 1
@@ -218,7 +218,7 @@ class PartitionWatch:
         return self.readable + self.unreadable + self.without_header
 
     def batch(self, messages: Sequence[Message], headers: Sequence[Any], now_ms: int) -> Sequence[int]:
-        """A batch is handed over; returns the oldest origin of each message."""
+        """Judge a batch that is handed over; returns the oldest origin of each message."""
         block = pipeline_header.HeaderBlock.read(headers)
         if block is None:
             return [
@@ -260,7 +260,7 @@ class PartitionWatch:
                 order.one_of_destination(offset, producer, number, tag)
 
     def began(self, offset: int, message: Message) -> None:
-        """The application begins to process a message on its own."""
+        """Note that the application begins to process a message by itself."""
         if len(self.in_flight) < MAX_IN_FLIGHT:
             self.in_flight[offset] = False
         if self._began:
@@ -272,7 +272,7 @@ class PartitionWatch:
                         place.failed()
 
     def processed(self, offset: int, origin_ms: int, now_ms: int) -> None:
-        """The application has processed a message. From any thread."""
+        """Note that the application has processed a message. From any thread."""
         if self.in_flight:
             self.in_flight.pop(offset, None)
             if self._ended:
@@ -295,30 +295,30 @@ class PartitionWatch:
             freshness.processed(origin_ms, now_ms)
 
     def processed_batch(self, offset: int, origins_ms: Sequence[int], now_ms: int) -> None:
-        """The application has processed a batch that ended with this offset."""
+        """Note that the application has processed a batch that ended with this offset."""
         self.processed_offset = max(self.processed_offset, offset)
         self.freshness.processed_many(origins_ms, now_ms)
 
     def event_ms(self, offset: int | None) -> int:  # noqa: ARG002 - known where it is asked for
-        """When the event of a message in hand happened, ms since the epoch; 0 is unknown."""
+        """Return when the event of a message in hand happened, ms since the epoch; 0 is unknown."""
         return 0
 
     def exemplify(
         self, span: SpanContext, origin_ms: int, now_ns: int, timestamp_ms: int = 0, delivered_ms: int = 0
     ) -> None:
-        """As `PartitionObserver` says."""
+        """Do as `PartitionObserver` says."""
         self.freshness.exemplify(span, origin_ms, now_ns, timestamp_ms, delivered_ms)
 
     def sought(self) -> None:
-        """As `PartitionObserver` says."""
+        """Do as `PartitionObserver` says."""
         self.order.sought()
 
     def assigned(self) -> None:
-        """As `PartitionObserver` says."""
+        """Do as `PartitionObserver` says."""
         self.order.assigned()
 
     def committed(self, offset: int, in_hand: int | None) -> None:
-        """The group's position was set to `offset`: what others still process below it is lost by a crash.
+        """Count what others still process below the group's new position, `offset`: a crash would lose it.
 
         The message that the committing code itself has in hand is its own affair: it has done its work.
         """
@@ -328,7 +328,7 @@ class PartitionWatch:
                 self.ahead += 1
 
     def rejection(self, header: Any) -> Exception | None:
-        """What to raise before a message is processed."""
+        """Return what to raise before a message is processed."""
         return self.environments.rejection(header)
 
     def _look(self, value: Any) -> None:

@@ -86,7 +86,7 @@ class HealthSettings:
     environment: str | None = None
     service_name: str = "unknown_service"
     configured: Settings = field(default=DEFAULTS, repr=False, compare=False)
-    """Where a detector gets settings of its own from."""
+    """The source of a detector's own settings."""
     stuck_after_s: float = option(
         "health.stuck_after",
         "duration",
@@ -132,5 +132,5 @@ class HealthSettings:
     """See `detectors/event_time.py`."""
 
     def destination(self, name: str) -> DestinationSettings:
-        """What is said of this destination; to be asked once for each name."""
+        """Return what is said of this destination; to be asked once for each name."""
         return self.configured.destination(DestinationSettings, name)

@@ -1,4 +1,4 @@
-"""What a share of a sample says of the share of all."""
+"""Bounds the share of all by the share of a sample."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _CERTAIN = 1.96
 
 
 def wilson_lower(bad: int, n: int) -> float:
-    """The lower 95 % bound of the share of bad cases (E. B. Wilson, 1927)."""
+    """Return the lower 95 % bound of the share of bad cases (E. B. Wilson, 1927)."""
     if n == 0:
         return 0.0
     share, z2 = bad / n, _CERTAIN**2
@@ -18,5 +18,5 @@ def wilson_lower(bad: int, n: int) -> float:
 
 
 def wilson_upper(bad: int, n: int) -> float:
-    """The upper 95 % bound of the share of bad cases; 1 where there is none."""
+    """Return the upper 95 % bound of the share of bad cases; 1 without any case."""
     return 1.0 - wilson_lower(n - bad, n)

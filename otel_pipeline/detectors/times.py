@@ -1,4 +1,4 @@
-"""More times of a partition's messages, on request: of the event, of the wait for processing, of order by time."""
+"""Measures more times of a partition's messages, on request: age of the event, wait for processing, order by time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.totals import HistogramCell, ThreadCells
 
 AHEAD_MS = 60_000
-"""Clocks are not that wrong: a time further ahead of now would make all that follow late, for as long."""
+"""Clocks are not that wrong; a time further ahead of now would make all that follow late until then."""
 MAX_PENDING = 10_000
 
 EVENT_AGE = Measure(
@@ -53,7 +53,7 @@ class Wanted(NamedTuple):
 
 
 def _watch(at: WatchedPartition) -> PartitionTimes | None:
-    """An objective by the event's age is a request for it. A model's objective reads what its destination measures."""
+    """Make what is asked for: an objective by the event's age asks, a model's reads what its destination measures."""
     said, options = at.settings.event_time, at.destination_settings
     by_event = tuple(each for each in at.objectives if each.objective.age == "event")
     aged = said is not None or options.event_age or bool(by_event)
@@ -80,7 +80,7 @@ DETECTOR = Detector(
 
 
 class PartitionTimes:
-    """Keeps when each message that is in hand was delivered, and its event's time."""
+    """Remembers when each message in hand was delivered, and its event's time."""
 
     __slots__ = (
         "_highest",
@@ -107,7 +107,7 @@ class PartitionTimes:
         """Messages whose time is below the newest one."""
 
     def delivered(self, messages: Sequence[Message], now_ms: int) -> None:
-        """Messages were handed to the application."""
+        """Take in messages that were handed to the application."""
         event_ms_of, lateness = self._wanted.event_ms, self._wanted.lateness
         delivered_ns = self._wanted.work_ns()
         for message in messages:
@@ -126,7 +126,7 @@ class PartitionTimes:
                 self._newest_sent_ms = self._newer(timestamp_ms, self._newest_sent_ms, now_ms, lateness)
 
     def began(self, offset: int, message: Message) -> None:
-        """It is processed from now on; how long it has waited for that counts once."""
+        """Record how long a message has waited for its processing, which begins now; it counts once."""
         wanted, held = self._wanted, self._pending.get(offset)
         if held is None:
             # Handed out by a consumer that is not known, or processed for the second time.
@@ -137,7 +137,7 @@ class PartitionTimes:
             self._pending[offset] = 0, held[1]
 
     def processed(self, offset: int, now_ms: int) -> None:
-        """A message has been processed."""
+        """Record the event's age of a message that has been processed."""
         held = self._pending.pop(offset, None)
         wanted = self._wanted
         if wanted.age is None:
@@ -154,18 +154,18 @@ class PartitionTimes:
             objective.count(age_ms)
 
     def processed_to(self, offset: int, now_ms: int) -> None:
-        """A batch has been processed that ended with this offset."""
+        """Record the event's age of each message of a processed batch that ended with this offset."""
         for held in list(self._pending):
             if held <= offset:
                 self.processed(held, now_ms)
 
     def event_ms(self, offset: int) -> int:
-        """When the event of a message in hand happened, ms since the epoch; 0 is unknown."""
+        """Return when the event of a message in hand happened, ms since the epoch; 0 is unknown."""
         held = self._pending.get(offset)
         return 0 if held is None else held[1]
 
     def _newer(self, time_ms: int, newest_ms: int, now_ms: int, lateness: ThreadCells[HistogramCell]) -> int:
-        """Judge a message's time against the newest of before; returns the newest from now on."""
+        """Judge a message's time against the newest so far; returns the newest from now on."""
         if time_ms >= newest_ms:
             return time_ms if time_ms <= now_ms + AHEAD_MS else newest_ms
         self.regressions += 1

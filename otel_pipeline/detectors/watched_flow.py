@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.totals import Attributes, CounterCell, Histogram, HistogramCell
 
 MAX_NUMBERS = 10_000
-"""Producers that are remembered of partitions that are no longer watched."""
+"""The most producers that are remembered of partitions that are no longer watched."""
 
 
 class FlowKey(NamedTuple):
@@ -42,10 +42,10 @@ class Watched(NamedTuple):
     partition: int
     watch: PartitionWatch
     parts: tuple[tuple[Detector, Place, Any], ...]
-    """Each with where its failures are counted."""
+    """Each with the place where its failures are counted."""
 
     def in_use(self, destination: str) -> bool:
-        """Whether its consumer still observes with it."""
+        """Tell whether its consumer still observes with it."""
         consumer = self.consumer()
         if consumer is None:
             return False
@@ -93,7 +93,7 @@ class WatchedFlow:
         self._own_cells: WeakKeyDictionary[object, dict[Measure, HistogramCell]] = WeakKeyDictionary()
 
     def own_cell(self, consumer: ref[Consumer], histogram: Histogram, measure: Measure) -> HistogramCell:
-        """The consumer's own cell, of all its partitions: its thread alone records."""
+        """Return the consumer's own cell, for all its partitions: its thread alone records."""
         owner = consumer() or self
         cells = self._own_cells.setdefault(owner, {})
         if measure not in cells:
@@ -101,12 +101,12 @@ class WatchedFlow:
         return cells[measure]
 
     def watches(self) -> list[PartitionWatch]:
-        """Those in use."""
+        """Return the watches in use."""
         return [each.watch for each in self.watched]
 
     @property
     def newest_origin_ms(self) -> int:
-        """Of all that has been processed; 0 before the first."""
+        """Newest origin of all that has been processed, ms since the epoch; 0 before the first."""
         return max(self._newest_origin_gone_ms, *(watch.freshness.newest_origin_ms for watch in self.watches()), 0)
 
     @property
@@ -115,7 +115,7 @@ class WatchedFlow:
         return max(self._last_gone_ms, *(watch.last_ms for watch in self.watches()), 0)
 
     def fold(self) -> None:
-        """Keep what was counted by watches that are no longer used, but not them."""
+        """Keep what was counted by watches that are no longer used, but not the watches."""
         left = []
         for each in self.watched:
             if each.in_use(self.key.destination):
@@ -131,7 +131,7 @@ class WatchedFlow:
         self.watched = left
 
     def counts(self) -> dict[Label, int]:
-        """All sums, those of the past included."""
+        """Return all sums, those of the past included."""
         total = dict(self._born)
         for label, count in self.gone.items():
             total[label] = total.get(label, 0) + count
@@ -146,7 +146,7 @@ class WatchedFlow:
         return total
 
     def numbers(self) -> dict[tuple[int, int], int]:
-        """The newest number of each (partition, producer): what was given beyond it has not come."""
+        """Return the newest number of each (partition, producer): what was given beyond it has not come."""
         newest = dict(self.newest_gone)
         for each in self.watched:
             for producer, number in each.watch.order.numbers().items():
@@ -154,11 +154,11 @@ class WatchedFlow:
         return newest
 
     def at_risk(self) -> int:
-        """Offsets that are committed and still in hand: lost when the process dies now."""
+        """Count the offsets that are committed and still in hand: lost if the process dies now."""
         return sum(sum(list(watch.in_flight.values())) for watch in self.watches())
 
     def processed_offsets(self) -> dict[int, int]:
-        """The newest processed offset of each partition that is watched."""
+        """Return the newest processed offset of each partition that is watched."""
         offsets: dict[int, int] = {}
         for each in self.watched:
             if each.watch.processed_offset >= 0:
@@ -201,12 +201,12 @@ class FlowNow(NamedTuple):
 
     @property
     def staleness_s(self) -> float | None:
-        """Since the newest origin that was processed; None before the first."""
+        """Seconds since the newest origin that was processed; None before the first."""
         newest_ms = self.flow.newest_origin_ms
         return (self.now_ms - newest_ms) / 1000 if newest_ms else None
 
     @property
     def quiet_s(self) -> float | None:
-        """Since the last message came; None before the first."""
+        """Seconds since the last message came; None before the first."""
         last_ms = self.flow.last_ms
         return max(0.0, (self.now_ms - last_ms) / 1000) if last_ms else None

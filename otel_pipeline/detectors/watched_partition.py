@@ -1,4 +1,4 @@
-"""Where a detector is asked to watch: one partition at one consumer, and what is known of it."""
+"""What a detector is asked to watch: one partition at one consumer, and what is known of it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ValueWatch(Protocol):
     """`left`, `low` and `high`: whether the next message is to be examined."""
 
     def examine(self, value: Any, size_bytes: int, told: Callable[[Any], None] | None = None) -> None:
-        """Look at this one; `told` gets the value as an object, where there is one."""
+        """Look at this value; `told` gets it as an object, where it is one."""
 
     def check_many(
         self,
@@ -34,7 +34,7 @@ class ValueWatch(Protocol):
         size_of: Callable[[Message], int],
         told: Callable[[Any], None] | None = None,
     ) -> None:
-        """Look at those of a batch that are due."""
+        """Look at those messages of a batch that are due."""
 
 
 class FieldSeen(Protocol):
@@ -42,11 +42,11 @@ class FieldSeen(Protocol):
 
     @property
     def values(self) -> int:
-        """How often it was there."""
+        """How often the field was there."""
 
     @property
     def nulls(self) -> int:
-        """How often as null."""
+        """How often it was null."""
 
 
 class FieldsSeen(Protocol):
@@ -54,20 +54,20 @@ class FieldsSeen(Protocol):
 
     @property
     def by_path(self) -> Mapping[str, FieldSeen]:
-        """What was seen of each."""
+        """What was seen of each field."""
 
     def look(self, value: Any) -> None:
-        """Take a value in."""
+        """Take in a value."""
 
 
 class Values(Protocol):
     """What looks at values (`contracts/contracts.py`)."""
 
     def of(self, destination: str, side: Literal["producer", "consumer"]) -> ValueWatch | None:
-        """Of one destination; None where nothing is to be looked at."""
+        """Return what looks at one destination's values; None where nothing is to be looked at."""
 
     def fields(self, destination: str, paths: Sequence[str], option: str) -> FieldsSeen | None:
-        """What looks at these fields; None where that cannot be, which is said of the option that asks for it."""
+        """Make what looks at these fields; None where that is impossible, which is reported under `option`."""
 
 
 @dataclass(frozen=True)
@@ -82,29 +82,29 @@ class WatchedPartition:
     settings: HealthSettings
     """What the configuration says; a detector's own options are `settings.configured.of(Own)`."""
     destination_settings: DestinationSettings
-    """What it says of the destination."""
+    """What the configuration says of the destination."""
     guard: Guard
     monotonic_s: Callable[[], float]
     work_ns: Callable[[], int]
     """The clock that the engine measures durations with, ns."""
     objectives: tuple[ObjectiveCounts, ...]
-    """Those that look at the messages of the flow."""
+    """The objectives that look at the messages of the flow."""
     values: Values | None
-    """None where the destination's are not looked at."""
+    """None where the destination's values are not looked at."""
     cell: Callable[[Measure], HistogramCell]
-    """A histogram's cell of this flow, for the consumer's thread alone."""
+    """Returns a histogram's cell of this flow, for the consumer's thread alone."""
     cells: Callable[[Measure], ThreadCells[HistogramCell]]
     """The same for any thread."""
 
     def said(self, owner: type[T]) -> T:
-        """What the configuration says of the destination, for a detector with options of its own."""
+        """Return what the configuration says of the destination, for a detector with options of its own."""
         return self.settings.configured.destination(owner, self.destination)
 
     def fields_seen(self, paths: Sequence[str], option: str) -> FieldsSeen | None:
-        """What looks at these fields of the values that are sampled; None where there are none, or no values are.
+        """Make what looks at these fields of sampled values; None where there are no fields, or no values are sampled.
 
         Args:
             paths: as a contract writes them, 32 at most.
-            option: that asks for them, to be named where one is no path.
+            option: the option that asks for them, to be named where one is no path.
         """
         return self.values.fields(self.destination, paths, option) if paths and self.values is not None else None
