@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exits with the command's status, or 2 when a part is missing, not made or not started."""
+    """Exit with the command's status, or 2 when a part is missing, not made or not started."""
     options = _parser().parse_args(arguments)
     # Otherwise `kill` would end us without ending what we started.
     signal.signal(signal.SIGTERM, _leave)
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(command: Sequence[str]) -> int:
-    """Runs a command beside a broker and a Collector, and returns its exit status as a shell would."""
+    """Run a command beside a broker and a Collector, and return its exit status as a shell would."""
     with servers.kafka_broker() as broker, servers.collector() as collector:
         addresses = {
             "OTEL_PIPELINE_TEST_BOOTSTRAP": broker.bootstrap,
@@ -47,7 +47,7 @@ def run(command: Sequence[str]) -> int:
 
 
 def run_beside_broker(command: Sequence[str]) -> int:
-    """The same without a Collector: tests that run side by side need one each, and share the broker."""
+    """Run a command beside a broker only: tests that run side by side share the broker, but need a Collector each."""
     with servers.kafka_broker() as broker:
         return _run(command, {"OTEL_PIPELINE_TEST_BOOTSTRAP": broker.bootstrap})
 

@@ -31,7 +31,7 @@ def _or_skip(start: Callable[[], Started]) -> Started:
 
 @pytest.fixture(scope="session")
 def real_broker() -> Iterator[servers.Broker]:
-    """An Apache Kafka broker, or the one that `python -m real run` started."""
+    """Give an Apache Kafka broker, or the one that `python -m real run` started."""
     running = os.environ.get("OTEL_PIPELINE_TEST_BOOTSTRAP")
     with ExitStack() as stack:
         if running:
@@ -42,7 +42,7 @@ def real_broker() -> Iterator[servers.Broker]:
 
 @pytest.fixture(scope="session")
 def real_collector() -> Iterator[servers.Collector]:
-    """A Collector with our own configuration, or the one that `python -m real run` started."""
+    """Give a Collector with our own configuration, or the one that `python -m real run` started."""
     running = os.environ.get("OTEL_PIPELINE_TEST_COLLECTOR")
     with ExitStack() as stack:
         if running:
@@ -55,18 +55,18 @@ def real_collector() -> Iterator[servers.Collector]:
 
 @pytest.fixture(scope="session")
 def real_relay() -> Callable[..., None]:
-    """`real.servers.relay`: a Java service under the Java agent that sends messages on."""
+    """Give `real.servers.relay`: a Java service under the Java agent that sends messages on."""
     _or_skip(parts.JAVA.required)
     return servers.relay
 
 
 @pytest.fixture(scope="session")
 def real_promtool() -> Path:
-    """Prometheus' tool that checks configurations and rules, and tests rules."""
+    """Give Prometheus' tool that checks configurations and rules, and tests rules."""
     return _or_skip(parts.PROMTOOL.required) / "promtool"
 
 
 @pytest.fixture(scope="session")
 def real_collector_binary() -> Path:
-    """The Collector's program, for its `validate`."""
+    """Give the Collector's program, for its `validate`."""
     return _or_skip(parts.COLLECTOR.required) / "otelcol"

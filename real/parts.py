@@ -60,11 +60,11 @@ class Part:
         return cache() / f"{self.name}-{digest.hexdigest()[:12]}"
 
     def found(self) -> Path | None:
-        """The part's folder, or None when it has not been fetched."""
+        """Return the part's folder, or None when it has not been fetched."""
         return self.folder if self.folder.is_dir() else None
 
     def required(self) -> Path:
-        """The part's folder, ready to run.
+        """Return the part's folder, ready to run.
 
         Raises:
             PartMissingError: when it has not been fetched, or what runs it is not installed.
@@ -78,7 +78,7 @@ class Part:
         return folder
 
     def fetch(self) -> Path:
-        """The part's folder, made first if need be; other processes wait meanwhile.
+        """Return the part's folder, made first if need be; other processes wait meanwhile.
 
         Raises:
             PartMissingError: when a tool that builds it is not installed.
@@ -108,60 +108,60 @@ class Part:
 
 
 def cache() -> Path:
-    """The folder that holds every part, outside the checkout."""
+    """Return the folder that holds every part, outside the checkout."""
     home = os.environ.get("XDG_CACHE_HOME")
     return (Path(home) if home else Path.home() / ".cache") / "otel-pipeline"
 
 
 def kafka_home() -> Path | None:
-    """The folder whose `libs` are Apache Kafka, or None when not fetched."""
+    """Return the folder whose `libs` are Apache Kafka, or None when it has not been fetched."""
     return KAFKA.found()
 
 
 def fetch_kafka() -> Path:
-    """The same, fetched when it is not there."""
+    """Return the same folder, fetched when it is not there."""
     return KAFKA.fetch()
 
 
 def collector_binary() -> Path | None:
-    """The OpenTelemetry Collector, or None when not built."""
+    """Return the OpenTelemetry Collector, or None when it has not been built."""
     folder = COLLECTOR.found()
     return folder / "otelcol" if folder else None
 
 
 def fetch_collector() -> Path:
-    """The same, built when it is not there: minutes."""
+    """Return the Collector, built when it is not there, which takes minutes."""
     return COLLECTOR.fetch() / "otelcol"
 
 
 def java_relay() -> Path | None:
-    """The folder with Relay.class, `libs` and the Java agent, or None when not fetched."""
+    """Return the folder with Relay.class, `libs` and the Java agent, or None when it has not been fetched."""
     return JAVA.found()
 
 
 def fetch_java() -> Path:
-    """The same, fetched when it is not there."""
+    """Return the same folder, fetched when it is not there."""
     return JAVA.fetch()
 
 
 def promtool_binary() -> Path | None:
-    """Prometheus' tool that checks and tests rules, or None when not fetched."""
+    """Return Prometheus' tool that checks and tests rules, or None when it has not been fetched."""
     folder = PROMTOOL.found()
     return folder / "promtool" if folder else None
 
 
 def fetch_promtool() -> Path:
-    """The same, fetched when it is not there; nothing is installed."""
+    """Return the same tool, fetched when it is not there; nothing is installed."""
     return PROMTOOL.fetch() / "promtool"
 
 
 def say(text: str) -> None:
-    """Progress, on stderr."""
+    """Say on stderr how far it is."""
     print(f"real: {text}", file=sys.stderr, flush=True)
 
 
 def tail(log: Path, lines: int = 40) -> str:
-    """The last lines of a log."""
+    """Return the last lines of a log."""
     return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
 
 
@@ -267,7 +267,7 @@ def _copy_jars(pom: Path, folder: Path) -> None:
 
 
 def _run(command: list[str], folder: Path, environment: Mapping[str, str] | None = None) -> None:
-    """Runs one step of a build; says every half minute that it is still at it."""
+    """Run one step of a build; say every half minute that it is still at it."""
     say(" ".join(command))
     with tempfile.NamedTemporaryFile(prefix="otel-pipeline-build-", suffix=".log") as log:
         started = time.monotonic()

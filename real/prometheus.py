@@ -77,17 +77,17 @@ class Metric:
 
 
 def metrics() -> list[Metric]:
-    """All that we emit."""
+    """Return all the metrics that we emit."""
     own = [(each.name, each.instrument, each.unit, each.attributes) for each in registry.metrics().values()]
     return [Metric(name, instrument, unit, tuple(attributes)) for name, instrument, unit, attributes in STANDARD + own]
 
 
 def rules() -> list[dict[str, Any]]:
-    """The rules of the file, over all groups."""
+    """Return the rules of the file, over all groups."""
     groups = yaml.safe_load(RULES.read_text("utf-8"))["groups"]
     return [rule for group in groups for rule in group["rules"]]
 
 
 def panels() -> list[dict[str, Any]]:
-    """The dashboard's panels, without the rows that they are in."""
+    """Return the dashboard's panels, without the rows that they are in."""
     return [panel for panel in json.loads(DASHBOARD.read_text("utf-8"))["panels"] if panel["type"] != "row"]

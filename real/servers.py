@@ -81,7 +81,7 @@ class Collector:
     log: Path | None = None
 
     def spans(self, trace_id: str, *, count: int = 1, timeout_seconds: float = 10) -> list[dict[str, Any]]:
-        """The trace's spans as OTLP JSON, once there are `count`, or those that came in time."""
+        """Return the trace's spans as OTLP JSON, once there are `count`, or those that came in time."""
         deadline = time.monotonic() + timeout_seconds
         while True:
             found = [span for span in self._all_spans() if span["traceId"] == trace_id]
@@ -101,7 +101,7 @@ class Collector:
 
 @contextmanager
 def kafka_broker(properties: Mapping[str, str] | None = None) -> Iterator[Broker]:
-    """One KRaft node with an empty log; `properties` are added to its own.
+    """Run one KRaft node with an empty log; `properties` are added to its own.
 
     Raises:
         PartMissingError: when Kafka has not been fetched, or Java is not installed.
@@ -135,7 +135,7 @@ def kafka_broker(properties: Mapping[str, str] | None = None) -> Iterator[Broker
 def collector(
     config: Path = COLLECTOR_CONFIG, environment: Mapping[str, str] | None = None, *, more: Sequence[Path] = ()
 ) -> Iterator[Collector]:
-    """A Collector whose configuration takes addresses and file from the variables of collector-config/otelcol.yaml.
+    """Run a Collector whose configuration takes addresses and file from the variables of collector-config/otelcol.yaml.
 
     `more` are files that are merged into it.
 
@@ -170,7 +170,7 @@ def collector(
 def relay(
     broker: Broker, collector: Collector, source: str, target: str, *, count: int, timeout_seconds: int = 60
 ) -> None:
-    """Has a Java service, traced by the Java agent, send `count` messages of one topic on to another.
+    """Let a Java service, traced by the Java agent, send `count` messages of one topic on to another.
 
     Raises:
         PartMissingError: when the agent has not been fetched, or Java is not installed.
@@ -205,7 +205,7 @@ def _served(name: str, prepare: Callable[[Path], _Launch]) -> Iterator[Any]:
 
 @contextmanager
 def _folder(name: str) -> Iterator[Path]:
-    """A temporary folder, kept only when the start fails: its log is the evidence."""
+    """Make a temporary folder, kept only when the start fails: its log is the evidence."""
     folder = Path(tempfile.mkdtemp(prefix=f"otel-pipeline-{name}-"))
     try:
         yield folder
@@ -219,7 +219,7 @@ def _folder(name: str) -> Iterator[Path]:
 
 @contextmanager
 def _process(launch: _Launch, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The server in a process group of its own, which ends with this context or with this process."""
+    """Run the server in a process group of its own, which ends with this context or with this process."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             launch.command,
@@ -238,7 +238,7 @@ def _process(launch: _Launch, log: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 @contextmanager
 def _ended_with_us(group: int) -> Iterator[None]:
-    """Ends a process group when this process is killed: its end of the pipe closes, and a shell wakes up."""
+    """End a process group when this process is killed: its end of the pipe closes, and a shell wakes up."""
     script = 'read -r _; kill -s TERM -- "-$1"; sleep "$2"; kill -s KILL -- "-$1"'
     watcher = subprocess.Popen(
         ["/bin/sh", "-c", script, "sh", str(group), str(END_SECONDS)],
@@ -280,7 +280,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], launch: _Launch, log: Pa
 
 
 def _complete(command: Sequence[str], timeout_seconds: float, variables: Mapping[str, str] | None = None) -> None:
-    """Runs a Java program to its end."""
+    """Run a Java program to its end."""
     try:
         done = subprocess.run(
             command,
@@ -299,7 +299,7 @@ def _complete(command: Sequence[str], timeout_seconds: float, variables: Mapping
 
 
 def _environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """Ours without its OTEL_* and OTELCOL_*, which are about another service, and `variables`."""
+    """Return our environment variables and `variables`, without our OTEL_* and OTELCOL_*, meant for another service."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "OTELCOL_"))}
     return {**kept, **variables}
 
@@ -321,7 +321,7 @@ def _cluster_id() -> str:
 
 
 def _serves_metadata(port: int) -> bool:
-    """Whether the broker answers a Metadata request (version 1, about no topic) with itself in it."""
+    """Tell whether the broker answers a Metadata request (version 1, about no topic) with itself in it."""
     metadata, version, no_client_id, no_topics = 3, 1, -1, 0
     request = struct.pack(">hhihi", metadata, version, 1, no_client_id, no_topics)
     try:

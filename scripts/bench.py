@@ -92,7 +92,7 @@ class _Providers:
 
 @contextmanager
 def instrumented(variant: str, providers: _Providers) -> Iterator[None]:
-    """One of the four, while it lasts."""
+    """Instrument by one of the four variants, while the `with` lasts."""
     if variant == "contrib":
         KafkaInstrumentor().instrument(tracer_provider=providers.tracer_provider, skip_dep_check=True)
         try:
@@ -114,14 +114,14 @@ def instrumented(variant: str, providers: _Providers) -> Iterator[None]:
 
 @dataclass
 class Cost:
-    """CPU time of one round, us a message."""
+    """CPU time of one round, us per message."""
 
     thread: float
     process: float
 
 
 def measured(providers: _Providers, count: int, work: Any) -> Cost:
-    """The work's own cost, and with it what other threads did for it, the export included."""
+    """Measure the work's own cost, and with it what other threads did for it, the export included."""
     process, thread = time.process_time_ns(), time.thread_time_ns()
     work()
     spent = time.thread_time_ns() - thread
@@ -137,7 +137,7 @@ class Bench:
         self.count, self.rounds = count, rounds
 
     def send(self, rate: float) -> dict[str, list[Cost]]:
-        """Rounds of sends."""
+        """Measure rounds of sends."""
         providers, costs = _Providers(rate), {variant: [] for variant in VARIANTS}
         producer = KafkaProducer(**self.options, linger_ms=5)
         for at in range(self.rounds + 1):
@@ -157,13 +157,13 @@ class Bench:
         return costs
 
     def receive(self, rate: float) -> dict[str, list[Cost]]:
-        """Rounds of loops over messages that carry contexts, sampled at the rate."""
+        """Measure rounds of loops over messages that carry contexts, sampled at the rate."""
         topic = f"received-{int(rate * 100)}"
         self.fill(topic, rate)
         return self.loops(topic, rate)
 
     def fill(self, topic: str, rate: float) -> None:
-        """Messages that carry contexts, as ours sends them."""
+        """Fill the topic with messages that carry contexts, as ours sends them."""
         with instrumented("ours", _Providers(rate)):
             producer = KafkaProducer(**self.options)
             for _ in range(self.count):
@@ -172,7 +172,7 @@ class Bench:
             producer.close()
 
     def loops(self, topic: str, rate: float) -> dict[str, list[Cost]]:
-        """The loops themselves."""
+        """Measure the loops themselves."""
         providers, costs = _Providers(rate), {variant: [] for variant in VARIANTS}
         consumer = KafkaConsumer(**self.options, auto_offset_reset="earliest", fetch_max_wait_ms=10)
         partition = TopicPartition(topic, 0)
@@ -204,7 +204,7 @@ class StubbedBench(Bench):
 
     @contextmanager
     def replaced(self, owner: type, name: str, stub: Any) -> Iterator[None]:
-        """The client's method exchanged below the instrumentations."""
+        """Exchange the client's method below the instrumentations."""
         original = vars(owner)[name]
         setattr(owner, name, stub)
         try:
@@ -213,13 +213,13 @@ class StubbedBench(Bench):
             setattr(owner, name, original)
 
     def send(self, rate: float) -> dict[str, list[Cost]]:
-        """Rounds of sends into a batch that is thrown away."""
+        """Measure rounds of sends into a batch that is thrown away."""
         with self.stubbed_send():
             return super().send(rate)
 
     @contextmanager
     def stubbed_send(self) -> Iterator[None]:
-        """The client's send exchanged for one that appends and acknowledges at once."""
+        """Exchange the client's send for one that appends and acknowledges at once."""
 
         class Records:
             def append(self, *_arguments: Any) -> Any:
@@ -248,7 +248,7 @@ class StubbedBench(Bench):
             yield
 
     def receive(self, rate: float) -> dict[str, list[Cost]]:
-        """Rounds of loops over records that are there already."""
+        """Measure rounds of loops over records that are there already."""
         topic = f"received-{int(rate * 100)}"
         self.fill(topic, rate)
         consumer = KafkaConsumer(**self.options, auto_offset_reset="earliest", fetch_max_wait_ms=10)
@@ -265,7 +265,7 @@ _APPENDED = SimpleNamespace(size=200, offset=0, timestamp=0, crc=None)
 
 @dataclass
 class Row:
-    """One line of the table: medians, us a message."""
+    """One line of the table: medians, us per message."""
 
     client: str
     operation: str
@@ -288,7 +288,7 @@ class Row:
 
 
 def rows(bench: Bench, client: str) -> list[Row]:
-    """Everything measured."""
+    """Measure everything."""
     found = []
     for operation in ("send", "receive"):
         for rate in RATES:
@@ -303,7 +303,7 @@ def rows(bench: Bench, client: str) -> list[Row]:
 
 
 def table(found: list[Row]) -> str:
-    """As Markdown."""
+    """Write the table as Markdown."""
     lines = [
         "| client | operation | sampled | CPU of | bare, us | contrib adds | tracing | ratio | budget | all of ours |",
         "|---|---|--:|---|--:|--:|--:|--:|---|--:|",
@@ -319,7 +319,7 @@ def table(found: list[Row]) -> str:
 
 
 def described(bench: Bench) -> str:
-    """What it was measured on."""
+    """Say what it was measured on."""
     packages = ("kafka-python", "opentelemetry-sdk", "opentelemetry-instrumentation-kafka-python")
     return (
         f"Python {platform.python_version()}, {os.cpu_count()} cores, "
@@ -329,7 +329,7 @@ def described(bench: Bench) -> str:
 
 
 def main() -> int:
-    """Returns 1 with --gate when a budget is missed."""
+    """Measure and print; with --gate, return 1 when a budget is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
     parser.add_argument("--gate", action="store_true", help="end with 1 when a budget is missed")

@@ -50,9 +50,9 @@ class HealthBench(StubbedBench):
     """The stubs of the other bench, with detectors and without."""
 
     def medians(self, prepare: Callable[[_Providers], Callable[[str], Callable[[], None]]]) -> dict[str, float]:
-        """Thread CPU, us a message, beyond what the variant before it takes: medians over rounds of the differences.
+        """Return thread CPU, us per message, beyond what the variant before takes: the rounds' median differences.
 
-        What else the machine does changes from round to round, and is mostly the same within one. The first warm up.
+        What else the machine does changes from round to round, but little within one. The first rounds warm up.
         """
         providers = _Providers(0.0)
         costs: dict[str, list[float]] = {name: [] for name in VARIANTS}
@@ -78,7 +78,7 @@ class HealthBench(StubbedBench):
         }
 
     def one_by_one(self) -> dict[str, float]:
-        """A loop over the consumer."""
+        """Measure a loop over the consumer."""
         pulls = self.pulls("one")
 
         def prepare(_providers: _Providers) -> Callable[[str], Callable[[], None]]:
@@ -99,7 +99,7 @@ class HealthBench(StubbedBench):
             return self.medians(prepare)
 
     def in_pulls(self) -> dict[str, float]:
-        """poll() with 500 messages each."""
+        """Measure `poll()` with 500 messages each."""
         pulls = self.pulls("pulls")
         partition = TopicPartition("pulls", 0)
 
@@ -123,7 +123,7 @@ class HealthBench(StubbedBench):
             return self.medians(prepare)
 
     def sent(self) -> dict[str, float]:
-        """send()."""
+        """Measure `send()`."""
 
         def prepare(_providers: _Providers) -> Callable[[str], Callable[[], None]]:
             def make(_name: str) -> Callable[[], None]:
@@ -141,7 +141,7 @@ class HealthBench(StubbedBench):
             return self.medians(prepare)
 
     def pulls(self, topic: str) -> list[bytes]:
-        """Records with contexts, as ours sends them, 500 to a pull; made anew in each round, as a client does."""
+        """Pickle records with contexts, as ours sends them, 500 per pull; each round loads them anew, as clients do."""
         count = (WARM_UP + 1) * self.count
         with instrumented("ours", _Providers(0.0)):
             producer = KafkaProducer(**self.options)
@@ -160,7 +160,7 @@ class HealthBench(StubbedBench):
 
 
 def memory_mb() -> float:
-    """100 partitions with 8 producers each, every window full of gaps: the worst there is."""
+    """Measure the memory of the worst there is: 100 partitions with 8 producers each, every window full of gaps."""
     gc.collect()
     tracemalloc.start()
     kept = []
@@ -179,7 +179,7 @@ def memory_mb() -> float:
 
 
 def main() -> int:
-    """Returns 1 with --gate when a budget is missed."""
+    """Measure and print; with --gate, return 1 when a budget is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
     parser.add_argument("--gate", action="store_true", help="end with 1 when a budget is missed")

@@ -58,7 +58,7 @@ def replace_once(path: Path, old: str, new: str) -> None:
 
 
 def run(copy: Path, *words: str) -> str:
-    """What a program of the copy prints. Raises where it fails."""
+    """Return what a program of the copy prints. Raises where it fails."""
     # The copy goes before the package that is installed.
     starter = "import runpy, sys; sys.path.insert(0, '.'); sys.argv = sys.argv[1:]; " + (
         "runpy.run_path(sys.argv[0], run_name='__main__')"
@@ -77,7 +77,7 @@ OPTION = """\
 
 
 def add_an_option(copy: Path) -> None:
-    """A constant of the engine becomes an option: in page and schema, read from the file, listed by the command."""
+    """Turn a constant of the engine into an option: in page and schema, read from the file, listed by the command."""
     replace_once(copy / "otel_pipeline" / "engine" / "settings.py", "    max_links: int = 128\n", OPTION)
     run(copy, "scripts/generate_configuration.py")
     for generated in OF_OPTIONS:
@@ -95,7 +95,7 @@ NULL_RATE_PAGE = "docs/contracts.md"
 
 
 def take_a_detector_away(copy: Path) -> None:
-    """The share of nulls, with its two metrics, its option and its amber: nothing but its page knows of it."""
+    """Delete the share of nulls, with its two metrics, its option and its amber: nothing but its page knows of it."""
     (copy / NULL_RATE).unlink()
     page = (copy / NULL_RATE_PAGE).read_text("utf-8")
     (copy / NULL_RATE_PAGE).write_text(re.sub(r"(?s)## Fields that go null.*?(?=## )", "", page), "utf-8")
@@ -143,7 +143,7 @@ CHANGES = (
 
 
 def cost(change: Change) -> tuple[int, int]:
-    """How many files it takes, and how many lines in them."""
+    """Count the files that it takes, and the lines in them."""
     if change.make is None:
         return len(change.parts), sum(len(_part(part)) for part in change.parts)
     with tempfile.TemporaryDirectory() as folder:
@@ -168,7 +168,7 @@ def _files(root: Path) -> list[str]:
 
 
 def _added(without: Path, with_it: Path, path: str) -> int | None:
-    """The lines that a file has more with the change, None where it is the same."""
+    """Count the lines that the change adds to a file; None where the file is the same."""
     now = (with_it / path).read_bytes()
     before = (without / path).read_bytes() if (without / path).exists() else b""
     if now == before:
@@ -178,7 +178,7 @@ def _added(without: Path, with_it: Path, path: str) -> int | None:
 
 
 def _part(where: str) -> list[str]:
-    """The lines of a part that count."""
+    """Return the lines of a part that count."""
     path, title = where.partition("#")[::2]
     if title:
         page = (ROOT / path).read_text("utf-8")
@@ -190,7 +190,7 @@ def _part(where: str) -> list[str]:
 
 
 def _row(text: str, name: str) -> str:
-    """The call in it that has this name as one of its arguments."""
+    """Return the call in the text that has this name as one of its arguments."""
     (row,) = (
         node
         for node in ast.walk(ast.parse(text))
@@ -201,7 +201,7 @@ def _row(text: str, name: str) -> str:
 
 
 def counted(path: str, text: str) -> list[str]:
-    """The lines of a file that count: of code, those that are code; of anything else, those that are not empty."""
+    """Return the lines of a file that count: in Python those that are code, elsewhere those that are not empty."""
     lines = text.splitlines()
     if not path.endswith(".py"):
         return [line for line in lines if line.strip()]

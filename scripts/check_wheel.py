@@ -35,7 +35,7 @@ pipe.shutdown(1)
 
 
 def main() -> int:
-    """Returns 0 when the wheel is whole."""
+    """Check the wheel; return 0 when it is whole."""
     with tempfile.TemporaryDirectory() as folder:
         empty = Path(folder)
         environment = empty / "venv"

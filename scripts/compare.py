@@ -110,7 +110,7 @@ def main() -> int:
 
 
 def rows(contrib: Figures, ours: Figures) -> list[list[Cell]]:
-    """The comparison as a table."""
+    """Arrange the comparison as a table."""
     heading = ["", f"contrib {CONTRIB}", f"otel-pipeline {VERSION}"]
     found: list[list[str]] = [heading]
     both = (contrib, ours)
@@ -183,7 +183,7 @@ def _figures(records: Iterable[Record], witness: Witness, messages: int) -> Figu
 
 
 def contrib_python() -> str:
-    """The Python of contrib's virtual environment, in a cache outside the checkout."""
+    """Return the Python of contrib's virtual environment, in a cache outside the checkout."""
     wanted = [*PINS, *(f"{name}=={version(name)}" for name in SHARED)]
     digest = hashlib.sha256(" ".join([sys.version, *wanted]).encode()).hexdigest()[:12]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "otel-pipeline"

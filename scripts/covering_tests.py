@@ -38,13 +38,13 @@ COMMON = (
 
 @dataclass
 class Covering:
-    """Of each line its tests; of each test its seconds."""
+    """The tests of each line, and the seconds of each test."""
 
     seconds: dict[str, float]
     lines: dict[str, dict[str, list[str]]]
 
     def of_line(self, path: str, line: int, at_most_s: float) -> list[str]:
-        """The line's tests, quick ones first, up to a total; of a line run by an import, those of its names' users."""
+        """Return the line's tests, quick ones first, up to a total; if an import runs it, those of its names' users."""
         tree = ast.parse(ROOT.joinpath(path).read_text())
         if _runs_at_import(tree, line):  # Coverage knows it of the test that was the first to import.
             tests = self._of_users(_names_at(tree, line))
@@ -61,7 +61,7 @@ class Covering:
         return chosen
 
     def _of_users(self, names: set[str]) -> set[str]:
-        """Tests of the lines that say one of the names; of a default argument, those of its function."""
+        """Return the tests of the lines that have one of the names; for a default argument, those of its function."""
         found: set[str] = set()
         for path, lines in self.lines.items():
             if not ROOT.joinpath(path).is_file():
@@ -74,7 +74,7 @@ class Covering:
         return found | self._that_say(names)
 
     def _that_say(self, names: set[str]) -> set[str]:
-        """Tests whose own text has one of the names: what they look at need not run a line."""
+        """Return the tests whose own text has one of the names: what they look at need not run a line."""
         found: set[str] = set()
         for file in {test.partition("::")[0] for test in self.seconds}:
             source = ROOT.joinpath(file).read_text()
@@ -94,7 +94,7 @@ class Covering:
 
 
 def _lines_of_function(tree: ast.Module, number: int) -> Sequence[int]:
-    """The line; of one that is run when its function is made, the function's."""
+    """Return the line or, for one that runs when its function is made, the lines of the function."""
     for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.lineno <= number < node.body[0].lineno:
             return range(node.body[0].lineno, (node.end_lineno or 0) + 1)
@@ -114,7 +114,7 @@ def _first_line(node: ast.stmt) -> int:
 
 
 def _names_at(tree: ast.Module, line: int) -> set[str]:
-    """What a line that runs at import defines: a constant, a field, a function with its defaults."""
+    """Return what a line that runs at import defines: a constant, a field, a function with its defaults."""
     holding = [
         node for node in ast.walk(tree) if isinstance(node, ast.stmt) and _first_line(node) <= line <= node.end_lineno
     ]
@@ -126,7 +126,7 @@ def _names_at(tree: ast.Module, line: int) -> set[str]:
 
 
 def load(jobs: int) -> Covering:
-    """From the last run where nothing has changed since, otherwise by running the tests under coverage."""
+    """Load the last run's result where nothing has changed since, otherwise run the tests under coverage."""
     CACHE.mkdir(exist_ok=True)
     digest = hashlib.sha256()
     for folder in ("otel_pipeline", "tests"):
@@ -240,7 +240,7 @@ class _Chosen:
 
 
 def run(mutants: Sequence[Mutant], covering: Covering, jobs: int) -> Iterator[tuple[Mutant, list[str]]]:
-    """Each mutant with the test that failed, or what else went wrong; some mutants at a time."""
+    """Yield each mutant with the test that failed, or what else went wrong; some mutants run at a time."""
     _import_what_tests_need()
     waiting, running = list(mutants), {}
     with tempfile.TemporaryDirectory() as folder:
@@ -264,7 +264,7 @@ def run(mutants: Sequence[Mutant], covering: Covering, jobs: int) -> Iterator[tu
 
 
 def failing(tests: Sequence[str]) -> list[str]:
-    """Those that fail with nothing changed: they prove nothing about a mutant."""
+    """Return the tests that fail with nothing changed: they prove nothing about a mutant."""
     with tempfile.TemporaryDirectory() as folder:
         said = Path(folder) / "unchanged"
         _pid, status = os.waitpid(_fork(tests, said), 0)
@@ -281,7 +281,7 @@ def _failures(said: Path, status: int) -> list[str]:
 
 
 def _import_what_tests_need() -> None:
-    """Once instead of in every fork; nothing of ours is among it."""
+    """Import once instead of in every fork; nothing of ours is imported."""
     for module in (
         *("hypothesis", "loguru", "kafka", "wrapt", "yaml", "confluent_kafka", "confluent_kafka.admin", "sklearn.svm"),
         *("opentelemetry.sdk.trace.export", "opentelemetry.sdk.metrics.export", "opentelemetry.sdk._logs.export"),

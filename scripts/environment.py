@@ -21,12 +21,12 @@ UV_FOLDER = ROOT / ".venv-uv"
 
 
 def program(folder: Path, name: str) -> str:
-    """A program of a virtual environment."""
+    """Return the path of a virtual environment's program."""
     return str(folder / (f"Scripts/{name}.exe" if os.name == "nt" else f"bin/{name}"))
 
 
 def uv() -> str | None:
-    """Uv: the machine's own, or one from the package index; None where that has none for this machine."""
+    """Find uv: the machine's own, or one from the package index; None where that has none for this machine."""
     found = shutil.which("uv") or program(UV_FOLDER, "uv")
     if Path(found).is_file():
         return found
@@ -44,7 +44,7 @@ def uv() -> str | None:
 
 
 def make(folder: Path, extras: list[str], python: str = sys.executable, constraints: str = "newest") -> None:
-    """An environment with the project, editable, with these extras, at the versions of the constraints file."""
+    """Make an environment with the project, editable, with these extras, at the versions of the constraints file."""
     wanted = ["-e", f"{ROOT}[{','.join(extras)}]" if extras else str(ROOT)]
     uv_program = uv()
     if uv_program is not None:
@@ -67,7 +67,7 @@ def install(folder: Path, wanted: list[str]) -> None:
 
 
 def _index_of_pip() -> dict[str, str]:
-    """Uv does not read what pip is configured with."""
+    """Return the index that pip is configured with, for uv, which does not read pip's configuration."""
     asked = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
     answer = subprocess.run(asked, check=False, capture_output=True, text=True).stdout.strip()
     index = os.environ.get("PIP_INDEX_URL") or answer
@@ -75,7 +75,7 @@ def _index_of_pip() -> dict[str, str]:
 
 
 def main() -> int:
-    """Returns 0 when the environment is made."""
+    """Make the environment; return 0 when it is made."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("extras", nargs="*", default=["demo", "test"])

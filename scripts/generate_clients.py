@@ -19,7 +19,7 @@ WORDS = {True: "yes", False: "no"}
 
 
 def drivers() -> list[Any]:
-    """Every driver that the contract tests have."""
+    """Return every driver that the contract tests have."""
     sys.path[:0] = [str(ROOT), str(ROOT / "examples" / "in_memory_broker")]
     names = importlib.import_module("tests.contract.names").DRIVERS
     parts = [name.partition(":") for name in names]
@@ -27,7 +27,7 @@ def drivers() -> list[Any]:
 
 
 def table(found: list[Any]) -> str:
-    """Rows are capabilities, columns are ways to use a client."""
+    """Write the table: rows are capabilities, columns are ways to use a client."""
     lines = ["| | " + " | ".join(driver.name for driver in found) + " |", "|---|" + "---|" * len(found)]
     for row in dataclasses.fields(found[0].can):
         cells = [getattr(driver.can, row.name) for driver in found]
@@ -37,7 +37,7 @@ def table(found: list[Any]) -> str:
 
 
 def main() -> int:
-    """Returns 1 when --check finds a page that is not current."""
+    """Write the page; with --check, return 1 when it is not current."""
     page = PAGE.read_text("utf-8")
     before, _, rest = page.partition(BEGIN)
     text = f"{before}{BEGIN}\n\n{table(drivers())}\n\n{END}{rest.partition(END)[2]}"

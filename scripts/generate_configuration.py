@@ -110,7 +110,7 @@ The state folder is `OTEL_PIPELINE_STATE_DIR`, else the user's own of the system
 
 
 def page(table: Table) -> str:
-    """The page of these options."""
+    """Write the page of these options."""
     return PAGE.format(
         options="\n".join(map(line, table.rows.values())),
         named="\n".join(each for named in table.named.values() for each in named_lines(named)),
@@ -119,7 +119,7 @@ def page(table: Table) -> str:
 
 
 def line(row: Row) -> str:
-    """One line of the table."""
+    """Write one line of the table."""
     option = row.option
     default = shown(row, row.default)
     for environment, held in option.per_environment.items():
@@ -130,13 +130,13 @@ def line(row: Row) -> str:
 
 
 def differing(row: Row) -> str:
-    """The line of an option whose default is not the same in all environments."""
+    """Write the line of an option whose default is not the same in all environments."""
     held = [row.option.per_environment.get(name, row.option.default) for name in COLUMNS]
     return f"| `{row.name}` | " + " | ".join(shown(row, row.kind.said(each)) for each in held) + " |"
 
 
 def named_lines(named: Named, path: str = "") -> Iterator[str]:
-    """The lines of a mapping of named things, and of those within."""
+    """Write the lines of a mapping of named things, and of those within."""
     path = f"{path}{named.name}.<{named.names.called}>"
     if isinstance(named, Mapped):
         default = ", ".join(f'`"{name}": {held}`' for name, held in named.option.default.items())
@@ -152,7 +152,7 @@ def named_lines(named: Named, path: str = "") -> Iterator[str]:
 
 
 def shown(row: Row, value: Any) -> str:
-    """A default, as the file has it."""
+    """Write a default as the file has it."""
     if value is None or (isinstance(value, (tuple, Mapping)) and not value):
         return ""
     if isinstance(value, bool):
@@ -163,7 +163,7 @@ def shown(row: Row, value: Any) -> str:
 
 
 def main() -> int:
-    """Returns 1 when --check finds a file that is not current."""
+    """Write the files; with --check, return 1 when one is not current."""
     table = table_of(own_settings())
     files = {
         ROOT / "docs" / "configuration.md": page(table),

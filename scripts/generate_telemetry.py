@@ -77,7 +77,7 @@ AGE_BUCKETS_S: Final[tuple[float, ...]] = (
 
 
 def constants() -> str:
-    """The module semconv.py."""
+    """Write the module semconv.py."""
 
     def lines(names: list[str]) -> str:
         return "".join(f'{name.upper().replace(".", "_")}: Final[str] = "{name}"\n' for name in names)
@@ -138,12 +138,12 @@ Every message counts, whatever the sampler decided. Never a key, offset, message
 
 
 def listed(entries: Mapping[str, Entry]) -> list[Entry]:
-    """Ours, without what detectors of third parties add here, by their names."""
+    """Return our entries by their names, without what detectors of third parties add here."""
     return [entry for name, entry in sorted(entries.items()) if name.startswith(OWN)]
 
 
 def meaning(attribute: registry.OwnAttribute) -> str:
-    """What is said of an attribute, with its values where all are known."""
+    """Say what an attribute means, with its values where all are known."""
     if not attribute.values:
         return attribute.brief
     *others, last = attribute.values
@@ -151,7 +151,7 @@ def meaning(attribute: registry.OwnAttribute) -> str:
 
 
 def page() -> str:
-    """The page docs/telemetry.md."""
+    """Write the page docs/telemetry.md."""
     written = registry.written()
     return PAGE.format(
         process=", ".join(f"`{name}`" for name in written["messaging_span_attributes"]["process"]),
@@ -168,7 +168,7 @@ def page() -> str:
 
 
 def main() -> int:
-    """Returns 1 when --check finds a file that is not current."""
+    """Write the files; with --check, return 1 when one is not current."""
     files = {
         ROOT / "otel_pipeline" / "semconv.py": constants(),
         ROOT / "docs" / "telemetry.md": page(),

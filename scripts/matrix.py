@@ -59,7 +59,7 @@ ROWS = (
 
 
 def interpreter(version: str) -> str | None:
-    """A Python of this version: on the path, or among pyenv's."""
+    """Find a Python of this version: on the path, or among pyenv's."""
     if sys.version_info[:2] == tuple(map(int, version.split("."))):
         return sys.executable
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
@@ -74,7 +74,7 @@ def interpreter(version: str) -> str | None:
 
 
 def skipped(row: Row) -> str | None:
-    """Why a row is not run, if it is not."""
+    """Say why a row is not run; None where it is."""
     if interpreter(row.python) is None:
         return f"skipped: no Python {row.python} on this machine"
     if not row.pins and interpreter(row.python) == sys.executable:
@@ -83,13 +83,13 @@ def skipped(row: Row) -> str | None:
 
 
 def set_up(row: Row) -> None:
-    """Make its environment."""
+    """Make the row's environment."""
     constraints = row.name if row.pins else "newest"
     environment.make(row.folder, ["demo", "test"], interpreter(row.python) or "", constraints)
 
 
 def run(row: Row, arguments: list[str]) -> str:
-    """Test; returns passed or failed, and the seconds."""
+    """Test; return passed or failed, and the seconds."""
     began = time.monotonic()
     tests = [path for path in row.tests if ROOT.joinpath(path).exists()]
     # Side by side: most of the time is waiting, for brokers, groups, processes.
@@ -121,7 +121,7 @@ def pin() -> None:
 
 
 def main() -> int:
-    """Returns 0 when no row failed."""
+    """Run the rows; return 0 when none failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="which rows; all of them when none is named")
     parser.add_argument("--list", action="store_true", help="name the rows and end")

@@ -91,7 +91,7 @@ class _Positions(Visitor):
 
 
 def places(path: str) -> dict[tuple[int, int], list[tuple[str, int]]]:
-    """Of each place its possible changes, (operator, occurrence); what says nothing of behaviour is left out."""
+    """Return the possible changes of each place, (operator, occurrence); what says nothing of behaviour is left out."""
     source = ROOT.joinpath(path).read_text()
     found: dict[tuple[int, int], list[tuple[str, int]]] = defaultdict(list)
     idle = list(_left_out(ast.parse(source)))
@@ -106,7 +106,7 @@ def places(path: str) -> dict[tuple[int, int], list[tuple[str, int]]]:
 
 
 def _left_out(tree: ast.Module) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-    """Annotations, what only type checkers import, and whether a dataclass has slots or a text of its own."""
+    """Yield what says nothing of behaviour: annotations, imports for type checkers only, decorators of classes."""
     for node in ast.walk(tree):
         parts = [getattr(node, "annotation", None), getattr(node, "returns", None)]
         if isinstance(node, ast.AnnAssign) and "TypeAlias" in ast.unparse(node.annotation):
@@ -121,7 +121,7 @@ def _left_out(tree: ast.Module) -> Iterator[tuple[tuple[int, int], tuple[int, in
 
 
 def function_at(tree: ast.Module, line: int) -> str:
-    """The innermost named function or class that holds the line, or the name that a module's line assigns."""
+    """Name the innermost function or class that holds the line, or what a module's line assigns."""
     names = []
     for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
@@ -133,7 +133,7 @@ def function_at(tree: ast.Module, line: int) -> str:
 
 
 def sample(paths: list[str], count: int, seed: int) -> list[Mutant]:
-    """The mutants to try."""
+    """Draw the mutants to try."""
     drawn = []
     for path in paths:
         source = ROOT.joinpath(path).read_text()
@@ -157,14 +157,14 @@ def sample(paths: list[str], count: int, seed: int) -> list[Mutant]:
 
 
 def _changed_line(source: str, code: str, line: int) -> tuple[str, str]:
-    """The line before and after; cosmic-ray may change one further down than it says."""
+    """Return the line before and after; cosmic-ray may change one further down than it says."""
     pairs = list(zip(source.splitlines(), code.splitlines(), strict=False))
     before, after = next((pair for pair in pairs[line - 1 :] if pair[0] != pair[1]), pairs[line - 1])
     return before.strip(), " ".join(after.split())
 
 
 def report(mutants: list[Mutant], seconds: float) -> int:
-    """Say how many were killed, and which not; 1 where that is not enough."""
+    """Say how many were killed, and which were not; return 1 where that is not enough."""
     counted = Counter(mutant.result for mutant in mutants)
     listed = PAGE.read_text() if PAGE.is_file() else ""
     alive = [mutant for mutant in mutants if mutant.result != KILLED]
@@ -184,7 +184,7 @@ def report(mutants: list[Mutant], seconds: float) -> int:
 
 
 def main() -> int:
-    """Returns 0 when enough are killed and every survivor is accounted for."""
+    """Try the mutants; return 0 when enough are killed and every survivor is accounted for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paths", nargs="*", help="modules to change; those of the engine and the contracts otherwise")
     parser.add_argument("--count", type=int, default=300)

@@ -1,4 +1,4 @@
-"""Real input: the 1,797 scanned digits that scikit-learn ships, 8 x 8 pixels of 0 to 16, and how they are cleaned."""
+"""Real input: the 1,797 scanned digits that scikit-learn ships, 8 x 8 pixels from 0 to 16, and how they are cleaned."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _USUAL_WHITE = 255
 
 
 def scans() -> list[dict[str, Any]]:
-    """The scans as messages: number, pixels, which value of them is full, the digit that a person saw in them."""
+    """Make messages of the scans: number, pixels, their full brightness, and the digit that a person saw in them."""
     from sklearn.datasets import load_digits  # `features` does without scikit-learn
 
     found = load_digits()
@@ -21,7 +21,7 @@ def scans() -> list[dict[str, Any]]:
 
 
 def clean(scan: dict[str, Any]) -> list[float]:
-    """One row of 64 numbers from 0 to 1. A scan that does not say how bright it is, is taken for a usual one."""
+    """Make one row of 64 numbers from 0 to 1. A scan that does not say how bright it is counts as a usual one."""
     white = scan.get("white")
     if not isinstance(white, int):
         white = _USUAL_WHITE
@@ -29,5 +29,5 @@ def clean(scan: dict[str, Any]) -> list[float]:
 
 
 def trained_on(image: int) -> bool:
-    """Every second image; accuracy is measured on the others."""
+    """Tell whether the model is trained on this image: on every second one; accuracy is measured on the others."""
     return image % 2 == 0

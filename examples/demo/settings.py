@@ -31,7 +31,7 @@ if EMBEDDED:  # It needs the version said; a real broker is asked.
 
 
 def consumer(topic: str, group: str) -> KafkaConsumer:
-    """A consumer of the topic. It reads from the beginning, so that it may start after the producer."""
+    """Make a consumer of the topic. It reads from the beginning, so that it may start after the producer."""
     made = KafkaConsumer(
         **BROKER,
         group_id=_PREFIX + group,
@@ -47,7 +47,7 @@ def consumer(topic: str, group: str) -> KafkaConsumer:
 
 
 def end_when_asked() -> None:
-    """SIGTERM ends a service in order, as Ctrl-C does."""
+    """Let SIGTERM end a service in order, as Ctrl-C does."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
 
 
@@ -58,4 +58,4 @@ class _Ready(ConsumerRebalanceListener):  # type: ignore[misc]
         logger.info("ready, {} partitions", len(assigned))
 
     def on_partitions_revoked(self, revoked: Any) -> None:
-        """Nothing to do."""
+        """Do nothing."""

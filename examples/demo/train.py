@@ -9,7 +9,7 @@ from sklearn.svm import SVC
 
 
 def train() -> Any:
-    """A classifier of cleaned digits."""
+    """Train a classifier of cleaned digits."""
     known = [scan for scan in scans() if trained_on(scan["image"])]
     model = SVC(gamma=0.256)
     model.fit([clean(scan) for scan in known], [scan["label"] for scan in known])

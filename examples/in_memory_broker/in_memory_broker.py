@@ -34,7 +34,7 @@ class Publisher:
         self._broker: Broker | None = broker
 
     def publish(self, topic: str, body: bytes, headers: list[tuple[str, bytes]] | None = None) -> int:
-        """Keep a message; returns its number."""
+        """Keep a message; return its number."""
         if self._broker is None:
             raise RuntimeError("the publisher is closed")
         if not isinstance(body, bytes):
@@ -62,7 +62,7 @@ class Subscriber:
         self._position = self.acknowledged = 0
 
     def receive(self, timeout: float | None = None) -> Message | None:
-        """The next message, or None when none comes in time (s)."""
+        """Return the next message, or None when none comes in time (s)."""
         if self._broker is None:
             raise RuntimeError("the subscriber is closed")
         with self._broker.changed:
