@@ -1,4 +1,4 @@
-"""A consumer of asyncio that hands out messages one by one: each is open in the task that asked for it.
+"""An asyncio consumer that hands out messages one by one: each is open in the task that asked for it.
 
 Several tasks may share one consumer, so the open message is the task's and not the consumer's. It ends when that task
 asks for the next one, leaves its `async for`, or ends, and when the consumer stops. Nothing here awaits or blocks.
@@ -42,7 +42,7 @@ class AsyncIteration:
         `create_task(consumer.getone())` does, no context reaches the code that handles the message."""
 
     def leave(self, consumer: Consumer) -> None:
-        """The running task asks for another message: it has handled the one before."""
+        """Finish the running task's message: the task asks for another one, so it has handled this one."""
         try:
             delivery = None if consumer.tasks is None else consumer.tasks.take(_running_task())
             if delivery is not None:
@@ -51,7 +51,7 @@ class AsyncIteration:
             self._place.failed()
 
     def leave_all(self, consumer: Consumer) -> None:
-        """The consumer stops: whoever has a message of it in hand has handled it."""
+        """Finish every task's message: the consumer stops."""
         try:
             for delivery in () if consumer.tasks is None else consumer.tasks.take_all():
                 self._processor.finish(delivery)
@@ -79,16 +79,16 @@ class AsyncIteration:
             consumer.iterator_spans = wanted
 
     def raise_rejection(self, consumer: Consumer) -> None:
-        """The configuration says that such a message must not reach the application: `on_reject: raise`."""
+        """Raise where the configuration says that such a message must not reach the application: `on_reject: raise`."""
         self.leave(consumer)
         self._iteration.raise_rejection(consumer)
 
     def deliveries(self, client: Any, consumer: Consumer) -> AsyncDeliveries:
-        """What `aiter(client)` returns."""
+        """Return what `aiter(client)` is to return."""
         return AsyncDeliveries(client, consumer, self)
 
     def loop_left(self, task: Task[Any] | None, consumer: Consumer) -> None:
-        """An `async for` of this task was left. An exception that ends the task as well is the handler's."""
+        """Finish the message of a task that has left its `async for`. What then ends the task is the handler's own."""
         delivery = None if consumer.tasks is None else consumer.tasks.take(task)
         if delivery is None or task is None:
             return

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Batch:
-    """What one batch brought, until the next. The messages themselves are not kept."""
+    """What one batch brought, kept until the next one. The messages themselves are not kept."""
 
     __slots__ = ("_headers", "_origin", "_origins_ms", "parts")
 
@@ -28,14 +28,14 @@ class Batch:
         self._origin: Origin | None = None
 
     def add(self, observer: PartitionObserver, offset: int, headers: Sequence[Any], origins_ms: Sequence[int]) -> None:
-        """The messages of one more partition."""
+        """Add the messages of one more partition."""
         self.parts.append((observer, offset, origins_ms))
         self._headers += headers
         self._origins_ms += origins_ms
 
     @property
     def origin(self) -> Origin:
-        """Where its data began: the oldest origin decides."""
+        """Where the batch's data began: the oldest origin decides."""
         found = self._origin
         if found is None:
             known = [origin for origin in self._origins_ms if origin > 0]
@@ -53,12 +53,12 @@ batch_in_hand: ContextVar[Batch | None] = ContextVar("otel_pipeline.batch", defa
 
 
 def leave_last_batch() -> None:
-    """Have nothing rest any more on the batch that the calling code was handed last: nobody says when it ends."""
+    """Let nothing rest any longer on the batch that the calling code was handed last: nobody says when it ends."""
     batch_in_hand.set(None)
 
 
 def origin_in_hand() -> Origin | None:
-    """Where the data in hand began, of a message or of the last batch; None outside of both."""
+    """Return where the data in hand began, of a message or of the last batch; None outside both."""
     delivery = in_hand()
     if delivery is not None and not delivery.ended:
         return delivery.origin

@@ -1,4 +1,4 @@
-"""The engine's side of each client object, found by the object's id: one dictionary look-up for each call.
+"""The engine's side of each client object, found by the object's id: one dictionary look-up per call.
 
 A client written in C may take neither an attribute nor a weak reference, and must not be kept alive by us. So nothing
 is hung on a client; an entry goes when its client goes, as far as that can be known (`ClientObjects.new`).
@@ -24,8 +24,8 @@ class ClientObjects(Generic[T]):
 
     Args:
         make: makes the engine's side of a client; what it raises is counted.
-        left_alone: what a client gets whose own side could not be made.
-        gone: told when a client is gone, or closed.
+        left_alone: what stands for a client whose own side could not be made.
+        gone: called when a client is gone, or closed.
     """
 
     __slots__ = ("__weakref__", "_gone", "_left_alone", "_make", "_place", "_references", "by_id")
@@ -42,26 +42,26 @@ class ClientObjects(Generic[T]):
         self._references: dict[int, weakref.ref[Any]] = {}
 
     def of(self, client: Any) -> T:
-        """The engine's side of a client, made at its first use."""
+        """Return the engine's side of a client, made at its first use."""
         found = self.by_id.get(id(client))
         return self._remember(client, None) if found is None else found
 
     def known(self, client: Any) -> T | None:
-        """The same if it is there already."""
+        """Return the same if it exists already, else None."""
         return self.by_id.get(id(client))
 
     def new(self, client: Any, lifetime: Any = None) -> T:
-        """The same for a client that has just been constructed: what had its id before is gone.
+        """Make the same for a client that has just been constructed: what had its id before is gone.
 
-        To be called by what stands in for `__init__`, where clients take no weak references. `lifetime` is then an
-        object that the client alone holds, such as a callback in a copy of its settings: the entry goes with it.
-        Without one it goes with `forget`.
+        To be called by the replacement of `__init__`, where clients take no weak references. `lifetime` is then an
+        object that only the client holds, such as a callback in a copy of its settings: the entry goes with it.
+        Without one the entry goes with `forget`.
         """
         self._drop(id(client))
         return self._remember(client, lifetime)
 
     def forget(self, client: Any) -> None:
-        """The application has closed the client."""
+        """Drop the engine's side of a client that the application has closed."""
         self._drop(id(client))
 
     def __len__(self) -> int:
@@ -111,10 +111,10 @@ class ClientObjects(Generic[T]):
 
 
 def weakly(client: Any, read: Callable[[Any], R], otherwise: R) -> Callable[[], R]:
-    """A function that reads something of the client and does not keep it alive.
+    """Make a function that reads something of the client and does not keep it alive.
 
-    It gives `otherwise` once the client is gone, and always where the client takes no weak reference: there the adapter
-    has to read it while it has the client in its hands.
+    It returns `otherwise` once the client is gone, and always where the client takes no weak reference: there the
+    adapter has to read it while it has the client at hand.
     """
     try:
         living = weakref.ref(client)

@@ -1,4 +1,4 @@
-"""The engine's side of clients: what is the same for all messages of one consumer, producer, partition, destination.
+"""The engine's side of clients: what is the same for all messages of one consumer, producer, partition or destination.
 
 Each is made once; what changes from message to message is in plain slots.
 """
@@ -157,7 +157,7 @@ class Consumer:
         """Of each partition of which messages have come, an object that is the same as long as it stays assigned."""
 
     def fetch_observer(self, destination: str, partition: int) -> FetchObserver | None:
-        """Who is told of a partition's fetches; from the client's own thread, before the first message."""
+        """Return the observer of a partition's fetches; from the client's own thread, before the first message."""
         known = self.fetches.get((destination, partition))
         engine = self.engine
         if known is not None or engine.observe_fetches is None or self.excluded:
@@ -168,14 +168,14 @@ class Consumer:
         return engine.observe_fetches(self, destination, partition)
 
     def close(self) -> None:
-        """The application is done with the client."""
+        """Let go of everything: the application is done with the client."""
         self.positions = _unknown_positions
         self.partitions.clear()
         self.fetches.clear()
         self.assignments.clear()
 
     def partition(self, destination: str, partition: int) -> PartitionState:
-        """The state of a partition, made at its first message."""
+        """Return the state of a partition, made at its first message."""
         try:
             return self.partitions[destination, partition]
         except KeyError:
@@ -193,7 +193,7 @@ class Consumer:
             return state
 
     def _learn_cluster(self) -> None:
-        """Where a message has arrived, the client knows its cluster, if it ever does."""
+        """Ask the client for its cluster: once a message has arrived it knows it, if it ever does."""
         name = self.fields.names.cluster
         if name is not None and name not in self.attributes and (cluster := self._cluster_id()):
             self.attributes[name] = self.metric_attributes[name] = cluster
@@ -240,7 +240,7 @@ class Destination:
             self.attributes[semconv.MESSAGING_CLIENT_ID] = producer.client_id
 
     def bind(self, engine: Engine, producer: Producer) -> None:
-        """At the first acknowledgement, when the client knows its cluster: the series to count under."""
+        """Make the series to count under, at the first acknowledgement, when the client knows its cluster."""
         name, cluster = producer.names.cluster, producer.cluster_id()
         if name is not None and cluster:
             self.attributes = {**self.attributes, name: cluster}
@@ -298,7 +298,7 @@ class Producer:
             self.renew()
 
     def renew(self) -> None:
-        """A new producer id: the sequences start anew. 0 would mean that no sequence is sent."""
+        """Take a new producer id: the sequences start anew. 0 would mean that no sequence is sent."""
         self.identifier = getrandbits(32) or 1
         for destination in self.destinations.values():
             if destination is not None:
@@ -306,7 +306,7 @@ class Producer:
 
 
 class Polling:
-    """What the calls of one consumer's poll told. Written by its thread, read by any. Times in ns, monotonic."""
+    """What one consumer's calls of poll showed. Written by its thread, read by any. Times in ns, monotonic."""
 
     __slots__ = ("began_ns", "recent_ns", "since_ns", "waited_ns")
 
@@ -321,23 +321,23 @@ class Polling:
         """Spent between calls, lately."""
 
     def begin(self, now_ns: int, *, by_iterator: bool) -> None:
-        """The application asks for messages; an iterator has handed out a whole batch one by one since."""
+        """Note that the application asks for messages; an iterator has handed out a whole batch since the last time."""
         if not by_iterator:
             self.recent_ns.append(now_ns - self.since_ns)
         self.since_ns = self.began_ns = now_ns
 
     def end(self, now_ns: int) -> None:
-        """The call returns."""
+        """Note that the call returns."""
         self.waited_ns += now_ns - self.began_ns
         self.since_ns = now_ns
         self.began_ns = 0
 
     def waited_until(self, now_ns: int) -> int:
-        """All time spent waiting, that of a call which has not returned included."""
+        """Return all the time spent waiting, ns, including that of a call that has not returned."""
         began_ns = self.began_ns
         return self.waited_ns + (max(0, now_ns - began_ns) if began_ns else 0)
 
     def working_median_s(self) -> float | None:
-        """The median time between two calls, lately; None before there were some."""
+        """Return the recent median time between two calls, s; None before there were any."""
         recent = list(self.recent_ns)
         return median(recent) / 1e9 if recent else None

@@ -1,6 +1,6 @@
 """A consumer that hands out messages one by one: each has its span until the next is asked for or the loop is left.
 
-`Deliveries` stands between the application's `for` and the client. CPython drops it the moment that the loop is left by
+`Deliveries` stands between the application's `for` and the client. CPython drops it the moment the loop is left by
 `break`, `return` or an exception, and its `__del__` finishes what it opened.
 """
 
@@ -39,10 +39,10 @@ if hasattr(os, "register_at_fork"):
 
 
 def called_by_pool(depth: int) -> bool:
-    """Whether `next(consumer)` itself was handed to an executor: its thread must not inherit a current span.
+    """Tell whether `next(consumer)` itself was handed to an executor: its thread must not inherit a current span.
 
     Args:
-        depth: of what called the stand-in for the client's `__next__`, seen from the caller.
+        depth: how many frames above the caller the code is that called the replacement of the client's `__next__`.
     """
     if get_ident() == _main_thread[0]:
         return False
@@ -90,7 +90,7 @@ class Iteration:
             self._finish(delivery)
 
     def hand_out(self, consumer: Consumer, message: Message) -> None:
-        """Begin the message that is about to be returned to the application, by what stands in for `__next__`."""
+        """Begin the message that the replacement of `__next__` is about to return to the application."""
         if consumer.excluded or self._place.off:
             return
         try:
@@ -122,18 +122,18 @@ class Iteration:
             self._observing.failed()
 
     def _state(self, consumer: Consumer, destination: str, partition: int) -> PartitionState | None:
-        """Of a partition's first message; None where it is excluded."""
+        """Make the state of a partition at its first message; None where it is excluded."""
         return None if self._excludes(destination) else consumer.partition(destination, partition)
 
     def raise_rejection(self, consumer: Consumer) -> None:
-        """The configuration says that such a message must not reach the application: `on_reject: raise`."""
+        """Raise where the configuration says that such a message must not reach the application: `on_reject: raise`."""
         rejection, consumer.rejection = consumer.rejection, None
         self.leave(consumer)
         if rejection is not None:
             raise rejection
 
     def deliveries(self, client: Iterator[Message], consumer: Consumer) -> Deliveries:
-        """What `iter(client)` returns."""
+        """Return what `iter(client)` is to return."""
         return Deliveries(client, consumer, self.leave)
 
 

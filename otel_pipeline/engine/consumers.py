@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.totals import AttributeValue
 
     Make = Callable[[Callable[..., Any]], Callable[..., Any]]
-    """Makes the replacement of a method out of the original."""
+    """Makes the replacement of a method from the original."""
 
 
 class Consumers(ClientObjects[Consumer]):
     """What the engine knows of each consumer, and the replacements of its rare methods.
 
-    From then on `otel_pipeline.process()` knows messages of this class.
+    Once it is made, `otel_pipeline.process()` knows messages of this class.
 
     Args:
         message: the class of the library's messages.
-        make: the engine's side of a client, with what its settings say (`Consumer`).
-        attributes: of a message whose consumer is not known: the messaging system alone, nothing is guessed.
+        make: makes the engine's side of a client, with what its settings say (`Consumer`).
+        attributes: those of a message whose consumer is not known: the messaging system alone, nothing is guessed.
         operation: the library's own word for receiving.
     """
 
@@ -77,7 +77,7 @@ class Consumers(ClientObjects[Consumer]):
             self._receiving.failed()
 
     def receiving_one(self) -> Make:
-        """For a method that returns one message or None: it is in hand until the next one is asked for."""
+        """Wrap a method that returns one message or None: the message is in hand until the next one is asked for."""
         consumer_of, iteration, count_one = self.of, self.iteration, self.count_one
         leave, hand_out = iteration.leave, iteration.hand_out
 
@@ -99,9 +99,9 @@ class Consumers(ClientObjects[Consumer]):
         return make
 
     def closing(self, leave: Callable[[Consumer], object] | None = None) -> Make:
-        """For the method that closes: what was handed out last is processed, and the client is not read any more.
+        """Wrap the method that closes: what was handed out last is processed, and the client is not read any more.
 
-        `leave` ends it where that is not the one message that is open in the consumer.
+        `leave` ends what is in hand where that is not the one message that is open in the consumer.
         """
         leave = leave or self.iteration.leave
 
@@ -114,7 +114,7 @@ class Consumers(ClientObjects[Consumer]):
         return Around(self.engine.guard.place("close"), before, lambda _client, consumer, _error: consumer.close())
 
     def settling(self, operation: str) -> Make:
-        """For a method that commits or acknowledges, and has done it when it returns: how long it took."""
+        """Wrap a method that has committed or acknowledged when it returns: how long it took is recorded."""
         settled, monotonic_ns = settler(self.engine, operation), self.engine.monotonic_ns
         return Around(
             self.engine.guard.place("settle"),

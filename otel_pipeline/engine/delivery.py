@@ -27,7 +27,7 @@ DELIVERY_KEY = create_key("otel_pipeline.delivery")
 
 
 def execution() -> tuple[int, int]:
-    """Which thread and which asyncio task is running: a context inherited by another one is not ours to heal."""
+    """Return which thread and which asyncio task is running: a context inherited by another one is not ours to heal."""
     return get_ident(), 0 if (loop := _get_running_loop()) is None else id(current_task(loop))
 
 
@@ -36,18 +36,18 @@ class OpenDelivery:
     """A message, or a batch of them, that the application has in hand."""
 
     state: Any
-    """Of its partition; of a batch, that of the first message."""
+    """The state of its partition; for a batch, that of the first message."""
     message: Any
     """Dropped when its span ends: the application's data is not kept."""
     offset: int | None
     timestamp_ms: Any
-    """As the client has it."""
+    """The time of sending, as the client has it."""
     traceparent: bytes | str | None
     """The header with the sender's context, as it came."""
     header: bytes | str | None
     """The data-flow header as it came."""
     fields: Fields | None
-    """What it says; None where there is none, or none that can be read."""
+    """What the data-flow header says; None where there is none, or it cannot be read."""
     start_ns: int
     """Wall clock, ns since the epoch."""
     started_ns: int
@@ -59,12 +59,12 @@ class OpenDelivery:
     execution: tuple[int, int] | None = None
     """Where it was made current; None when it was not."""
     origin_ms: int | None = None
-    """Oldest origin, where a detector has read it already; 0 is unknown."""
+    """Oldest origin, once a detector has read it; 0 is unknown."""
     known_origin: Origin | None = None
     batched: bool = False
     """Whether it stands for several messages."""
     members: list[tuple[PartitionObserver, int, int]] | None = None
-    """Of a batch: who watches the partition of each message, its offset and its oldest origin."""
+    """For a batch: the observer of each message's partition, the message's offset and its oldest origin."""
     ended: bool = False
     error: BaseException | None = None
     """What an explicit `process()` saw of a message that an iterator had handed out."""
@@ -79,19 +79,19 @@ class OpenDelivery:
 
     @property
     def destination(self) -> str:
-        """Of a batch, that of its first message."""
+        """The destination; for a batch, that of its first message."""
         destination: str = self.state.destination
         return destination
 
     @property
     def partition(self) -> int | None:
-        """None of a batch, whose messages may come from several."""
+        """The partition; None for a batch, whose messages may come from several."""
         partition: int | None = None if self.batched else self.state.partition
         return partition
 
 
 def in_hand(context: Context | None = None) -> OpenDelivery | None:
-    """The innermost delivery of the context, also one that has ended while a task that it started goes on."""
+    """Return the innermost delivery of the context, also one that has ended while a task that it started goes on."""
     return cast("OpenDelivery | None", (get_current() if context is None else context).get(DELIVERY_KEY))
 
 
@@ -109,7 +109,7 @@ def heal() -> Context:
 
 
 def ambient(context: Context) -> Context:
-    """The context whose span may be a parent: a span of ours that has ended here is none, what was before it is."""
+    """Return the context whose span may be a parent: not a span of ours that has ended here, but the one before it."""
     delivery = cast("OpenDelivery | None", context.get(DELIVERY_KEY))
     if delivery is None or not delivery.ended or get_current_span(context) is not delivery.span:
         return context
@@ -133,7 +133,7 @@ class Delivery:
 
 
 def current() -> Delivery | None:
-    """The message, or batch, that the calling code is handling; None outside of one.
+    """Return the message, or batch, that the calling code is handling; None outside one.
 
     Safe in any thread and task; costs one context look-up.
     """

@@ -32,7 +32,7 @@ PLAIN_SUPPRESS_KEY = "suppress_instrumentation"
 
 
 class Acknowledged(NamedTuple):
-    """Where messages were sent to."""
+    """Where messages were sent."""
 
     system: str
     cluster: str | None
@@ -40,7 +40,7 @@ class Acknowledged(NamedTuple):
 
 
 class Engine:
-    """One a pipeline. Adapters ask it for functions; it owns spans, context, headers and totals of every message.
+    """One per pipeline. Adapters ask it for functions; it owns spans, context, headers and totals of every message.
 
     Args:
         spans: the seam behind which spans can be replaced.
@@ -116,7 +116,7 @@ class Engine:
         )
 
     def suppressed(self, context: Context) -> bool:
-        """Whether nothing is to be recorded: after `uninstrument()`, or inside `suppress_instrumentation()`."""
+        """Tell whether nothing is to be recorded: after `uninstrument()`, or inside `suppress_instrumentation()`."""
         return (
             not self.active
             or context.get(_SUPPRESS_INSTRUMENTATION_KEY) is True
@@ -140,7 +140,7 @@ class Engine:
         return call
 
     def metric_destination(self, destination: str) -> str:
-        """The destination as a metric attribute: the first 100 by name, the rest as `_other`."""
+        """Return the destination as a metric attribute: the first 100 by name, the rest as `_other`."""
         known = self._destinations
         if destination in known:
             return destination
@@ -155,13 +155,13 @@ class Engine:
 
 
 def error_type(error: BaseException) -> str:
-    """The low-cardinality name of an error: its class, qualified unless built in (semconv `error.type`)."""
+    """Return the low-cardinality name of an error: its class, qualified unless built in (semconv `error.type`)."""
     kind = type(error)
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def server_of(bootstrap: object) -> tuple[str, int | None] | None:
-    """The first bootstrap server as the application gave it: `host:port`, several with commas, or a collection."""
+    """Read the first bootstrap server as the application gave it: `host:port`, several with commas, or a collection."""
     if not isinstance(bootstrap, str):
         try:
             # A set as well: contrib raises on one after the message was queued.
@@ -178,7 +178,7 @@ def server_of(bootstrap: object) -> tuple[str, int | None] | None:
 
 
 def client_attributes(system: str, server: tuple[str, int | None] | None) -> dict[str, AttributeValue]:
-    """What every span and metric of one client carries."""
+    """Return the attributes that every span and metric of one client carries."""
     attributes: dict[str, AttributeValue] = {semconv.MESSAGING_SYSTEM_NAME: system}
     if server is not None:
         attributes[semconv.SERVER_ADDRESS] = server[0]
@@ -188,5 +188,5 @@ def client_attributes(system: str, server: tuple[str, int | None] | None) -> dic
 
 
 def with_error(attributes: Mapping[str, AttributeValue], error: BaseException) -> dict[str, AttributeValue]:
-    """The attributes of a failed operation."""
+    """Return the attributes of a failed operation."""
     return {**attributes, semconv.ERROR_TYPE: error_type(error)}

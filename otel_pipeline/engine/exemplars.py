@@ -1,6 +1,6 @@
-"""Deliveries whose spans are recorded: what is left of them until metrics are read, to be exemplars of the ages.
+"""Deliveries whose spans are recorded: what is kept of them until metrics are read, to be exemplars of the ages.
 
-To find an age's bucket costs more than to count it, so that the application's thread only hands it over.
+Finding an age's bucket costs more than counting it, so the application's thread only hands it over.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ Members: TypeAlias = "list[tuple[PartitionObserver, int, int]]"
 Recorded: TypeAlias = (
     "tuple[SpanContext, PartitionObserver | None, int | None, Origin | None, Members | None, int, int, int]"
 )
-"""Span, who watches the partition, oldest origin in ms, origin, members, time of sending, start and end as
+"""Span, observer of the partition, oldest origin in ms, origin, members, time of sending and start as
 `OpenDelivery` has them, end in ns."""
 EXEMPLARS_APART_NS = 10_000_000
-"""Of what ends within 10 ms the first is enough: where more than that is recorded, any bucket is met again."""
+"""Of all that ends within 10 ms the first is enough: where more is recorded than that, every bucket is met again."""
 MAX_EXEMPLARS = 2048
-"""Between two readings; of more the newest. Those of an export interval, 15 s, are fewer."""
+"""The most kept between two readings, the newest. An export interval of 15 s brings fewer."""
 
 
 class Exemplars:
@@ -40,7 +40,7 @@ class Exemplars:
         """What is left of a delivery that was finished."""
 
     def show(self) -> None:
-        """Show them to those who have counted their ages. Never raises."""
+        """Show them to the observers that have counted their ages. Never raises."""
         waiting = self._waiting
         while waiting and not self._place.off:
             try:
@@ -52,7 +52,7 @@ class Exemplars:
 
 
 def _show(recorded: Recorded) -> None:
-    """Of a batch the oldest message alone: the span is one."""
+    """Show one delivery; of a batch only the oldest message, since there is one span."""
     span, observer, origin_ms, origin, members, timestamp_ms, start_ns, end_ns = recorded
     if not span.trace_flags.sampled:
         return

@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 def processing(
     engine: Engine, message_of: Callable[..., Any], client_of: Callable[[Any], Any] = lambda _framework: None
 ) -> Make:
-    """For the method of a framework that has the application's handler process a message, of either colour.
+    """Wrap the method of a framework that has the application's handler process a message, coroutine function or not.
 
-    The handler runs inside of the message's process span, wherever the framework calls it: another task, a pool's
-    thread. What it raises is on the span. A message that the client's own loop has in hand has one span all the same.
+    The handler runs inside the message's process span, wherever the framework calls it: another task, a pool's
+    thread. What it raises is on the span. A message that the client's own loop has in hand still has only one span.
 
     Args:
         engine: counts what the two functions raise; the handler is then called as if we were not there.
-        message_of: called as the method is; gives the client's own message, a list of them for one span linked to all,
-            or None for what is none.
-        client_of: called with the framework's object; gives the client that the message came from, where several may
-            read the same partition.
+        message_of: called as the method is; returns the client's own message, a list of them for one span linked to
+            all, or None for what is no message.
+        client_of: called with the framework's object; returns the client that the message came from, where several
+            may read the same partition.
     """
     place = engine.guard.place("framework")
 
@@ -68,8 +68,8 @@ def processing(
 def take_over(engine: Engine, message: type, client: Any) -> None:
     """Make process spans for a client's messages in the framework's handler alone. Never raises.
 
-    To be called when the framework has made its client, with the class of that client's messages: the client's own loop
-    would have a message in hand that waits in a queue of the framework's, or that another task handles.
+    To be called when the framework has made its client, with the class of that client's messages: otherwise the
+    client's loop would have a message in hand that waits in the framework's queue, or that another task handles.
     """
     try:
         known = engine.clients.get(message)

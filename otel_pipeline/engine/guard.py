@@ -38,7 +38,7 @@ class Guard:
 
         Args:
             name: as `otel_pipeline.sdk.errors` has it.
-            takes: places that are switched off with this one, since they are nothing without it.
+            takes: places that are switched off with this one, since they are useless without it.
         """
         found = self._places.get(name)
         if found is None:
@@ -82,7 +82,7 @@ class Guard:
 
 
 class Place:
-    """One place where something of ours can fail. Whoever works there asks first whether it is `off`.
+    """One place where something of ours can fail. Code that works there first asks whether it is `off`.
 
     Where something fails again and again, the application pays for each try and gets nothing.
     """

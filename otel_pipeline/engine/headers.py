@@ -22,7 +22,7 @@ def pairs(headers: Headers) -> Iterable[tuple[Any, Any]]:
 
 
 def tolerant(headers: Any, names: Sequence[str]) -> dict[str, list[Any]]:
-    """The same where one of the headers is no pair, or its name no text: that one is passed over."""
+    """Collect the values of these names; a header that is no pair, or whose name is no text, is passed over."""
     found: dict[str, list[Any]] = {name: [] for name in names}
     try:
         for pair in pairs(headers):
@@ -39,7 +39,7 @@ def tolerant(headers: Any, names: Sequence[str]) -> dict[str, list[Any]]:
 
 
 def without(headers: Any, names: frozenset[str]) -> list[tuple[str, bytes]]:
-    """Copy the list, but for pairs with one of these names in any case."""
+    """Copy the list without the pairs that have one of these names, in upper or lower case."""
     if not headers:
         return []
     # The application's own pairs, not copies of them: what is wrong with one the client says in its own words.
@@ -54,7 +54,7 @@ def without(headers: Any, names: frozenset[str]) -> list[tuple[str, bytes]]:
 
 
 def own_header(headers: Any) -> Any:
-    """The data-flow header of a message, which a producer of ours writes last; None without one."""
+    """Return the data-flow header of a message, which a producer of ours writes last; None without one."""
     if not headers:
         return None
     try:
@@ -67,7 +67,7 @@ def own_header(headers: Any) -> Any:
 
 
 def own_headers(headers_of: Callable[[Message], Any], messages: Sequence[Message]) -> Sequence[Any]:
-    """The data-flow header of each message of a batch, which mostly all have, as their last."""
+    """Return the data-flow header of each message of a batch; mostly all have one, as their last."""
     own = pipeline_header.NAME
     try:
         values = [value for headers in map(headers_of, messages) for name, value in (headers[-1],) if name == own]

@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound="Callable[..., Any]")
 MAX_MODELS = 100
 INFERENCE_KEY = create_key("otel_pipeline.inference")
-"""In the context of a model call, its model: what a library calls inside is no call of its own."""
+"""In the context of a model call, its model: what a library calls inside it is no call of its own."""
 
 
 class Inferences:
-    """One a pipeline: begins the calls, counts them, bounds their names."""
+    """One per pipeline: begins the calls, counts them, bounds their names."""
 
     def __init__(
         self,
@@ -125,9 +125,9 @@ class Inferences:
             self.decided(self._bounded(model), delivery, origin.origin_ms if origin else 0, start_ns, span)
 
     def observed(self, model: str, span: Span, given: Context | None) -> None:
-        """A model call whose span another instrumentation has started in this context: counted, and described as ours.
+        """Count a model call whose span another instrumentation has started in this context, and describe it like ours.
 
-        Whether the span is recorded or not. A call inside one of the same model is that call. Never raises.
+        Counted whether the span is recorded or not. A call inside one of the same model is that call. Never raises.
         """
         try:
             context = heal() if given is None else given
@@ -177,7 +177,7 @@ class Inferences:
 
 
 def _rests_on(context: Context) -> tuple[OpenDelivery | None, Origin | None]:
-    """The delivery in hand, and where the data in it, or else in the last batch, began."""
+    """Return the delivery in hand, and where the data in it, or else in the last batch, began."""
     delivery = in_hand(context)
     if delivery is not None:
         return delivery, delivery.origin
@@ -186,7 +186,7 @@ def _rests_on(context: Context) -> tuple[OpenDelivery | None, Origin | None]:
 
 
 def describe(origin: Origin, start_ns: int) -> dict[str, AttributeValue]:
-    """What every inference span says of the data that it rests on."""
+    """Return the attributes by which every inference span tells of the data that it rests on."""
     attributes: dict[str, AttributeValue] = {semconv.OTEL_PIPELINE_DATA_INPUTS: origin.inputs}
     if origin.origin_ms > 0:
         attributes[semconv.OTEL_PIPELINE_DATA_AGE] = start_ns / 1e9 - origin.origin_ms / 1e3
@@ -198,7 +198,7 @@ def describe(origin: Origin, start_ns: int) -> dict[str, AttributeValue]:
 
 
 class InferenceCall:
-    """A model call that is under way. What is set here stands on its span and metrics."""
+    """A model call that is under way. What is set here appears on its span and metrics."""
 
     def __init__(self, model: str, operation: str, rows: int | None) -> None:
         self.model = model
@@ -265,7 +265,7 @@ _inferences: Inferences | None = None
 
 
 def activate(inferences: Inferences | None) -> None:
-    """Set by `instrument()` and `uninstrument()`."""
+    """Set what makes model calls; called by `instrument()` and `uninstrument()`."""
     global _inferences  # noqa: PLW0603 - one pipeline a process
     if _inferences is not None and inferences is None:
         _inferences.active = False
@@ -334,7 +334,7 @@ def inference(
     rows: int | None = None,
     device: str | None = None,
 ) -> Any:
-    """The span and metrics of a model call; it knows how old the data in hand is and where it began.
+    """Record a model call as span and metrics, with how old the data in hand is and where it began.
 
         with otel_pipeline.inference("churn-v3") as call:
             call.rows = len(rows)
@@ -351,8 +351,8 @@ def inference(
         rows: how many rows it is given.
         device: where it runs, cpu or cuda:0 for example.
 
-    Works as context manager, also asynchronous, and as decorator of functions, coroutine functions and generators of
-    both kinds. Exceptions are recorded and raised on, unchanged. Without `instrument()` it does nothing.
+    Works as a context manager, also asynchronous, and as a decorator of functions, coroutine functions and generators
+    of both kinds. Exceptions are recorded and re-raised unchanged. Without `instrument()` it does nothing.
     """
     if callable(model):
         return Inference(None, _options(None, "predict", None, None, None))(model)

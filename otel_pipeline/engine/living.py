@@ -1,4 +1,4 @@
-"""What is remembered for as long as it lives, and not kept alive."""
+"""Remembers objects for as long as they live, and does not keep them alive."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Living(Generic[T]):
         self._known: tuple[ref[T], ...] = ()
 
     def add(self, each: T) -> None:
-        """Remember one."""
+        """Remember an object."""
         # A new tuple each time: other threads may be reading the old one.
         self._known = (*(known for known in self._known if known() is not None), ref(each))
 
     def all(self) -> list[T]:
-        """Those that are still there."""
+        """Return the objects that are still alive."""
         return [each for known in self._known if (each := known()) is not None]

@@ -1,6 +1,6 @@
-"""What is measured, said once: a metric's name, instrument, unit and attributes, with the values that they can have.
+"""What is measured, declared once: a metric's name, instrument, unit and attributes, with the values they can have.
 
-Instruments, series that are born at 0, the page of metrics and the checker's registry are made from these declarations.
+Instruments, series that begin at 0, the page of metrics and the checker's registry are made from these declarations.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ class Attribute:
     brief: str = ""
     """Empty for what spans carry as well: telemetry.yaml says it."""
     values: tuple[str, ...] = ()
-    """All that there are; empty where others choose them, or where each detector names its own."""
+    """All possible values; empty where others choose them, or where each detector names its own."""
 
 
 @dataclass(frozen=True, eq=False)
 class Measure:
-    """One metric; without an instrument a count that is evidence and no metric.
+    """One metric; without an instrument, a count that is evidence and no metric.
 
     Example:
         MISSING = Measure(
@@ -45,7 +45,7 @@ class Measure:
     unit: str
     brief: str
     attributes: tuple[str | Attribute, ...] = ()
-    """Those of the semantic conventions by their names, which its flow or client fills in; ours are declared."""
+    """Those of the semantic conventions by name, which the flow or client fills in; ours as declarations."""
     buckets: tuple[float, ...] = semconv.AGE_BUCKETS_S
 
     @property
@@ -59,10 +59,10 @@ class Measure:
         return tuple(each.key if isinstance(each, Attribute) else each for each in self.attributes)
 
     def label(self, *values: str) -> Label:
-        """One series, by the values of its own attributes.
+        """Name one series by the values of its own attributes.
 
         Raises:
-            ValueError: there are more or fewer of them, or one is none of an attribute's values.
+            ValueError: there are more or fewer of them, or one is not among an attribute's values.
         """
         for attribute, value in zip(self.own, values, strict=True):
             if attribute.values and value not in attribute.values:
@@ -70,19 +70,19 @@ class Measure:
         return Label(self, values)
 
     def among(self, known: Attributes) -> dict[str, AttributeValue]:
-        """Of what is known of a flow or client the attributes that this measure has."""
+        """Pick, from what is known of a flow or client, the attributes that this measure has."""
         return {key: known[key] for key in self.keys if key in known}
 
     def counter(self, totals: Totals) -> Counter:
-        """The counter of this name."""
+        """Return the counter of this name."""
         return totals.counter(self.name, self.unit, self.brief)
 
     def histogram(self, totals: Totals) -> Histogram:
-        """The histogram of this name."""
+        """Return the histogram of this name."""
         return totals.histogram(self.name, self.unit, self.brief, self.buckets)
 
     def gauge(self, totals: Totals, read: GaugeRead) -> Gauge:
-        """The gauge of this name, which from now on reads here too."""
+        """Return the gauge of this name, which from now on calls `read` too."""
         return totals.gauge(self.name, self.unit, self.brief, read)
 
 
@@ -91,7 +91,7 @@ class Label(NamedTuple):
 
     measure: Measure
     values: tuple[str, ...] = ()
-    """Of the measure's own attributes, in their order."""
+    """The values of the measure's own attributes, in their order."""
 
     @property
     def attributes(self) -> dict[str, str]:
@@ -99,19 +99,19 @@ class Label(NamedTuple):
         return {each.key: value for each, value in zip(self.measure.own, self.values, strict=True)}
 
     def __str__(self) -> str:
-        """The values, for people: `before_broker`."""
+        """Write the values for people: `before_broker`."""
         return " ".join(self.values)
 
 
 class Window(Protocol):
-    """What one flow has counted within some time."""
+    """What one flow has counted within a time."""
 
     def __getitem__(self, label: Label) -> int:
-        """The count of one series; 0 where it has none."""
+        """Return the count of one series; 0 where it has none."""
         ...
 
     def of(self, measure: Measure) -> Mapping[tuple[str, ...], int]:
-        """The counts of a measure by the values of its own attributes."""
+        """Return the counts of a measure by the values of its own attributes."""
         ...
 
 
@@ -122,5 +122,5 @@ class Sums(dict[Label, int]):
         return 0
 
     def of(self, measure: Measure) -> dict[tuple[str, ...], int]:
-        """The counts of a measure by the values of its own attributes."""
+        """Return the counts of a measure by the values of its own attributes."""
         return {label.values: count for label, count in self.items() if label.measure is measure}

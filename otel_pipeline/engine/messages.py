@@ -12,7 +12,7 @@ Headers = Sequence[tuple[str, bytes]]
 
 
 class SystemNames(NamedTuple):
-    """Which attributes a messaging system has for what not every system knows; None where it knows no such thing."""
+    """The attributes that a messaging system has for what not every system has; None where it has no such thing."""
 
     partition: str | None = None
     offset: str | None = None

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.pipeline_header import Fields
 
 Resumed: TypeAlias = Literal["earliest", "latest"]
-"""With which message a client goes on whose position is no longer in the log: the oldest, or the next to come."""
+"""The message that a client goes on with when its position is no longer in the log: the oldest, or the next to come."""
 
 
 class PartitionObserver(Protocol):
@@ -27,62 +27,62 @@ class PartitionObserver(Protocol):
     def one(
         self, message: Message, offset: int, timestamp_ms: int, header: Any, fields: Fields | None, now_ms: int
     ) -> int:
-        """A message is handed to the application; returns its oldest origin, ms, 0 when unknown.
+        """Take a message that is handed to the application; returns its oldest origin, ms, 0 when unknown.
 
-        The data-flow header comes as it is, and as what it says.
+        The data-flow header is given as it came (`header`) and as it was read (`fields`).
         """
         ...
 
     def batch(self, messages: Sequence[Message], headers: Sequence[Any], now_ms: int) -> Sequence[int]:
-        """A batch is handed over, with the data-flow header of each message or None; returns the origins."""
+        """Take a batch that is handed over, with the data-flow header of each message or None; returns the origins."""
         ...
 
     def began(self, offset: int, message: Message) -> None:
-        """The application begins to process a message on its own, outside of the consumer's loop."""
+        """Note that the application begins to process a message by itself, outside the consumer's loop."""
 
     def processed(self, offset: int, origin_ms: int, now_ms: int) -> None:
-        """The application has processed a message. From any thread."""
+        """Note that the application has processed a message. From any thread."""
 
     def processed_batch(self, offset: int, origins_ms: Sequence[int], now_ms: int) -> None:
-        """The application asks for more, so it has processed a batch that ended with this offset."""
+        """Note that the application asks for more, so it has processed a batch that ended with this offset."""
 
     def event_ms(self, offset: int | None) -> int:
-        """When the event of a message in hand happened, ms since the epoch; 0 is unknown."""
+        """Return when the event of a message in hand happened, ms since the epoch; 0 is unknown."""
         ...
 
     def exemplify(
         self, span: SpanContext, origin_ms: int, now_ns: int, timestamp_ms: int = 0, delivered_ms: int = 0
     ) -> None:
-        """A message was processed and its span is recorded: an example of its ages, of the delivery's where told."""
+        """Keep a message's recorded span as an example of its ages, of the delivery's where times are given."""
 
     def sought(self) -> None:
-        """The application chose another position."""
+        """Note that the application chose another position."""
 
     def assigned(self) -> None:
-        """The group has given the partition to this consumer anew."""
+        """Note that the group has given the partition to this consumer anew."""
 
     def committed(self, offset: int, in_hand: int | None) -> None:
-        """The group's position was set to `offset`, by code that has the message at `in_hand` before it, if any."""
+        """Note that the group's position was set to `offset`, by code that handles the message at `in_hand`, if any."""
 
     def rejection(self, header: Any) -> Exception | None:
-        """What to raise before this message is processed; None where the configuration does not ask for it."""
+        """Return what to raise before this message is processed; None where the configuration does not ask for it."""
 
 
 class FetchObserver(Protocol):
-    """Is told what brokers say of the end of one partition's log. From any thread; times are monotonic, in s."""
+    """Learns what brokers say of the end of one partition's log. From any thread; times are monotonic, in s."""
 
     def fetched(self, sent_s: float, arrived_s: float, position: int, end: int | None) -> None:
-        """A fetch from `position` was answered.
+        """Note that a fetch from `position` was answered.
 
-        `end` is where what may be read ends: the offset of the next message to come; None when it is unchanged.
+        `end` is where the readable log ends: the offset of the next message to come; None when it is unchanged.
         """
 
     def out_of_range(self, offset: int, resumed: Resumed) -> None:
-        """The position is no longer in the log, and the client goes on with another message."""
+        """Note that the position is no longer in the log, and the client goes on with another message."""
 
 
 Observe: TypeAlias = "Callable[..., PartitionObserver | None]"
-"""(consumer, partition state) -> who watches the partition there; both as `clients.py` has them."""
+"""(consumer, partition state) -> the observer of the partition there; both as `clients.py` has them."""
 ObserveFetches: TypeAlias = "Callable[..., FetchObserver]"
-"""(consumer, destination, partition) -> who is told of its fetches."""
+"""(consumer, destination, partition) -> the observer of its fetches."""
 CheckSent: TypeAlias = "Callable[[str], Callable[[object, int], None] | None]"

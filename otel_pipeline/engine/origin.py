@@ -20,12 +20,12 @@ class Origin(NamedTuple):
 
     @property
     def age_s(self) -> float | None:
-        """Age of the oldest of it now, s; None when it is not known."""
+        """Age of the oldest data in hand now, s; None when it is not known."""
         return time.time() - self.origin_ms / 1000 if self.origin_ms > 0 else None
 
 
 def merge(origins: list[Origin]) -> Origin:
-    """Fan-in: the oldest origin decides; newest, most hops and the number of inputs are kept beside it."""
+    """Merge origins (fan-in): the oldest decides; newest, most hops and the number of inputs are kept beside it."""
     oldest = min(origins, key=lambda origin: origin.origin_ms)
     return Origin(
         origin_ms=oldest.origin_ms,
@@ -38,7 +38,7 @@ def merge(origins: list[Origin]) -> Origin:
 
 
 def origin_of(header: Any, timestamp_ms: int) -> Origin:
-    """Where a message's data began: its header tells, else its own time; 0 is unknown."""
+    """Tell where a message's data began: by its header, else by its own time; 0 is unknown."""
     if header is not None:
         read = pipeline_header.decode(header)
         if read is not None:
