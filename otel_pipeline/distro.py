@@ -16,6 +16,7 @@ from opentelemetry.instrumentation.distro import BaseDistro
 from opentelemetry.instrumentation.environment_variables import OTEL_PYTHON_CONFIGURATOR
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 
+from otel_pipeline.config.kinds import meant
 from otel_pipeline.registry import adapters
 
 if TYPE_CHECKING:
@@ -84,7 +85,8 @@ def _instrument(options: dict[str, Any]) -> None:
     known = {name for name in inspect.signature(instrument).parameters if not name.startswith("_")}
     for name in options.keys() - known:
         # They come unchecked out of OTEL_CONFIG_FILE.
-        _LOGGER.warning("otel_pipeline: unknown option %r; known are %s", name, ", ".join(sorted(known)))
+        said = ", ".join(sorted(known))
+        _LOGGER.warning("otel_pipeline: unknown option %r; known are %s%s", name, said, meant(name, known))
     instrument(**{name: value for name, value in options.items() if name in known})
 
 

@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.engine.patching import DriftedError
+from otel_pipeline.library_names import EVERY, spelled
 from otel_pipeline.status import AdapterStatus
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ class Libraries:
     ) -> None:
         self._guard = guard
         self._states = states
-        self._wanted, self._disabled = settings.libraries, settings.disable
+        self._wanted = None if settings.libraries == "auto" else spelled(settings.libraries)
+        self._disabled = spelled(settings.disable)
         self._adapters = tuple(adapters)
 
     def instrument(self, patches: Patches, engines: Mapping[str, tuple[Any, ...]]) -> None:
@@ -50,12 +52,12 @@ class Libraries:
 
     def _not_wanted(self, adapter: Adapter) -> str | None:
         """Say why the library is left alone; None where it is wanted."""
-        names = {adapter.name, adapter.package}
-        named = self._wanted != "auto" and not {*names, "*"}.isdisjoint(self._wanted)
-        if not {*names, "*"}.isdisjoint(self._disabled) or (self._wanted != "auto" and not named):
+        names, wanted = adapter.names, self._wanted
+        switched_off = not {*names, EVERY}.isdisjoint(self._disabled)
+        if switched_off or (wanted is not None and {*names, EVERY}.isdisjoint(wanted)):
             return "switched off by configuration"
         reason = adapter.unsupported()
-        if reason is None and adapter.missing and (self._wanted == "auto" or names.isdisjoint(self._wanted)):
+        if reason is None and adapter.missing and (wanted is None or names.isdisjoint(wanted)):
             return f"it lacks {adapter.missing}; name it in `libraries` to use it all the same"
         return reason
 

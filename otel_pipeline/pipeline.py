@@ -11,12 +11,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
-from opentelemetry.propagate import get_global_textmap
-
 from otel_pipeline import semconv
 from otel_pipeline.config.config import Config, ConfigError
 from otel_pipeline.config.environment import sdk_disabled
+from otel_pipeline.config.keywords import names_near_misses
 from otel_pipeline.config.state_folder import health_folder
+from otel_pipeline.config.variables import without_bad_values
 from otel_pipeline.contracts.files import contract_in
 from otel_pipeline.contracts.settings import ContractSettings
 from otel_pipeline.detectors.settings import HealthSettings
@@ -31,6 +31,7 @@ from otel_pipeline.engine.settings import DestinationTrust, EngineSettings
 from otel_pipeline.engine.totals import Totals
 from otel_pipeline.export.settings import ExportSettings
 from otel_pipeline.libraries import Libraries
+from otel_pipeline.library_names import EVERY, GENAI, plain, spelled
 from otel_pipeline.owners import own_settings, settings_classes
 from otel_pipeline.registry import LibrarySettings, adapters
 from otel_pipeline.status import AdapterStatus, Status
@@ -164,6 +165,7 @@ class Pipeline:
             return None
 
 
+@names_near_misses
 def instrument(
     service_name: str | None = None,
     *,
@@ -237,7 +239,8 @@ def instrument(
             offered = adapters(guard.problem)
             config = load(given, settings_classes(guard.problem, offered))
             pipeline = Pipeline(config, guard)
-            _start(pipeline, config, guard, offered, _providers)
+            with without_bad_values():
+                _start(pipeline, config, guard, offered, _providers)
         except ConfigError:
             raise
         except Exception as error:
@@ -266,6 +269,8 @@ def health() -> Health:
 
 
 def _start(pipeline: Pipeline, config: Config, guard: Guard, offered: tuple[Adapter, ...], providers: Any) -> None:
+    from opentelemetry.propagate import get_global_textmap  # Raises on a misspelt propagator: not when we are imported.
+
     from otel_pipeline.export import logs, metrics
 
     totals = Totals(problem=guard.problem)
@@ -366,8 +371,8 @@ def _switch_on_generative(pipeline: Pipeline, config: Config, providers: Any, in
     settings = config.of(LibrarySettings)
     tracers = generative.ObservedTracers(lambda: providers.tracer_provider, inferences.observed)
     for point in pipeline._guarded("genai", lambda: list(generative.installed())) or ():
-        switched_off = not {point.name, "genai", "*"}.isdisjoint(settings.disable)
-        if switched_off or (settings.libraries != "auto" and point.name not in settings.libraries):
+        names, wanted = {plain(point.name), GENAI, EVERY}, settings.libraries
+        if not names.isdisjoint(spelled(settings.disable)) or (wanted != "auto" and names.isdisjoint(spelled(wanted))):
             pipeline._adapters[point.name] = AdapterStatus(point.name, "skipped", "switched off by configuration")
             continue
         state, switch_off = pipeline._guarded(f"genai.{point.name}", generative.switch_on, point, tracers) or (

@@ -14,10 +14,15 @@ from typing import TYPE_CHECKING, Any, Literal
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
+from otel_pipeline import library_names
+from otel_pipeline.library_names import spelled
 from otel_pipeline.settings import option
+from otel_pipeline.unsupported import UNSUPPORTED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+    from otel_pipeline.settings import Doubt
 
 ENTRY_POINTS = "otel_pipeline_adapter"
 
@@ -45,6 +50,11 @@ class Adapter:
     look as if it did not happen."""
     settings: tuple[type, ...] = ()
     """Its classes that declare options; it has its own from `engine.settings.configured`."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """All that configuration may call it: its name, its package, its distributions, in the spelling of `plain`."""
+        return spelled((self.name, self.package, *self.distributions))
 
     def version(self) -> str | None:
         """Return the installed version; None when it is not installed."""
@@ -118,11 +128,11 @@ def adapters(problem: Callable[[str, str], None]) -> tuple[Adapter, ...]:
     return tuple(found.values())
 
 
-def _entry_points(problem: Callable[[str, str], None]) -> list[metadata.EntryPoint]:
+def _entry_points(problem: Callable[[str, str], None], group: str = ENTRY_POINTS) -> list[metadata.EntryPoint]:
     try:
-        return list(metadata.entry_points(group=ENTRY_POINTS))
+        return list(metadata.entry_points(group=group))
     except Exception as error:  # Some installed distribution's files are broken.
-        problem(ENTRY_POINTS, f"{ENTRY_POINTS} cannot be read: {type(error).__name__}")
+        problem(group, f"{group} cannot be read: {type(error).__name__}")
         return []
 
 
@@ -136,6 +146,28 @@ def _refused(offered: object, found: dict[str, Adapter]) -> str | None:
     return None
 
 
+def doubt(name: str) -> Doubt | None:
+    """Say what is wrong with a library's name in the configuration; None where there is such a library."""
+    ours = [each for adapter in ADAPTERS for each in (adapter.package, *adapter.distributions)]
+    ours += [each for row in UNSUPPORTED for each in (row.name, row.package, *row.distributions)]
+    shown = [adapter.name for adapter in ADAPTERS]
+    found = library_names.doubt(name, ours, shown)
+    if found is None:
+        return None
+    # Only now, because this opens the files of all installed distributions.
+    return library_names.doubt(name, (*ours, *_offered_names()), shown)
+
+
+def _offered_names() -> Iterator[str]:
+    """Yield what other distributions call theirs, importing nothing: adapters, and official instrumentors."""
+    for group in (ENTRY_POINTS, "opentelemetry_instrumentor"):
+        for point in _entry_points(lambda _key, _message: None, group):
+            yield point.name
+            offered = getattr(sys.modules.get(point.module), point.attr, None)
+            if isinstance(offered, Adapter):
+                yield from offered.names
+
+
 @dataclass(frozen=True)
 class LibrarySettings:
     """What is instrumented."""
@@ -146,6 +178,7 @@ class LibrarySettings:
         "auto",
         "Which libraries to instrument; auto is all that are installed.",
         argument="libraries",
+        doubt=doubt,
     )
     disable: tuple[str, ...] = option(
         "disable",
@@ -155,4 +188,5 @@ class LibrarySettings:
         variable="OTEL_PYTHON_DISABLED_INSTRUMENTATIONS",
         argument="disable",
         adds_up=True,
+        doubt=doubt,
     )

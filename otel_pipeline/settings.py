@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,6 +73,16 @@ class Names:
     """The name that stands for all the others, if there is one: defaults are shown as its."""
 
 
+class Doubt(NamedTuple):
+    """What is wrong with a name of a list of names, and what would be right."""
+
+    message: str
+    """Behind "which": is no library that is known."""
+    remedy: str
+    is_near: bool
+    """Whether it is near to a name that is known, and so a slip."""
+
+
 @dataclass(frozen=True)
 class Option:
     """What is said of one option."""
@@ -99,6 +109,8 @@ class Option:
     """Of a mapping of things, the class that they are made of; it has the field `name`."""
     one_of: tuple[str, ...] = ()
     """Of such a thing, the options of which it has exactly one."""
+    doubt: Callable[[str], Doubt | None] | None = None
+    """Of a list of names that is closed, what is wrong with a name; such a one is reported and left out."""
 
 
 PATTERNS = Names("pattern", 'name each destination below it, or "*" for all', others="*")
@@ -124,6 +136,7 @@ def option(
     overridable: bool = True,
     adds_up: bool = False,
     names: Names | None = None,
+    doubt: Callable[[str], Doubt | None] | None = None,
 ) -> T:
     """Declare an option as a dataclass's field.
 
@@ -139,6 +152,7 @@ def option(
         overridable: whether `environments:` may say it.
         adds_up: whether the lists of all sources are one.
         names: for a mapping, what its keys are; `kind` is that of its values.
+        doubt: for a closed list of names, what is wrong with one of them, or None.
     """
     if variable == "":
         named = "*" in path or names is not None
@@ -155,6 +169,7 @@ def option(
         overridable,
         adds_up,
         names,
+        doubt=doubt,
     )
     made: T = _field(declared)
     return made

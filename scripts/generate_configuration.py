@@ -61,6 +61,22 @@ variables > file > the environment's defaults > defaults. `otel-pipeline config`
 `--environment production` what it would be there, `--diff staging production` what differs. Bad values are said once and
 the default is used; with `strict`, the default in `test`, all of them are raised at once.
 
+## Names
+
+Names are a closed list, and what is misspelt is a bad value: it is said, with what was probably meant.
+
+- A library answers to its name, to its package, and to each distribution that brings it, in any spelling: `kafka-python`,
+  `kafka_python` and `kafka` are one, as are `scikit-learn` and `sklearn`. `genai` is all official instrumentations of
+  generative models, `"*"` everything. An unknown name is left out of its list; the rest holds.
+- Variables `OTEL_PIPELINE_*` that nothing reads, and values that OpenTelemetry's own variables cannot have
+  (`OTEL_EXPORTER_OTLP_PROTOCOL=http`, a misspelt exporter or propagator): the variable then counts as unset, its list as
+  what is left of it.
+- A slip in the name of an environment. A name of your own is none: `production-eu` and `staging2` are never doubted,
+  `prod` and `dev` not where the file has them below `environments:`.
+- A `${{` without its `}}`; a keyword that `instrument()` does not have is a TypeError that names the near miss.
+
+## OpenTelemetry's variables
+
 Everything that OpenTelemetry's own variables say is honoured and never renamed: exporters, endpoints, headers,
 protocols, samplers, limits, propagators, resource attributes.
 

@@ -8,6 +8,7 @@ opened a terminal in it: a shell in a production container is no laptop. Develop
 from __future__ import annotations
 
 import os
+import re
 import sys
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
 CODES = {"local": 1, "development": 2, "test": 3, "staging": 4, "preproduction": 5, "production": 6}
 """The codes of the data-flow header; 0 is unknown, 255 any other name."""
@@ -180,14 +181,31 @@ def _from_resource(text: str) -> str | None:
     return values.get("deployment.environment.name") or values.get("deployment.environment") or None
 
 
-def near_miss(name: str) -> str | None:
-    """Return the known name that was probably meant; None for a known one, and for one of the user's own."""
+def near_miss(name: str, own: Collection[str] = ()) -> str | None:
+    """Find the known name that was probably meant; None for a known one, and for one that is simply the user's own.
+
+    Args:
+        name: what is said.
+        own: names that the configuration declares, below `environments:`.
+    """
     lower = name.lower()
-    if name in CODES:
+    if name in CODES or name in own:
         return None
-    if lower in CODES:
-        return lower
-    if lower in _SYNONYMS:
-        return _SYNONYMS[lower]
-    close = get_close_matches(lower, CODES, n=1, cutoff=0.8)
+    for known in (lower, _SYNONYMS.get(lower, ""), re.sub(r"[-_. ]", "", lower)):
+        if known in CODES:
+            return known
+    if not lower.isalpha():
+        return None  # production-eu, staging2: made on purpose out of a known one.
+    close = get_close_matches(lower, CODES, n=1, cutoff=0.85)
     return close[0] if close else None
+
+
+def near_miss_of_key(name: str, keys: Collection[str], mine: str | None) -> str | None:
+    """Find what a key below `environments:` was probably meant to be.
+
+    A word such as `prod` is one's own there, unless this process runs in `production`, of which nothing else is said.
+    """
+    known = near_miss(name)
+    if known is not None and name.lower() in _SYNONYMS and (known != mine or known in keys):
+        return None
+    return known

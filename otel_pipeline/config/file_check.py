@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from otel_pipeline.config.environment import near_miss_of_key
 from otel_pipeline.config.kinds import meant
 from otel_pipeline.config.named import Say, check, complete, leaves, shown
 from otel_pipeline.config.options import ENVIRONMENTS, Things
@@ -60,10 +61,15 @@ def _check_environments(table: Table, value: Any, line: int, say: Say) -> None:
 
 def check_other_environments(table: Table, top: Section, mine: str | None, say: Say) -> None:
     """Check the other environments' values: they are not used here, but a mistake is better found here than there."""
-    for name, section in overrides_of(top).items():
+    declared = overrides_of(top)
+    for name, section in declared.items():
+        prefix = f"{ENVIRONMENTS}.{name}."
+        likely = near_miss_of_key(name, declared, mine)
+        if likely is not None:
+            line = top.values[ENVIRONMENTS].lines[name]
+            say(prefix[:-1], "is no environment that is known", f"did you mean {likely!r}?", line)
         if name == mine or not isinstance(section, Section):
             continue
-        prefix = f"{ENVIRONMENTS}.{name}."
         for path, written, line in _values(table, section):
             row = table.rows.get(path)
             if row is not None and written is not None:
@@ -72,7 +78,7 @@ def check_other_environments(table: Table, top: Section, mine: str | None, say: 
                 except ValueError as error:
                     say(prefix + path, f"is {shown(written)}", str(error), line)
         for path, named in table.named.items():
-            for _ in leaves(named, section.values.get(path), prefix + path, say):
+            for _ in leaves(named, section.values.get(path), prefix + path, say, declared):
                 pass
             changed = section.values.get(path)
             if isinstance(changed, Section) and isinstance(named, Things):

@@ -137,7 +137,10 @@ def _endpoint(value: Any) -> str:
 def _hooks(value: Any) -> Mapping[str, Callable[..., object]]:
     if isinstance(value, Mapping) and all(name in HOOKS and callable(hook) for name, hook in value.items()):
         return MappingProxyType(dict(value))
-    raise ValueError(f"give functions under the names {', '.join(HOOKS)}")
+    unknown = [name for name in value if name not in HOOKS] if isinstance(value, Mapping) else []
+    raise ValueError(
+        f"give functions under the names {', '.join(HOOKS)}" + "".join(meant(name, HOOKS) for name in unknown)
+    )
 
 
 def _function(value: Any) -> Any:

@@ -17,6 +17,7 @@ from otel_pipeline.config.file_check import check_names, check_other_environment
 from otel_pipeline.config.general import ENVIRONMENT, GeneralSettings
 from otel_pipeline.config.named import complete, defaults, gathered, is_whole, leaves, shown
 from otel_pipeline.config.options import Table, Things
+from otel_pipeline.config.variables import PREFIX, mistakes
 from otel_pipeline.config.yaml_file import Section, locate, read
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from otel_pipeline.config.environment import Environment, Surroundings
     from otel_pipeline.config.kinds import Kind
     from otel_pipeline.config.options import Named, Row
+    from otel_pipeline.settings import Doubt
 
 _LABELS = "OTEL_RESOURCE_ATTRIBUTES"
 
@@ -103,6 +105,7 @@ class _Loading:
         for named in self._table.named.values():
             self._settle_named(named, section)
         check_other_environments(self._table, self._top, resolved.name, self._say)
+        self._problems += (Problem(*mistake) for mistake in mistakes(self._table, self._environ))
         return Config(
             table=self._table,
             resolved=resolved,
@@ -126,11 +129,11 @@ class _Loading:
         given = self._arguments.get(ENVIRONMENT)
         argument = given if isinstance(given, str) else None
         resolved = environments.resolve(argument, written if isinstance(written, str) else None, self._around)
-        meant = environments.near_miss(resolved.name) if resolved.name and resolved.source != "detected" else None
-        if meant is not None:
-            self._problems.append(
-                Problem(ENVIRONMENT, f"is {resolved.name!r}", f"did you mean {meant!r}?", resolved.reason)
-            )
+        if resolved.name and resolved.source != "detected":
+            meant = environments.near_miss(resolved.name, overrides_of(self._top))
+            if meant is not None:
+                remedy = f"did you mean {meant!r}? If the name is your own, put it below `environments:` in the file"
+                self._problems.append(Problem(ENVIRONMENT, f"is {resolved.name!r}", remedy, resolved.reason))
         return resolved
 
     def _settle(self, row: Row, section: Section, resolved: Environment) -> None:
@@ -181,12 +184,23 @@ class _Loading:
         return labelled, _LABELS
 
     def _parsed(self, row: Row, value: Any, where: str) -> Any:
-        """Return the value as its kind has it; a bad value is noted as a problem, and becomes None."""
+        """Return the value as its kind has it, or None for a bad one, which is reported."""
         try:
-            return row.kind.parse(value)
+            parsed = row.kind.parse(value)
         except ValueError as error:
             self._problems.append(Problem(row.name, f"is {shown(value)}", str(error), where))
             return None
+        doubt = row.option.doubt
+        if doubt is None or not isinstance(parsed, tuple) or not parsed:
+            return parsed
+        return tuple(name for name in parsed if not self._is_doubtful(row, name, doubt(name), where)) or None
+
+    def _is_doubtful(self, row: Row, name: str, doubt: Doubt | None, where: str) -> bool:
+        # A variable that is not ours lists names for others as well: there only a slip is one for certain.
+        if doubt is None or (where.startswith("OTEL_") and not where.startswith(PREFIX) and not doubt.is_near):
+            return False
+        self._problems.append(Problem(row.name, f"names {name!r}, which {doubt.message}", doubt.remedy, where))
+        return True
 
     def _note_override(self, path: str, candidates: list[tuple[Any, Source]]) -> None:
         first, rest = candidates[0], candidates[1:]
@@ -199,7 +213,7 @@ class _Loading:
 
     def _settle_named(self, named: Named, section: Section) -> None:
         below = section.values.get(named.name)
-        found = list(leaves(named, below, named.name, self._say))
+        found = list(leaves(named, below, named.name, self._say, overrides_of(self._top)))
         if isinstance(named, Things) and named.option.each is not None:
             whole = complete(named, below, named.name, self._say)
             # A required value that is there and bad has been said already.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from otel_pipeline.config import environment as environments
@@ -44,13 +44,15 @@ def check(named: Named, value: Any, path: str, line: int, say: Say) -> None:
                 check(row, written, place, at, say)
 
 
-def leaves(named: Named, section: Any, path: str, say: Say, names: tuple[str, ...] = ()) -> Iterator[Leaf]:
-    """Yield all values that can be used; report the others."""
+def leaves(
+    named: Named, section: Any, path: str, say: Say, own: Collection[str], names: tuple[str, ...] = ()
+) -> Iterator[Leaf]:
+    """Yield all values that can be used; report the others. `own` are the environments that the file declares."""
     if not isinstance(section, Section):
         return
     for name, thing in section.values.items():
         place = f"{path}.{name}"
-        doubt = _doubt(named, name, thing)
+        doubt = _doubt(named, name, thing, own)
         if doubt is not None:
             say(place, *doubt, section.lines[name])
         if isinstance(named, Mapped):
@@ -60,16 +62,16 @@ def leaves(named: Named, section: Any, path: str, say: Say, names: tuple[str, ..
                 within, inner = (*names, name, row.name), f"{place}.{row.name}"
                 written = thing.values.get(row.name)
                 if isinstance(row, Mapped):
-                    yield from leaves(row, written, inner, say, within)
+                    yield from leaves(row, written, inner, say, own, within)
                 else:
                     yield from _leaf(row.kind, written, within, inner, thing.lines.get(row.name, 0), say)
 
 
-def _doubt(named: Named, name: str, thing: Any) -> tuple[str, str] | None:
+def _doubt(named: Named, name: str, thing: Any, own: Collection[str]) -> tuple[str, str] | None:
     doubt = named.names.doubt
     if doubt != "environment":
         return None if doubt is None else doubt(name, thing)
-    known = environments.near_miss(name)
+    known = environments.near_miss(name, own)
     return ("is no environment that is known", f"did you mean {known!r}?") if known else None
 
 

@@ -175,7 +175,12 @@ class _Reader:
                 return ""
             return value
 
-        return _VARIABLE.sub(fill, str(node.value))
+        text = str(node.value)
+        if "${" in _VARIABLE.sub("", text):
+            self._say(
+                node, "has a ${ that no } closes, or no name in it", "write ${NAME} or ${NAME:-a default}, $$ for a $"
+            )
+        return _VARIABLE.sub(fill, text)
 
     def _say(self, node: Any, message: str, remedy: str) -> None:
         self._tell(f"{self._path}:{node.start_mark.line + 1}", message, remedy)

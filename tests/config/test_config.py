@@ -132,7 +132,12 @@ MISTAKES = {
     ),
     "misspelt environment": (
         "environment: prodution",
-        ["the configuration file: environment is 'prodution'; did you mean 'production'?"],
+        [
+            (
+                "the configuration file: environment is 'prodution'; did you mean 'production'? If the name is your own, "
+                "put it below `environments:` in the file"
+            )
+        ],
     ),
     "a bad value for another environment": (
         "environments:\n  production:\n    sample_rate: many",
