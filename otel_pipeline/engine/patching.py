@@ -1,4 +1,4 @@
-"""What was patched, so that it can be restored."""
+"""Remembers what was patched, so that it can be restored."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class Patches:
     """Replaces attributes of classes and modules, and puts back what was there.
 
     A replacement that somebody else has wrapped meanwhile cannot be taken out: it stays, and asks its engine whether it
-    is active. Not for use from several threads at once: `instrument()` and `uninstrument()` hold a lock.
+    is active. Not to be used by several threads at once: `instrument()` and `uninstrument()` hold a lock.
     """
 
     def __init__(self, guard: Guard) -> None:
@@ -115,16 +115,16 @@ class Patches:
 
     @staticmethod
     def check_signature(function: Callable[..., Any], expected: Sequence[str], more: Sequence[str] = ()) -> None:
-        """Raise `DriftedError` unless the parameters are the expected ones, some of `more` after them at most."""
+        """Raise `DriftedError` unless the parameters are the expected ones, followed by some of `more` at most."""
         found = list(inspect.signature(function).parameters)
         rest = found[len(expected) :]
         if found[: len(expected)] != list(expected) or not set(rest) <= set(more):
             raise DriftedError(getattr(function, "__qualname__", repr(function)), expected, found)
 
     def replace(self, owner: type | ModuleType, name: str, make: Callable[[Any], Any]) -> None:
-        """Set the attribute to `make(original)`; the original is as the class has it, or inherited.
+        """Set the attribute to `make(original)`; the original is the class's own, or inherited.
 
-        Done already: nothing happens.
+        Nothing happens where this was done already.
         """
         if any(known is owner and attribute == name for known, attribute, _, _ in self._replaced):
             return
@@ -135,7 +135,7 @@ class Patches:
         self._replaced.append((owner, name, own, replacement))
 
     def __len__(self) -> int:
-        """How many attributes have been replaced so far."""
+        """Count the attributes that have been replaced so far."""
         return len(self._replaced)
 
     def restore(self) -> list[str]:
@@ -144,7 +144,7 @@ class Patches:
         return self.undo(0)
 
     def undo(self, since: int) -> list[str]:
-        """Put back what was replaced after there were `since` of them; returns what stays."""
+        """Put back all replacements but the first `since`; returns what stays."""
         kept = []
         undone, self._replaced[since:] = self._replaced[since:], []
         for owner, name, own, replacement in reversed(undone):
@@ -157,7 +157,7 @@ class Patches:
         return kept
 
     def when_imported(self, module: str, act: Callable[[ModuleType], None]) -> None:
-        """Act now if the module is there, else when it is imported. What `act` raises never breaks that import."""
+        """Act now if the module is imported, else when it is. What `act` raises never breaks that import."""
 
         def guarded(imported: ModuleType) -> None:
             # wrapt's hooks cannot be removed.

@@ -1,4 +1,4 @@
-"""The data-flow header `otelp`: where data began, how far it came, and its number. 30 bytes as 40 characters.
+"""The data-flow header `otelp`: where data began, how far it came, and the message's number. 30 bytes as 40 characters.
 
 The reasons stand in docs/design/headers.md.
 
@@ -52,7 +52,7 @@ ENVIRONMENT_CODES = {
 }
 FAN_IN = 1 << 1
 PER_PARTITION = 1 << 3
-"""Flag P: the sequence is of one partition. Without it, it is of all partitions of the destination."""
+"""Flag P: the sequence counts one partition. Without it, it counts all partitions of the destination."""
 EXTENDED = 1 << 5
 
 VERSION = 1
@@ -122,11 +122,11 @@ Fields = tuple[int, int, int, int, int, int, int, int, int]
 """Head (version, flags, hops, environment code as one number), origin (u16, u32), delta, path (u16, u32), producer,
 sequence, tag."""
 unpack = _SHAPE.unpack
-"""Of the 30 bytes."""
+"""Unpacks the 30 bytes."""
 
 
 def fields(value: Any) -> Fields | None:
-    """The fixed part alone, as the numbers that stand there; None when it cannot be read. Never raises."""
+    """Read the fixed part alone, as the numbers that stand there; None when it cannot be read. Never raises."""
     try:
         found: Fields = unpack(a2b_base64(value.translate(STANDARD)))
     except Exception:
@@ -136,7 +136,7 @@ def fields(value: Any) -> Fields | None:
 
 
 def _any_length(value: Any) -> bytes | None:
-    """The first 30 bytes of a header that is a text, or that has an extension, whose padding is left out."""
+    """Read the first 30 bytes of a header that is a str, or that has an extension, whose padding is left out."""
     if decode(value) is None:
         return None
     text = value.encode("ascii") if isinstance(value, str) else bytes(value)
@@ -153,7 +153,7 @@ class HeaderBlock:
 
     @staticmethod
     def read(values: Sequence[Any]) -> HeaderBlock | None:
-        """None where not every header is there, whole, of this version and without an extension."""
+        """Read the headers; None unless each one is there, whole, of this version and without an extension."""
         try:
             raw = a2b_base64(b"".join(values).translate(STANDARD))
         except Exception:
@@ -166,7 +166,7 @@ class HeaderBlock:
 
     @property
     def flags(self) -> bytes:
-        """Of each message."""
+        """The flags of each message."""
         return self._raw[1::_BYTES]
 
     @property
@@ -175,7 +175,7 @@ class HeaderBlock:
         return self._raw[3::_BYTES]
 
     def one_producer(self) -> tuple[int, int] | None:
-        """Producer id and tag, where those of all messages are the same."""
+        """Return producer id and tag, where those of all messages are the same."""
         raw = self._raw
         count = len(raw) // _BYTES
         if any(raw[at::_BYTES] != raw[at : at + 1] * count for at in _PRODUCER_AND_TAG):
@@ -184,11 +184,11 @@ class HeaderBlock:
         return producer, tag
 
     def numbers(self) -> list[tuple[int, ...]]:
-        """(producer id, sequence, tag) of each message."""
+        """Return (producer id, sequence, tag) of each message."""
         return list(_NUMBERS.iter_unpack(self._raw))
 
     def consecutive(self) -> int | None:
-        """The number of the first message, where those of the others follow it one by one."""
+        """Return the number of the first message, where those of the others follow it one by one."""
         raw = self._raw
         count = len(raw) // _BYTES
         number: int = _STAMP.unpack_from(raw, 24)[0]
@@ -207,7 +207,7 @@ class HeaderBlock:
         return number
 
     def origins_ms(self) -> array[int]:
-        """The oldest origin of each message."""
+        """Return the oldest origin of each message."""
         raw = self._raw
         gathered = bytearray(len(raw) // _BYTES * 8)
         for byte in range(2, 8):
@@ -219,12 +219,12 @@ class HeaderBlock:
 
 
 def _counting(first: int, count: int) -> bytes:
-    """Bytes that count up from `first`, and from 0 after 255."""
+    """Return bytes that count up from `first`, and from 0 after 255."""
     return (_ALL_BYTES * ((first + count) // 0x100 + 1))[first : first + count]
 
 
 def environment_of(header: Any, code: int) -> str | None:
-    """The name of an environment code; of one that is no code, the name in the extension."""
+    """Return the name of an environment code; where the name has no code, the name in the extension."""
     if code != OTHER_ENVIRONMENT:
         return ENVIRONMENTS.get(code)
     read = decode(header)
@@ -232,7 +232,7 @@ def environment_of(header: Any, code: int) -> str | None:
 
 
 def _extension(raw: bytes) -> dict[int, bytes] | None:
-    """The parts after byte 30 by their type; None when one is cut. Unknown types are passed over by their length."""
+    """Read the parts after byte 30 by their type; None when one is cut. Unknown types are skipped by their length."""
     parts: dict[int, bytes] = {}
     at = _BYTES
     while at < len(raw):
@@ -285,25 +285,25 @@ def encode(
 
 
 def name_in_header(environment: str) -> str:
-    """An environment's name as a reader of the header sees it: a long one is cut."""
+    """Return an environment's name as a reader of the header sees it: a long one is cut."""
     return environment if environment in ENVIRONMENT_CODES else _cut(environment).decode()
 
 
 def _cut(name: str) -> bytes:
-    """At most 16 bytes, never half of a character."""
+    """Cut a name to 16 bytes at most, never within a character."""
     return name.encode("utf-8", "ignore")[:_MAX_ENVIRONMENT_BYTES].decode("utf-8", "ignore").encode()
 
 
 def stamp(header: bytes, sequence: int, tag: int) -> bytes:
-    """The header with sequence and tag: bytes 24 to 29, which are characters 32 to 39."""
+    """Write sequence and tag into the header: bytes 24 to 29, which are characters 32 to 39."""
     stamped = b2a_base64(_STAMP.pack(sequence & _U32, tag & _U16), newline=False).translate(_URL_SAFE)
     return header[:32] + stamped + header[_CHARACTERS:]
 
 
 def numbered(header: bytes, producer_id: int, sequence: int, tag: int, *, per_partition: bool) -> bytes | None:
-    """A header without number, with one: bytes 20 to 29, and the flag, which is in characters 0 to 3.
+    """Give a number to a header without one: bytes 20 to 29, and the flag, which is in characters 0 to 3.
 
-    None where it has one already: it is somebody else's.
+    None where it has a number already: that is somebody else's.
     """
     raw = a2b_base64(header[24:_CHARACTERS].translate(STANDARD))
     if raw[2:] != _NO_NUMBER:
@@ -330,7 +330,7 @@ _hops: dict[Any, int] = {}
 
 
 def hops_of(header: Any) -> int:
-    """The hops alone, from the first three bytes; 0 when they cannot be read."""
+    """Read the hops alone, from the first three bytes; 0 when they cannot be read."""
     try:
         head = header[:4]
         found = _hops.get(head)
@@ -349,7 +349,7 @@ _environments: dict[Any, str | None] = {}
 
 
 def origin_environment(header: Any) -> str | None:
-    """The environment alone: it stands in the first six characters, and in the extension where its name is no code.
+    """Read the environment alone, from the first six characters, and from the extension where its name has no code.
 
     None when it is unknown or cannot be read. Never raises.
     """
@@ -372,7 +372,7 @@ def origin_environment(header: Any) -> str | None:
 
 
 class Template:
-    """A first hop's header but for origin, sequence and tag, which are known only where the message is numbered."""
+    """A first hop's header without origin, sequence and tag, which are known only where the message is numbered."""
 
     __slots__ = ("_head", "_origin", "extension", "placeholder")
 
@@ -383,13 +383,13 @@ class Template:
         """What stands in the message until then."""
 
     def filled(self, origin_ms: int, sequence: int, tag: int) -> bytes:
-        """The whole header."""
+        """Write the whole header."""
         raw = self._head + origin_ms.to_bytes(6, "big") + self._origin + _STAMP.pack(sequence, tag) + self.extension
         return b2a_base64(raw, newline=False).translate(_URL_SAFE, b"=")
 
 
 def producer_of(header: bytes) -> int | None:
-    """The producer id alone, bytes 20 to 23; None without flag P: its numbers are not those of one partition."""
+    """Read the producer id alone, bytes 20 to 23; None without flag P: its numbers are not those of one partition."""
     try:
         raw = a2b_base64(header[:32].translate(STANDARD))
         return int.from_bytes(raw[20:24], "big") if raw[1] & PER_PARTITION else None
@@ -409,7 +409,7 @@ _tags: dict[tuple[str, int | None], int] = {}
 
 
 def path_hash(parent: int, service: str, destination: str) -> int:
-    """The path after one more hop: the low 48 bits of FNV-1a over (parent, service, 0, destination).
+    """Compute the path after one more hop: the low 48 bits of FNV-1a over (parent, service, 0, destination).
 
     The environment is not part of it, so that a laptop's path equals production's.
     """
@@ -425,7 +425,7 @@ def path_hash(parent: int, service: str, destination: str) -> int:
 
 
 def tag_of(destination: str, partition: int | None) -> int:
-    """What a sequence was given for: the low 16 bits of FNV-1a over (destination, 0, partition, or nothing for all)."""
+    """Hash what a sequence was given for: the low 16 bits of FNV-1a over (destination, 0, partition or nothing)."""
     key = (destination, partition)
     found = _tags.get(key)
     if found is None:
@@ -441,7 +441,7 @@ _HEADER_KEY = create_key("otel_pipeline.header")
 
 
 class PipelinePropagator(TextMapPropagator):
-    """Carries the header where OpenTelemetry propagates: HTTP and gRPC hops, other instrumentations of brokers.
+    """Carries the header wherever OpenTelemetry propagates: HTTP and gRPC hops, other instrumentations of brokers.
 
     Entry point `otel_pipeline`, for `OTEL_PROPAGATORS=tracecontext,baggage,otel_pipeline`. The origin is kept, the hops
     are counted; without a header that was read before, the data begins here.
@@ -459,7 +459,7 @@ class PipelinePropagator(TextMapPropagator):
     def inject(
         self, carrier: CarrierT, context: Context | None = None, setter: Setter[CarrierT] = default_setter
     ) -> None:
-        """Write it on, one hop further. There is no sequence: only a client that numbers its messages has one."""
+        """Pass the header on, one hop further. It has no sequence: only a client that numbers its messages has one."""
         known = get_value(_HEADER_KEY, context)
         now_ms = time.time_ns() // 1_000_000
         header = known if isinstance(known, PipelineHeader) else PipelineHeader(0, 0, None, now_ms, now_ms, 0, 0, 0, 0)
@@ -478,5 +478,5 @@ class PipelinePropagator(TextMapPropagator):
 
     @property
     def fields(self) -> set[str]:
-        """The one header."""
+        """The name of the one header."""
         return {NAME}

@@ -29,7 +29,7 @@ class Client(NamedTuple):
     fields: MessageFields
     processor: Processor
     consumer_of: Callable[[Any], Consumer]
-    """The engine's side of a client object."""
+    """Returns the engine's side of a client object."""
     unknown: Consumer
     """Stands in where no consumer is known: group, client id and server are left off, never guessed."""
 
@@ -38,7 +38,7 @@ _engine: Engine | None = None
 
 
 def activate(engine: Engine | None) -> None:
-    """Set by `instrument()` and `uninstrument()`."""
+    """Set the engine that `process` uses; called by `instrument()` and `uninstrument()`."""
     global _engine  # noqa: PLW0603 - one pipeline a process, as OpenTelemetry has one provider
     _engine = engine
 
@@ -82,7 +82,7 @@ class Processing:
         self.__exit__(kind, error, traceback)
 
     def __call__(self, function: F) -> F:
-        """Decorate a handler: the message is the first argument that is one, or that is a list of them."""
+        """Decorate a handler: the message is the first argument that is one, or that is a list of messages."""
         return _decorated(function, self._consumer)
 
     def resume(self) -> None:
@@ -151,7 +151,7 @@ class Processing:
             self._rejection = self._rejection or observer.rejection(own_header(client.fields.headers(message)))
 
     def _state(self, engine: Engine, client: Client, message: Message) -> PartitionState | None:
-        """The consumer's side of a message: the given consumer, the only one that has its partition, or nobody.
+        """Find the consumer's side of a message: the given consumer, the only one that has its partition, or nobody.
 
         None for what the configuration excludes.
         """
@@ -183,7 +183,7 @@ def _decorated(function: F, consumer: Any) -> F:
 
 
 def _message_in(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The first argument that is a message of an instrumented client, or a list of them."""
+    """Find the first argument that is a message of an instrumented client, or a list of them."""
     engine = _engine
     if engine is None:
         return None
@@ -200,11 +200,11 @@ def process(message: F) -> F: ...
 @overload
 def process(message: Message | Sequence[Message] | None = None, *, consumer: Any = None) -> Processing: ...
 def process(message: Any = None, *, consumer: Any = None) -> Any:
-    """The span of one message, or of a batch, while the application handles it.
+    """Record the span of one message, or of a batch, while the application handles it.
 
     For code that polls, batches, uses threads or pools; a plain `for record in consumer` needs it only to have a
     handler's exception on the span. What is done inside, model calls and sends included, belongs to the message's
-    trace. Exceptions are recorded and raised on, unchanged.
+    trace. Exceptions are recorded and re-raised unchanged.
 
         for records in consumer.poll(1000).values():
             for record in records:

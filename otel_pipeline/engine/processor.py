@@ -1,4 +1,4 @@
-"""The application handles a message: one CONSUMER span, child of what created the message, current meanwhile."""
+"""While the application handles a message, one CONSUMER span is current, the child of what created the message."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _CONSUMER = SpanKind.CONSUMER  # Looking an enumeration's member up costs as muc
 
 
 class Processor:
-    """Begins and finishes deliveries of one client's messages. One message at a time, or a batch as one span."""
+    """Begins and finishes deliveries of one client's messages: one message at a time, or a batch as one span."""
 
     __slots__ = (
         "_add_exemplar",
@@ -110,7 +110,7 @@ class Processor:
         return delivery
 
     def _too_far(self, delivery: OpenDelivery) -> bool:
-        """Whether the sender's trace would last too long or go in circles."""
+        """Tell whether the sender's trace would last too long or go in circles."""
         oldest_ms, fields = delivery.timestamp_ms, delivery.fields
         if fields is not None:
             hops = fields[0] >> 8 & 0xFF
@@ -122,7 +122,7 @@ class Processor:
         return isinstance(oldest_ms, int) and 0 < oldest_ms < youngest_ms
 
     def _parent(self, delivery: OpenDelivery, created: Span | None, around: Span | None) -> Span | None:
-        """The parent where it takes more to know: the sender's span, the application's own one, or none."""
+        """Find the parent where it takes more to know: the sender's span, the application's own one, or none."""
         if created is None or self._parent_of_process == "ambient":
             if around is not None and around.get_span_context().is_valid:
                 return around
@@ -134,10 +134,10 @@ class Processor:
         return created if state.continues is None or state.continues(delivery.header) else None
 
     def _as_permitted(self, delivery: OpenDelivery, created: Span, inside: Context) -> Span:
-        """The sender's span; of another environment's without its sampled flag, where that is not permitted.
+        """Return the sender's span; that of another environment without its sampled flag, where that is not permitted.
 
-        The sampler is asked first. What it records anyway must not use up the rate, or of two services in a row the
-        second would refuse what the first has let through.
+        The sampler is asked first. What it records anyway must not use up the rate: otherwise the second of two
+        services in a row would refuse what the first has let through.
         """
         state: PartitionState = delivery.state
         trace_id = sampled_trace(created)
@@ -267,7 +267,7 @@ class Processor:
 
 
 def _leave(delivery: OpenDelivery) -> None:
-    """Go back to the context before, where its own is still current."""
+    """Go back to the context before the delivery, where the delivery's own is still current."""
     before = delivery.before
     if get_current() is delivery.own and delivery.execution is not None:
         attach(before)
@@ -279,7 +279,7 @@ def _leave(delivery: OpenDelivery) -> None:
 
 
 def _tell_processed(delivery: OpenDelivery, observer: PartitionObserver, now_ms: int) -> None:
-    """Tell the observers: of each message its own age, also when several were processed as one."""
+    """Tell the observers the age of each message, also when several were processed as one."""
     if delivery.members is None:  # Handed out before anybody watched.
         observer.processed(delivery.offset or 0, delivery.origin.origin_ms, now_ms)
         return
@@ -302,7 +302,7 @@ def _describe_origin(attributes: dict[str, AttributeValue], delivery: OpenDelive
 
 
 def _common(states: Sequence[PartitionState]) -> dict[str, AttributeValue]:
-    """The attributes that hold for every message of the batch."""
+    """Return the attributes that hold for every message of the batch."""
     first, *others = states
     return {
         name: value
@@ -312,7 +312,7 @@ def _common(states: Sequence[PartitionState]) -> dict[str, AttributeValue]:
 
 
 def _links(created: Span | None, around: Span | None, parent: Span | None) -> tuple[Link, ...]:
-    """The creation context always, and the application's own span where it is not the parent (docs/design/spans.md)."""
+    """Link the creation context, and the application's own span where it is not the parent (docs/design/spans.md)."""
     own = () if created is None else (LightLink(created),)
     if around is None or around is parent or not around.get_span_context().is_valid:
         return own

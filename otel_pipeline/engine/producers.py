@@ -18,8 +18,8 @@ class Producers(ClientObjects[Producer]):
 
     Args:
         engine: counts what `make` raises; such a producer is left alone.
-        make: the engine's side of a client, with what its settings say (`Producer`).
-        gone: told when a client is gone.
+        make: makes the engine's side of a client, with what its settings say (`Producer`).
+        gone: called when a client is gone.
     """
 
     __slots__ = ("engine",)

@@ -1,6 +1,6 @@
 """Context in message headers: read tolerantly, written into a copy, through the propagators that are configured.
 
-The default ones (W3C trace context and baggage) are compiled (trace_context.py); all others go through their own API.
+The default ones (W3C trace context and baggage) are compiled (trace_context.py); all others are used by their own API.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Propagation:
     names: frozenset[str]
     """Header names, in lower case, that are written and replaced."""
     read: Callable[[Any, Context], Context]
-    """(headers, context) -> the context with the remote span and the baggage; itself when there is nothing valid."""
+    """(headers, context) -> the context with the remote span and the baggage; unchanged when there is nothing valid."""
     find: Callable[[Any], bytes | str | None]
     """(headers) -> the first header that carries a context, as it is."""
     write: Callable[[Any, Context], list[tuple[str, bytes]]]
@@ -72,14 +72,14 @@ class Propagation:
 
 
 def _members(propagator: TextMapPropagator) -> list[TextMapPropagator]:
-    """The propagators of a composite, without our own: the engine writes that header itself."""
+    """List the propagators of a composite, without our own: the engine writes that header itself."""
     members = getattr(propagator, "_propagators", None) if type(propagator) is CompositePropagator else None
     found = [propagator] if members is None else list(members)
     return [member for member in found if not isinstance(member, PipelinePropagator)]
 
 
 class _Configured:
-    """Any other propagators, through their own API."""
+    """Any other propagators, used by their own API."""
 
     def __init__(self, propagator: TextMapPropagator, unreadable: Callable[[str], None]) -> None:
         self._propagator = propagator

@@ -1,4 +1,4 @@
-"""Messages reach the application: counted each, one CLIENT span a batch, linked to what created them."""
+"""What happens when messages reach the application: each is counted, and each batch has one CLIENT span, with links."""
 
 from __future__ import annotations
 
@@ -68,10 +68,10 @@ class CreationLinks(Sequence[Link]):
 def receiver(
     engine: Engine, fields: MessageFields
 ) -> Callable[[Consumer, Sequence[Sequence[Any]], int, BaseException | None, bool], None]:
-    """A function that is told what a batch returned.
+    """Make a function that is told what a call for messages returned.
 
     It is called with (consumer, batches of one partition each, started_ns, error, by_iterator); an iterator hands the
-    messages out later, one by one. Nothing is recorded for a batch that returned no message. It never raises.
+    messages out later, one by one. Nothing is recorded for a call that returned no message. It never raises.
     """
     place, monotonic_ns = engine.guard.place("receive"), engine.monotonic_ns
 
@@ -132,7 +132,7 @@ def _record_batch(
 
 
 def _hand_out(engine: Engine, fields: MessageFields, consumer: Consumer, batches: Sequence[Sequence[Message]]) -> None:
-    """Tell the observers of a batch, and remember it for what is sent before the next one."""
+    """Tell the observers about a batch, and remember it for what is sent before the next one."""
     if engine.observe is None or engine.guard.place("batch").off:
         return
     now_ms = engine.clock_ns() // 1_000_000
@@ -158,7 +158,7 @@ def _receive_span(
     names: set[str],
     elapsed_ns: int,
 ) -> None:
-    """One CLIENT span a batch, made when it is known that there were messages."""
+    """Make one CLIENT span per batch, once it is known that there were messages."""
     context = ambient(heal())
     parent: Any = context.get(SPAN_KEY)
     if engine.suppressed(context) or engine.spans.dropped(parent) is not None:
@@ -184,7 +184,7 @@ def _receive_span(
 
 
 def leave_batch(engine: Engine, consumer: Consumer) -> None:
-    """The application asks for more, or closes: what it had is processed. Never raises."""
+    """End the batch: the application asks for more, or closes, so what it had is processed. Never raises."""
     batch = consumer.batch
     if batch is None:
         return

@@ -1,4 +1,4 @@
-"""A span over a call of any colour: plain function, coroutine function, generator or asynchronous generator."""
+"""A scope around a call of any kind: plain function, coroutine function, generator or asynchronous generator."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Scope(Protocol):
         """Stop being current: a generator has yielded, and its caller's code runs."""
 
     def finish(self, error: BaseException | None) -> None:
-        """The call has ended."""
+        """End with the call; `error` is what it raised, or None."""
 
 
 def decorate(function: F, open_scope: Callable[[tuple[Any, ...], dict[str, Any]], Scope]) -> F:
-    """The function with a scope around each call; it stays a function of the same kind and signature."""
+    """Put a scope around each call of the function; it stays a function of the same kind and signature."""
     if inspect.isasyncgenfunction(function):
         made: Any = _asynchronous_generator(function, open_scope)
     elif inspect.isgeneratorfunction(function):

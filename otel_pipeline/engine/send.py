@@ -67,7 +67,7 @@ class Sending:
         self.started_ns = started_ns
 
     def __call__(self, answer: Any) -> None:
-        """The client's callback for both outcomes: an acknowledgement, or the exception."""
+        """Finish as the client's callback for both outcomes: an acknowledgement, or the exception."""
         if isinstance(answer, BaseException):
             self.finish(None, None, answer)
             return
@@ -83,7 +83,7 @@ class Sending:
     def finish(  # noqa: C901 - the end of one message's path, read in one place
         self, partition: int | None, offset: int | None, error: BaseException | None = None
     ) -> None:
-        """The broker acknowledged or refused, or the client raised. Called once, from any thread; never raises."""
+        """Finish: the broker answered, or the client raised. To be called once, from any thread; never raises."""
         engine = self._engine
         try:
             elapsed_ns = engine.monotonic_ns() - self.started_ns
@@ -121,14 +121,14 @@ class Sending:
 
 
 def _nowhere(_answer: object) -> tuple[None, None]:
-    """Where a message went, when acknowledgements cannot be read."""
+    """Say that it is unknown where a message went, when acknowledgements cannot be read."""
     return None, None
 
 
 def sender(  # noqa: C901, PLR0915
     engine: Engine, operation: str = "send"
 ) -> Callable[[Producer, Any, Any, Any, Any, Any], Sending | None]:
-    """A function that begins one send; it returns None where nothing is to be recorded, and never raises.
+    """Make a function that begins one send; it returns None where nothing is to be recorded, and never raises.
 
     It is called with (producer, destination, partition, key, value, headers).
     """
@@ -217,7 +217,7 @@ def _destination(engine: Engine, producer: Producer, topic: Any, operation: str)
 def _add_message(
     attributes: dict[str, AttributeValue], names: SystemNames, partition: Any, key: Any, value: Any, *, with_key: bool
 ) -> None:
-    """What only some messages have. Given at the start, where a sampler can see it."""
+    """Add what only some messages have. It is given at the start, where a sampler can see it."""
     if names.partition is not None and isinstance(partition, int):
         attributes[names.partition] = str(partition)
     if names.tombstone is not None and value is None:
@@ -229,7 +229,7 @@ def _add_message(
 
 
 def key_text(key: object) -> str | None:
-    """A message key as semconv wants it: text, or nothing where it has no unambiguous text form."""
+    """Return a message key as semconv wants it: text, or None where it has no unambiguous text form."""
     if isinstance(key, (bytes, bytearray, memoryview)):
         try:
             return bytes(key).decode()
@@ -276,7 +276,7 @@ def _set_pipeline_header(
 
 
 def _later_hop(engine: Engine, producer: Producer, destination: Destination, origin: Origin, flags: int) -> bytes:
-    """The header of data that came from elsewhere, but for its number."""
+    """Write the header of data that came from elsewhere, all but its number."""
     settings = engine.settings
     extends = origin.hops < settings.max_hops
     path = pipeline_header.path_hash(origin.path, settings.service_name, destination.name) if extends else origin.path
@@ -294,7 +294,7 @@ def _later_hop(engine: Engine, producer: Producer, destination: Destination, ori
 
 
 def _first_hop(engine: Engine, producer: Producer, destination: Destination, flags: int) -> pipeline_header.Template:
-    """What the headers of all messages have in common whose data begins here."""
+    """Make what the headers of all messages whose data begins here have in common."""
     settings = engine.settings
     encoded = pipeline_header.encode(
         flags=flags,

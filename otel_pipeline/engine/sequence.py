@@ -1,8 +1,8 @@
 """A number for each message of a producer, topic and partition, written where the client holds the partition's lock.
 
-Numbers given any earlier come out of order with several threads: 2,450 of 12,000 inverted against none
+Numbers given any earlier get out of order with several threads: 2,450 of 12,000 did, against none
 (docs/design/order.md, "Where the number is given"). `send()` writes a placeholder of fixed length; here it becomes a
-number, which is consumed only when the client has really taken the message.
+number, which is used up only when the client has really taken the message.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Sequences:
         self._templates: dict[bytes, tuple[int, Template, dict[int, _Count]]] = {}
 
     def template(self, producer: int, template: Template) -> None:
-        """Know a first hop's placeholder: what is missing of it is filled in with the number."""
+        """Remember a first hop's placeholder: what it lacks is filled in together with the number."""
         if len(self._templates) < MAX_SEQUENCES:
             self._templates[template.placeholder] = (producer, template, {})
 
@@ -85,7 +85,7 @@ class Sequences:
         return at, count, pair
 
     def _stamp_flow(self, headers: list[tuple[str, bytes]], at: int, topic: str, partition: int) -> Stamped | None:
-        """The same for a header that is complete but for its number: data that came from elsewhere."""
+        """Stamp a header that lacks only its number: that of data that came from elsewhere."""
         pair = headers[at]
         # A batch that is split or retried comes here again with its number: it keeps it.
         producer = pipeline_header.producer_of(pair[1]) if pair[1][_STAMP] == _PLACEHOLDER else None
@@ -106,14 +106,14 @@ class Sequences:
 
     @staticmethod
     def settle(headers: list[tuple[str, bytes]], stamped: Stamped, *, taken: bool) -> None:
-        """The client took the message: the number is consumed. It did not: the placeholder is put back."""
+        """Use up the number where the client took the message; put the placeholder back where it did not."""
         if taken:
             stamped[1].last += 1
         else:
             headers[stamped[0]] = stamped[2]
 
     def given(self) -> dict[Key, int]:
-        """The last number given to each (producer id, topic, partition), of producers that are gone a thousand."""
+        """Return the last number of each (producer id, topic, partition), a thousand of producers that are gone."""
         return {**self._forgotten, **{key: count.last for key, count in list(self._counts.items())}}
 
     def forget(self, producer: int) -> None:

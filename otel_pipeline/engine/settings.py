@@ -1,4 +1,4 @@
-"""What the engine can be told: of messages in general, and of each destination."""
+"""What the engine can be told about messages in general, and about each destination."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 Parent = Literal["message", "ambient", "link"]
 Trust = Literal["all", "same-environment", "none"]
-"""Of which environments' messages the traces are continued."""
+"""The environments whose messages' traces are continued."""
 
 _NEAR: Mapping[str, None] = dict.fromkeys(("local", "test", "development", "staging"))
 _MAX_REMEMBERED = 10_000
@@ -21,7 +21,7 @@ _MAX_REMEMBERED = 10_000
 
 @dataclass(frozen=True)
 class DestinationTrust:
-    """What the engine is told of one destination."""
+    """What the engine is told about one destination."""
 
     trust: Trust = option(
         "destinations.*.trust",
@@ -46,11 +46,11 @@ class EngineSettings:
     trust: Callable[[str], Trust] = _trusts_all
     """By destination; asked once for each partition."""
     configured: Settings = field(default=DEFAULTS, repr=False, compare=False)
-    """Where adapters get their own settings from."""
+    """The source of the adapters' own settings."""
     excludes_destination: Callable[[str], bool] = field(init=False, repr=False, compare=False)
-    """Whether the destination of this name is left alone."""
+    """Tells whether the destination of this name is left alone."""
     excludes_client: Callable[[str], bool] = field(init=False, repr=False, compare=False)
-    """Whether the client with this id is left alone."""
+    """Tells whether the client with this id is left alone."""
     process_parent: Parent = option(
         "process.parent",
         Parent,
@@ -89,7 +89,7 @@ class EngineSettings:
         "Up to how many traces a second another environment's sampled flag is followed; then the own sampler decides.",
         per_environment=_NEAR,
     )
-    """None is all."""
+    """None: all of them."""
     hooks: Mapping[str, Callable[[Any, Any], object]] = option(
         "hooks", "hooks", {}, "Functions f(span, message).", argument="hooks", in_file=False
     )
@@ -101,7 +101,7 @@ class EngineSettings:
 
 
 def _matcher(patterns: tuple[str, ...]) -> Callable[[str], bool]:
-    """Whether a name matches one of the patterns; asked once for each name, so the answers are kept."""
+    """Make a function that tells whether a name matches one of the patterns; it keeps its answers."""
     if not patterns:
         return lambda _name: False
     known: dict[str, bool] = {}

@@ -1,4 +1,4 @@
-"""Messages are settled: how long a commit or an acknowledgement took. It has no span, which Java withdrew as well."""
+"""Measures how long a commit or an acknowledgement took. It has no span: Java withdrew that as well."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def settler(engine: Engine, operation: str) -> Callable[[Consumer, int, BaseException | None], None]:
-    """A function that is told that messages were settled; it never raises.
+    """Make a function that is told that messages were settled; it never raises.
 
     It is called with (consumer, started_ns, error). `operation` is the library's own word.
     """

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.trace_context import Ids, LightSpan
 
 SPAN_KEY = _SPAN_KEY
-"""Where the API keeps the current span. A context of ours gets span and delivery in one copy instead of two."""
+"""The key under which the API keeps the current span: a context of ours gets span and delivery in one copy, not two."""
 
 
 RootDecision: TypeAlias = "Callable[..., bool]"
 """(trace id, name, kind, context, function, *arguments) -> whether the sampler would record such a span as a root; the
-function, called with the arguments, tells the attributes where the sampler looks at them."""
+function, called with the arguments, returns the attributes where the sampler looks at them."""
 
 
 class Spans(Protocol):
@@ -33,10 +33,10 @@ class Spans(Protocol):
         """Whether a root with this trace id would be recorded: what the local sampler says, whoever the parent is."""
 
     def dropped_ids(self, parent: Span | None) -> Ids | None:
-        """The ids of a span under this parent, if it is known without more that it is not recorded."""
+        """Return the ids of a span under this parent, if it is already known that it is not recorded."""
 
     def dropped(self, parent: Span | None) -> LightSpan | None:
-        """The same as a span, to be current."""
+        """Return the same as a span, to be made current."""
 
     def start(
         self,
@@ -57,7 +57,7 @@ class Spans(Protocol):
 
 
 def _samples_no_root(*_span: object) -> bool:
-    """Of a sampler that cannot be asked."""
+    """Answer for a sampler that cannot be asked."""
     return False
 
 
@@ -69,12 +69,12 @@ class TracerSpans:
         self.samples_root: RootDecision = samples_root or _samples_no_root
 
     def dropped_ids(self, parent: Span | None) -> Ids | None:
-        """Only the tracer knows."""
+        """Return None: only the tracer knows."""
         del parent
         return None
 
     def dropped(self, parent: Span | None) -> LightSpan | None:
-        """Only the tracer knows."""
+        """Return None: only the tracer knows."""
         del parent
         return None
 
@@ -88,7 +88,7 @@ class TracerSpans:
         links: Sequence[Link] = (),
         start_time_ns: int | None = None,
     ) -> Span:
-        """As the protocol says."""
+        """Start a span as the protocol says."""
         if get_current_span(context) is not (parent or INVALID_SPAN):
             context = set_span_in_context(parent or INVALID_SPAN, context)
         return self._tracer.start_span(name, context, kind, attributes, links, start_time_ns)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class TaskDeliveries:
-    """Used in the consumer's loop.
+    """The messages in hand, by task. Used in the consumer's event loop.
 
     Args:
         finish: ends a delivery; the exception is what has ended the task that had it in hand.
@@ -27,21 +27,21 @@ class TaskDeliveries:
         self._held: WeakKeyDictionary[Task[Any], OpenDelivery | None] = WeakKeyDictionary()
 
     def hold(self, task: Task[Any], delivery: OpenDelivery) -> None:
-        """Keep it until the task asks for the next one, or is done."""
+        """Keep the delivery until the task asks for the next one, or is done."""
         if task not in self._held:
             # An empty context: the present one would be kept until the task ends, and with it the message in hand.
             task.add_done_callback(self._task_done, context=EmptyContext())
         self._held[task] = delivery
 
     def take(self, task: Task[Any] | None) -> OpenDelivery | None:
-        """What the task has in hand, and from now on has not. The task stays known."""
+        """Take from the task what it has in hand. The task stays known."""
         delivery = None if task is None else self._held.get(task)
         if task is not None and delivery is not None:
             self._held[task] = None
         return delivery
 
     def take_all(self) -> list[OpenDelivery]:
-        """What is in hand anywhere; the tasks, which may go on for long, are let go."""
+        """Take from all tasks what they have in hand; the tasks, which may go on for long, are let go."""
         found = [(task, delivery) for task, delivery in list(self._held.items())]
         self._held.clear()
         for task, _ in found:
@@ -55,5 +55,5 @@ class TaskDeliveries:
 
 
 def error_of(task: Task[Any]) -> BaseException | None:
-    """What has ended the task. To ask for `exception()` would keep asyncio from saying that nobody has asked for it."""
+    """Return what has ended the task. Calling `exception()` would keep asyncio from saying that nobody called it."""
     return getattr(task, "_exception", None) if task.done() and not task.cancelled() else None

@@ -1,8 +1,8 @@
 """Numbers for a client that chooses the partition where nothing of ours runs, in C or on the broker's side.
 
 There is no partition's lock to number under, and none of ours is wanted. So each thread of a producer has numbers of
-its own, under a producer id of its own: it hands its messages over in that order. They are given by destination, over
-all partitions, or by partition where the application names it (docs/design/order.md, "Where the number is given").
+its own, under a producer id of its own: it hands its messages over in that order. They are given per destination, over
+all partitions, or per partition where the application names it (docs/design/order.md, "Where the number is given").
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Key = tuple[str, int | None]
 
 
 class _Numbering:
-    """The numbers of one thread after the other: never of two at a time."""
+    """Numbers that are used by one thread after another, never by two at a time."""
 
     __slots__ = ("answered", "given", "identifier", "last")
 
@@ -39,7 +39,7 @@ class _Numbering:
 
 
 class _Held:
-    """A thread's numbering; the thread drops it when it ends, and the next one goes on with it."""
+    """A thread's hold on a numbering; the thread drops it when it ends, and the next one goes on with the numbering."""
 
     __slots__ = ("_free", "numbering")
 
@@ -55,7 +55,7 @@ class _Held:
 
 
 class Given:
-    """A number that a message is about to be handed over with."""
+    """The number of a message that is about to be handed over."""
 
     __slots__ = ("before", "key", "number", "numbering")
 
@@ -66,8 +66,8 @@ class Given:
 class ThreadSequences:
     """The numbers of one producer. Safe in any thread, without a lock; nothing here raises.
 
-    Consumers remember the last numbers of so many producers: a pool whose threads come and go uses the ids of those
-    that have ended again, with the numbers that follow. What an ended thread has handed over is before them.
+    Consumers remember the last numbers of a limited number of producers: a pool whose threads come and go uses the ids
+    of ended threads again, with the numbers that follow. What an ended thread has handed over comes before them.
     """
 
     __slots__ = ("_free", "_local", "_numberings", "_place")
@@ -111,7 +111,7 @@ class ThreadSequences:
         return Given(numbering, key, before, number)
 
     def settle(self, given: Given | None, *, taken: bool) -> None:
-        """The client took the message. It did not, it raised: the next message has the number."""
+        """Use up the number where the client took the message; where it raised, the next message gets the number."""
         if given is None:
             return
         numbering, destination = given.numbering, given.key[0]
@@ -121,7 +121,7 @@ class ThreadSequences:
             numbering.last[given.key] = given.before
 
     def answered(self, destination: str) -> None:
-        """A message that the client took is acknowledged, or has failed. In whatever thread the client tells it."""
+        """Count a message that the client took and that is acknowledged or has failed. Safe in any thread."""
         try:
             mine = self._mine().answered
             mine[destination] = mine.get(destination, 0) + 1
@@ -129,9 +129,9 @@ class ThreadSequences:
             self._place.failed()
 
     def queued(self) -> dict[str, int]:
-        """Messages by destination that the client has taken and of which nothing is known yet.
+        """Count, by destination, the messages that the client has taken and whose outcome is not known yet.
 
-        What was given is what is acknowledged, has failed, or is still here: at the end, this is lost.
+        What was given is either acknowledged, failed, or still here; what is still here at the end is lost.
         """
         numberings = list(self._numberings)
         # Answers first: what is answered meanwhile must not be missing among what was given.

@@ -1,7 +1,8 @@
 """Metrics as plain numbers: hot code adds integers to cells, an exporter collects them from another thread.
 
 A cell belongs to one thread at a time and takes no lock. Where several threads record the same series, each has a
-cell of its own (`local`, or `cell(..., owner=...)`); the cells of what is gone are folded, so nothing is lost or kept.
+cell of its own (`local`, or `cell(..., owner=...)`); cells whose owner is gone are folded: no count is lost, no cell
+is kept.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class HistogramCell:
             self.up_to = self.bounds[at] if at < len(self.bounds) else inf
 
     def record_alike(self, count: int, total: float, low: float, high: float) -> bool:
-        """Count values from `low` to `high` at once, whose sum is `total`; false where they differ in their bucket."""
+        """Count values from `low` to `high` at once, whose sum is `total`; False where they are not in one bucket."""
         at = bisect_left(self.bounds, low)
         if self.forward is not None or at != bisect_left(self.bounds, high):
             return False
@@ -95,7 +96,7 @@ class HistogramCell:
         return True
 
     def exemplify(self, seconds: float, time_ns: int, span: SpanContext) -> None:
-        """A recorded span was current when this value was recorded: it shows what such a value is like."""
+        """Keep a recorded span that was current when this value was recorded: it shows what such a value is like."""
         kept = self.exemplars
         if type(kept) is not list:
             kept = self.exemplars = [None] * len(self.bucket_counts)
@@ -111,7 +112,7 @@ class HistogramCell:
 
 
 def newest(mine: Exemplars, theirs: Exemplars) -> Exemplars:
-    """Of each bucket the newer one."""
+    """Choose the newer exemplar of each bucket."""
     if not mine or not theirs:
         return tuple(mine or theirs)
     pairs = zip(mine, theirs, strict=True)
@@ -156,7 +157,7 @@ _creation = _Creation()
 
 
 class _Alive:
-    """Kept by whoever records; once it is gone, so are they."""
+    """Owns the cells of one thread: it goes when the thread goes."""
 
     __slots__ = ("__weakref__",)
 
@@ -234,7 +235,7 @@ class _Recorded(Generic[CellT]):
         self._overflow: _Series[CellT] | None = None
 
     def cell(self, attributes: Attributes, *, owner: object | None = None) -> CellT:
-        """The cell to keep for these attributes.
+        """Return the cell to keep for these attributes.
 
         Without an owner it is the series' only shared one, for what a single thread records. With an owner (anything
         that can be weakly referenced) it is a new one for that owner alone, folded once the owner is gone.
@@ -243,7 +244,7 @@ class _Recorded(Generic[CellT]):
         return series.shared if owner is None else series.owned(owner)
 
     def local(self, attributes: Attributes) -> ThreadCells[CellT]:
-        """For what many threads record: keep the result, use its `.cell` at each record."""
+        """Return the cells for what many threads record: keep the result, use its `.cell` for each value."""
         series = self._series(attributes)
         with _creation.lock:
             if series.local is None:
@@ -251,12 +252,12 @@ class _Recorded(Generic[CellT]):
             return series.local
 
     def total(self, attributes: Attributes) -> CellT:
-        """A cell with all that one attribute set has counted since the start."""
+        """Return a cell with all that one attribute set has counted since the start."""
         return self._series(attributes).total()
 
     @property
     def series_count(self) -> int:
-        """How many attribute sets there are; it never falls."""
+        """The number of attribute sets; it never falls."""
         return len(self._table)
 
     def _new_cell(self, attributes: Attributes) -> CellT:
@@ -299,11 +300,11 @@ class Counter(_Recorded[CounterCell]):
         return CounterCell()
 
     def value(self, attributes: Attributes) -> float:
-        """What one attribute set has counted since the start."""
+        """Return what one attribute set has counted since the start."""
         return self.total(attributes).value
 
     def points(self) -> list[tuple[Attributes, float]]:
-        """Each attribute set and what was counted since the start."""
+        """Return each attribute set and what was counted since the start."""
         if self.refresh is not None:
             try:
                 self.refresh()
@@ -333,7 +334,7 @@ class Histogram(_Recorded[HistogramCell]):
         return None if sink is None else lambda seconds: sink(seconds, attributes)
 
     def forward_to(self, sink: Callable[[float, Attributes], None] | None) -> None:
-        """Also hand every value to `sink(seconds, attributes)`: the slow path, for SDKs that take no ready points."""
+        """Hand every value to `sink(seconds, attributes)` too: the slow path, for SDKs that take no ready points."""
         with _creation.lock:
             self._sink = sink
             for series in self._every_series():
@@ -342,7 +343,7 @@ class Histogram(_Recorded[HistogramCell]):
                     cell.above = cell.up_to = inf
 
     def points(self) -> list[tuple[Attributes, HistogramPoint]]:
-        """Each attribute set that has values, cumulative since the start."""
+        """Return each attribute set that has values, cumulative since the start."""
         if self.refresh is not None:
             self.refresh()
         totals = [(series.attributes, series.total()) for series in self._every_series()]
@@ -368,16 +369,16 @@ class Gauge:
         self._reads: tuple[GaugeRead, ...] = ()
 
     def add(self, read: GaugeRead) -> None:
-        """Read from here too: each part of a program may contribute series."""
+        """Call `read` too: each part of a program may contribute series."""
         if read not in self._reads:
             self._reads = (*self._reads, read)
 
     def remove(self, read: GaugeRead) -> None:
-        """No longer read from here."""
+        """Stop calling `read`."""
         self._reads = tuple(known for known in self._reads if known != read)
 
     def points(self) -> list[tuple[Attributes, float]]:
-        """What is read now; a read that fails leaves out its own series only."""
+        """Read all now; a function that fails leaves out its own series only."""
         points: list[tuple[Attributes, float]] = []
         for read in self._reads:
             try:
@@ -406,7 +407,7 @@ class Totals:
         self._callbacks: list[Callable[[Instrument], None]] = []
 
     def counter(self, name: str, unit: str, description: str) -> Counter:
-        """The counter of this name."""
+        """Return the counter of this name."""
         return self._define(
             Counter,
             self.counters,
@@ -415,7 +416,7 @@ class Totals:
         )
 
     def histogram(self, name: str, unit: str, description: str, bounds: Sequence[float]) -> Histogram:
-        """The histogram of this name; its bounds are those of its first definition."""
+        """Return the histogram of this name; its bounds are those of its first definition."""
         return self._define(
             Histogram,
             self.histograms,
@@ -424,18 +425,18 @@ class Totals:
         )
 
     def gauge(self, name: str, unit: str, description: str, read: GaugeRead) -> Gauge:
-        """The gauge of this name, which from now on reads here too."""
+        """Return the gauge of this name, which from now on calls `read` too."""
         gauge = self._define(Gauge, self.gauges, name, lambda: Gauge(name, unit, description, self._problem))
         gauge.add(read)
         return gauge
 
     @property
     def series_count(self) -> int:
-        """How many series the counters and histograms have; it never falls. Cheap, in any thread."""
+        """The number of series of all counters and histograms; it never falls. Cheap, in any thread."""
         return sum(each.series_count for each in self.counters) + sum(each.series_count for each in self.histograms)
 
     def on_new(self, callback: Callable[[Instrument], None]) -> Callable[[], None]:
-        """Call back with each instrument, also with those there already; returns what stops it."""
+        """Call back with each instrument, including those that exist already; returns a function that stops it."""
         with _creation.lock:
             self._callbacks.append(callback)
             known = list(self._by_name.values())

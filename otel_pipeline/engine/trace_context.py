@@ -46,8 +46,8 @@ Ids: TypeAlias = "tuple[int, int, int, Callable[[], TraceState | None] | None]"
 """Trace id, span id, flags, and how to read the tracestate where there is one."""
 Incoming: TypeAlias = "tuple[Span | None, Context, bytes | str | None, bytes | str | None, Fields | None]"
 """What a message brings along: the sender's span, None without a valid one; the context with its baggage; the header
-with the sender's context and the data-flow header, both as they came; what the latter says, None
-without."""
+with the sender's context and the data-flow header, both as they came; what the latter says, None without
+one."""
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -62,7 +62,7 @@ class LightSpan(NonRecordingSpan):
     _made: SpanContext | None = field(default=None, init=False)
 
     def get_span_context(self) -> SpanContext:
-        """As the API's."""
+        """Return the span context, as the API's span does."""
         made = self._made
         if made is None:
             state, flags = None if self.read_state is None else self.read_state(), TraceFlags(self.flags)
@@ -99,7 +99,7 @@ class LightLink(Link):
 
 
 def parse_traceparent(value: Any) -> tuple[int, int, int] | None:
-    """Trace id, span id and flags (W3C Trace Context, 3.2); None when it is not valid."""
+    """Read trace id, span id and flags (W3C Trace Context, 3.2); None when it is not valid."""
     if type(value) is not bytes or len(value) != _LENGTH:
         raw = as_bytes(value, MAX_TRACEPARENT_BYTES)
         if raw is None or len(raw) < _LENGTH:
@@ -293,7 +293,7 @@ class TraceContext:
 
 
 def _collect(headers: Any) -> tuple[list[Any], list[Any], list[Any]]:
-    """All values of the three headers, in their order; names in any case."""
+    """Collect all values of the three headers, in their order; names in upper or lower case."""
     parents: list[Any] = []
     states: list[Any] = []
     baggages: list[Any] = []

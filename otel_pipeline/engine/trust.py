@@ -1,8 +1,8 @@
-"""Whose traces go on here, and how many of another environment's are recorded because that one says so.
+"""Decides whose traces go on here, and how many of another environment's are recorded because that one says so.
 
-The rules and their reasons stand in docs/design/trust.md.
+The rules and their reasons are in docs/design/trust.md.
 
-What it is asked for is decided once a partition: where everything is trusted, nothing is asked per message.
+What has to be asked is decided once per partition: where everything is trusted, nothing is asked per message.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.settings import EngineSettings
 
 OfHeader: TypeAlias = Callable[[Any], bool]
-"""What is asked of a message: given its data-flow header as it came, None without one."""
+"""A question about a message: called with its data-flow header as it came, None without one."""
 
 _MAX_REMEMBERED = 10_000
 _NS = 1_000_000_000
@@ -31,7 +31,7 @@ _SAMPLED = 1
 
 
 def continues(settings: EngineSettings, destination: str) -> OfHeader | None:
-    """Whether a sender's trace goes on here; otherwise it is linked. None where each of the destination's does."""
+    """Make what tells whether a sender's trace goes on here or is linked; None where all of the destination's go on."""
     trust, own = settings.trust(destination), settings.environment
     if trust == "all":
         return None
@@ -42,10 +42,10 @@ def continues(settings: EngineSettings, destination: str) -> OfHeader | None:
 
 
 def is_foreign(settings: EngineSettings, destination: str) -> OfHeader | None:
-    """Whether a sender's sampled flag needs a permission: another environment's does. None where none does.
+    """Make what tells whether a sender's sampled flag needs permission: another environment's does. None: none does.
 
     A message whose environment is unknown needs none: it comes from a service without this package, most often one of
-    this very environment, whose traces must not break because of that; and who forges a context can forge an
+    this very environment, whose traces must not break because of that; and whoever forges a context can forge an
     environment as well. For destinations that anybody can write to there is `same-environment`, for which an unknown
     environment is another one.
     """
@@ -70,10 +70,10 @@ def _is_of(own: str, header: Any) -> bool:
 
 
 class ForeignTraces:
-    """Lets through so many traces a second; the other messages of such a trace as well, while the second lasts.
+    """Lets through a number of traces per second, and the other messages of such a trace while the second lasts.
 
-    Safe in any thread, and never waits: who meets another thread at the door is not let in. Remembers 10,000 trace ids
-    at most; for higher rates the window is shorter than a second.
+    Safe in any thread, and never waits: a trace that comes while another thread decides is not let through. Remembers
+    10,000 trace ids at most; for higher rates the window is shorter than a second.
 
     Args:
         per_second: the rate, None for all. Below 1 the window is longer: 0.5 is one trace every two seconds.
@@ -92,7 +92,7 @@ class ForeignTraces:
         """Messages whose sampled flag was not followed."""
 
     def admit(self, trace_id: int, now_ns: int) -> bool:
-        """Whether this trace is let through; `now_ns` is of a clock that never goes back."""
+        """Tell whether this trace is let through; `now_ns` is of a clock that never goes back."""
         if now_ns < self._ends_ns:
             admitted = self._admitted
             if trace_id in admitted:
@@ -114,7 +114,7 @@ class ForeignTraces:
 
 
 def sampled_trace(span: Span) -> int | None:
-    """The trace id, where the sender says that the trace is recorded."""
+    """Return the trace id, where the sender says that the trace is recorded."""
     if type(span) is LightSpan:
         return span.trace_id if span.flags & _SAMPLED else None
     context = span.get_span_context()
@@ -122,7 +122,7 @@ def sampled_trace(span: Span) -> int | None:
 
 
 def unsampled(span: Span) -> LightSpan:
-    """The same span without its sampled flag: the trace goes on, but is not recorded from here on."""
+    """Copy a span without its sampled flag: the trace goes on, but is not recorded from here on."""
     if type(span) is not LightSpan:
         made = span.get_span_context()
         span = LightSpan(made.trace_id, made.span_id, made.trace_flags, read_state=lambda: made.trace_state)
@@ -133,7 +133,7 @@ def unsampled(span: Span) -> LightSpan:
 
 
 def _without_threshold(read_state: Callable[[], TraceState | None]) -> TraceState | None:
-    """Samplers that are composed believe the threshold in the tracestate, not the flag: it goes with the flag.
+    """Remove the threshold together with the flag: composable samplers believe the threshold in the tracestate.
 
     https://opentelemetry.io/docs/specs/otel/trace/tracestate-probability-sampling/
     """

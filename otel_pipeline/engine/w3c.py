@@ -1,4 +1,4 @@
-"""Tracestate and baggage as bytes: read by slices with caps and never by a regular expression, written whole.
+"""Tracestate and baggage as bytes: read by slices with limits and never by a regular expression, written whole.
 
 A crafted header must not stall the process.
 """
@@ -20,7 +20,7 @@ _BAGGAGE_SAFE = "!#$&'()*+-./:<>?@[]^_`{|}~"  # W3C baggage-octet; the rest is p
 
 
 def as_bytes(value: Any, limit: int) -> bytes | None:
-    """The value as bytes without the white space around it; None when it is too long, missing or not ASCII."""
+    """Return the value as bytes without the white space around it; None when it is too long, missing or not ASCII."""
     if value is None or len(value) > limit:
         return None
     try:
@@ -31,7 +31,7 @@ def as_bytes(value: Any, limit: int) -> bytes | None:
 
 
 def parse_tracestate(values: Sequence[Any]) -> list[tuple[str, str]] | None:
-    """The members of all tracestate headers together (W3C Trace Context, 3.3); None when one of them is not valid."""
+    """Read the members of all tracestate headers together (W3C Trace Context, 3.3); None when one is invalid."""
     if sum(len(value) for value in values if value is not None) > MAX_TRACESTATE_BYTES:
         return None
     entries: dict[str, str] = {}
@@ -58,7 +58,7 @@ _LOWER_OR_DIGIT = _LOWER | frozenset("0123456789")
 
 
 def _is_state_key(key: str) -> bool:
-    """`simple-key` or `tenant@system`, as W3C Trace Context level 1 has them: the stricter of the two levels."""
+    """Match `simple-key` or `tenant@system`, as W3C Trace Context level 1 has them: the stricter of the two levels."""
     tenant, at, system = key.partition("@")
     if at:
         return (
@@ -77,7 +77,7 @@ def _is_state_value(value: str) -> bool:
 
 
 def parse_baggage(values: Sequence[Any]) -> list[tuple[str, str]] | None:
-    """The members of all baggage headers together (W3C Baggage); those that are not valid are left out."""
+    """Read the members of all baggage headers together (W3C Baggage); those that are invalid are left out."""
     if sum(len(value) for value in values if value is not None) > MAX_BAGGAGE_BYTES:
         return None
     members: list[tuple[str, str]] = []
@@ -98,7 +98,7 @@ def parse_baggage(values: Sequence[Any]) -> list[tuple[str, str]] | None:
 
 
 def encode_baggage(baggage: Mapping[str, object]) -> bytes:
-    """The header of these members; what goes beyond the limits is left out, the rest is kept."""
+    """Write the header of these members; what goes beyond the limits is left out, the rest is kept."""
     length, members = 0, []
     for key, value in baggage.items():
         member = f"{quote(str(key), safe=_BAGGAGE_SAFE)}={quote(str(value), safe=_BAGGAGE_SAFE)}"
