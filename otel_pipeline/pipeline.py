@@ -119,7 +119,7 @@ class Pipeline:
 
     def uninstrument(self) -> None:
         """Restore every patched method. Providers stay, so that what was recorded still leaves the process."""
-        global _pipeline  # noqa: PLW0603 - one pipeline a process
+        global _pipeline  # noqa: PLW0603 - one pipeline per process
         with _lock:
             if self._engine is not None:
                 self._engine.active = False
@@ -208,7 +208,7 @@ def instrument(
     Raises:
         ConfigError: all bad values at once, only when `strict`.
     """
-    global _pipeline  # noqa: PLW0603 - one pipeline a process
+    global _pipeline  # noqa: PLW0603 - one pipeline per process
     arguments = {
         "service_name": service_name,
         "service_version": service_version,

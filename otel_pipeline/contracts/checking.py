@@ -91,7 +91,7 @@ class Known:
     def __init__(self, path: str) -> None:
         self.path = path
         self.agreed = False
-        """The table has a row for it."""
+        """Whether the table has a row for it."""
         self.types: frozenset[str] = frozenset()
         self.required = False
         self.children: dict[str, Known] = {}
@@ -100,7 +100,7 @@ class Known:
         self.classes: Container[type] = _EVERYTHING
         """Classes whose instances need no further look."""
         self.usual: dict[str, type | None] = {}
-        """By key of the children the class that most of their values have: one comparison settles those."""
+        """For each child's key the class that most of its values have: one comparison settles those."""
         self.required_keys: frozenset[str] = frozenset()
 
     def child(self, key: str) -> Known | None:

@@ -41,14 +41,14 @@ class _Seen:
     def __init__(self) -> None:
         self.types: dict[str, int] = {}
         self.present = 0
-        """Parents that had it; of an array's items: arrays that were not empty."""
+        """Parents that had it; for an array's items, arrays that were not empty."""
         self.objects = 0
         self.arrays = 0
         self.children: dict[str, _Seen] = {}
         self.any_key: _Seen | None = None
         self.items: _Seen | None = None
         self.open = False
-        """Some of its keys found no place in the table."""
+        """Whether some of its keys found no place in the table."""
 
     @property
     def below(self) -> Iterator[_Seen]:
@@ -84,7 +84,7 @@ class ContractLearner:
         self._root = _Seen()
         self._paths = 1
         self.learned = 0
-        """Values."""
+        """Values that were learned from."""
 
     def learn(self, value: Any) -> None:
         """Take in a value. May raise what the methods of the value's own classes raise."""

@@ -67,7 +67,7 @@ class Sampler:
         self.low = -1
         self.high = sys.maxsize
         self.watchful = False
-        """A break must not pass unseen."""
+        """Whether a break must not pass unseen."""
         self.learning = False
         self._every = 1
         self._taken = 0

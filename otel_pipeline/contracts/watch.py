@@ -102,7 +102,7 @@ class ContractWatch:
         self._learning = Lock()
         self._differing: dict[tuple[str, str], int] = {}
         self._history = 0
-        """Of the last 100 messages a bit each: whether it broke."""
+        """A bit for each of the last 100 messages: whether it broke."""
         root = contract.fields.get(ROOT) if contract is not None else None
         self._text = TextReader(expected=root is not None and {*root.types} <= {"object", "array"} and any(root.types))
         self._fields = FieldsHealth(fields_on_request) if fields_on_request else None

@@ -74,7 +74,7 @@ class PartitionEnvironments:
         self.raises = raises and any(policy == "reject" for policy in foreign.values())
         self.unlabelled = 0
         self.visitors: dict[str, int] = {}
-        """Messages by origin environment, those of this one left out."""
+        """Messages by origin environment, without those of this one."""
 
     def foreign(self) -> dict[tuple[str, ...], int]:
         """Count the messages by origin environment and policy."""

@@ -102,7 +102,7 @@ class PartitionFreshness:
         self.negative_ages = 0
         """Messages that came before they were sent: their clock, or this one, is wrong."""
         self.newest_origin_ms = 0
-        """Of what has been processed."""
+        """Newest origin of what has been processed, ms since the epoch."""
 
     def delivered(self, timestamp_ms: int, now_ms: int) -> None:
         """Record the age of a message that arrived and was sent at `timestamp_ms`; 0 is unknown."""

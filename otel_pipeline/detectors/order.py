@@ -109,14 +109,14 @@ class _Window:
         """The base line: what is below it was never missing (rule 2)."""
         self.newest = number
         self.offset = offset
-        """Of the record with the newest number."""
+        """The offset of the record with the newest number."""
         self.skipped = skipped
         """Offsets of the partition that had been skipped then (rule 3)."""
         self.arrived = _FULL
         self.excused = 0
         self.given_up = 0
         self.gaps: list[_Gap] | None = None
-        """Open ones; None while every number of the window has arrived, so that nothing has to be shifted."""
+        """Open gaps; None while every number of the window has arrived, so that nothing has to be shifted."""
 
 
 _NONE = _Window(-1, -1, -1, 0)
@@ -185,7 +185,7 @@ class PartitionOrder:
         self._reset: tuple[int, Resumed] | None = None
         self._lock = Lock()
         self.highest = -2
-        """The highest offset seen; below -1 while it has to be looked at whether the next one follows it."""
+        """The highest offset seen; below -1 while it has to be checked whether the next one follows it."""
         self.open = 0
         """Numbers that are missing and not given up yet."""
         self.gapped = False

@@ -44,9 +44,9 @@ class PartitionPace:
         self._out_of_range: tuple[int, Resumed] | None = None
         self.order: PartitionOrder | None = None
         self._ended: int | None = None
-        """What had come at the last look: every offset below it."""
+        """The log's end at the last look: every offset below it had come."""
         self.was_at: int | None = None
-        """The position when it was looked at last."""
+        """The position at the last look."""
         self.still_since_s = now_s
         """Since when the position has not moved."""
 

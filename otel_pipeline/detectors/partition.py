@@ -136,7 +136,7 @@ class PartitionWatch:
         self._examine: Any = None if values is None else values.examine
         self._own_code = own = environments.own_code
         self._usual = -1 if own < 0 else (_VERSION << 24) | (_PER_PARTITION << 16) | own
-        """How the headers of this environment's producers begin, but for the hops."""
+        """How the headers of this environment's producers begin, hops aside."""
         self._delivery_age, self._data_age = freshness.delivery_age, freshness.data_age
         self._plain_delivery, self._plain_data = not freshness.by_delivery, not freshness.by_data
         self.order = order
@@ -150,7 +150,7 @@ class PartitionWatch:
         """When the last message came, ms since the epoch."""
         self.processed_offset = -1
         self.in_flight: dict[int, bool] = {}
-        """Offsets that `process()` has in hand; true once a commit went past one."""
+        """Offsets that `process()` has in hand; True once a commit went past the offset."""
         self.ahead = 0
         """Offsets that were committed before their processing had ended."""
 

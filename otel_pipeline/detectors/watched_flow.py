@@ -79,13 +79,13 @@ class WatchedFlow:
         self.pace = pace
         self._born = dict.fromkeys(born, 0)
         self.latest: dict[Label, int] = self._born
-        """The counts as they were read last."""
+        """The counts as they were last read."""
         self.process_attributes: Attributes = {}
-        """Of the process spans' durations, where there are some."""
+        """Attributes of the process spans' durations, where there are any."""
         self.watched: list[Watched] = []
         self.gone: dict[Label, int] = {}
         self.newest_gone: dict[tuple[int, int], int] = {}
-        """Newest number by (partition, producer), of what is no longer watched."""
+        """Newest number by (partition, producer) of what is no longer watched."""
         self._newest_origin_gone_ms = 0
         self._last_gone_ms = 0
         self.series: dict[Label, CounterCell] = {}

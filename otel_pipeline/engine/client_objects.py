@@ -38,7 +38,7 @@ class ClientObjects(Generic[T]):
         self._left_alone = left_alone
         self._gone = gone
         self.by_id: dict[int, T] = {}
-        """What is there. Where each message asks, `by_id.get(id(client)) or of(client)` spares a call."""
+        """What has been made. Where each message asks, `by_id.get(id(client)) or of(client)` saves a call."""
         self._references: dict[int, weakref.ref[Any]] = {}
 
     def of(self, client: Any) -> T:

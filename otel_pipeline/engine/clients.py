@@ -88,7 +88,7 @@ class PartitionState:
         self.continues = continues(engine.settings, destination)
         self.is_foreign = is_foreign(engine.settings, destination)
         self.sender_is_parent = self.continues is None and engine.settings.process_parent == "message"
-        """Whether that is so without a look at the message, but for its age and its hops."""
+        """Whether the sender is the parent without a look at the message, except at its age and its hops."""
 
 
 class Consumer:
@@ -131,7 +131,7 @@ class Consumer:
     ) -> None:
         self.engine = engine
         self.positions = positions
-        """The next offset of each partition that is assigned, None where it is not known yet. No I/O; any thread."""
+        """Returns the next offset of each assigned partition, None where it is not known yet. No I/O; any thread."""
         self.fields = fields
         self._cluster_id = cluster_id
         self.excluded = excluded or (client_id is not None and engine.settings.excludes_client(client_id))
@@ -145,16 +145,16 @@ class Consumer:
         self.partitions: dict[tuple[str, int], PartitionState] = {}
         self.open: OpenDelivery | None = None
         self.tasks: TaskDeliveries | None = None
-        """Of asyncio: what each task has in hand."""
+        """What each asyncio task has in hand."""
         self.iterator_spans = True
         self.explicit = False
-        """Whether the application says itself, with `process()`, when a message is processed."""
+        """Whether the application itself says, with `process()`, when a message is processed."""
         self.batch: Batch | None = None
         self.rejection: Exception | None = None
         self.polling = Polling(engine.monotonic_ns())
         self.fetches: dict[tuple[str, int], FetchObserver] = {}
         self.assignments: dict[tuple[str, int], object] = {}
-        """Of each partition of which messages have come, an object that is the same as long as it stays assigned."""
+        """For each partition that messages have come from, an object that is the same as long as it stays assigned."""
 
     def fetch_observer(self, destination: str, partition: int) -> FetchObserver | None:
         """Return the observer of a partition's fetches; from the client's own thread, before the first message."""
@@ -292,7 +292,7 @@ class Producer:
         self.names = names
         self.numbers = numbers
         self.read = read
-        """Partition and offset of an acknowledgement."""
+        """Reads partition and offset from an acknowledgement."""
         self.identifier = 0
         if numbers is not None:
             self.renew()
@@ -314,11 +314,11 @@ class Polling:
         self.since_ns = now_ns
         """When the latest call began or ended."""
         self.began_ns = 0
-        """When the call began that has not returned yet; 0 without one."""
+        """When the call that has not returned yet began; 0 without one."""
         self.waited_ns = 0
-        """Spent in calls that have returned."""
+        """Time spent in calls that have returned."""
         self.recent_ns: deque[int] = deque(maxlen=RECENT)
-        """Spent between calls, lately."""
+        """The latest times between two calls."""
 
     def begin(self, now_ns: int, *, by_iterator: bool) -> None:
         """Note that the application asks for messages; an iterator has handed out a whole batch since the last time."""

@@ -78,7 +78,7 @@ class Engine:
         self.check_sent: CheckSent | None = None
         """Makes what looks at the values that are sent to a destination: (value, size in bytes, 0 when unknown)."""
         self.unreadable: Callable[[str, Literal["producer", "consumer"]], None] | None = None
-        """Told of a destination whose value could not be serialized, or not be read again."""
+        """Called with a destination and side of which a value could not be serialized or deserialized."""
         self.acknowledged: dict[Acknowledged, dict[int, int]] = {}
         """The newest acknowledged offset by partition."""
         self.given: list[Callable[[], Mapping[tuple[int, str, int], int]]] = []
@@ -90,7 +90,7 @@ class Engine:
         self.clients: dict[type, Any] = {}
         """How messages of each class are processed: `process.Client`."""
         self.consumers: Living[Any] = Living()
-        """Those of all clients: `clients.Consumer`."""
+        """The consumers of all clients: `clients.Consumer`."""
         self._destinations: set[str] = set()
         self.sent = totals.counter(
             semconv.MESSAGING_CLIENT_SENT_MESSAGES,

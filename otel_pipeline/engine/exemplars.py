@@ -37,7 +37,7 @@ class Exemplars:
         self._place = guard.place("exemplars")
         self._waiting: deque[Recorded] = deque(maxlen=MAX_EXEMPLARS)
         self.add = self._waiting.append
-        """What is left of a delivery that was finished."""
+        """Adds what is kept of a finished delivery."""
 
     def show(self) -> None:
         """Show them to the observers that have counted their ages. Never raises."""

@@ -60,7 +60,7 @@ class Inferences:
         self.ending = guard.place("inference.finish", self._place)
         self.hooking = guard.place("hook.inference")
         self.decided: Callable[[str, OpenDelivery | None, int, int, Span], None] | None = None
-        """Told of each call: (model, delivery in hand, oldest origin in ms or 0, now in ns, span)."""
+        """Called for each call of a model: (model, delivery in hand, oldest origin in ms or 0, now in ns, span)."""
         self._models: set[str] = set()
         self._observed: WeakKeyDictionary[Span, str] = WeakKeyDictionary()
         """Spans of others' model calls that are under way."""
@@ -266,7 +266,7 @@ _inferences: Inferences | None = None
 
 def activate(inferences: Inferences | None) -> None:
     """Set what makes model calls; called by `instrument()` and `uninstrument()`."""
-    global _inferences  # noqa: PLW0603 - one pipeline a process
+    global _inferences  # noqa: PLW0603 - one pipeline per process
     if _inferences is not None and inferences is None:
         _inferences.active = False
     _inferences = inferences

@@ -39,7 +39,7 @@ _engine: Engine | None = None
 
 def activate(engine: Engine | None) -> None:
     """Set the engine that `process` uses; called by `instrument()` and `uninstrument()`."""
-    global _engine  # noqa: PLW0603 - one pipeline a process, as OpenTelemetry has one provider
+    global _engine  # noqa: PLW0603 - one pipeline per process, as OpenTelemetry has one provider
     _engine = engine
 
 

@@ -35,7 +35,7 @@ class _Numbering:
         self.given: dict[str, int] = {}
         """Messages by destination that the client has taken."""
         self.answered: dict[str, int] = {}
-        """Messages by destination whose fate was told to this thread, whoever has sent them."""
+        """Messages by destination whose outcome this thread was told, whoever sent them."""
 
 
 class _Held:

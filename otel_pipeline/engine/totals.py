@@ -60,10 +60,10 @@ class HistogramCell:
         self.max = -inf
         self.forward = forward
         self.at = 0
-        """The bucket of the last value, where the next one mostly belongs as well: those above `above`, to `up_to`."""
+        """The bucket of the last value, where the next one mostly belongs too: values above `above`, up to `up_to`."""
         self.above = self.up_to = inf
         self.exemplars: Exemplars = ()
-        """Of each bucket the newest; empty before the first."""
+        """The newest of each bucket; empty before the first."""
 
     def record(self, seconds: float) -> None:
         """Count one value; the bounds are inclusive above, as OpenTelemetry's are."""

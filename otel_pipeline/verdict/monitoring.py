@@ -64,7 +64,7 @@ class Monitoring:
         self.settings = settings
         self._interval_s = settings.configured.of(VerdictSettings).interval_s
         self.looked: Callable[[int], object] | None = None
-        """Told after each look how many series there are: new ones are to be exported soon. Must not block."""
+        """Called after each look with the number of series: new ones are to be exported soon. Must not block."""
         self._totals = totals
         self._guard = engine.guard
         self._instance = instance
@@ -82,7 +82,7 @@ class Monitoring:
         inferences.decided = Decisions(totals, self.flows.objectives, engine.metric_destination).decided
         require_fresh.activate(self.flows.objectives.counter, engine.guard)
         self.clock = ClockBound()
-        """Of this machine's clock, to be told of the Collector's answers."""
+        """The bound of this machine's clock; it has to be told of the Collector's answers."""
         clock.define(totals, self.clock)
         HEALTH_LIGHT.gauge(totals, self._lights)
         self._gathering = Gathering(self.flows, self.contracts, engine)

@@ -57,7 +57,7 @@ _counted: _Counted | None = None
 
 def activate(counter: Counter | None, guard: Guard | None = None) -> None:
     """Set where checks are counted; called by `instrument()` and `uninstrument()`."""
-    global _counted  # noqa: PLW0603 - one pipeline a process
+    global _counted  # noqa: PLW0603 - one pipeline per process
     _counted = None if counter is None or guard is None else _Counted(counter, guard)
 
 

@@ -384,7 +384,7 @@ def test_methods_are_the_clients_own(driver, instrument):
 
 
 def test_instrumenting_again_does_not_double(driver, instrument, telemetry):
-    """A second call gives the same handle; a second round one span a message."""
+    """A second call gives the same handle; a second round one span per message."""
     first, again = instrument(), instrument()
     first.uninstrument()
     instrument()

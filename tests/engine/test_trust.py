@@ -1,4 +1,4 @@
-"""Whose traces go on: decided once a partition, on plain tuples as messages, with both ways that spans are made."""
+"""Whose traces go on: decided once per partition, on plain tuples as messages, with both ways that spans are made."""
 
 from __future__ import annotations
 

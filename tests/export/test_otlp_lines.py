@@ -1,4 +1,4 @@
-"""The files of lines: for their user alone, bounded, one a process, and never in the way."""
+"""The files of lines: for their user alone, bounded, one per process, and never in the way."""
 
 from __future__ import annotations
 
