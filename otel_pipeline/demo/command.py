@@ -22,7 +22,7 @@ from otel_pipeline.config.state_folder import state_folder
 from otel_pipeline.demo.check import RAW, SERVICES, TOPICS, Verdict, check
 from otel_pipeline.demo.lights import settled
 from otel_pipeline.demo.screen import Progress, Result, screen
-from otel_pipeline.demo.services import Service, copy_scripts, fresh_folder, start, stop
+from otel_pipeline.demo.services import START_SECONDS, Service, copy_scripts, fresh_folder, start, stop
 from otel_pipeline.demo.topics import Broker, Witness, embedded, real
 from otel_pipeline.dev.receiver import otlp_receiver
 from otel_pipeline.export.otlp_reader import LogRecord, SpanRecord, read
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     _Told = tuple[bool, Callable[[Terminal], Iterator[str]]]
 
 IMAGES = 1797
-_READY_SECONDS = 30.0
 _STUCK_SECONDS = 30.0
 _EXIT_SECONDS = 20.0
 _CONNECT_SECONDS = 3.0
@@ -230,7 +229,7 @@ class _Demo:
             if name == "ingest":
                 self.progress.say("training the model on half of the images")
                 for service in services:
-                    service.wait_for("ready", _READY_SECONDS)
+                    service.wait_for("ready", START_SECONDS)
                     _check(service)
             services.append(start(name, scripts, {**shared, **self._variables(name, scripts)}, wrapper=wrapper))
 
@@ -254,8 +253,9 @@ class _Demo:
                 done, moved = now_done, time.monotonic()
                 self.progress.count(done, messages, "classified")
             _check_all(services)
-            if time.monotonic() - moved > _STUCK_SECONDS:
-                self.progress.say(f"nothing came for {_STUCK_SECONDS:.0f} s")
+            patience = _STUCK_SECONDS if done else START_SECONDS
+            if time.monotonic() - moved > patience:
+                self.progress.say(f"nothing came for {patience:.0f} s")
                 return
         # The last topic is complete; the others' last messages may not have been read yet.
         witness.read_rest(messages)

@@ -19,7 +19,7 @@ from otel_pipeline.demo.faults_screen import Classic, FaultsResult
 from otel_pipeline.demo.findings import Decisions, Findings
 from otel_pipeline.demo.lights import documents, hops
 from otel_pipeline.demo.metrics import Metrics
-from otel_pipeline.demo.services import RELAYED, environment
+from otel_pipeline.demo.services import RELAYED, START_SECONDS, environment
 from otel_pipeline.demo.topics import PARTITIONS, Broker, Witness
 from otel_pipeline.testing.faults import FaultsError, Relay
 
@@ -125,8 +125,9 @@ class FaultyStream:
                 # What was invented may come with the next exports.
                 if now_s - done_s > _EXPORTS_SECONDS:
                     return
-            if now_s - moved_s > _STUCK_SECONDS:
-                self.progress.say(f"nothing more was found for {_STUCK_SECONDS:.0f} s")
+            patience_s = _STUCK_SECONDS if done else START_SECONDS
+            if now_s - moved_s > patience_s:
+                self.progress.say(f"nothing more was found for {patience_s:.0f} s")
                 return
 
     def _freeze(self, *, frozen: bool) -> None:

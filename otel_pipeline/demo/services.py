@@ -23,6 +23,8 @@ LINE = ("import otel_pipeline", "otel_pipeline.instrument()")
 # Whatever the user's shell says about Kafka and telemetry is not asked for here: the demo writes nowhere else.
 _NOT_OURS = ("OTEL_", "KAFKA_", "TOPIC_PREFIX", "RELAYED_SUFFIX", "MESSAGES", "PAUSE_SECONDS", "IDLE_MS")
 _WRAPPER = "from opentelemetry.instrumentation.auto_instrumentation import run; run()"
+START_SECONDS = 120.0
+"""How long a machine that does much else may need to start a service: it imports some hundred modules."""
 _TAIL_LINES = 15
 _POLL_SECONDS = 0.05
 

@@ -17,7 +17,7 @@ def demo(tmp_path, monkeypatch):
 
     def run(*words):
         command = [sys.executable, "-m", "otel_pipeline.cli.main", "demo", *words]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
         return done.returncode, done.stdout.splitlines(), done.stderr
 
     return run

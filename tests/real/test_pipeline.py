@@ -33,7 +33,7 @@ def written(request, real_broker, real_collector):
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=400,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     deadline = time.monotonic() + 20
