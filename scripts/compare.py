@@ -119,7 +119,7 @@ def rows(contrib: Figures, ours: Figures) -> list[list[Cell]]:
         found.append([title, *cells])
 
     row("messages through three services", (f"{each.messages:,}" for each in both))
-    row("traces a message", (f"{each.traces / each.messages:.2f}" for each in both))
+    row("traces per message", (f"{each.traces / each.messages:.2f}" for each in both))
     row("messages that carry one trace id all the way", (f"{each.carried:,}" for each in both))
     row("sends under the handler that made them", (f"{each.sends_under_handlers:,} of {each.sends:,}" for each in both))
     row("spans that carry the model call", (f"{each.model_calls:,}" for each in both))

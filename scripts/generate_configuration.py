@@ -93,10 +93,10 @@ Named things are mappings, so that an environment can override one by its name; 
 {named}
 
 - A destination's options are those of the most specific pattern that says them, option by option: its exact name, then
-  the shell pattern with more literal characters, of equals the one that stands first, `"*"` last. In the same way an
+  the shell pattern with more literal characters, among equals the one that comes first, `"*"` last. In the same way an
   origin's policy is that of the most specific pattern that says one for the origin or for `"*"`.
 - An objective says exactly one of `destination` and `model`. One that lacks what it needs is left out; the rest holds.
-- Paths begin at the configuration file's folder, without a file at the working folder.
+- Paths begin at the configuration file's folder or, without a file, at the working folder.
 
 ```yaml
 destinations:
@@ -113,7 +113,7 @@ environments:
 `deployment.environment.name` is taken from, in this order: the argument, `OTEL_PIPELINE_ENVIRONMENT`,
 `OTEL_RESOURCE_ATTRIBUTES`, the file's `environment`, a CI service (`test`), pytest (`test`), signs of a person's machine
 (`local`): an editor, a Jupyter kernel, an interactive terminal. A container or cluster without a label stays without
-one, and it is said how to set it. Production is never guessed. `print(pipe.status())` says which and why.
+one, and the status says how to set it. Production is never guessed. `print(pipe.status())` says which and why.
 
 | | local | test | development, staging | production, anything else |
 |---|---|---|---|---|
@@ -121,7 +121,7 @@ one, and it is said how to set it. Production is never guessed. `print(pipe.stat
 | one line on stderr | yes | no | no | no |
 {environments}
 
-The state folder is `OTEL_PIPELINE_STATE_DIR`, else the user's own of the system (`~/.local/state/otel-pipeline`).
+The state folder is `OTEL_PIPELINE_STATE_DIR`, else the user's state folder on this system (`~/.local/state/otel-pipeline`).
 """
 
 

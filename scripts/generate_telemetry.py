@@ -108,7 +108,7 @@ than `process.max_hops`, starts a new trace with a link; so does one whose sende
 Attributes of messaging spans are those of the semantic conventions: `messaging.system.name`, `.operation.name`,
 `.operation.type`, `.destination.name`, `.destination.partition.id`, `.consumer.group.name`, `.client.id`,
 `.batch.message_count`, `kafka.cluster.id`, `kafka.offset`, `kafka.message.key` where switched on,
-`kafka.message.tombstone`, `server.address`, `server.port`. Process spans have besides: {process}.
+`kafka.message.tombstone`, `server.address`, `server.port`. Process spans also have {process}.
 
 ## Attributes of ours
 

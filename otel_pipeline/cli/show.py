@@ -108,7 +108,7 @@ def _newest(files: TelemetryFiles, arguments: argparse.Namespace) -> list[Trace]
         unread = f", {count(files.skipped_lines, 'line')} could not be read" if files.skipped_lines else ""
         raise CommandError(
             f"no trace in {count(len(paths), 'file')}{unread}",
-            "files are read as OTLP JSON, one export request a line" if arguments.file else "",
+            "files are read as OTLP JSON, one export request per line" if arguments.file else "",
         )
     if len(paths) < len(files.paths):
         print(f"only the {len(paths)} newest of {count(len(files.paths), 'file')} were looked at", file=sys.stderr)

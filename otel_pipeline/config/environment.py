@@ -144,7 +144,7 @@ def sdk_disabled(environ: Mapping[str, str]) -> bool:
     return environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
 
 
-def _detect(around: Surroundings) -> Environment:  # noqa: PLR0911 - one return a sign
+def _detect(around: Surroundings) -> Environment:  # noqa: PLR0911 - one return per sign
     environ = around.environ
     for name in _CI:
         if environ.get(name, "").lower() not in _OFF:

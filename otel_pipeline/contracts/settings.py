@@ -22,7 +22,7 @@ class DestinationContract:
         "destinations.*.fields",
         "names",
         (),
-        "Paths of the contract, 32 at most, of which null rate and range are kept: values, so none by default.",
+        "Paths of the contract, 32 at most, whose null rate and range are kept; these are values, so none by default.",
     )
 
 
@@ -40,5 +40,5 @@ class ContractSettings:
         "contracts.learn_messages",
         "count",
         1000,
-        "Messages of a destination after which a contract that is learned is known.",
+        "How many messages of a destination a learned contract is made from.",
     )

@@ -22,7 +22,7 @@ DECISION_AGE = Measure(
     "otel_pipeline.decision.age",
     "histogram",
     "s",
-    "Oldest origin to the model call that used it.",
+    "From the oldest origin to the model call that used it.",
     (Attribute(semconv.OTEL_PIPELINE_MODEL_NAME), semconv.MESSAGING_DESTINATION_NAME),
 )
 DETECTOR = Detector("decisions", recorded=(DECISION_AGE,))

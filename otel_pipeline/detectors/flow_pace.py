@@ -37,7 +37,7 @@ class Pace:
 
     assigned: int = 0
     lag: int | None = None
-    """Records behind, over all partitions; None without a fetch."""
+    """Messages behind, over all partitions; None without a fetch."""
     caught_up_age_s: float | None = None
     time_lag_s: tuple[float, float] | None = None
     utilization: float | None = None
@@ -62,7 +62,7 @@ def _gauge(name: str, unit: str, brief: str, *own: Attribute) -> Measure:
     return Measure(name, "gauge", unit, brief, (*FLOW, semconv.KAFKA_CLUSTER_ID, *own))
 
 
-LAG = _gauge("otel_pipeline.consumer.lag", "{message}", "Records behind.")
+LAG = _gauge("otel_pipeline.consumer.lag", "{message}", "Messages behind.")
 CAUGHT_UP_AGE = _gauge(
     "otel_pipeline.consumer.caught_up_age",
     "s",
@@ -74,14 +74,14 @@ TIME_LAG = _gauge(
 DRAIN_TIME = _gauge(
     "otel_pipeline.consumer.drain_time",
     "s",
-    "Until the backlog is worked off at this pace; absent when it is not draining.",
+    "Time until the backlog is worked off at this pace; absent when it is not draining.",
 )
 UTILIZATION = _gauge("otel_pipeline.consumer.utilization", "1", "Share of time not spent waiting for messages.")
 STATUS = _gauge(
     "otel_pipeline.consumer.status",
     "{state}",
     "1 for the state that the consumer is in.",
-    Attribute("otel_pipeline.state", "In which state a consumer is.", STATES),
+    Attribute("otel_pipeline.state", "Which state a consumer is in.", STATES),
 )
 IN_RATE = _gauge(
     "otel_pipeline.consumer.in_rate", "{message}/s", "Messages appended to the partitions that this consumer reads."

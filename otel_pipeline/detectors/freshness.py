@@ -32,21 +32,21 @@ DELIVERY_AGE = Measure(
     "otel_pipeline.delivery.age",
     "histogram",
     "s",
-    "Produced to delivered to the application: freshness of one hop.",
+    "From sending to delivery to the application: freshness of one hop.",
     AGED,
 )
 DATA_AGE = Measure(
     "otel_pipeline.data.age",
     "histogram",
     "s",
-    "Oldest origin to the end of processing: freshness end to end, over any number of hops and environments.",
+    "From the oldest origin to the end of processing: freshness end to end, over any number of hops and environments.",
     AGED,
 )
 STALENESS = Measure(
     "otel_pipeline.data.staleness",
     "gauge",
     "s",
-    "Since the newest origin that was processed; grows when nothing flows.",
+    "Time since the newest origin that was processed; grows when nothing flows.",
     FLOW,
 )
 NEGATIVE_AGES = Measure(

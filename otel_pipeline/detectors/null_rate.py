@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 FIELD = Attribute("otel_pipeline.field.path", "Path of a field, as in a contract.")
 VALUES = Measure("otel_pipeline.field.values", "counter", "{value}", "Values of fields, of a sample.", (*FLOW, FIELD))
-NULLS = Measure("otel_pipeline.field.nulls", "counter", "{value}", "Of these the ones that are null.", (*FLOW, FIELD))
+NULLS = Measure("otel_pipeline.field.nulls", "counter", "{value}", "Those of them that are null.", (*FLOW, FIELD))
 
 
 @dataclass(frozen=True)

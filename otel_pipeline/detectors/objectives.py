@@ -21,7 +21,7 @@ SLO_EVENTS = Measure(
     "otel_pipeline.slo.events",
     "counter",
     "{event}",
-    "Cases that met a freshness objective, or did not, or of unknown age.",
+    "Cases that met a freshness objective, missed it, or are of unknown age.",
     (_NAME, _MET),
 )
 SLO_OBJECTIVE = Measure(

@@ -43,7 +43,7 @@ class DestinationSettings:
         "destinations.*.process_wait",
         "boolean",
         False,
-        "Whether it is measured how long messages wait for `process()`: `otel_pipeline.process.wait`.",
+        "Whether the time that messages wait for `process()` is measured: `otel_pipeline.process.wait`.",
     )
     same_key: bool = option(
         "destinations.*.same_key",

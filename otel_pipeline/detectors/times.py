@@ -24,10 +24,10 @@ AHEAD_MS = 60_000
 MAX_PENDING = 10_000
 
 EVENT_AGE = Measure(
-    "otel_pipeline.event.age", "histogram", "s", "When it happened to the end of processing, on request.", AGED
+    "otel_pipeline.event.age", "histogram", "s", "From the event to the end of processing, on request.", AGED
 )
 PROCESS_WAIT = Measure(
-    "otel_pipeline.process.wait", "histogram", "s", "Delivered to the beginning of its processing, on request.", AGED
+    "otel_pipeline.process.wait", "histogram", "s", "From delivery to the beginning of processing, on request.", AGED
 )
 LATENESS = Measure(
     "otel_pipeline.order.lateness",

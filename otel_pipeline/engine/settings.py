@@ -86,7 +86,7 @@ class EngineSettings:
         "foreign_sampling.max_traces_per_second",
         "trace rate",
         1.0,
-        "Up to how many traces a second another environment's sampled flag is followed; then the own sampler decides.",
+        "How many traces per second follow another environment's sampled flag; then this process's sampler decides.",
         per_environment=_NEAR,
     )
     """None: all of them."""

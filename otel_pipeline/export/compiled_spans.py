@@ -146,7 +146,7 @@ class CompiledSpans:
         ids = self.dropped_ids(parent)
         return None if ids is None else LightSpan(ids[0], ids[1], ids[2], False, ids[3])
 
-    def dropped_ids(self, parent: Span | None) -> Ids | None:  # noqa: PLR0911 - one return a kind of parent
+    def dropped_ids(self, parent: Span | None) -> Ids | None:  # noqa: PLR0911 - one return per kind of parent
         """Return what the protocol says."""
         if parent is None:
             low = getrandbits(64)

@@ -13,7 +13,7 @@ _REMOTE_KNOWN, _REMOTE = 0x100, 0x200
 Json = dict[str, Any]
 
 
-def value(of: Any) -> Json:  # noqa: PLR0911 - one return a type
+def value(of: Any) -> Json:  # noqa: PLR0911 - one return per type
     """Write an attribute's value; what has no type of its own becomes text."""
     if isinstance(of, str):
         return {"stringValue": of}

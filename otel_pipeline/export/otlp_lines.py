@@ -70,7 +70,7 @@ class Lines:
                     self._open()
                 if self._file is None or len(line) > self._room:
                     if self._file is not None:
-                        self._say("is full", f"at most {MAX_FILE_BYTES} bytes a process are kept")
+                        self._say("is full", f"at most {MAX_FILE_BYTES} bytes per process are kept")
                     self._drop(request)
                     return False
                 written = os.write(self._file, line)

@@ -31,7 +31,7 @@ class ExportSettings:
         "sample_rate",
         "rate",
         None,
-        "Share of new traces that are recorded (`parentbased_traceidratio`); 1 unless said otherwise.",
+        "Share of new traces that is recorded (`parentbased_traceidratio`); 1 unless said otherwise.",
         variable=Variable("OTEL_TRACES_SAMPLER", is_read_elsewhere=True),
         argument="sample_rate",
     )

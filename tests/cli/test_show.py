@@ -172,7 +172,7 @@ def test_a_file_of_something_else(telemetry, run, tmp_path):
         [],
         [
             "otel-pipeline: no trace in 1 file, 2 lines could not be read",
-            "  files are read as OTLP JSON, one export request a line",
+            "  files are read as OTLP JSON, one export request per line",
         ],
     )
 
