@@ -121,7 +121,10 @@ one, and the status says how to set it. Production is never guessed. `print(pipe
 | one line on stderr | yes | no | no | no |
 {environments}
 
-The state folder is `OTEL_PIPELINE_STATE_DIR`, else the user's state folder on this system (`~/.local/state/otel-pipeline`).
+The state folder is `OTEL_PIPELINE_STATE_DIR`, else `otel-pipeline` in `XDG_STATE_HOME` or the user's `~/.local/state`
+(Windows: `LOCALAPPDATA`). A process that has no home, or one that it cannot write to, as in many containers, has folders
+`otel-pipeline-<user number>-...` among temporary files (`TMPDIR`, `/tmp`). Telemetry lines take 64 MB per process and 512 MB
+in all at most, and a week; the oldest go.
 """
 
 

@@ -274,3 +274,18 @@ def test_a_model_library_that_has_changed_is_left_alone(telemetry, nextlib, adap
     with pytest.raises(DriftedError):
         adapter(Patches(Guard()), inference._inferences, Guard())
     assert nextlib.Model.predict is original
+
+
+TEST_ID = re.compile(r"\b(tests/[\w/]+\.py)::(\w+)")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_tests_that_a_page_names_are_there(page):
+    """A promise whose test is gone is none."""
+    missing = [
+        f"{file}::{name}"
+        for file, name in TEST_ID.findall(page.read_text("utf-8"))
+        if f"def {name}(" not in (ROOT / file).read_text("utf-8")
+    ]
+
+    assert missing == []

@@ -9,7 +9,7 @@ from pathlib import Path
 import otel_pipeline
 
 ROOT = Path(otel_pipeline.__file__).parent
-GROUND = {"config", "duration", "semconv", "settings", "status", "version"}
+GROUND = {"config", "duration", "own_files", "semconv", "settings", "status", "version"}
 FLOORS = {
     **dict.fromkeys(GROUND, 0),
     "engine": 1,
@@ -56,7 +56,7 @@ SEES = {
     5: {*FLOORS} - {"testing"},
 }
 MAY = {
-    "verdict": {"detectors", "contracts", "engine", "semconv", "duration", "settings"},
+    "verdict": {"detectors", "contracts", "engine", "semconv", "duration", "own_files", "settings"},
     "demo": {*FLOORS},
     "testing": {*FLOORS},
     "cli": {*FLOORS} - {"testing"},

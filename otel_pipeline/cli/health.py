@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 import sys
 import time
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.cli.errors import CommandError
 from otel_pipeline.cli.terminal import Terminal, add_color_option, detect, duration, printable
-from otel_pipeline.config.state_folder import health_folder
+from otel_pipeline.config.state_folder import health_folders
 from otel_pipeline.verdict.report import lines
-from otel_pipeline.verdict.state_file import read, read_all
+from otel_pipeline.verdict.state_reader import read, read_all
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from otel_pipeline.verdict.state_file import Found
+    from otel_pipeline.verdict.state_reader import Found
 
 RED = 1
 NOBODY = 3
@@ -75,21 +76,25 @@ def _found(files: Sequence[Path] | None, services: Sequence[str]) -> list[Found]
                 raise CommandError(f"{path} is no state file", "give files that processes keep, or leave --file out")
             known.append(each)
     else:
-        known = read_all(health_folder())
+        known = [each for folder in health_folders() for each in read_all(folder)]
     return [each for each in known if not services or each.document["process"]["service"] in services]
 
 
 def _trouble(found: Found) -> str | None:
     """Say what is wrong with the process itself; None when nothing is."""
     if not found.alive:
-        at_risk = sum(
-            flow["lights"].get("order", {}).get("figures", {}).get("at_risk", 0) for flow in found.document["flows"]
-        )
+        at_risk = sum(_at_risk(flow["lights"].get("order")) for flow in found.document["flows"])
         lost = f", with {at_risk:.0f} messages in hand whose offsets were committed: they are lost" if at_risk else ""
         return f"the process died {duration(found.age_s)} ago{lost}; this is what it knew"
     if found.silent:
         return f"the process does not answer: it wrote last {duration(found.age_s)} ago"
     return None
+
+
+def _at_risk(order: Mapping[str, Any] | None) -> float:
+    """Return how many messages were in hand whose offsets were committed."""
+    number = order["figures"].get("at_risk") if order else None
+    return number if isinstance(number, (int, float)) and 0 < number < inf else 0
 
 
 def _json(found: Sequence[Found]) -> str:
@@ -105,7 +110,7 @@ def _json(found: Sequence[Found]) -> str:
 def _page(found: Sequence[Found], terminal: Terminal) -> Iterator[str]:
     if not found:
         yield "no process keeps its health here"
-        yield f"  start one with otel_pipeline.instrument(); looked in {health_folder()}"
+        yield f"  start one with otel_pipeline.instrument(); looked in {' and '.join(map(str, health_folders()))}"
         return
 
     def paint(text: str, state: str) -> str:
@@ -126,5 +131,5 @@ def _printable(value: Any) -> Any:
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, dict):
-        return {name: _printable(each) for name, each in value.items()}
+        return {printable(name): _printable(each) for name, each in value.items()}
     return [_printable(each) for each in value] if isinstance(value, list) else value

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from otel_pipeline.cli.errors import CommandError
 from otel_pipeline.cli.terminal import add_color_option, detect, duration
-from otel_pipeline.config.state_folder import state_folder
+from otel_pipeline.config.state_folder import demo_folder
 from otel_pipeline.demo.check import RAW, SERVICES, TOPICS, Verdict, check
 from otel_pipeline.demo.lights import settled
 from otel_pipeline.demo.screen import Progress, Result, screen
@@ -203,7 +203,7 @@ class _Demo:
         """Set up broker, folder, receiver and witness; all of it goes with the stack."""
         began = time.monotonic()
         arguments = self.arguments
-        folder = fresh_folder(state_folder() / "demo", keep=arguments.keep)
+        folder = fresh_folder(demo_folder(), keep=arguments.keep)
         stack.callback(self.progress.close)
         wanted = (*TOPICS, *topics)
         broker = stack.enter_context(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.cli.terminal import Cell, Terminal, cut, duration, printable, table
 from otel_pipeline.verdict.report import TITLES
-from otel_pipeline.verdict.state_file import read_all
+from otel_pipeline.verdict.state_reader import read_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

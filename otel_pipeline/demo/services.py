@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import otel_pipeline
 from otel_pipeline.cli.errors import CommandError
+from otel_pipeline.own_files import is_mine, make_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +27,7 @@ _NOT_OURS = ("OTEL_", "KAFKA_", "TOPIC_PREFIX", "RELAYED_SUFFIX", "MESSAGES", "P
 _WRAPPER = "from opentelemetry.instrumentation.auto_instrumentation import run; run()"
 START_SECONDS = 120.0
 """How long a machine that does much else may need to start a service: it imports some hundred modules."""
+_RUN = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9]+")
 _TAIL_LINES = 15
 _POLL_SECONDS = 0.05
 
@@ -132,9 +135,16 @@ def stop(services: list[Service], seconds: float = 5.0) -> None:
 
 def fresh_folder(parent: Path, *, keep: bool) -> Path:
     """Make an empty folder for this run. Of earlier runs the newest two stay, or all of them."""
-    earlier = sorted(path for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else []
-    for old in [] if keep else earlier[:-2]:
-        shutil.rmtree(old, ignore_errors=True)
-    folder = parent / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-    folder.mkdir(parents=True, mode=0o700)
+    try:
+        make_folder(parent)
+        earlier = sorted(path for path in parent.iterdir() if _RUN.fullmatch(path.name) and is_mine(path.lstat()))
+        for old in [] if keep else earlier[:-2]:
+            shutil.rmtree(old, ignore_errors=True)
+        folder = parent / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+        folder.mkdir(mode=0o700)
+    except OSError as error:
+        raise CommandError(
+            f"nothing can be written to {parent}: {error.strerror or error}",
+            "set OTEL_PIPELINE_STATE_DIR to another folder",
+        ) from None
     return folder

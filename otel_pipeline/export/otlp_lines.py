@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
-import stat
 import threading
 import time
+from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk._logs import export as logs_export
@@ -15,6 +16,7 @@ from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from otel_pipeline.export import otlp_json
+from otel_pipeline.own_files import FLAGS, is_gone, make_folder, own_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,17 +27,20 @@ _LogExporter: Any = getattr(logs_export, "LogRecordExporter", None) or logs_expo
 _LogExportResult: Any = getattr(logs_export, "LogRecordExportResult", None) or logs_export.LogExportResult
 
 _SIGNALS = {"resourceSpans": "traces", "resourceMetrics": "metrics", "resourceLogs": "logs"}
-MAX_FILE_BYTES = 64 * 1024 * 1024
+MAX_FILE_BYTES = 16 * 1024 * 1024
+MAX_FILES = 4
+"""Of a process: the oldest goes for a new one."""
 MAX_FOLDER_BYTES = 512 * 1024 * 1024
 MAX_AGE_S = 7 * 86_400
+_OURS = re.compile(r"[A-Za-z0-9._-]{1,60}-[0-9]+-[0-9]{13,16}\.jsonl")
 
 
 class Lines:
-    """One bounded file per process; a forked child writes one of its own. Thread-safe; never raises.
+    """Files of one process, bounded; a forked child writes its own. Thread-safe; never raises.
 
     Args:
-        folder: made when missing, for its user alone.
-        service: stands in the file's name.
+        folder: made with the first line when missing, for its user alone, and again when it has gone.
+        service: stands in the files' names.
         problem: told once when nothing can be written.
     """
 
@@ -46,7 +51,9 @@ class Lines:
         self._lock = threading.Lock()
         self._file: int | None = None
         self._pid = 0
-        self._room = 0
+        self._size = 0
+        self._written: deque[Path] = deque()
+        """This process's files, the oldest first."""
         self.dropped = 0
         self.count_dropped: Callable[[str], object] = lambda _signal: None
         """Told the signal of each line that is dropped; in any thread."""
@@ -66,37 +73,58 @@ class Lines:
         try:
             line = json.dumps(request, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace") + b"\n"
             with self._lock:
-                if self._pid != os.getpid():
-                    self._open()
-                if self._file is None or len(line) > self._room:
-                    if self._file is not None:
-                        self._say("is full", f"at most {MAX_FILE_BYTES} bytes per process are kept")
-                    self._drop(request)
-                    return False
-                written = os.write(self._file, line)
-                self._room -= written
-                if written < len(line):
-                    raise OSError("the disk is full")  # noqa: TRY301 - said below, as what the system raises
+                self._append(line)
         except Exception as error:
             self._drop(request)
-            self._say("cannot be written", str(getattr(error, "strerror", None) or error))
+            self._say(str(getattr(error, "strerror", None) or error))
             return False
         return True
 
-    def _open(self) -> None:
-        """Open a new file for this process, after making room. The caller holds the lock."""
-        self._pid = os.getpid()
-        self._file = None
-        self._room = MAX_FILE_BYTES
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = self._folder.lstat()
-        if not stat.S_ISDIR(found.st_mode):
-            raise OSError(f"{self._folder} is no folder")
+    def _append(self, line: bytes) -> None:
+        """Write a line, or nothing of it. The caller has the lock."""
+        if len(line) > MAX_FILE_BYTES:
+            raise OSError(f"an export is larger than {MAX_FILE_BYTES} bytes")
+        file = self._file
+        if file is None or self._pid != os.getpid() or self._size + len(line) > MAX_FILE_BYTES or is_gone(file):
+            file = self._open()
+        written = 0
+        try:
+            written = os.write(file, line)
+        finally:
+            if written < len(line):
+                self._give_up(file)
+        if written < len(line):
+            raise OSError("the disk is full")
+        self._size += written
+
+    def _give_up(self, file: int) -> None:
+        """Leave whole lines only: half of one would spoil the next. It goes on in a new file."""
+        with suppress(OSError):
+            os.ftruncate(file, self._size)
+        self._close()
+
+    def _open(self) -> int:
+        """Open a new file for this process, after making room."""
+        self._close()
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._written.clear()  # They are the parent's.
+        make_folder(self._folder)
         _sweep(self._folder)
-        name = f"{self._service}-{self._pid}-{time.time_ns() // 1_000_000}.jsonl"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
-        flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-        self._file = os.open(self._folder / name, flags, 0o600)
+        while len(self._written) >= MAX_FILES:
+            with suppress(OSError):
+                self._written[0].unlink()
+            self._written.popleft()
+        path = self._folder / f"{self._service}-{self._pid}-{time.time_ns() // 1_000}.jsonl"
+        self._file = file = os.open(path, FLAGS | os.O_WRONLY | os.O_EXCL | os.O_APPEND, 0o600)
+        self._written.append(path)
+        return file
+
+    def _close(self) -> None:
+        file, self._file, self._size = self._file, None, 0
+        if file is not None:
+            with suppress(OSError):
+                os.close(file)
 
     def _drop(self, request: dict[str, Any]) -> None:
         self.dropped += 1
@@ -104,24 +132,23 @@ class Lines:
             if name in request:
                 self.count_dropped(signal)
 
-    def _say(self, what: str, why: str) -> None:
+    def _say(self, why: str) -> None:
         self._problem(
-            "lines", f"telemetry in {self._folder} {what}: {why}; set OTEL_PIPELINE_STATE_DIR to another folder"
+            "lines",
+            f"telemetry cannot be written to {self._folder}: {why}; set OTEL_PIPELINE_STATE_DIR to another folder",
         )
 
 
 def _sweep(folder: Path) -> None:
-    """Remove the oldest files beyond the folder's bounds."""
-    try:
-        found = sorted((path.stat().st_mtime, path.stat().st_size, path) for path in folder.glob("*.jsonl"))
-        total = sum(size for _, size, _ in found)
-        for modified, size, path in found:
-            if total <= MAX_FOLDER_BYTES and time.time() - modified < MAX_AGE_S:
-                break
-            path.unlink(missing_ok=True)
-            total -= size
-    except OSError:
-        return  # Another process was faster.
+    """Remove the oldest files of ours beyond the folder's bounds; one that is written to is opened anew."""
+    found = own_files(folder, _OURS)
+    total = sum(each.size_bytes for each in found)
+    for modified_s, size_bytes, path in found:
+        if total <= MAX_FOLDER_BYTES and time.time() - modified_s < MAX_AGE_S:
+            break
+        with suppress(OSError):
+            path.unlink()
+            total -= size_bytes
 
 
 class SpanLines(SpanExporter):

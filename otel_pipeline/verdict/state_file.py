@@ -1,6 +1,6 @@
 """The health of each running process in a file that is replaced once a second, and a lock that ends with its process.
 
-A file and not a socket: it can be read when the process's interpreter hangs, needs no port, and works everywhere.
+A file and not a socket: it can be read of a process whose interpreter hangs, needs no port, and works everywhere.
 """
 
 from __future__ import annotations
@@ -8,29 +8,24 @@ from __future__ import annotations
 import json
 import os
 import re
-import stat
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
+from otel_pipeline.own_files import FLAGS, is_gone, lock, make_folder, own_files
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
-SILENT_AFTER_S = 5.0
-"""A living process whose file is older than this does not answer."""
 REMOVED_AFTER_S = 3600.0
-"""Files of dead processes are kept for this long, so that somebody can see that they died."""
+"""Files of dead processes are kept for as long, so that somebody can see that they died."""
 _WAIT_S = 0.5
-_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+_BEGINNING = b'{"schema":'
+"""Of every state file."""
+_OURS = re.compile(r"[A-Za-z0-9._-]{1,60}-([0-9]+)-[A-Za-z0-9._-]{1,8}\.json(\.lock|\.\1\.part)?")
 _files: WeakSet[StateFile] = WeakSet()
 
 
@@ -60,32 +55,46 @@ class StateFile:
         self._pid = 0
         self._lock: int | None = None
         self._path = Path()
-        self._off = False
+        self._off = self._failed = False
         self._writing = Lock()
         _files.add(self)
 
     def write(self, document: Mapping[str, Any]) -> None:
-        """Replace the file. A failure is reported once, and the next call tries again."""
+        """Replace the file. What goes wrong is told once, and tried again the next time."""
         with self._writing:
             if not self._off:
                 self._write(document)
 
     def _write(self, document: Mapping[str, Any]) -> None:
         try:
-            if self._pid != os.getpid():
+            if self._failed or self._pid != os.getpid() or (self._lock is not None and is_gone(self._lock)):
                 self._open()
             if self._lock is None:
                 self._take_lock()
-            part = self._path.with_suffix(f".{self._pid}.part")
-            descriptor = os.open(part, _FLAGS | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump(document, file, separators=(",", ":"), default=str)
-            part.replace(self._path)
+            self._replace(json.dumps(document, separators=(",", ":"), default=str))
+            self._failed = False
         except OSError as error:
-            self._problem("state_file", f"health cannot be written to {self._folder}: {error.strerror or error}")
+            self._failed = True
+            self._problem(
+                "state_file",
+                f"health cannot be written to {self._given or self._folder}: {error.strerror or error}; set "
+                "OTEL_PIPELINE_STATE_DIR to another folder, or `health: {state_file: off}`",
+            )
+
+    def _replace(self, text: str) -> None:
+        part = self._path.with_name(f"{self._path.name}.{self._pid}.part")
+        try:
+            descriptor = os.open(part, FLAGS | os.O_WRONLY | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as file:
+                file.write(text)
+            part.replace(self._path)
+        except OSError:
+            with suppress(OSError):
+                part.unlink()
+            raise
 
     def close(self) -> None:
-        """Remove the file: the process ends in an orderly way, and nothing is left of it."""
+        """Leave in order: nothing is left of the process."""
         # What is being written just now would be left otherwise, and its process look dead.
         held = self._writing.acquire(timeout=_WAIT_S)
         try:
@@ -93,119 +102,89 @@ class StateFile:
             if self._pid == os.getpid():
                 with suppress(OSError):
                     self._path.unlink()
-                with suppress(OSError):
-                    self._path.with_suffix(".lock").unlink()
+                if self._lock is not None:
+                    with suppress(OSError):
+                        lock_of(self._path).unlink()
             self.forget_lock()
         finally:
             if held:
                 self._writing.release()
 
     def renew(self) -> None:
-        """Begin anew in a forked child: the thread that wrote is not here, and the file's lock is the parent's."""
+        """Begin anew in a forked child: who was writing is not here, and the file's lock is the parent's."""
         self._writing = Lock()
         self.forget_lock()
 
     def forget_lock(self) -> None:
-        """Close the parent's lock in a forked child; the parent would look alive for as long as the child lives."""
+        """Give the lock back in a forked child: its parent would look alive for as long as the child lives."""
         descriptor, self._lock = self._lock, None
         if descriptor is not None:
             with suppress(OSError):
                 os.close(descriptor)
 
     def _open(self) -> None:
-        self._pid = os.getpid()
-        self._path = self._given or self._folder / f"{self._name.format(pid=self._pid)}.json"
-        make_folder(self._path.parent)
+        self.forget_lock()
+        self._path = path = self._given or self._folder / f"{self._name.format(pid=os.getpid())}.json"
         if self._given is None:
+            make_folder(self._folder)
             _remove_old(self._folder)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists() and _beginning(path) not in (b"", _BEGINNING):
+                raise FileExistsError(0, "a file that is no state file is there already")
+        self._pid = os.getpid()
 
     def _take_lock(self) -> None:
-        descriptor = os.open(self._path.with_suffix(".lock"), _FLAGS, 0o600)
-        if lock(descriptor, exclusive=True):
-            self._lock = descriptor
-        else:
+        descriptor = os.open(lock_of(self._path), FLAGS | os.O_RDWR, 0o600)
+        if os.fstat(descriptor).st_size:
+            os.close(descriptor)
+            raise FileExistsError(0, f"{lock_of(self._path).name} is somebody else's")
+        if lock(descriptor, exclusive=True) is False:
             os.close(descriptor)  # A reader looks at this moment.
+        else:
+            self._lock = descriptor
 
 
-@dataclass(frozen=True)
-class Found:
-    """A state file and its process."""
-
-    path: Path
-    document: dict[str, Any]
-    alive: bool
-    age_s: float
-    """Seconds since it was written."""
-
-    @property
-    def silent(self) -> bool:
-        """Whether the process is alive but does not answer."""
-        interval_s = self.document.get("interval_s")
-        patience_s = 5 * interval_s if isinstance(interval_s, (int, float)) else 0.0
-        return self.alive and self.age_s > max(SILENT_AFTER_S, patience_s)
+def lock_of(path: Path) -> Path:
+    """Return the file whose lock says that the process of a state file lives; it is always empty."""
+    return path.with_name(f"{path.name}.lock")
 
 
-def read_all(folder: Path) -> list[Found]:
-    """Read each process of this user that keeps its health in `folder`, by service; what is unreadable is left out."""
-    found = [each for path in folder.glob("*.json") if (each := read(path)) is not None]
-    return sorted(found, key=lambda each: (each.document["process"]["service"], each.document["process"]["pid"]))
-
-
-def read(path: Path) -> Found | None:
-    """Read one file; None when it is none of ours."""
+def is_locked(path: Path) -> bool | None:
+    """Tell whether a process has the lock; None where the file system has no locks."""
     try:
-        if not stat.S_ISREG(path.lstat().st_mode):
-            return None
-        age_s = max(0.0, time.time() - path.stat().st_mtime)
-        document = json.loads(path.read_text("utf-8"))
-        if document["schema"] != 1 or not isinstance(document["flows"], list) or not document["process"]["service"]:
-            return None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return Found(path, document, _is_locked(path.with_suffix(".lock")), age_s)
-
-
-def _is_locked(path: Path) -> bool:
-    try:
-        descriptor = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+        descriptor = os.open(path, (FLAGS & ~os.O_CREAT) | os.O_RDWR)
     except OSError:
         return False
     try:
-        return not lock(descriptor, exclusive=False)
+        free = lock(descriptor, exclusive=False)
+        return None if free is None else not free
     finally:
         os.close(descriptor)
 
 
-def lock(descriptor: int, *, exclusive: bool) -> bool:
-    """Lock an open file until it is closed, without waiting; False when another process has it."""
-    try:
-        if fcntl is not None:
-            fcntl.flock(descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-        else:
-            import msvcrt
-
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-    except OSError:
-        return False
-    return True
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder for this user alone; raises OSError when it is somebody else's, or a link."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode):
-        raise NotADirectoryError(0, f"{folder} is no folder")
-    if hasattr(os, "getuid") and found.st_uid != os.getuid():
-        raise PermissionError(0, f"{folder} belongs to another user")
-
-
 def _remove_old(folder: Path) -> None:
-    for path in (*folder.glob("*.json"), *folder.glob("*.part")):
+    """Remove what processes have left that are long dead; only what is ours by name, owner and content."""
+    old = [path for modified_s, _, path in own_files(folder, _OURS) if time.time() - modified_s > REMOVED_AFTER_S]
+    # The locks last: those of the files that are gone by then.
+    for path in sorted(old, key=lambda path: path.suffix == ".lock"):
         with suppress(OSError):
-            if time.time() - path.lstat().st_mtime > REMOVED_AFTER_S and not _is_locked(path.with_suffix(".lock")):
+            if path.suffix == ".part" or _is_dead(path):
                 path.unlink()
-                path.with_suffix(".lock").unlink(missing_ok=True)
+
+
+def _is_dead(path: Path) -> bool:
+    """Tell whether a state file is one, or a lock has no file any more, and no process has it."""
+    if path.suffix == ".lock":
+        left = not path.stat().st_size and not path.with_suffix("").exists()
+    else:
+        left = _beginning(path) == _BEGINNING
+    return left and is_locked(path if path.suffix == ".lock" else lock_of(path)) is not True
+
+
+def _beginning(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(len(_BEGINNING))
 
 
 def _safe(name: str) -> str:

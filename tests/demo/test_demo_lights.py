@@ -24,14 +24,17 @@ def document(service="scorer", written_at="2026-01-01T00:00:01Z", **lights):
         "contract": light(checked=1332.0),
         "environment": light(),
     }
+    flow = {"cluster": None, "state": "green"}
     return {
         "schema": 1,
         "interval_s": 1,
+        "ok": True,
+        "reason": "",
         "written_at": written_at,
-        "process": {"service": service, "pid": 7},
+        "process": {"service": service, "pid": 7, "environment": None},
         "flows": [
-            {"group": None, "destination": "digits.predictions", "lights": {"contract": light()}},
-            {"group": service, "destination": "digits.features", "lights": {**healthy, **lights}},
+            {**flow, "group": None, "destination": "digits.predictions", "lights": {"contract": light()}},
+            {**flow, "group": service, "destination": "digits.features", "lights": {**healthy, **lights}},
         ],
     }
 

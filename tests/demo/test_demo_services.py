@@ -101,15 +101,18 @@ def test_services_are_ended_by_their_process(tmp_path):
 
 
 def test_earlier_runs_go_but_for_the_newest(tmp_path):
-    """Telemetry of a run stays until others have come."""
-    for name in ("20260101-1", "20260102-1", "20260103-1"):
+    """Telemetry of a run stays until others have come; what is no run's is left alone."""
+    for name in ("20260101-100000-1", "20260102-100000-1", "20260103-100000-1", "20260101-of-mine"):
         (tmp_path / name).mkdir()
     kept = fresh_folder(tmp_path, keep=True).name
     after_keep = len(list(tmp_path.iterdir()))
-    (tmp_path / kept).rename(tmp_path / "20260104-1")
+    (tmp_path / kept).rename(tmp_path / "20260104-100000-1")
     newest = fresh_folder(tmp_path, keep=False).name
 
-    assert (after_keep, sorted(path.name for path in tmp_path.iterdir())) == (4, ["20260103-1", "20260104-1", newest])
+    assert (after_keep, sorted(path.name for path in tmp_path.iterdir())) == (
+        5,
+        sorted(["20260101-of-mine", "20260103-100000-1", "20260104-100000-1", newest]),
+    )
 
 
 def message(topic, image, trace_id, **content):

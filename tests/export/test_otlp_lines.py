@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import time
 
@@ -42,26 +43,76 @@ def test_folder_and_file_are_the_users_alone(lines):
     )
 
 
-def test_a_full_file_takes_no_more(lines, problems, monkeypatch):
-    """Counted, and said."""
+def test_the_oldest_lines_of_a_process_make_room(lines, problems, monkeypatch):
+    """It goes on for as long as it likes, in so many files of so many bytes."""
     monkeypatch.setattr(otlp_lines, "MAX_FILE_BYTES", 20)
-    written = [lines.write({"a": "x" * 5}) for _ in range(3)]
+    written = [lines.write({"a": number}) for number in range(10, 30)]
 
-    assert (written, lines.dropped, contents(lines)) == ([True, False, False], 2, ['{"a":"xxxxx"}\n'])
-    assert {key for key, _ in problems} == {"lines"}
+    assert (written, lines.dropped, problems) == ([True] * 20, 0, [])
+    assert contents(lines) == [f'{{"a":{number}}}\n{{"a":{number + 1}}}\n' for number in (22, 24, 26, 28)]
+
+
+def test_an_export_that_fits_in_no_file_is_dropped(lines, problems, monkeypatch):
+    """At the limit it has a file for itself; above, it is counted and said."""
+    monkeypatch.setattr(otlp_lines, "MAX_FILE_BYTES", 20)
+    written = [lines.write({"a": "x" * size}) for size in (10, 11, 12, 10)]
+
+    assert (written, lines.dropped, [len(content) for content in contents(lines)]) == (
+        [True, True, False, True],
+        1,
+        [19, 20, 19],
+    )
+    assert f"cannot be written to {lines.folder}: an export is larger than 20 bytes; set OTEL_" in problems[0][1]
+
+
+@posix
+def test_a_folder_that_vanished_comes_back(lines, problems):
+    """With the next line, whoever deleted it."""
+    lines.write({"a": 1})
+    shutil.rmtree(lines.folder.parent)
+
+    assert (lines.write({"a": 2}), contents(lines), problems) == (True, ['{"a":2}\n'], [])
+
+
+@posix
+def test_a_full_disk_leaves_no_half_line(lines, problems, monkeypatch):
+    """What was there stays whole; when there is room again, it goes on."""
+    write = os.write
+    lines.write({"a": 1})
+    monkeypatch.setattr(os, "write", lambda file, line: write(file, line[:3]))
+    full = lines.write({"a": 2})
+    monkeypatch.undo()
+
+    assert (full, lines.write({"a": 3}), contents(lines)) == (False, True, ['{"a":1}\n', '{"a":3}\n'])
+    assert "the disk is full" in problems[0][1]
+
+
+@posix
+def test_housekeeping_leaves_what_is_not_ours(lines, monkeypatch):
+    """By name, by kind, and by owner, however old and large."""
+    lines.folder.mkdir(parents=True)
+    for name in ("collector-export.jsonl", "orders-2024-01.jsonl", "scorer-1-1700000000000.jsonl.gz", "a.lock"):
+        (lines.folder / name).write_text("x" * 100)
+        os.utime(lines.folder / name, (1, 1))
+    (lines.folder / "scorer-1-1700000000000.jsonl").symlink_to(lines.folder / "a.lock")
+    before = sorted(path.name for path in lines.folder.iterdir())
+    monkeypatch.setattr(otlp_lines, "MAX_FOLDER_BYTES", 10)
+    lines.write({})
+
+    assert sorted(path.name for path in lines.folder.iterdir() if not path.name.startswith("scorer_7")) == before
 
 
 def test_the_oldest_files_make_room(lines, monkeypatch):
     """Beyond the folder's size, and beyond a week."""
     lines.folder.mkdir(parents=True)
     for age, name in ((10 * 86_400, "week"), (200, "older"), (100, "newer")):
-        path = lines.folder / f"{name}.jsonl"
+        path = lines.folder / f"{name}-1-1700000000000.jsonl"
         path.write_text("x" * 100)
         os.utime(path, (time.time() - age,) * 2)
     monkeypatch.setattr(otlp_lines, "MAX_FOLDER_BYTES", 150)
     lines.write({})
 
-    assert sorted(path.name.split("-")[0] for path in lines.folder.iterdir()) == ["newer.jsonl", "scorer_7"]
+    assert sorted(path.name.split("-")[0] for path in lines.folder.iterdir()) == ["newer", "scorer_7"]
 
 
 @posix
@@ -95,7 +146,7 @@ def test_what_cannot_be_encoded_is_dropped_alone(lines):
 
 
 def test_each_dropped_line_is_counted_by_its_signal(lines, monkeypatch):
-    """When the file is full, and when a line cannot be made; what is written is not counted."""
+    """When it is too large, and when a line cannot be made; what is written is not counted."""
     dropped = []
     lines.count_dropped = dropped.append
     monkeypatch.setattr(otlp_lines, "MAX_FILE_BYTES", 30)
@@ -108,3 +159,13 @@ def test_each_dropped_line_is_counted_by_its_signal(lines, monkeypatch):
         lines.write(request)
 
     assert (dropped, lines.dropped) == (["traces", "metrics", "logs"], 3)
+
+
+@posix
+def test_a_folder_of_another_user_is_refused(lines, problems, monkeypatch):
+    """Also where everybody may write: who owns it reads and changes what is there."""
+    lines.folder.mkdir(parents=True, mode=0o777)
+    monkeypatch.setattr(os, "getuid", lambda: -1)
+
+    assert (lines.write({"a": 1}), list(lines.folder.iterdir())) == (False, [])
+    assert "belongs to another user" in problems[0][1]

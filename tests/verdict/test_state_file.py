@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 
 import pytest
 
-from otel_pipeline.config.state_folder import health_folder
 from otel_pipeline.verdict import state_file
-from otel_pipeline.verdict.state_file import StateFile, read, read_all
+from otel_pipeline.verdict.state_file import StateFile
+from otel_pipeline.verdict.state_reader import read, read_all
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="permissions and forks of POSIX")
 
@@ -22,7 +23,8 @@ def problems():
 
 @pytest.fixture
 def document():
-    return {"schema": 1, "ok": True, "interval_s": 1, "process": {"pid": 1, "service": "scorer"}, "flows": []}
+    process = {"pid": 1, "service": "scorer", "environment": None}
+    return {"schema": 1, "ok": True, "interval_s": 1, "process": process, "reason": "", "flows": []}
 
 
 def make(folder, problems, **arguments):
@@ -113,20 +115,12 @@ def test_a_forked_child_has_a_file_of_its_own_and_gives_the_parents_lock_back(tm
     assert after == {str(os.getpid()): False, str(child): True}
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"schema": 2}', '{"schema": 1, "flows": 3}'])
-def test_what_is_no_state_file_is_left_out(tmp_path, content):
-    """Cut, empty, of another version, of somebody else."""
-    (tmp_path / "x.json").write_text(content)
-
-    assert read_all(tmp_path) == []
-
-
 def test_links_are_not_followed(tmp_path, problems, document):
     """Neither to write nor to read."""
     (tmp_path / "health").mkdir()
     target = tmp_path / "precious"
     target.write_text(json.dumps(document))
-    (tmp_path / "health" / f"my_service_1-{os.getpid()}-abcdefgh.lock").symlink_to(target)
+    (tmp_path / "health" / f"my_service_1-{os.getpid()}-abcdefgh.json.lock").symlink_to(target)
     (tmp_path / "health" / "other.json").symlink_to(target)
     make(tmp_path / "health", problems).write(document)
 
@@ -155,14 +149,76 @@ def test_the_configuration_may_name_a_file(tmp_path, problems, document):
     file.close()
 
 
-@pytest.mark.parametrize(
-    ("environ", "expected"),
-    [
-        ({"OTEL_PIPELINE_STATE_DIR": "/a", "XDG_RUNTIME_DIR": "/run/user/1"}, "/a/health"),
-        ({"XDG_RUNTIME_DIR": "/run/user/1"}, "/run/user/1/otel-pipeline/health"),
-        ({"XDG_STATE_HOME": "/s"}, "/s/otel-pipeline/health"),
-    ],
-)
-def test_where_the_files_lie(environ, expected):
-    """In memory where the system has such a folder for the user."""
-    assert str(health_folder(environ)) == expected
+def test_a_folder_that_vanished_comes_back(tmp_path, problems, document):
+    """With the next look at everything, and alive."""
+    file = make(tmp_path / "health", problems)
+    file.write(document)
+    shutil.rmtree(tmp_path / "health")
+    file.write(document)
+
+    assert ([each.alive for each in read_all(tmp_path / "health")], problems) == ([True], {})
+    file.close()
+
+
+def test_a_folder_that_can_be_written_to_again_is_used(tmp_path, problems, document):
+    """What went wrong is tried again from the beginning."""
+    (tmp_path / "health").write_text("in the way")
+    file = make(tmp_path / "health", problems)
+    file.write(document)
+    (tmp_path / "health").unlink()
+    file.write(document)
+
+    assert [each.alive for each in read_all(tmp_path / "health")] == [True]
+    file.close()
+
+
+@pytest.mark.parametrize("taken", ["poetry.json", "poetry.json.lock"])
+def test_a_named_file_that_is_somebody_elses_is_left_alone(tmp_path, problems, document, taken):
+    """Said once; and nothing of it is gone when the process leaves."""
+    (tmp_path / taken).write_text("precious")
+    (tmp_path / "poetry.lock").write_text("precious")
+    file = make(tmp_path, problems, path=tmp_path / "poetry.json")
+    for _ in range(2):
+        file.write(document)
+    file.close()
+
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        taken: "precious",
+        "poetry.lock": "precious",
+    }
+    assert list(problems) == ["state_file"]
+
+
+def test_housekeeping_leaves_what_is_not_ours(tmp_path, problems, document):
+    """Files of other programs, however old; of our name, what has another's content."""
+    theirs = {
+        "users-own.json": '{"mine": true}',
+        "orders-2024-01.json": '{"mine": true}',
+        "users-own.lock": "poetry",
+        "orders-2024-01.json.lock": "poetry",
+        "orders.json.7.part": "poetry",
+    }
+    ours = {
+        "scorer-7-abcdefgh.json": json.dumps(document, separators=(",", ":")),
+        "scorer-7-abcdefgh.json.lock": "",
+        "scorer-7-abcdefgh.json.7.part": "",
+        "features-8-abcdefgh.json.lock": "",
+    }
+    for name, content in {**theirs, **ours}.items():
+        (tmp_path / name).write_text(content)
+        os.utime(tmp_path / name, (1, 1))
+    file = make(tmp_path, problems)
+    file.write(document)
+    file.close()
+
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == theirs
+
+
+def test_text_that_cannot_be_encoded_is_replaced(tmp_path, problems, document):
+    """A lone surrogate in a name keeps nothing from being written."""
+    file = make(tmp_path, problems)
+    file.write({**document, "reason": "\udcff"})
+    (found,) = read_all(tmp_path)
+
+    assert (found.document["reason"], problems) == ("\udcff", {})
+    file.close()
