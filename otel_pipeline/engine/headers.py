@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from otel_pipeline.engine import pipeline_header
+from otel_pipeline.engine.pipeline_header import NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from otel_pipeline.engine.messages import Message
+
+TRACEPARENT, TRACESTATE, BAGGAGE = "traceparent", "tracestate", "baggage"
+_LENGTHS = frozenset(map(len, (TRACEPARENT, TRACESTATE, BAGGAGE)))
 
 HeaderPairs: TypeAlias = Sequence[tuple[str, bytes | str | None]]
 Headers: TypeAlias = HeaderPairs | Mapping[str, bytes | str]
@@ -53,22 +56,48 @@ def without(headers: Any, names: frozenset[str]) -> list[tuple[str, bytes]]:
         return [pair for pair in pairs(headers) if not (type(pair) is tuple and pair and pair[0] in names)]
 
 
+class ContextHeaders(NamedTuple):
+    """All values of the three standard headers, in their order."""
+
+    parents: list[Any]
+    states: list[Any]
+    baggages: list[Any]
+
+
+def context_headers(headers: Any) -> ContextHeaders:
+    """Find what a list or a mapping has of them, with names in any case. Never raises."""
+    found: dict[str, list[Any]] = {TRACEPARENT: [], TRACESTATE: [], BAGGAGE: []}
+    try:
+        for name, value in pairs(headers):
+            if len(name) in _LENGTHS and (values := found.get(name.lower())) is not None:
+                values.append(value)
+    except Exception:
+        found = tolerant(headers, (TRACEPARENT, TRACESTATE, BAGGAGE))
+    return ContextHeaders(found[TRACEPARENT], found[TRACESTATE], found[BAGGAGE])
+
+
 def own_header(headers: Any) -> Any:
-    """Return the data-flow header of a message, which a producer of ours writes last; None without one."""
+    """Return the data-flow header of a message, None without one: the last of that name, in any case.
+
+    A producer of ours writes it last; who sends a message on may have put headers behind it. Never raises.
+    """
     if not headers:
         return None
     try:
         name, value = headers[-1]
-        if name == pipeline_header.NAME:
+        if name == NAME:
             return value
-        return next((value for name, value in reversed(headers) if name == pipeline_header.NAME), None)
+        for name, value in reversed(headers):
+            if len(name) == len(NAME) and name.lower() == NAME:
+                return value
     except Exception:
-        return None  # No pairs: there is nothing to read.
+        return next(reversed(tolerant(headers, (NAME,))[NAME]), None)  # A mapping, or not pairs alone.
+    return None
 
 
 def own_headers(headers_of: Callable[[Message], Any], messages: Sequence[Message]) -> Sequence[Any]:
-    """Return the data-flow header of each message of a batch; mostly all have one, as their last."""
-    own = pipeline_header.NAME
+    """Return the data-flow header of each message of a batch, which mostly all have, as their last."""
+    own = NAME
     try:
         values = [value for headers in map(headers_of, messages) for name, value in (headers[-1],) if name == own]
     except Exception:

@@ -17,7 +17,7 @@ from otel_pipeline.engine.pipeline_header import ENVIRONMENTS, OTHER_ENVIRONMENT
 from otel_pipeline.engine.receive import CreationLinks
 from otel_pipeline.engine.send import key_text
 from otel_pipeline.engine.spans import SPAN_KEY
-from otel_pipeline.engine.trace_context import LightLink, LightSpan
+from otel_pipeline.engine.trace_context import LightLink, LightSpan, links_to
 from otel_pipeline.engine.trust import sampled_trace, unsampled
 
 if TYPE_CHECKING:
@@ -313,7 +313,7 @@ def _common(states: Sequence[PartitionState]) -> dict[str, AttributeValue]:
 
 def _links(created: Span | None, around: Span | None, parent: Span | None) -> tuple[Link, ...]:
     """Link the creation context, and the application's own span where it is not the parent (docs/design/spans.md)."""
-    own = () if created is None else (LightLink(created),)
+    own = () if created is None else (LightLink(created),) if type(created) is LightSpan else links_to(created)
     if around is None or around is parent or not around.get_span_context().is_valid:
         return own
     return (*own, LightLink(around))

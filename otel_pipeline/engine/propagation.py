@@ -7,25 +7,35 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from opentelemetry.baggage import get_all
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.propagators.textmap import Getter, Setter
-from opentelemetry.trace import INVALID_SPAN, SpanContext, TraceFlags, get_current_span, set_span_in_context
+from opentelemetry.trace import INVALID_SPAN, TraceFlags, get_current_span, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from otel_pipeline.engine import pipeline_header
-from otel_pipeline.engine.headers import pairs, tolerant, without
-from otel_pipeline.engine.pipeline_header import NAME as PIPELINE_HEADER
+from otel_pipeline.engine.brought import brought, with_brought
+from otel_pipeline.engine.headers import (
+    BAGGAGE,
+    TRACEPARENT,
+    TRACESTATE,
+    context_headers,
+    own_header,
+    pairs,
+    tolerant,
+)
+from otel_pipeline.engine.merged import merged
 from otel_pipeline.engine.pipeline_header import PipelinePropagator
-from otel_pipeline.engine.trace_context import BAGGAGE, LightSpan, TraceContext
-from otel_pipeline.engine.w3c import MAX_TRACESTATE_BYTES, as_bytes
+from otel_pipeline.engine.trace_context import LastOfSeveral, LightSpan, TraceContext, chosen, links_to
+from otel_pipeline.engine.w3c import MAX_TRACESTATE_BYTES, as_bytes, encode_baggage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from opentelemetry.propagators.textmap import TextMapPropagator
-    from opentelemetry.trace import Span
+    from opentelemetry.trace import Link, Span
 
     from otel_pipeline.engine.trace_context import Ids, Incoming
 
@@ -43,7 +53,7 @@ class Propagation:
     read: Callable[[Any, Context], Context]
     """(headers, context) -> the context with the remote span and the baggage; unchanged when there is nothing valid."""
     find: Callable[[Any], bytes | str | None]
-    """(headers) -> the first header that carries a context, as it is."""
+    """(headers) -> what carries the context, as it is: of several headers the last that is valid."""
     write: Callable[[Any, Context], list[tuple[str, bytes]]]
     """(headers, context) -> a copy in which the context replaces older ones."""
     incoming: Callable[[Any, Context], Incoming]
@@ -52,8 +62,8 @@ class Propagation:
     """(headers, span, context) -> a copy as `write` makes it, with this span instead of the context's."""
     outgoing_ids: Callable[[Any, Ids, Context], list[tuple[str, bytes]]]
     """(headers, ids, context) -> the same for a span that is not recorded."""
-    creation_context: Callable[[Any], SpanContext | None]
-    """(headers) -> what a link needs."""
+    creation_links: Callable[[Any], tuple[Link, ...]]
+    """(headers) -> links to the contexts that they carry."""
     sampled: Callable[[Any], bool]
     """(headers) -> a cheap look at the sampled flag."""
 
@@ -64,10 +74,10 @@ class Propagation:
         if kinds in ([TraceContextTextMapPropagator, W3CBaggagePropagator], [TraceContextTextMapPropagator]):
             way = TraceContext(unreadable, with_baggage=len(kinds) > 1)
         else:
-            way = _Configured(CompositePropagator(members), unreadable)
+            way = _Configured(members, unreadable)
         self.names = way.names
         self.read, self.find, self.write = way.read, way.find, way.write
-        self.creation_context, self.sampled = way.creation_context, way.sampled
+        self.creation_links, self.sampled = way.creation_links, way.sampled
         self.incoming, self.outgoing, self.outgoing_ids = way.incoming, way.outgoing, way.outgoing_ids
 
 
@@ -79,62 +89,82 @@ def _members(propagator: TextMapPropagator) -> list[TextMapPropagator]:
 
 
 class _Configured:
-    """Any other propagators, used by their own API."""
+    """Any other propagators, through their own API; baggage as the default ones have it."""
 
-    def __init__(self, propagator: TextMapPropagator, unreadable: Callable[[str], None]) -> None:
-        self._propagator = propagator
+    def __init__(self, members: list[TextMapPropagator], unreadable: Callable[[str], None]) -> None:
+        others = [member for member in members if type(member) is not W3CBaggagePropagator]
+        self._propagator = CompositePropagator(others)
         self._unreadable = unreadable
-        self.names = frozenset(name.lower() for name in propagator.fields)
-        self._context_names = self.names - {BAGGAGE}
+        self._with_baggage = len(others) < len(members)
+        self.names = frozenset(name.lower() for member in members for name in member.fields)
+        self._context_names = self.names - {BAGGAGE, TRACESTATE}
 
     def find(self, headers: Any) -> bytes | str | None:
         if not headers:
             return None
-        for values in tolerant(headers, sorted(self._context_names)).values():
-            for value in values:
-                found: bytes | str | None = value
-                return found
-        return None
+        found = tolerant(headers, sorted(self._context_names))
+        values: list[Any] = [value for name in found for value in found[name] if value is not None]
+        # A context that stands in several headers is told by all of them.
+        return values[0] if len(values) == 1 else repr(values) if values else None
 
     def sampled(self, headers: Any) -> bool:
-        created = self.creation_context(headers)
-        return created is not None and bool(created.trace_flags & TraceFlags.SAMPLED)
+        return any(link.context.trace_flags & TraceFlags.SAMPLED for link in self.creation_links(headers))
 
-    def creation_context(self, headers: Any) -> SpanContext | None:
-        if not headers:
-            return None
-        created = get_current_span(self.read(headers, Context())).get_span_context()
-        return created if created.is_valid else None
+    def creation_links(self, headers: Any) -> tuple[Link, ...]:
+        created = self.incoming(headers, Context())[0] if headers else None
+        return () if created is None else links_to(created)
 
     def read(self, headers: Any, context: Context) -> Context:
         if not headers:
             return context
         try:
-            return self._propagator.extract(headers, context, getter=_PAIRS)
+            context = self._propagator.extract(headers, context, getter=_PAIRS)
         except Exception:
             self._unreadable("propagator")
-            return context
+        _, states, baggages = context_headers(headers)
+        if states or (baggages and self._with_baggage):
+            try:
+                inside = with_brought(context, states, baggages if self._with_baggage else ())
+            except Exception:
+                inside = None
+            if inside is not None:
+                return inside
+            self._unreadable(BAGGAGE)
+        return context
 
     def write(self, headers: Any, context: Context) -> list[tuple[str, bytes]]:
-        copy = without(headers, self.names)
-        injected: dict[str, bytes] = {}
+        ours: dict[str, bytes] = {}
         try:
-            self._propagator.inject(injected, context, setter=_ASCII)
+            self._propagator.inject(ours, context, setter=_ASCII)
         except Exception:
             self._unreadable("propagator")
-        return [*copy, *injected.items()]
+        came = brought(context)
+        baggage = get_all(context) if self._with_baggage else None
+        if baggage and (encoded := encode_baggage(baggage, came.members)):
+            ours[BAGGAGE] = encoded
+        return merged(headers, self.names, ours, came) if headers else list(ours.items())
 
     def incoming(self, headers: Any, context: Context) -> Incoming:
         read = self.read(headers, set_span_in_context(INVALID_SPAN, context))
-        span = get_current_span(read)
-        own = tolerant(headers, (PIPELINE_HEADER,))[PIPELINE_HEADER]
+        header = own_header(headers)
         return (
-            span if span.get_span_context().is_valid else None,
+            self._created(headers, get_current_span(read)),
             set_span_in_context(get_current_span(context), read),
             self.find(headers),
-            own[-1] if own else None,
-            pipeline_header.fields(own[-1]) if own else None,
+            header,
+            None if header is None else pipeline_header.fields(header),
         )
+
+    def _created(self, headers: Any, span: Span) -> Span | None:
+        made = span.get_span_context()
+        if not made.is_valid:
+            return None
+        parents = context_headers(headers).parents if TRACEPARENT in self.names else ()
+        others = chosen(parents)[2] if len(parents) > 1 else ()
+        if not others:
+            return span
+        ids, also = (made.trace_id, made.span_id, made.trace_flags), [LightSpan(*each, True) for each in others]
+        return LastOfSeveral(*ids, True, lambda: made.trace_state, others=tuple(also))
 
     def outgoing(self, headers: Any, span: Span, context: Context) -> list[tuple[str, bytes]]:
         return self.write(headers, set_span_in_context(span, context))
@@ -144,8 +174,15 @@ class _Configured:
 
 
 class _PairsGetter(Getter[Any]):
+    """Of several headers of a name the last one counts, as everywhere; propagators take the first that they get."""
+
     def get(self, carrier: Any, key: str) -> list[str] | None:
-        values = tolerant(carrier, (key.lower(),))[key.lower()]
+        found = tolerant(carrier, (key.lower(),))[key.lower()]
+        values: list[Any] = [value for value in found if isinstance(value, (bytes, str))]
+        if key.lower() == TRACEPARENT:
+            values = [chosen(values)[1]]
+        elif key.lower() not in (TRACESTATE, BAGGAGE):
+            values.reverse()
         raw = [as_bytes(value, MAX_TRACESTATE_BYTES) for value in values]
         return [value.decode("ascii") for value in raw if value is not None] or None
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, overload
 
-from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanKind
 
 from otel_pipeline import semconv
@@ -14,7 +13,6 @@ from otel_pipeline.engine.delivery import ambient, heal
 from otel_pipeline.engine.engine import with_error
 from otel_pipeline.engine.headers import own_headers
 from otel_pipeline.engine.spans import SPAN_KEY
-from otel_pipeline.engine.trace_context import LightLink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -41,15 +39,13 @@ class CreationLinks(Sequence[Link]):
 
     def _sampled(self) -> Iterable[Link]:
         propagation, limit, count = self._engine.propagation, self._engine.settings.max_links, 0
-        nothing = Context()
         for batch in self._batches:
             for message in batch:
                 headers = self._headers(message)
                 if not headers or not propagation.sampled(headers):
                     continue
-                created = propagation.incoming(headers, nothing)[0]
-                if created is not None:
-                    yield LightLink(created)
+                for link in propagation.creation_links(headers):
+                    yield link
                     count += 1
                     if count >= limit:
                         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opentelemetry.context import get_current
-from opentelemetry.trace import Link, SpanKind, Status, StatusCode
+from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from otel_pipeline import semconv
 from otel_pipeline.engine import pipeline_header
@@ -13,6 +13,8 @@ from otel_pipeline.engine.batch import batch_in_hand
 from otel_pipeline.engine.clients import Destination
 from otel_pipeline.engine.delivery import DELIVERY_KEY, OpenDelivery, ambient, heal
 from otel_pipeline.engine.engine import error_type, with_error
+from otel_pipeline.engine.headers import own_header, without
+from otel_pipeline.engine.origin import origin_of
 from otel_pipeline.engine.spans import SPAN_KEY
 
 if TYPE_CHECKING:
@@ -140,7 +142,7 @@ def sender(  # noqa: C901, PLR0915
     hook = engine.hook("send")
     with_key = settings.message_key
     suppressed, find, dropped_ids = engine.suppressed, propagation.find, spans.dropped_ids
-    outgoing, outgoing_ids = propagation.outgoing, propagation.outgoing_ids
+    outgoing, outgoing_ids, creation_links = propagation.outgoing, propagation.outgoing_ids, propagation.creation_links
 
     def begin(  # noqa: C901, PLR0911, PLR0912 - one message's path, read in one place
         producer: Producer, topic: Any, partition: Any, key: Any, value: Any, headers: Any
@@ -174,7 +176,7 @@ def sender(  # noqa: C901, PLR0915
                 attributes = destination.attributes.copy()
                 if value is None or partition is not None or with_key:
                     _add_message(attributes, producer.names, partition, key, value, with_key=with_key)
-                links = _custom_links(engine, headers) if kept else ()
+                links = creation_links(headers) if kept else ()
                 kind = SpanKind.CLIENT if kept else SpanKind.PRODUCER
                 span = spans.start(destination.span_name, kind, parent, context, attributes, links, start_ns)
             sending = Sending(engine, producer, destination, headers, span, start_ns, monotonic_ns())
@@ -238,11 +240,6 @@ def key_text(key: object) -> str | None:
     return str(key) if isinstance(key, (str, int)) else None
 
 
-def _custom_links(engine: Engine, headers: Any) -> tuple[Link, ...]:
-    created = engine.propagation.creation_context(headers)
-    return () if created is None else (Link(created),)
-
-
 def _set_pipeline_header(
     engine: Engine,
     headers: list[tuple[str, bytes]],
@@ -255,16 +252,14 @@ def _set_pipeline_header(
 ) -> None:
     """Append the data-flow header to our copy, in place of one that was copied along."""
     name = pipeline_header.NAME
-    if had_headers:
-        for at in range(len(headers) - 1, -1, -1):
-            pair = headers[at]
-            if type(pair) is tuple and pair and pair[0] == name:
-                del headers[at]
+    carried = _take(headers) if had_headers else None
     flags = _PER_PARTITION if producer.identifier else 0
     if delivery is not None:
         origin = delivery.origin
     elif (batch := batch_in_hand.get()) is not None:
         origin = batch.origin
+    elif carried is not None and pipeline_header.decode(carried) is not None:
+        origin = origin_of(carried, 0)  # A dead letter, a replay, a retry: the data began where its header says.
     else:
         template = destination.first_hop or _first_hop(engine, producer, destination, flags)
         if producer.numbers is not None:
@@ -273,6 +268,14 @@ def _set_pipeline_header(
             headers.append((name, template.filled(now_ns // 1_000_000, 0, 0)))
         return
     headers.append((name, _later_hop(engine, producer, destination, origin, flags)))
+
+
+def _take(headers: list[tuple[str, bytes]]) -> Any:
+    """Take every data-flow header out of our copy, and return the one that counts."""
+    carried = own_header(headers)
+    if carried is not None:
+        headers[:] = without(headers, frozenset({pipeline_header.NAME}))
+    return carried
 
 
 def _later_hop(engine: Engine, producer: Producer, destination: Destination, origin: Origin, flags: int) -> bytes:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from opentelemetry.baggage import get_all, set_baggage
+from opentelemetry.baggage import get_all
+from opentelemetry.context import Context
 from opentelemetry.trace import (
     Link,
     NonRecordingSpan,
@@ -20,19 +21,21 @@ from opentelemetry.trace import (
 from opentelemetry.trace.span import TraceState
 
 from otel_pipeline.engine import pipeline_header
-from otel_pipeline.engine.headers import pairs, tolerant, without
-from otel_pipeline.engine.w3c import as_bytes, encode_baggage, parse_baggage, parse_tracestate
+from otel_pipeline.engine.brought import brought, with_brought
+from otel_pipeline.engine.headers import BAGGAGE, TRACEPARENT, TRACESTATE, context_headers, own_header, pairs
+from otel_pipeline.engine.merged import merged
+from otel_pipeline.engine.w3c import as_bytes, encode_baggage, parse_tracestate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
-    from opentelemetry.context import Context
     from opentelemetry.trace import Span
 
     from otel_pipeline.engine.pipeline_header import Fields
 
 MAX_TRACEPARENT_BYTES = 512
-TRACEPARENT, TRACESTATE, BAGGAGE = "traceparent", "tracestate", "baggage"
+MAX_TRACEPARENTS = 8
+"""How many of one message are looked at, from the last one on."""
 _PIPELINE_HEADER = pipeline_header.NAME
 _LENGTHS = frozenset(map(len, (TRACEPARENT, TRACESTATE, BAGGAGE, _PIPELINE_HEADER)))  # in any case
 _FORMAT = b"00-%032x-%016x-%02x"
@@ -46,8 +49,7 @@ Ids: TypeAlias = "tuple[int, int, int, Callable[[], TraceState | None] | None]"
 """Trace id, span id, flags, and how to read the tracestate where there is one."""
 Incoming: TypeAlias = "tuple[Span | None, Context, bytes | str | None, bytes | str | None, Fields | None]"
 """What a message brings along: the sender's span, None without a valid one; the context with its baggage; the header
-with the sender's context and the data-flow header, both as they came; what the latter says, None without
-one."""
+with the sender's context and the data-flow header, both as they came; what the latter says, None without."""
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -73,6 +75,14 @@ class LightSpan(NonRecordingSpan):
         return f"LightSpan({self.get_span_context()!r})"
 
 
+@dataclass(slots=True, eq=False, repr=False)
+class LastOfSeveral(LightSpan):
+    """The sender's span where a message has several contexts: whoever sent it on has added to what it got."""
+
+    others: tuple[LightSpan, ...] = ()
+    """Those of the other contexts."""
+
+
 _NO_ATTRIBUTES: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -96,6 +106,11 @@ class LightLink(Link):
     def dropped_attributes(self) -> int:
         """None."""
         return 0
+
+
+def links_to(created: Span) -> tuple[Link, ...]:
+    """Return the links to a message's creation context, and to the others that it has."""
+    return (LightLink(created), *map(LightLink, getattr(created, "others", ())))
 
 
 def parse_traceparent(value: Any) -> tuple[int, int, int] | None:
@@ -128,17 +143,18 @@ class TraceContext:
         self.names = frozenset({TRACEPARENT, TRACESTATE, BAGGAGE} if with_baggage else {TRACEPARENT, TRACESTATE})
 
     def find(self, headers: Any) -> bytes | str | None:
-        """Find the first header that carries a context."""
+        """Find the header that carries the context: of several the last that is valid."""
         if not headers:
             return None
         try:
-            for name, value in pairs(headers):
-                if name == TRACEPARENT or (len(name) == len(TRACEPARENT) and name.lower() == TRACEPARENT):
-                    found: bytes | str | None = value
-                    return found
+            values = [
+                value
+                for name, value in pairs(headers)
+                if name == TRACEPARENT or (len(name) == len(TRACEPARENT) and name.lower() == TRACEPARENT)
+            ]
         except Exception:
-            return next(iter(tolerant(headers, (TRACEPARENT,))[TRACEPARENT]), None)
-        return None
+            values = context_headers(headers).parents
+        return values[0] if len(values) == 1 else chosen(values)[1]
 
     def sampled(self, headers: Any) -> bool:
         """Look at the sampled flag."""
@@ -148,35 +164,19 @@ class TraceContext:
         except Exception:
             return False
 
-    def creation_context(self, headers: Any) -> SpanContext | None:
-        """Read what a link needs."""
-        if not headers:
-            return None
-        try:
-            found = _collect(headers)
-            return self._remote(found[0], found[1])
-        except Exception:
-            self._unreadable("headers")
-            return None
+    def creation_links(self, headers: Any) -> tuple[Link, ...]:
+        """Link to the contexts that the headers carry."""
+        created = self.incoming(headers, Context())[0] if headers else None
+        return () if created is None else links_to(created)
 
     def read(self, headers: Any, context: Context) -> Context:
         """Put what the headers carry into the context."""
         if not headers:
             return context
-        try:
-            parents, states, baggages = _collect(headers)
-            remote = self._remote(parents, states)
-            if remote is not None:
-                context = set_span_in_context(NonRecordingSpan(remote), context)
-            if baggages and self._with_baggage:
-                context = self._read_baggage(baggages, context)
-        except Exception:
-            self._unreadable("headers")
-        return context
+        created, inside, *_ = self.incoming(headers, context)
+        return inside if created is None else set_span_in_context(NonRecordingSpan(created.get_span_context()), inside)
 
-    def incoming(  # noqa: C901, PLR0912 - one pass over the headers
-        self, headers: Any, context: Context
-    ) -> Incoming:
+    def incoming(self, headers: Any, context: Context) -> Incoming:  # noqa: C901, PLR0912 - one pass
         """Read all that a message brings along, in one pass."""
         more, first, header, fields = False, None, None, None
         try:
@@ -197,63 +197,55 @@ class TraceContext:
                         fields = None
                 except Exception:
                     fields = pipeline_header.fields(header)
-            if not more:
-                ids = None if first is None else parse_traceparent(first)
-                if ids is not None:
-                    return LightSpan(ids[0], ids[1], ids[2], True), context, first, header, fields
-                if first is not None:
-                    self._unreadable(TRACEPARENT)
-                return None, context, first, header, fields
-            parents, states, baggages = _collect(headers)
-            remote = self._light(parents, states)
-            if baggages and self._with_baggage:
-                context = self._read_baggage(baggages, context)
+            if more:
+                return self._more(headers, context)
+            ids = None if first is None else parse_traceparent(first)
+            if ids is not None:
+                return LightSpan(ids[0], ids[1], ids[2], True), context, first, header, fields
+            if first is not None:
+                self._unreadable(TRACEPARENT)
         except Exception:
-            return self._incoming_tolerant(headers, context)
-        return remote, context, parents[0] if parents else None, header, fields
+            return self._more(headers, context)  # A mapping, or not pairs alone.
+        return None, context, first, header, fields
 
-    def _incoming_tolerant(self, headers: Any, context: Context) -> Incoming:
-        found = tolerant(headers, (TRACEPARENT, TRACESTATE, BAGGAGE, _PIPELINE_HEADER))
-        parents, own = found[TRACEPARENT], found[_PIPELINE_HEADER]
-        try:
-            remote = self._light(parents, found[TRACESTATE])
-            if found[BAGGAGE] and self._with_baggage:
-                context = self._read_baggage(found[BAGGAGE], context)
-        except Exception:
-            self._unreadable("headers")
-            remote = None
-        header = own[-1] if own else None
-        return remote, context, parents[0] if parents else None, header, pipeline_header.fields(header)
+    def _more(self, headers: Any, context: Context) -> Incoming:
+        """Read what is more than one `traceparent` and one `otelp`; what is bad costs nothing but itself."""
+        found, header = context_headers(headers), own_header(headers)
+        created, carried = self._light(found.parents, found.states)
+        if found.states or (found.baggages and self._with_baggage):
+            try:
+                inside = with_brought(context, found.states, found.baggages if self._with_baggage else ())
+            except Exception:
+                inside = None
+            if inside is None:
+                self._unreadable(BAGGAGE)
+            else:
+                context = inside
+        return created, context, carried, header, pipeline_header.fields(header)
 
-    def _light(self, parents: list[Any], states: list[Any]) -> LightSpan | None:
+    def _light(self, parents: list[Any], states: list[Any]) -> tuple[LightSpan | None, bytes | str | None]:
+        """Return the sender's span, and the header that it was read from."""
         if not parents:
-            return None
-        ids = parse_traceparent(parents[0]) if len(parents) == 1 else None
+            return None, None
+        ids, carried, others = chosen(parents)
         if ids is None:
             self._unreadable(TRACEPARENT)
-            return None
+            return None, carried
         read_state = functools.partial(self._read_state, states) if states else None
-        return LightSpan(ids[0], ids[1], ids[2], is_remote=True, read_state=read_state)
-
-    def _remote(self, parents: list[Any], states: list[Any]) -> SpanContext | None:
-        light = self._light(parents, states)
-        return None if light is None else light.get_span_context()
+        if not others:
+            return LightSpan(*ids, is_remote=True, read_state=read_state), carried
+        spans = tuple(LightSpan(*each, is_remote=True) for each in others)
+        return LastOfSeveral(*ids, is_remote=True, read_state=read_state, others=spans), carried
 
     def _read_state(self, states: list[Any]) -> TraceState | None:
-        entries = parse_tracestate(states)
+        try:
+            entries = parse_tracestate(states)
+        except Exception:
+            entries = None
         if entries is None:
             self._unreadable(TRACESTATE)
             return None
         return TraceState(entries)
-
-    def _read_baggage(self, baggages: list[Any], context: Context) -> Context:
-        members = parse_baggage(baggages)
-        if members is None:
-            self._unreadable(BAGGAGE)
-            return context
-        for key, value in members:
-            context = set_baggage(key, value, context)
-        return context
 
     def write(self, headers: Any, context: Context) -> list[tuple[str, bytes]]:
         """Copy the headers, with this context in place of older ones."""
@@ -264,54 +256,48 @@ class TraceContext:
         if type(span) is LightSpan:
             return self.outgoing_ids(headers, (span.trace_id, span.span_id, span.flags, span.read_state), context)
         made = span.get_span_context()
-        copy = without(headers, self.names) if headers else []
+        ours: dict[str, bytes] = {}
         if made.is_valid:
-            copy.append((TRACEPARENT, _FORMAT % (made.trace_id, made.span_id, made.trace_flags)))
-        self._add(copy, made.trace_state, context)
-        return copy
+            ours[TRACEPARENT] = _FORMAT % (made.trace_id, made.span_id, made.trace_flags)
+        self._add(ours, made.trace_state, context)
+        return merged(headers, self.names, ours, brought(context)) if headers else list(ours.items())
 
     def outgoing_ids(self, headers: Any, ids: Ids, context: Context) -> list[tuple[str, bytes]]:
         """Do the same for a span that is not recorded."""
         trace_id, span_id, flags, read_state = ids
-        pair = (TRACEPARENT, _FORMAT % (trace_id, span_id, flags))
+        traceparent = _FORMAT % (trace_id, span_id, flags)
         if not headers and read_state is None and not context:
-            return [pair]
-        copy = without(headers, self.names) if headers else []
-        copy.append(pair)
-        self._add(copy, None if read_state is None else read_state(), context)
-        return copy
+            return [(TRACEPARENT, traceparent)]
+        ours = {TRACEPARENT: traceparent}
+        self._add(ours, None if read_state is None else read_state(), context)
+        return merged(headers, self.names, ours, brought(context)) if headers else list(ours.items())
 
-    def _add(self, copy: list[tuple[str, bytes]], state: TraceState | None, context: Context) -> None:
+    def _add(self, ours: dict[str, bytes], state: TraceState | None, context: Context) -> None:
         if state:
-            copy.append((TRACESTATE, state.to_header().encode("ascii", "ignore")))
+            ours[TRACESTATE] = state.to_header().encode("ascii", "ignore")
         if context and self._with_baggage:
             baggage = get_all(context)
-            if baggage:
-                encoded = encode_baggage(baggage)
-                if encoded:
-                    copy.append((BAGGAGE, encoded))
+            if baggage and (encoded := encode_baggage(baggage, brought(context).members)):
+                ours[BAGGAGE] = encoded
 
 
-def _collect(headers: Any) -> tuple[list[Any], list[Any], list[Any]]:
-    """Collect all values of the three headers, in their order; names in upper or lower case."""
-    parents: list[Any] = []
-    states: list[Any] = []
-    baggages: list[Any] = []
-    try:
-        for name, value in pairs(headers):
-            if name == TRACEPARENT:
-                parents.append(value)
-                continue
-            length = len(name)
-            if length == 10 or length == 11 or length == 7:  # noqa: PLR1714, PLR2004 - the three names' lengths
-                lower = name.lower()
-                if lower == TRACESTATE:
-                    states.append(value)
-                elif lower == TRACEPARENT:
-                    parents.append(value)
-                elif lower == BAGGAGE:
-                    baggages.append(value)
-    except Exception:
-        found = tolerant(headers, (TRACEPARENT, TRACESTATE, BAGGAGE))
-        return found[TRACEPARENT], found[TRACESTATE], found[BAGGAGE]
-    return parents, states, baggages
+def chosen(
+    parents: Sequence[Any],
+) -> tuple[tuple[int, int, int] | None, bytes | str | None, list[tuple[int, int, int]]]:
+    """Choose among the values of several `traceparent`: the last valid one, it as it came, and the other valid ones.
+
+    On Kafka the last header of a name wins: the Java client reads `lastHeader`, and others append. With none that is
+    valid, the last one as it came.
+    """
+    found: dict[tuple[int, int, int], Any] = {}
+    for value in reversed(parents[-MAX_TRACEPARENTS:]):
+        try:
+            ids = parse_traceparent(value)
+        except Exception:
+            ids = None
+        if ids is not None:
+            found.setdefault(ids, value)
+    if not found:
+        return None, parents[-1] if parents else None, []
+    (ids, value), *others = found.items()
+    return ids, value, [each for each, _ in others]

@@ -5,7 +5,8 @@ A crafted header must not stall the process.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, unquote
 
 if TYPE_CHECKING:
@@ -76,36 +77,83 @@ def _is_state_value(value: str) -> bool:
     return 0 < len(value) <= 256 and all(" " <= letter <= "~" and letter != "=" for letter in value)  # noqa: PLR2004
 
 
-def parse_baggage(values: Sequence[Any]) -> list[tuple[str, str]] | None:
-    """Read the members of all baggage headers together (W3C Baggage); those that are invalid are left out."""
+class BaggageMember(NamedTuple):
+    """One member of a baggage header."""
+
+    key: str
+    value: str
+    properties: str
+    """What follows the value after a semicolon, as it came; mostly nothing."""
+
+
+def parse_baggage(values: Sequence[Any]) -> list[BaggageMember] | None:
+    """Read the members of all baggage headers together (W3C Baggage).
+
+    A member that is not valid or that does not decode is left out alone; None when the whole is too long.
+    """
     if sum(len(value) for value in values if value is not None) > MAX_BAGGAGE_BYTES:
         return None
-    members: list[tuple[str, str]] = []
+    members: list[BaggageMember] = []
     for value in values:
-        raw = as_bytes(value, MAX_BAGGAGE_BYTES)
-        if raw is None:
-            return None
-        for member in raw.decode("ascii").split(","):
-            key, equals, text = member.partition("=")
-            key = unquote(key.strip(" \t"))
-            if not equals or not key or len(member) > MAX_BAGGAGE_MEMBER_BYTES:
+        if value is None:
+            continue
+        raw = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else bytes(value)
+        for part in raw.split(b","):
+            member = _member(part)
+            if member is None:
                 continue
-            # `unquote`, not `unquote_plus`: a peer's plus sign is a plus sign.
-            members.append((key, unquote(text.strip(" \t"))))
+            members.append(member)
             if len(members) >= MAX_BAGGAGE_MEMBERS:
                 return members
     return members
 
 
-def encode_baggage(baggage: Mapping[str, object]) -> bytes:
-    """Write the header of these members; what goes beyond the limits is left out, the rest is kept."""
+def _member(part: bytes) -> BaggageMember | None:
+    if len(part) > MAX_BAGGAGE_MEMBER_BYTES:
+        return None
+    try:
+        # The standard has ASCII alone; who writes UTF-8 as it is means what it says.
+        key, equals, rest = part.decode("utf-8").partition("=")
+    except UnicodeDecodeError:
+        return None
+    key = unquote(key.strip(" \t"))
+    if not equals or not key:
+        return None
+    value, _, properties = rest.partition(";")
+    if not (properties.isascii() and properties.isprintable()):
+        properties = ""  # They are written on as they are.
+    # `unquote`, not `unquote_plus`: a peer's plus sign is a plus sign.
+    return BaggageMember(key, unquote(value.strip(" \t")), properties.strip(" "))
+
+
+def encode_baggage(baggage: Mapping[str, object], came: Mapping[str, BaggageMember] = MappingProxyType({})) -> bytes:
+    """Write the header of these members; what goes beyond the limits or has no text is left out, the rest is kept.
+
+    Args:
+        baggage: values by their keys.
+        came: members as a message brought them, by their keys; whose value is still the same keeps its properties.
+    """
     length, members = 0, []
     for key, value in baggage.items():
-        member = f"{quote(str(key), safe=_BAGGAGE_SAFE)}={quote(str(value), safe=_BAGGAGE_SAFE)}"
-        if len(member) > MAX_BAGGAGE_MEMBER_BYTES or length + len(member) > MAX_BAGGAGE_BYTES:
+        member = _encoded(key, value, came.get(key))
+        if member is None or length + len(member) > MAX_BAGGAGE_BYTES:
             continue
         length += len(member) + 1
         members.append(member)
         if len(members) >= MAX_BAGGAGE_MEMBERS:
             break
     return ",".join(members).encode("ascii")
+
+
+def _encoded(key: object, value: object, came: BaggageMember | None) -> str | None:
+    try:
+        name, text = (
+            quote(str(key), _BAGGAGE_SAFE, errors="replace"),
+            quote(str(value), _BAGGAGE_SAFE, errors="replace"),
+        )
+    except Exception:
+        return None  # The application's own object, whose text cannot be had.
+    member = f"{name}={text}"
+    if came is not None and came.properties and came.value == value:
+        member = f"{member};{came.properties}"
+    return member if len(member) <= MAX_BAGGAGE_MEMBER_BYTES else None

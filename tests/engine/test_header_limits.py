@@ -7,7 +7,7 @@ from base64 import urlsafe_b64encode
 import pytest
 
 from otel_pipeline.engine import pipeline_header
-from otel_pipeline.engine.trace_context import parse_traceparent
+from otel_pipeline.engine.trace_context import chosen, parse_traceparent
 from otel_pipeline.engine.w3c import as_bytes, encode_baggage, parse_baggage, parse_tracestate
 from tests.limits import below_at_above
 
@@ -35,6 +35,14 @@ def test_a_traceparent_has_55_characters(size, outcome):
     value = b"00-%032x-%016x-01" % (1, 2)
 
     assert parse_traceparent((value + b"1")[:size]) == outcome
+
+
+@below_at_above("engine.trace_context.MAX_TRACEPARENTS", 8, 6, 7, 7)
+def test_many_traceparents(size, outcome):
+    """The last eight are looked at: one is the sender's, the others are linked."""
+    ids, value, others = chosen([b"00-%032x-%016x-01" % (1, at + 1) for at in range(size)])
+
+    assert (ids, value, len(others)) == ((1, size, 1), b"00-%032x-%016x-01" % (1, size), outcome)
 
 
 @below_at_above("engine.w3c.MAX_TRACESTATE_MEMBERS", 32, 31, 32, None)
@@ -109,7 +117,7 @@ def test_members_of_baggage(size, outcome):
     assert (len(read), len(encode_baggage(baggage).split(b","))) == (outcome, outcome)
 
 
-@below_at_above("engine.w3c.MAX_BAGGAGE_BYTES", 8_192, [("a", "b")], [("a", "b")], None)
+@below_at_above("engine.w3c.MAX_BAGGAGE_BYTES", 8_192, [("a", "b", "")], [("a", "b", "")], None)
 def test_a_long_baggage(size, outcome):
     """In one header, and in two together."""
     found = [parse_baggage(["a=b" + "," * (size - 3)]), parse_baggage(["a=b", "," * (size - 3)])]
@@ -131,12 +139,34 @@ def test_a_long_member_of_baggage(size, outcome):
     read = parse_baggage(["k=" + "v" * (size - 2) + ",a=b"])
     written = encode_baggage({"k": "v" * (size - 2), "a": "b"})
 
-    assert [key for key, _ in read] == [part.split("=")[0] for part in written.decode().split(",")] == outcome
+    assert [member.key for member in read] == [part.split("=")[0] for part in written.decode().split(",")] == outcome
 
 
 def test_members_of_baggage_that_are_none():
-    """Without a key or an equals sign they are left out."""
-    assert parse_baggage([" a =1 ,=2,b", "c=a+b%20c"]) == [("a", "1"), ("c", "a+b c")]
+    """Without a key or an equals sign they are left out, and so is what does not decode; a header of null is none."""
+    found = parse_baggage([" a =1 ,=2,b", None, "c=a+b%20c", b"d=\xff,e=Jos\xc3\xa9", "f=\ud800,g=%FF"])
+
+    assert found == [("a", "1", ""), ("c", "a+b c", ""), ("e", "José", ""), ("g", "\ufffd", "")]
+
+
+def test_properties_of_baggage():
+    """They are no part of the value, and are written on where it is still the same."""
+    came = parse_baggage([b"a=1;p;q=2, b = 2 ; r ,c=3;\xc3\xa9,d=4;,e=5;\x01"])
+    by_key = {member.key: member for member in came}
+    now = {"a": "1", "b": "two", "c": "3", "d": "4", "e": "5"}
+
+    assert came == [("a", "1", "p;q=2"), ("b", "2", "r"), ("c", "3", ""), ("d", "4", ""), ("e", "5", "")]
+    assert encode_baggage(now, by_key) == b"a=1;p;q=2,b=two,c=3,d=4,e=5"
+
+
+def test_baggage_whose_text_cannot_be_had():
+    """That member is left out; half of a character becomes a question mark."""
+
+    class Bad:
+        def __str__(self):
+            raise ValueError
+
+    assert encode_baggage({"a": Bad(), "b": "x\ud800", "c": 7}) == b"b=x?,c=7"
 
 
 @below_at_above("the limit that `as_bytes` is given", 5, b"vvvv", b"vvvvv", None)

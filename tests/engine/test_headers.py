@@ -76,7 +76,8 @@ def test_the_name_of_an_environment(name, code, found):
         ([("traceparent", b"a")], b"a"),
         ([("TraceParent", b"a")], b"a"),
         ([("tracexarent", b"x"), ("traceparent", b"a")], b"a"),
-        ([("traceparent", b"a"), ("traceparent", b"b")], b"a"),
+        ([("traceparent", b"a"), ("traceparent", b"b")], b"b"),
+        ([("traceparent", TRACE % (1, 2)), ("traceparent", b"b")], TRACE % (1, 2)),
         ([("traceparen", b"x")], None),
         ([7, ("traceparent", b"a")], b"a"),
         ({"traceparent": b"a"}, b"a"),
@@ -85,8 +86,8 @@ def test_the_name_of_an_environment(name, code, found):
     ],
     ids=repr,
 )
-def test_the_first_header_with_a_context(propagation, headers, found):
-    """In any case, also beside what is no pair."""
+def test_the_header_with_the_context(propagation, headers, found):
+    """In any case, also beside what is no pair; of several the last one that is valid."""
     assert propagation.find(headers) == found
 
 
@@ -95,8 +96,8 @@ def test_the_first_header_with_a_context(propagation, headers, found):
     [
         ([("traceparent", TRACE % (1, 2))], 2),
         ([("TRACEPARENT", TRACE % (1, 2))], 2),
-        ([("traceparent", TRACE % (1, 2)), ("traceparent", TRACE % (1, 3))], None),
-        ([("traceparent", TRACE % (1, 2)), ("TraceParent", TRACE % (1, 3))], None),
+        ([("traceparent", TRACE % (1, 2)), ("traceparent", TRACE % (1, 3))], 3),
+        ([("traceparent", TRACE % (1, 2)), ("TraceParent", TRACE % (1, 3))], 3),
         ([("tracexarent", b"x"), ("traceparent", TRACE % (1, 2))], 2),
         ([("traceparent", TRACE % (0, 2))], None),
         ([("a", b"b")], None),
@@ -104,7 +105,7 @@ def test_the_first_header_with_a_context(propagation, headers, found):
     ids=["one", "upper case", "two", "two in different case", "another of its length", "not valid", "none"],
 )
 def test_the_senders_span(propagation, headers, parent):
-    """Of two that contradict each other none."""
+    """Of two that contradict each other the last."""
     span, *_ = propagation.incoming(headers, Context())
 
     assert (None if span is None else span.get_span_context().span_id) == parent
@@ -130,6 +131,9 @@ def test_a_copy_without_some():
         ([("a", b"1"), ("otelp", b"2")], b"2"),
         ([("otelp", b"1"), ("otelp", b"2")], b"2"),
         ([("otelp", b"1"), ("otelp", b"2"), ("a", b"3")], b"2"),
+        ([("otelp", b"1"), ("OTELP", b"2"), ("a", b"3")], b"2"),
+        ([("otelp", b"1"), 7], b"1"),
+        ({"a": b"1", "otelp": b"2"}, b"2"),
         ([("a", b"1")], None),
         ([], None),
         (None, None),
@@ -144,6 +148,23 @@ def test_the_data_flow_header_of_a_message(headers, found):
     assert own_header(headers) == found
     assert own_headers(lambda message: message, [last, headers, last]) == [b"9", found, b"9"]
     assert own_headers(lambda message: message, [last, last]) == [b"9", b"9"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [("otelp", header(hops=3)), ("otelp", header(hops=4))],
+        [("otelp", header(hops=3)), ("OTELP", header(hops=4)), ("a", b"1")],
+        [("otelp", header(hops=4)), 7],
+        {"otelp": header(hops=4)},
+    ],
+    ids=["two", "another case", "beside no pair", "a mapping"],
+)
+def test_the_data_flow_header_is_read_by_one_rule(propagation, headers):
+    """A message alone, a message of a batch, and what a propagator of HTTP reads: the last one."""
+    *_, found, said = propagation.incoming(headers, Context())
+
+    assert (found, said[0] >> 8 & 0xFF) == (own_header(headers), 4)
 
 
 def test_the_origin_of_a_pull():

@@ -101,10 +101,19 @@ def test_no_header_at_all():
     assert read(("other", b"1")) is None
 
 
-@pytest.mark.parametrize("second", [GOOD, b"00-%032x-%016x-01" % (1, 2)])
-def test_two_traceparents_are_invalid(second):
-    """The same twice, or two different ones: a new trace."""
-    assert read(("traceparent", GOOD), ("TraceParent", second)) is None
+@pytest.mark.parametrize(
+    ("first", "second", "found"),
+    [
+        (GOOD, GOOD, FOUND),
+        (b"00-%032x-%016x-01" % (1, 2), GOOD, FOUND),
+        (GOOD, b"00-%032x-%016x-00" % (1, 2), (1, 2, 0, {})),
+        (GOOD, b"not valid", FOUND),
+        (b"not valid", b"neither", None),
+    ],
+)
+def test_two_traceparents(first, second, found):
+    """On a message the last valid one, unlike on a request, where the suite wants a new trace: others append."""
+    assert read(("traceparent", first), ("TraceParent", second)) == found
 
 
 LONG = "a" * 256
