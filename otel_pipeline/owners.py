@@ -24,7 +24,7 @@ _HOMES = (
     "otel_pipeline.verdict.settings",
     "otel_pipeline.detectors",
 )
-"""Modules, and packages each of whose modules may declare some: in the order of the page."""
+"""Modules that declare options, and packages each of whose modules may declare some, in the order of the page."""
 _OBSERVERS = "otel_pipeline_observer"
 
 

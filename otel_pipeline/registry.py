@@ -34,13 +34,13 @@ class Adapter:
     name: str
     """What configuration and `status()` call it."""
     module: str
-    """The adapter's module, with `instrument(patches, engine)`; of models `instrument(patches, inferences, guard)`."""
+    """The adapter's module, with `instrument(patches, engine)`; for models `instrument(patches, inferences, guard)`."""
     package: str
     """What the application imports."""
     versions: str
     """The versions that are tested, as a PEP 440 specifier."""
     distributions: tuple[str, ...] = ()
-    """Under which names the package index has it, where that is not `name` alone."""
+    """The names under which the package index has it, where that is not `name` alone."""
     kind: str = "broker"
     """broker or model."""
     replaces: tuple[str, ...] = ()

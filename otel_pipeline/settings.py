@@ -41,7 +41,7 @@ KindName = Literal[
 """What a value is; `config/kinds.py` says how each is read. A `Literal` in its place gives choices."""
 
 REQUIRED: Any = object()
-"""In place of a default: a named thing is nothing without the option."""
+"""Stands in place of a default: a named thing is nothing without the option."""
 
 _KEY = "otel_pipeline.option"
 
@@ -52,9 +52,9 @@ class Variable:
 
     name: str
     unit: str = ""
-    """Of its bare numbers, as durations have it."""
+    """The unit of its bare numbers, written as in durations."""
     label: str | None = None
-    """The attribute in `OTEL_RESOURCE_ATTRIBUTES` that says it too; the variable itself goes before it."""
+    """The attribute in `OTEL_RESOURCE_ATTRIBUTES` that says it too; the variable itself takes precedence."""
     is_read_elsewhere: bool = False
     """Whether OpenTelemetry reads the variable: it then decides, and our value is None."""
 
@@ -66,11 +66,11 @@ class Names:
     called: str
     """What the pages call them: `destinations.<pattern>`."""
     remedy: str
-    """What to do where there is no mapping."""
+    """What to do where the file has no mapping."""
     doubt: Callable[[str, Any], tuple[str, str] | None] | Literal["environment"] | None = None
     """Returns what is wrong with a name and its value, and the remedy, or None. "environment": it is misspelt."""
     others: str | None = None
-    """The name that stands for all the others, if there is one: defaults are shown as its."""
+    """The name that stands for all the others, if there is one: defaults are shown under it."""
 
 
 class Doubt(NamedTuple):
@@ -88,12 +88,12 @@ class Option:
     """What is said of one option."""
 
     path: str
-    """In the file: `process.parent`; in a mapping of named things `destinations.*.trust`."""
+    """Its path in the file, `process.parent`; in a mapping of named things, `destinations.*.trust`."""
     kind: KindName | _SpecialForm | None
-    """None for a mapping of things with options of their own."""
+    """The kind of value; None for a mapping of things with options of their own."""
     help: str
     default: Any = None
-    """In the field's form and unit."""
+    """The default, in the field's form and unit."""
     variable: Variable | None = None
     argument: str | None = None
     """The keyword of `instrument()`."""
@@ -104,13 +104,13 @@ class Option:
     adds_up: bool = False
     """Whether the lists of all sources are one."""
     names: Names | None = None
-    """Of a mapping, what its keys are."""
+    """What the keys of a mapping are."""
     each: type | None = None
-    """Of a mapping of things, the class that they are made of; it has the field `name`."""
+    """The class that a mapping's things are made of; it has the field `name`."""
     one_of: tuple[str, ...] = ()
-    """Of such a thing, the options of which it has exactly one."""
+    """The options of which such a thing has exactly one."""
     doubt: Callable[[str], Doubt | None] | None = None
-    """Of a list of names that is closed, what is wrong with a name; such a one is reported and left out."""
+    """What is wrong with a name, where the list of names is closed; such a name is reported and left out."""
 
 
 PATTERNS = Names("pattern", 'name each destination below it, or "*" for all', others="*")

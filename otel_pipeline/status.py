@@ -11,7 +11,7 @@ class AdapterStatus:
 
     name: str
     state: str
-    """instrumented, waiting, skipped, failed."""
+    """One of instrumented, waiting, skipped and failed."""
     reason: str = ""
     version: str | None = None
 
@@ -26,13 +26,13 @@ class Status:
     environment_reason: str
     export: str
     providers: tuple[str, ...]
-    """traces, metrics and logs, each with whose provider is in force."""
+    """Traces, metrics and logs, each with whose provider is in force."""
     adapters: tuple[AdapterStatus, ...]
     problems: tuple[str, ...] = ()
     errors: dict[str, int] = field(default_factory=dict)
     """Failures of ours by place; the application has not noticed any."""
     foreign_not_followed: int = 0
-    """Sampled messages of other environments that went on unrecorded, because of `foreign_sampling`."""
+    """Sampled messages from other environments that went on unrecorded, because of `foreign_sampling`."""
     reason: str = ""
     """Why nothing is instrumented, when `active` is false."""
 

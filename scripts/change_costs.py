@@ -41,7 +41,7 @@ class Change:
     files: int
     lines: int
     make: Callable[[Path], None] | None = None
-    """Makes it in a copy, and raises where it does not do what it should."""
+    """Makes the change in a copy, and raises where it does not do what it should."""
     undoes: bool = False
     """Whether it takes away what there is."""
     parts: tuple[str, ...] = ()

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 CACHE = ROOT / ".mutants"
 LEFT_OUT = ("tests/real", "tests/demo", "tests/processes")
-"""Those run in processes of their own, where no change of ours arrives."""
+"""Tests that run in processes of their own, which no change of ours reaches."""
 COMMON = (
     *("-q", "--no-header", "--tb=short", "-p", "no:cacheprovider", "-p", "no:xdist"),
     *("-m", "not real and not once", "-W", "ignore:Module already imported"),

@@ -32,7 +32,7 @@ OLDEST_SET = (
 )
 ALL = ("tests",)
 OF_CLIENTS = ("tests/adapters", "tests/contract", "tests/models", "tests/processes")
-"""What asks nothing of a client is the same on the Pythons between the oldest and the newest."""
+"""The tests that ask something of a client: all else is the same on the Pythons between the oldest and the newest."""
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ OPERATORS = (
     *("AddNot", "ReplaceUnaryOperator_Delete_Not", "ReplaceUnaryOperator_USub_UAdd"),
     *("ReplaceBreakWithContinue", "ReplaceContinueWithBreak", "ZeroIterationForLoop", "ExceptionReplacer"),
 )
-"""What is changed: each to what a slip of the pen would make of it, not to what no test could miss."""
+"""What is changed: each into what a slip of the pen would make of it, not into what no test could miss."""
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 WHITE = 16
-"""Of these scans. Most scanners have another."""
+"""The full brightness of these scans. Most scanners have another."""
 _USUAL_WHITE = 255
 
 

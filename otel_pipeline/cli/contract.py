@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from otel_pipeline.contracts.comparing import Change
 
 _HOLDS = {"full": {"full", "backward", "forward"}, "backward": {"backward"}, "forward": {"forward"}, "none": set[str]()}
-"""By verdict what may be required of it."""
+"""Which requirements hold, by verdict."""
 
 
 def add_parser(subparsers: Any) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _POLL_MS = 200
 _BOOTSTRAP_MS = 5000
 _STILL_SECONDS = 15.0
-"""Without a message for so long, the end of the topic is not waited for."""
+"""How long no message may come before the end of the topic is no longer waited for."""
 
 
 class TopicValues:

@@ -30,7 +30,7 @@ class Branch:
     span: SpanRecord | None
     missing: str
     last: tuple[bool, ...]
-    """For each level down to this one: whether nothing follows on that level."""
+    """Whether nothing follows on a level, for each level down to this one."""
 
 
 @dataclass(frozen=True)

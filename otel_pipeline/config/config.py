@@ -62,13 +62,13 @@ class Config:
     table: Table
     resolved: Environment
     values: Mapping[str, Any]
-    """By full path, as the file would have it; times in s."""
+    """Values by full path, as the file would have them; times in s."""
     sources: Mapping[str, Source]
-    """By full path."""
+    """Sources by full path."""
     kinds: Mapping[str, Kind]
-    """By full path: how each value is written."""
+    """How each value is written, by full path."""
     things: Mapping[str, Mapping[str, Any]]
-    """What the file says of named things: by path and name, a value or the values by option."""
+    """What the file says of named things, by path and name: a value, or the values by option."""
     file: Path | None = None
     problems: tuple[Problem, ...] = ()
     overridden: tuple[str, ...] = ()

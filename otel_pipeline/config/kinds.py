@@ -189,7 +189,7 @@ IN_MS = replace(
     held=lambda seconds, _folder: None if seconds is None else round(seconds * 1000),
     said=lambda held_ms: None if held_ms is None else held_ms / 1000,
 )
-"""Where the field is named for ms; a duration's value is in s."""
+"""The kind where the field is named for ms; a duration's value is in s."""
 _NAMES = Kind("list of names", _names, {"type": ["array", "string"], "items": {"type": "string"}})
 KINDS: Mapping[KindName, Kind] = {
     "boolean": Kind("boolean", _boolean, {"type": ["boolean", "string"]}),

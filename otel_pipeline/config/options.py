@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 ENVIRONMENTS = "environments"
-"""Where the file says what differs, by name of the environment."""
+"""The mapping in which the file says what differs, by name of the environment."""
 IN_THINGS = ".*."
-"""Between the path of a mapping of named things and an option of each thing."""
+"""What stands between the path of a mapping of named things and an option of each thing."""
 _PATH = re.compile(r"[a-z]\w*(\.(\*\.)?[a-z]\w*)?")
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 PREFIX = "OTEL_PIPELINE_"
 _WITHOUT_OPTION = frozenset((environment.VARIABLE, state_folder.VARIABLE, yaml_file.VARIABLE))
 _OF_TESTS = ("OTEL_PIPELINE_TEST_", "OTEL_PIPELINE_REAL")
-"""What this project's own test run is told."""
+"""How the variables begin that control this project's own test run."""
 
 
 class Mistake(NamedTuple):

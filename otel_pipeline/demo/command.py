@@ -151,7 +151,7 @@ class _Scene:
     """What a run has."""
 
     began: float
-    """Monotonic, s."""
+    """When it began, monotonic, s."""
     folder: Path
     broker: Broker
     endpoint: str

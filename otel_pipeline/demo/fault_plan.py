@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 SEED = 7
 EXPECT_EVERY_SECONDS = 5.0
-"""As the demo's configuration says."""
+"""The same as in the demo's configuration."""
 FREEZE_AT = 280
-"""Offset that each partition has reached when it begins; it ends once it was found."""
+"""The offset that each partition has reached when the freeze begins; it ends once it was found."""
 
 
 @dataclass(frozen=True)
@@ -66,18 +66,18 @@ class Fault:
 
     title: str
     topic: str
-    """That the relay reads."""
+    """The topic that the relay reads."""
     name: str
-    """Of its count in `Injected`."""
+    """The name of its count in `Injected`."""
     series: Series
     first: int
-    """Offsets of the window in each partition, or in the one that is named."""
+    """First and last offset of the window, in each partition or in the one that is named."""
     last: int | None
     options: FaultOptions | None = None
-    """None: a freeze, which is switched on by hand."""
+    """The relay's options; None for a freeze, which is switched on by hand."""
     partition: int | None = None
     sampled: bool = False
-    """Values are compared by sampling: some of the injected are enough."""
+    """Whether values are compared by sampling: then some of the injected are enough."""
 
     def count(self, injected: Injected) -> int:
         """Return how many the relay has injected."""
@@ -174,7 +174,7 @@ FAULTS = (
     ),
 )
 ALSO = {"field renamed": _contract(FIELD_ADDED)}
-"""What a fault is found as besides, at most as often."""
+"""What else a fault is found as, at most as often."""
 NEVER = (
     *(_order(label) for label in (REDELIVERED, REWOUND, EVENT_TIME_REGRESSION)),
     *(_contract(kind) for kind in (INT_TO_FLOAT, UNREADABLE)),

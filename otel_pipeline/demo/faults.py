@@ -36,9 +36,9 @@ VARIABLES = {
     "PAUSE_SECONDS": "0.02",
     "OTEL_METRIC_EXPORT_INTERVAL": "1000",
 }
-"""A metric of each second, and a stream that leaves a slow machine time."""
+"""Metrics every second, and a stream that leaves a slow machine time."""
 _STUCK_SECONDS = 20.0
-"""Less than the services wait for a message: their health is looked at while they run."""
+"""Shorter than the services wait for a message: their health is looked at while they run."""
 _EXPORTS_SECONDS = 2.5
 _BASELINE = """
 import json

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _USUAL_P99_S = 0.5
 _USUAL_CPU = 0.8
 _RESOLUTION_S = 0.5
-"""Below that the demo does not look."""
+"""The demo does not look more often than this."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Classic:
     """Sends, receives and handlings, as the messaging metrics count them."""
     error_logs: int
     process_p99_s: float | None
-    """The bound of its bucket."""
+    """The bound of the bucket that it lies in."""
     cpu_share: float
-    """Of one core, a service."""
+    """Share of one core, per service."""
 
     def lines(self) -> Iterator[tuple[str, str, str]]:
         """Yield what is shown, how it is, and the figures."""
@@ -59,9 +59,9 @@ class FaultsResult:
     seconds: float
     findings: Findings
     harms: Sequence[Harm]
-    """In the order of the findings."""
+    """The harm of each fault, in the order of the findings."""
     whole: Harm
-    """Over all images."""
+    """The same over all images."""
     classic: Classic
     lights: Sequence[HopLights]
     telemetry: str

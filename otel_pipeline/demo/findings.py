@@ -24,9 +24,9 @@ class Finding:
     injected: int = 0
     found: int = 0
     began_s: float | None = None
-    """When the first was injected, monotonic."""
+    """When the first was injected, monotonic, s."""
     seen_s: float | None = None
-    """When a metric showed the first."""
+    """When a metric showed the first, monotonic, s."""
 
     @property
     def seconds(self) -> float | None:
@@ -128,12 +128,12 @@ class Harm:
     undecided: int
     twice: int
     late: int
-    """Decided on data older than the objective allows."""
+    """Images decided on data older than the objective allows."""
     judged: int
     """Decided images that the model was not trained on."""
     right: int
     right_without: int
-    """That the model gets right when nothing is done to them."""
+    """Of those judged, images that the model gets right when nothing is done to them."""
 
     @property
     def words(self) -> str:
@@ -151,12 +151,12 @@ class Decisions:
     """What the witness knows of the images."""
 
     predictions: Mapping[int, tuple[int, int]]
-    """By image: the digit that the model saw, and the one that a person saw."""
+    """The digit that the model saw and the one that a person saw, by image."""
     times_s: Mapping[int, float]
-    """By image: how long after it was scanned it was decided."""
+    """How long after its scan it was decided, s, by image."""
     counts: Counter[int] = field(default_factory=Counter)
     without: Mapping[int, int] = field(default_factory=dict)
-    """By image: what the model says when nothing is done to it."""
+    """What the model says when nothing is done to it, by image."""
 
     def harm(self, images: Sequence[int], threshold_s: float) -> Harm:
         """Return what was done to the decisions on these images."""

@@ -18,7 +18,7 @@ STYLES = {"green": "green", "amber": "yellow", "red": "red", "grey": "dim"}
 _READERS = ("features", "scorer")
 _SENDERS = {"features": "ingest", "scorer": "features"}
 _EVALUATIONS = 3
-"""After the last message. From and to grey a light goes at the second; one may be under way."""
+"""Evaluations after the last message. A light leaves or enters grey at the second one; one may be under way."""
 _PATIENCE_SECONDS = 6.0
 _POLL_SECONDS = 0.1
 
@@ -30,9 +30,9 @@ class HopLights:
     sender: str
     receiver: str
     states: Mapping[str, str]
-    """By light, in the order of `TITLES`; empty where the service said nothing."""
+    """States by light, in the order of `TITLES`; empty where the service said nothing."""
     whys: Mapping[str, str] = field(default_factory=dict)
-    """Of the lights that are not green: what they say, and what to look at."""
+    """What the lights that are not green say, and what to look at."""
     fresh: str = ""
     """What the light says of its objective."""
     messages: int = 0

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _WANTED = (b'{"resourceMetrics"', b'{"resourceLogs"')
 _ERROR = 17
-"""Severity number."""
+"""The severity number of ERROR."""
 
 
 class Metrics:

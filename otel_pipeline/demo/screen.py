@@ -70,12 +70,12 @@ class Result:
     """Images whose messages carried no trace id, or more than one."""
     wrapper: bool
     verdict: Verdict | None
-    """None when the telemetry went elsewhere."""
+    """The verdict of the check; None when the telemetry went elsewhere."""
     spans: Sequence[SpanRecord] = ()
     log: LogRecord | None = None
     telemetry: str = ""
     trace_id: str = ""
-    """Of one message, for looking it up elsewhere."""
+    """The trace id of one message, for looking it up elsewhere."""
     notes: Sequence[str] = field(default=())
     lights: Sequence[HopLights] = ()
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 RELAYED = ".relayed"
-"""At the end of a topic's name that is written by what stands between its producer and its consumer."""
+"""The end of a topic's name that is written by what stands between its producer and its consumer."""
 LINE = ("import otel_pipeline", "otel_pipeline.instrument()")
 # Whatever the user's shell says about Kafka and telemetry is not asked for here: the demo writes nowhere else.
 _NOT_OURS = ("OTEL_", "KAFKA_", "TOPIC_PREFIX", "RELAYED_SUFFIX", "MESSAGES", "PAUSE_SECONDS", "IDLE_MS")

@@ -117,11 +117,11 @@ class Witness:
         self._consumer.assign([TopicPartition(name, number) for name in self._stages for number in range(PARTITIONS)])
         self.trace_ids: dict[str, dict[int, str]] = {topic: {} for topic in TOPICS}
         self.predictions: dict[int, tuple[int, int]] = {}
-        """By image: the digit that the model saw, and the one that a person saw."""
+        """The digit that the model saw and the one that a person saw, by image."""
         self.places: dict[str, dict[int, tuple[int, int]]] = {topic: {} for topic in TOPICS}
-        """By topic and image: partition and offset."""
+        """Partition and offset, by topic and image."""
         self.decisions: Counter[int] = Counter()
-        """By image, how many."""
+        """How many decisions there were, by image."""
         self._times_ms: dict[str, dict[int, int]] = {topic: {} for topic in TOPICS}
         self._first = self._last = 0.0
 

@@ -35,7 +35,7 @@ class Destination:
     given: str | None
     """The endpoint to hand to the exporter; None lets it read the variables itself."""
     lines_when_refused: bool
-    """In `local` and `test` nothing waits for a collector that is not there."""
+    """Whether lines are written while nobody listens: in `local` and `test` nothing waits for a collector."""
 
     def __str__(self) -> str:
         said = []

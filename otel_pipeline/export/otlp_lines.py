@@ -56,7 +56,7 @@ class Lines:
         """This process's files, the oldest first."""
         self.dropped = 0
         self.count_dropped: Callable[[str], object] = lambda _signal: None
-        """Told the signal of each line that is dropped; in any thread."""
+        """Called with the signal of each line that is dropped; in any thread."""
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._renew)
 

@@ -35,7 +35,7 @@ class ExportSettings:
         variable=Variable("OTEL_TRACES_SAMPLER", is_read_elsewhere=True),
         argument="sample_rate",
     )
-    """None: nobody has said, or `OTEL_TRACES_SAMPLER` decides."""
+    """The share of new traces that is recorded; None where nobody has said it, or `OTEL_TRACES_SAMPLER` decides."""
     endpoint: str | None = option(
         "endpoint",
         "URL",

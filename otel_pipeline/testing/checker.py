@@ -202,7 +202,8 @@ _WHERE_KNOWN = {
     semconv.KAFKA_CLUSTER_ID,
     semconv.MESSAGING_DESTINATION_NAME,
 }
-"""Not every consumer is in a group, not every client knows its cluster, not every decision is on a message."""
+"""What may be absent: not every consumer is in a group, not every client knows its cluster, not every decision is on a
+message."""
 
 
 def _check_metric(metric: MetricRecord) -> Iterator[Finding]:

@@ -26,11 +26,11 @@ class OwnAttribute:
 
     key: str
     type: str
-    """string, int, double or boolean."""
+    """One of string, int, double and boolean."""
     unit: str
     brief: str
     values: tuple[str, ...] = ()
-    """All that there are, where that is known."""
+    """All values that there are, where that is known."""
 
 
 @dataclass(frozen=True)

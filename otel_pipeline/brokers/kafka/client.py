@@ -50,7 +50,7 @@ class Library:
     """How the clients of one library are read. No function of it does I/O; what one raises is counted."""
 
     name: str
-    """As configuration and `status()` have it."""
+    """Its name in configuration and `status()`."""
     fields: MessageFields
     settings: Callable[[Any], Mapping[str, Any]]
     """What a client was made with, under Kafka's own names with underscores for dots."""
@@ -59,13 +59,13 @@ class Library:
     positions: Callable[[Any], Mapping[tuple[str, int], int | None]] = _no_positions
     """The next offset of each partition that is assigned to a consumer, None where it is not known yet. Any thread."""
     begun: Callable[[Any, Consumer], object] = lambda _client, _consumer: None
-    """Told of a consumer when the engine knows it."""
+    """Called with a client and its consumer once the engine knows it."""
     left_alone: Callable[[Mapping[str, Any]], str | None] = _nothing
     """Why a consumer with such settings cannot be followed; None where it can."""
     headers_allowed: Callable[[Mapping[str, Any]], bool] = lambda _settings: True
     """Whether a producer's messages may have headers."""
     acknowledged: Callable[[Any], tuple[int | None, int | None]] = attrgetter("partition", "offset")
-    """Partition and offset of what the library answers for one message."""
+    """The partition and offset in what the library answers for one message."""
     receives: str = "poll"
     """The library's own word for receiving."""
 

@@ -21,7 +21,7 @@ class Answer(NamedTuple):
     """What a broker said of one partition."""
 
     error: int
-    """Of Kafka's protocol; 0 is none."""
+    """The error code of Kafka's protocol; 0 is none."""
     end: int
     """The offset of the next message to come that may be read; below 0 where it is not said."""
 

@@ -27,7 +27,7 @@ _HANDLE = ("self", "node_id", "fetch_offsets", "send_time", "response")
 _HANDLE_2_0 = ("self", "request", "send_time", "response")
 _READ_COMMITTED = 1
 _followed: WeakKeyDictionary[Any, tuple[ref[Consumer], Resumed]] = WeakKeyDictionary()
-"""By subscription state, which is all that fetcher and coordinator know: whose it is, and how that client goes on."""
+"""Whose a subscription state is, and how that client goes on: the state is all that fetcher and coordinator know."""
 
 
 def follow(client: Any, consumer: Consumer) -> None:

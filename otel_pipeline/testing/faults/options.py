@@ -36,7 +36,7 @@ class FaultOptions(TypedDict, total=False):
     duplicate: float
     """Share that is written twice in a row."""
     reorder: float
-    """Share that is written later than others of its partition."""
+    """Share that is written later than messages behind it in its partition."""
     displacement: int
     """How many messages of its partition a reordered one lets pass, at most."""
     delay: float
@@ -46,11 +46,11 @@ class FaultOptions(TypedDict, total=False):
     freeze: float
     """Seconds in which nothing is relayed."""
     freeze_at: int
-    """Freezes before this message, counted from 1 over all partitions; at once when it is not given."""
+    """The message before which the freeze begins, counted from 1 over all partitions; at once when it is not given."""
     change_field: str
     """Path of a field of a JSON value: `amount`, `$.customer.name`, `items[0].price`, `['a.b']`."""
     change: Change
-    """`null` unless given. `retype`: a string becomes an array of it, all else the text of its JSON."""
+    """`null` unless given. With `retype` a string becomes an array of it, and all else the text of its JSON."""
     change_to: str
     """The new name, with `rename`."""
     change_share: float
@@ -60,11 +60,11 @@ class FaultOptions(TypedDict, total=False):
     foreign_environment_share: float
     """Share that is changed; all when it is not given."""
     first: int
-    """Offset in the source from which on these faults apply."""
+    """Offset in the source from which these faults apply."""
     last: int | None
-    """The last such offset; None: no end."""
+    """The last such offset; None for no end."""
     partition: int | None
-    """The only partition they apply to; None: all."""
+    """The only partition that they apply to; None for all."""
 
 
 @dataclass(frozen=True)

@@ -36,11 +36,11 @@ class Injected:
     change_field: int = 0
     foreign_environment: int = 0
     lost_head: int = 0
-    """Of `drop`: before the first message of the same producer that was written, so no number tells."""
+    """Drops before the first message of the same producer that was written, so that no number tells."""
     lost_tail: int = 0
-    """Of `drop`: after the last message of the same producer that was written, so no number tells yet."""
+    """Drops after the last message of the same producer that was written, so that no number tells yet."""
     not_applicable: int = 0
-    """Chosen, but without effect: no such field, no header, it says so already, or nothing came to pass it."""
+    """Messages chosen without effect: no such field, no header, it says so already, or nothing came to pass it."""
     by_partition: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
     """The same counts for each partition, without zeros."""
 
@@ -63,7 +63,7 @@ class Outgoing(NamedTuple):
     faults: tuple[str, ...]
     delay_s: float
     settles: bool
-    """The last copy of its message."""
+    """Whether it is the last copy of its message."""
 
 
 class _Held(NamedTuple):
@@ -87,7 +87,7 @@ class _Partition:
         self.position = 0
         self.held: list[_Held] = []
         self.not_passed: list[_Held] = []
-        """Due, but nothing of the same producer has passed yet."""
+        """Messages that are due, but that nothing of the same producer has passed yet."""
         self.newest: dict[int, int] = {}
         """The highest offset written, by producer."""
         self.dropped: dict[int, list[int]] = {}
@@ -103,7 +103,7 @@ class Plan:
         self._destination = destination
         self._partitions: dict[int, _Partition] = {}
         self.counts: Counter[tuple[str, int]] = Counter()
-        """By fault and partition, of what is settled here: drops, and what did not apply."""
+        """Counts by fault and partition of what is settled here: drops, and what did not apply."""
 
     def take(self, message: Message, faults: tuple[Fault, ...]) -> list[Outgoing]:
         """Return what is to be written, in this order, now that this message has come."""

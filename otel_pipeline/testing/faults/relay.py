@@ -31,7 +31,7 @@ _FLUSH_SECONDS = 3.5
 _POLL_SECONDS = 0.05
 _PULL = 1_000
 _MAX_MESSAGE_BYTES = 1_000_000_000
-"""The broker's own limit is the one that counts."""
+"""As large as can be, because the broker's own limit is the one that counts."""
 _PASSING = {"_ALL_BROKERS_DOWN", "_TRANSPORT", "_RESOLVE", "_TIMED_OUT", "LEADER_NOT_AVAILABLE"}
 """Errors after which the client itself tries again."""
 _MAX_WAITING = 100_000
@@ -92,10 +92,10 @@ class Relay:
         self._freezes = 0
         self._planned_freezes: list[tuple[int, float]] = []
         self._thawed_at = 0.0
-        """Frozen until then, monotonic s."""
+        """Until when it is frozen, monotonic, s."""
         self._pulled: deque[Message] = deque()
         self._waiting: dict[int, deque[tuple[float, float, Outgoing]]] = {}
-        """By partition: when it is to be written, when it would have been delayed long enough, what."""
+        """What waits, by partition: when to write it, when it would have been delayed long enough, and the message."""
         self._unacknowledged = 0
         self.add(**faults)
 
