@@ -55,7 +55,7 @@ def merged(headers: Any, names: frozenset[str], ours: Mapping[str, bytes], came:
 
 
 def _merged_tracestate(own: Sequence[Any], ours: bytes) -> bytes | None:
-    """Both together; None when the application's cannot be read, which is then left alone."""
+    """Merge both; None when the application's cannot be read, which is then left alone."""
     members, more = parse_tracestate(own), parse_tracestate([ours])
     if members is None:
         return None
