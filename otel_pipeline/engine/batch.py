@@ -10,7 +10,9 @@ from otel_pipeline.engine.delivery import in_hand
 from otel_pipeline.engine.origin import Origin, origin_of
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
     from collections.abc import Sequence
+    from contextvars import Context
 
     from otel_pipeline.engine.observer import PartitionObserver
 
@@ -18,11 +20,13 @@ if TYPE_CHECKING:
 class Batch:
     """What one batch brought, kept until the next one. The messages themselves are not kept."""
 
-    __slots__ = ("_headers", "_origin", "_origins_ms", "parts")
+    __slots__ = ("_headers", "_origin", "_origins_ms", "awaited", "parts")
 
     def __init__(self) -> None:
         self.parts: list[tuple[PartitionObserver, int, Sequence[int]]] = []
         """Observer, last offset and origins of each partition."""
+        self.awaited: tuple[AbstractEventLoop, list[Context]] | None = None
+        """Which tasks it was handed to, by their loop and their contexts (`awaited_batch.py`)."""
         self._headers: list[Any] = []
         self._origins_ms: list[int] = []
         self._origin: Origin | None = None

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, overload
 from opentelemetry.trace import Link, SpanKind
 
 from otel_pipeline import semconv
-from otel_pipeline.engine.batch import Batch, batch_in_hand
+from otel_pipeline.engine.awaited_batch import hand_over, take_back
+from otel_pipeline.engine.batch import Batch
 from otel_pipeline.engine.delivery import ambient, heal
 from otel_pipeline.engine.engine import with_error
 from otel_pipeline.engine.headers import own_headers
@@ -142,8 +143,7 @@ def _hand_out(engine: Engine, fields: MessageFields, consumer: Consumer, batches
         origins_ms = state.observer.batch(messages, headers, now_ms)
         batch.add(state.observer, fields.offset(messages[-1]), headers, origins_ms)
     if batch.parts:
-        consumer.batch = batch
-        batch_in_hand.set(batch)
+        hand_over(consumer, batch, engine.guard)
 
 
 def _receive_span(
@@ -185,9 +185,7 @@ def leave_batch(engine: Engine, consumer: Consumer) -> None:
     if batch is None:
         return
     try:
-        consumer.batch = None
-        if batch_in_hand.get() is batch:
-            batch_in_hand.set(None)
+        take_back(consumer, batch)
         if not consumer.explicit:
             now_ms = engine.clock_ns() // 1_000_000
             for observer, offset, origins_ms in batch.parts:

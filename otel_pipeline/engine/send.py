@@ -9,6 +9,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from otel_pipeline import semconv
 from otel_pipeline.engine import pipeline_header
+from otel_pipeline.engine.awaited_batch import strays
 from otel_pipeline.engine.batch import batch_in_hand
 from otel_pipeline.engine.clients import Destination
 from otel_pipeline.engine.delivery import DELIVERY_KEY, OpenDelivery, ambient, heal
@@ -260,6 +261,9 @@ def _set_pipeline_header(
         origin = batch.origin
     elif carried is not None and pipeline_header.decode(carried) is not None:
         origin = origin_of(carried, 0)  # A dead letter, a replay, a retry: the data began where its header says.
+    elif strays:
+        headers.append((name, _of_unknown_origin(producer, flags)))
+        return
     else:
         template = destination.first_hop or _first_hop(engine, producer, destination, flags)
         if producer.numbers is not None:
@@ -294,6 +298,12 @@ def _later_hop(engine: Engine, producer: Producer, destination: Destination, ori
         sequence=0,
         tag=0,
     )
+
+
+def _of_unknown_origin(producer: Producer, flags: int) -> bytes:
+    """Write the header of data that may have come from elsewhere, nobody knows from where."""
+    said: dict[str, Any] = {"environment": None, "origin_ms": 0, "newest_ms": 0, "path": 0}
+    return pipeline_header.encode(flags=flags, hops=1, producer_id=producer.identifier, sequence=0, tag=0, **said)
 
 
 def _first_hop(engine: Engine, producer: Producer, destination: Destination, flags: int) -> pipeline_header.Template:

@@ -1,0 +1,140 @@
+"""A batch that a pool's thread polls for somebody else, as `await asyncio.to_thread(consumer.poll)` does.
+
+What the thread puts into its own context does not reach the application: that context is gone by then, or it is the
+thread's, which works for others next. So the batch is put into the contexts of the tasks that await the call. Where
+none is found, as with a plain `pool.submit(consumer.poll).result()`, nobody knows who has the batch in hand: until the
+next one no data is said to begin here.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from asyncio import Task, isfuture
+from concurrent.futures import thread as _thread
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+from weakref import ref
+
+from otel_pipeline.engine.batch import batch_in_hand
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+    from collections.abc import Iterator
+    from contextvars import Context
+    from types import FrameType
+
+    from otel_pipeline.engine.batch import Batch
+    from otel_pipeline.engine.clients import Consumer
+    from otel_pipeline.engine.guard import Guard
+
+_RUN = getattr(getattr(_thread, "_WorkItem", None), "run", None)
+_CODE = getattr(_RUN, "__code__", None)
+_OWN = f"{__name__.partition('.')[0]}."
+_DEPTH = 4
+"""How many functions of the application may stand between the pool and the call; how many tasks await each other."""
+
+strays: set[ref[Consumer]] = set()
+"""Consumers whose batch nobody knows who has in hand."""
+
+
+def hand_over(consumer: Consumer, batch: Batch, guard: Guard) -> None:
+    """Put the batch into the context of whoever handles it: the calling code, or the tasks that await it."""
+    consumer.batch = batch
+    item, direct = _work_item()
+    if not direct:
+        batch_in_hand.set(batch)
+    if item is None:
+        return
+    if not direct and _leave_thread not in item.future._done_callbacks:
+        item.future.add_done_callback(_leave_thread)  # Called by the pool's thread, which works for others next.
+    try:
+        loop, contexts = _awaiting(item)
+    except Exception:  # A version of Python that keeps it otherwise.
+        guard.place("batch.pool").failed()
+        loop, contexts = None, []
+    if loop is not None:
+        batch.awaited = loop, contexts
+        _change(loop, contexts, None, batch)
+    elif direct:
+        strays.add(ref(consumer, strays.discard))
+        guard.problem(
+            "batch.pool",
+            "messages were polled by a pool's thread, and nothing tells who handles them: what is sent meanwhile has "
+            "an unknown origin; handle them in `with otel_pipeline.process(message)`",
+        )
+
+
+def take_back(consumer: Consumer, batch: Batch) -> None:
+    """Take it out of these contexts: the application asks for more, or closes."""
+    consumer.batch = None
+    if strays:
+        strays.discard(ref(consumer))
+    if batch_in_hand.get() is batch:
+        batch_in_hand.set(None)
+    if batch.awaited is not None:
+        (loop, contexts), batch.awaited = batch.awaited, None
+        _change(loop, contexts, batch, None)
+
+
+def _leave_thread(_future: object) -> None:
+    batch_in_hand.set(None)
+
+
+def _change(loop: AbstractEventLoop, contexts: list[Context], old: Batch | None, new: Batch | None) -> None:
+    """Have the loop do it, between two steps of its tasks, before it learns that the call is done."""
+
+    def change() -> None:
+        for context in contexts:
+            if old is None or context.get(batch_in_hand) is old:
+                with suppress(RuntimeError):  # The context is entered: somebody runs a loop inside of a loop.
+                    context.run(batch_in_hand.set, new)
+
+    with suppress(RuntimeError):  # The loop is closed.
+        loop.call_soon_threadsafe(change)
+
+
+def _work_item() -> tuple[Any, bool]:
+    """Find the pool's item that runs here, if there is one, and whether it is the client's call itself."""
+    if threading.get_ident() == threading.main_thread().ident:
+        return None, False
+    frame: FrameType | None = sys._getframe(1)
+    between = 0
+    while frame is not None and between <= _DEPTH:
+        if frame.f_code is _CODE:
+            return frame.f_locals.get("self"), between == 0
+        if not str(frame.f_globals.get("__name__")).startswith(_OWN):
+            between += 1
+        frame = frame.f_back
+    return None, False
+
+
+def _awaiting(item: Any) -> tuple[AbstractEventLoop | None, list[Context]]:
+    """Find the loop and the contexts of the tasks that await what the pool runs."""
+    for callback in list(item.future._done_callbacks):
+        for future in _futures(callback):
+            contexts = list(_contexts(future, _DEPTH))
+            if contexts:
+                return future.get_loop(), contexts
+    return None, []
+
+
+def _contexts(future: Any, depth: int) -> Iterator[Context]:
+    for callback, context in list(getattr(future, "_callbacks", None) or ()) if depth else ():
+        task = getattr(callback, "__self__", None)
+        if isinstance(task, Task):
+            yield context  # The task's own: it goes on in there.
+            yield from _contexts(task, depth - 1)
+        else:
+            for other in _futures(callback):  # As of `gather` and `wait_for`.
+                if other is not future:
+                    yield from _contexts(other, depth - 1)
+
+
+def _futures(callback: Any) -> list[Any]:
+    """Find the futures of asyncio that a callback of asyncio's own will complete."""
+    reached = list(getattr(callback, "args", ()))
+    for cell in getattr(callback, "__closure__", None) or ():
+        with suppress(ValueError):  # A cell that is empty.
+            reached.append(cell.cell_contents)
+    return [each for each in reached if isfuture(each)]

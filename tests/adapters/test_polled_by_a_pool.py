@@ -1,0 +1,187 @@
+"""A batch that a pool's thread polls: what rests on it, and who may say that data begins here."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import functools
+import gc
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from otel_pipeline.engine import pipeline_header
+from otel_pipeline.engine.awaited_batch import strays
+
+HEADER = pipeline_header.encode(
+    flags=0,
+    hops=1,
+    environment="local",
+    origin_ms=1_000_000_000_000,
+    newest_ms=0,
+    path=5,
+    producer_id=2,
+    sequence=3,
+    tag=4,
+)
+LATER, FIRST, UNKNOWN = (2, "local", True), (1, "staging", False), (1, None, True)
+
+
+def in_executor(call):
+    return asyncio.get_running_loop().run_in_executor(None, call)
+
+
+async def both(call, other):
+    return (await asyncio.gather(asyncio.to_thread(call), other))[0]
+
+
+WAYS = {
+    "to_thread": asyncio.to_thread,
+    "run_in_executor": in_executor,
+    "wait_for": lambda call: asyncio.wait_for(asyncio.to_thread(call), 20),
+    "wait_for of the future": lambda call: asyncio.wait_for(in_executor(call), 20),
+    "gather": lambda call: both(call, asyncio.sleep(0)),
+    "a task": lambda call: asyncio.create_task(asyncio.to_thread(call)),
+}
+
+
+@pytest.fixture
+def side(mock, telemetry):
+    """A consumer with a message from local, and a producer of staging."""
+    return Side(mock, telemetry)
+
+
+class Side:
+    def __init__(self, mock, telemetry):
+        self.mock, self.source, self.target = mock, mock.topic(), mock.topic("next")
+        mock.send(self.source, b"a", headers=[("otelp", HEADER)])
+        self.pipe = telemetry.instrument(environment="staging")
+        self.consumer, self.producer = mock.consumer(self.source), mock.producer()
+
+    def call(self, *, direct):
+        """The client's own method, or a function of the application around it."""
+        return functools.partial(self.consumer.poll, 10_000) if direct else self.poll
+
+    def poll(self):
+        return self.consumer.poll(10_000)
+
+    def send(self):
+        self.producer.send(self.target, b"x", partition=0).get(10)
+
+    def said(self):
+        """What the headers of all that was sent say: hops, environment, whether the origin is not now."""
+        count = self.producer.send(self.target, b"last", partition=0).get(10).offset
+        reader = self.mock.consumer(self.target)
+        read = [
+            pipeline_header.decode(dict(record.headers)["otelp"]) for record in self.mock.poll(reader, count + 1)[:-1]
+        ]
+        return [(each.hops, each.environment, each.origin_ms < 1_700_000_000_000) for each in read]
+
+
+@pytest.mark.parametrize("direct", [True, False], ids=["", "in a function"])
+@pytest.mark.parametrize("way", WAYS)
+def test_what_awaits_a_poll_has_the_batch_in_hand(side, way, direct):
+    """And so have its child tasks, and what it hands to a thread. After the consumer is closed it begins here."""
+
+    async def main():
+        assert await WAYS[way](side.call(direct=direct))
+        side.send()
+        await asyncio.create_task(asyncio.to_thread(side.send))
+        await asyncio.to_thread(side.consumer.close)
+        await asyncio.sleep(0)
+        side.send()
+
+    asyncio.run(main())
+
+    assert (side.said(), strays) == ([LATER, LATER, FIRST], set())
+
+
+def test_another_task_has_it_not(side):
+    """What it sends begins here: a request that is served meanwhile."""
+
+    async def main():
+        polled, sent = asyncio.Event(), asyncio.Event()
+
+        async def serve():
+            await polled.wait()
+            side.send()
+            sent.set()
+
+        served = asyncio.create_task(serve())
+        await asyncio.to_thread(side.poll)
+        polled.set()
+        await sent.wait()
+        await served
+
+    asyncio.run(main())
+
+    assert side.said() == [FIRST]
+
+
+@pytest.mark.parametrize("direct", [True, False], ids=["", "in a function"])
+def test_a_pools_own_thread_keeps_nothing(side, direct):
+    """It works for others next."""
+    with ThreadPoolExecutor(1) as pool:
+
+        async def main():
+            await asyncio.get_running_loop().run_in_executor(pool, side.call(direct=direct))
+
+        asyncio.run(main())
+        pool.submit(side.send).result()
+
+    assert side.said() == [FIRST]
+
+
+def test_a_loop_in_a_pools_thread_has_its_batch(side):
+    """It polls and handles in one function, whoever awaits that."""
+
+    def consume():
+        side.poll()
+        side.send()
+
+    async def main():
+        await asyncio.to_thread(consume)
+
+    asyncio.run(main())
+
+    assert side.said() == [LATER]
+
+
+def test_where_nobody_is_found_nothing_is_claimed(side):
+    """Without asyncio: unknown, and said once, until the next batch; also when the consumer is forgotten."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(side.call(direct=True)).result()
+        side.send()
+        pool.submit(side.consumer.close).result()
+    side.send()
+
+    assert (side.said(), strays) == ([UNKNOWN, FIRST], set())
+    assert [problem for problem in side.pipe.status().problems if "polled by a pool's thread" in problem] != []
+
+
+def test_a_consumer_that_is_forgotten_is_forgotten(side):
+    """It keeps nobody from saying where data begins."""
+    side.mock.clients.remove(side.consumer)
+    with ThreadPoolExecutor(1) as pool:
+        concurrent.futures.wait([pool.submit(side.call(direct=True))])
+        before = len(strays)
+        side.consumer.close()
+        side.consumer = None
+    gc.collect()
+
+    assert (before, len(strays)) == (1, 0)
+
+
+def test_a_poll_in_a_thread_of_its_own_is_the_threads(side):
+    """No pool: as everywhere, who has polled has it in hand."""
+
+    def consume():
+        side.poll()
+        side.send()
+
+    thread = threading.Thread(target=consume)
+    thread.start()
+    thread.join()
+
+    assert side.said() == [LATER]
