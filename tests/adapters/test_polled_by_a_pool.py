@@ -13,6 +13,7 @@ import pytest
 
 from otel_pipeline.engine import pipeline_header
 from otel_pipeline.engine.awaited_batch import strays
+from tests.limits import below_at_above
 
 HEADER = pipeline_header.encode(
     flags=0,
@@ -95,6 +96,22 @@ def test_what_awaits_a_poll_has_the_batch_in_hand(side, way, direct):
     asyncio.run(main())
 
     assert (side.said(), strays) == ([LATER, LATER, FIRST], set())
+
+
+@below_at_above("engine.awaited_batch._DEPTH", 4, LATER, LATER, FIRST)
+def test_functions_between_the_pool_and_the_poll(side, size, outcome):
+    """Up to four of the application: deeper down it is a program of its own."""
+
+    def around(depth):
+        return side.call(direct=True)() if depth == 1 else around(depth - 1)
+
+    async def main():
+        await asyncio.to_thread(around, size)
+        side.send()
+
+    asyncio.run(main())
+
+    assert side.said() == [outcome]
 
 
 def test_another_task_has_it_not(side):
