@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from otel_pipeline import flow as flow
     from otel_pipeline.config.config import ConfigError as ConfigError
     from otel_pipeline.detectors.environments import ForeignEnvironmentError as ForeignEnvironmentError
+    from otel_pipeline.engine.by_hand import extract as extract
+    from otel_pipeline.engine.by_hand import inject as inject
     from otel_pipeline.engine.delivery import current as current
     from otel_pipeline.engine.inference import inference as inference
     from otel_pipeline.engine.process import process as process
@@ -36,8 +38,10 @@ _HOMES = {
     "StaleDataError": "otel_pipeline.verdict.require_fresh",
     "Status": "otel_pipeline.status",
     "current": "otel_pipeline.engine.delivery",
+    "extract": "otel_pipeline.engine.by_hand",
     "health": "otel_pipeline.pipeline",
     "inference": "otel_pipeline.engine.inference",
+    "inject": "otel_pipeline.engine.by_hand",
     "instrument": "otel_pipeline.pipeline",
     "process": "otel_pipeline.engine.process",
     "require_fresh": "otel_pipeline.verdict.require_fresh",
@@ -52,9 +56,11 @@ __all__ = [
     "Status",
     "__version__",
     "current",
+    "extract",
     "flow",
     "health",
     "inference",
+    "inject",
     "instrument",
     "process",
     "require_fresh",

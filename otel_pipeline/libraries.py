@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.engine.patching import DriftedError
 from otel_pipeline.library_names import EVERY, spelled
 from otel_pipeline.status import AdapterStatus
+from otel_pipeline.unsupported import BY_HAND, UNSUPPORTED, is_first_import
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from otel_pipeline.engine.guard import Guard
     from otel_pipeline.engine.patching import Patches
     from otel_pipeline.registry import Adapter, LibrarySettings
+    from otel_pipeline.unsupported import Unsupported
+
+_LOGGER = logging.getLogger("otel_pipeline")
+_SWITCHED_OFF = "switched off by configuration"
+_NOT_YET = "it is not instrumented"
 
 
 class Libraries:
@@ -38,11 +45,38 @@ class Libraries:
         self._wanted = None if settings.libraries == "auto" else spelled(settings.libraries)
         self._disabled = spelled(settings.disable)
         self._adapters = tuple(adapters)
+        self._unsupported: tuple[Unsupported, ...] = ()
 
     def instrument(self, patches: Patches, engines: Mapping[str, tuple[Any, ...]]) -> None:
         """Patch each; `engines` are the arguments after `patches`, by the adapter's kind."""
         for adapter in self._adapters:
             self._instrument(patches, adapter, engines.get(adapter.kind))
+        self._unsupported = tuple(row for row in UNSUPPORTED if self._is_of_interest(row))
+        for row in self._unsupported:
+            self._tell_when_imported(patches, row, lambda: BY_HAND)
+            if self._wanted is not None and not row.names.isdisjoint(self._wanted):
+                self._guard.problem(f"unsupported.{row.name}", f"`libraries` names {row.name}: {_NOT_YET}; {BY_HAND}")
+
+    def unsupported(self) -> list[AdapterStatus]:
+        """Return what is installed, and known, and not instrumented."""
+        found = [(row, row.version()) for row in self._unsupported]
+        return [AdapterStatus(row.name, "unsupported", BY_HAND, version) for row, version in found if version]
+
+    def _is_of_interest(self, row: Unsupported) -> bool:
+        """Tell whether the application may want to hear of it: it is not switched off, nor instrumented by others."""
+        if not {*row.names, EVERY}.isdisjoint(self._disabled) or any(row.package == a.package for a in self._adapters):
+            return False
+        return self._wanted is None or not {*row.names, EVERY}.isdisjoint(self._wanted)
+
+    def _tell_when_imported(self, patches: Patches, row: Unsupported | Adapter, why: Callable[[], str]) -> None:
+        """Say once, when the application imports a library, that its messages are not seen."""
+        is_there = row.package in sys.modules
+
+        def tell(_module: Any) -> None:
+            if is_first_import(row.package, is_there=is_there):
+                _LOGGER.info("otel_pipeline: %s %s: %s; %s", row.name, row.version() or "", _NOT_YET, why())
+
+        patches.when_imported(row.package, tell)
 
     def replace_others(self) -> None:
         """Take off instrumentations of others that patch the same methods; said once each."""
@@ -55,7 +89,7 @@ class Libraries:
         names, wanted = adapter.names, self._wanted
         switched_off = not {*names, EVERY}.isdisjoint(self._disabled)
         if switched_off or (wanted is not None and {*names, EVERY}.isdisjoint(wanted)):
-            return "switched off by configuration"
+            return _SWITCHED_OFF
         reason = adapter.unsupported()
         if reason is None and adapter.missing and (wanted is None or names.isdisjoint(wanted)):
             return f"it lacks {adapter.missing}; name it in `libraries` to use it all the same"
@@ -72,6 +106,8 @@ class Libraries:
         if reason is None and engine is None:
             reason = f"its kind is {adapter.kind!r}, which is none"
         if reason is not None or engine is None:
+            if version is not None and adapter.kind == "broker" and reason != _SWITCHED_OFF:
+                self._tell_when_imported(patches, adapter, lambda: f"{reason}; else {BY_HAND}")
             return conclude("skipped", reason or "")
         conclude("waiting", f"until {adapter.package} is imported")
 

@@ -86,12 +86,15 @@ class Pipeline:
             environment_reason=environment.reason if environment else "",
             export=providers.destination if providers is not None else "nothing",
             providers=_providers_in_force(providers),
-            adapters=tuple(self._adapters.values()),
+            adapters=(*self._adapters.values(), *(self._guarded("status", self._unsupported) or ())),
             problems=(*_said_by(config), *self._guard.problems.values()),
             errors=dict(self._guard.errors),
             foreign_not_followed=self._engine.foreign_traces.refused if self._engine is not None else 0,
             reason=self._reason,
         )
+
+    def _unsupported(self) -> list[AdapterStatus]:
+        return self._libraries.unsupported() if self.active and self._libraries is not None else []
 
     def health(self) -> Health | None:
         """Return the five lights of each flow of data in this process; None where nothing is instrumented."""

@@ -11,7 +11,7 @@ class AdapterStatus:
 
     name: str
     state: str
-    """One of instrumented, waiting, skipped and failed."""
+    """One of instrumented, waiting, skipped, failed, and unsupported: known, and nothing of ours instruments it."""
     reason: str = ""
     version: str | None = None
 

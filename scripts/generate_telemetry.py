@@ -97,6 +97,7 @@ Standard names first: OpenTelemetry semantic conventions v1.45.0. What they lack
 | operation | name | kind | parent | links |
 |---|---|---|---|---|
 | send | `send {{destination}}` | PRODUCER; CLIENT when the application had put a context into the message | the current span | a context that the application had put in |
+| create | `create {{destination}}`, by `inject()` where no span is current | PRODUCER | none | |
 | receive | `poll {{destination}}` | CLIENT; none for an empty pull | the current span | the creation context of every sampled message, 128 at most |
 | process | `process {{destination}}` | CONSUMER | the message's creation context | the creation context; the application's current span where it is not the parent |
 | model call | `predict {{model}}` | INTERNAL | the current span | |

@@ -26,6 +26,8 @@ ELSEWHERE = {
     "engine.pipeline_header._BYTES": FORMAT,
     "engine.pipeline_header._CHARACTERS": FORMAT,
     "engine.pipeline_header._TYPE_ENVIRONMENT": FORMAT,
+    "engine.carrier.NO_PARTITION": FORMAT,
+    "engine.carrier._WAIT_S": WAITS,
     "engine.send._FAN_IN": FORMAT,
     "engine.send._PER_PARTITION": FORMAT,
     "engine.client_objects.MAX_CLIENTS": "tests/engine/test_client_objects.py tries it, made smaller",

@@ -16,6 +16,7 @@ from otel_pipeline.detectors import environments, freshness, order, partition
 from otel_pipeline.detectors.extended_watch import watch_with
 from otel_pipeline.detectors.flow_pace import FlowPace
 from otel_pipeline.detectors.freshness import DATA_AGE, DELIVERY_AGE
+from otel_pipeline.detectors.headers_only import counting as headers_only_counts
 from otel_pipeline.detectors.instruments import Instruments
 from otel_pipeline.detectors.measures import detectors
 from otel_pipeline.detectors.objectives import Objectives
@@ -103,12 +104,16 @@ class Flows:
 
     def watch(self, consumer: Consumer, state: PartitionState) -> PartitionWatch | None:
         """Begin to watch one partition at one consumer; None where one of the watch's own parts could not be made."""
-        flow = self._flow_of(consumer.engine, consumer, state.destination)
-        values = None if self._values is None else self._values.of(state.destination, "consumer")
+        headers_only = consumer.fields.headers_only
+        flow = self._flow_of(consumer.engine, consumer, state.destination, headers_only=headers_only)
+        of_values = None if headers_only else self._values
+        values = None if of_values is None else of_values.of(state.destination, "consumer")
         parts = dict(self._parts(self._at(consumer, flow, state, None if values is None else self._values)))
         if not all(detector in parts for detector in _IN_PLACE):
             return None  # Counted where it failed.
         in_place = {detector: parts.pop(detector) for detector in _IN_PLACE}
+        if headers_only:
+            parts = {}  # Further detectors tell messages apart by their offsets.
         watch = watch_with(
             consumer.fields,
             [(detector.place(self._guard), part) for detector, part in parts.items()],
@@ -122,6 +127,9 @@ class Flows:
         if isinstance(pace, PartitionPace):
             pace.watched_by(watch.order)
         every_part = ((partition.DETECTOR, watch), *in_place.items(), *parts.items())
+        if headers_only:
+            held = dict(every_part)
+            every_part = tuple((table, held[detector]) for detector, table in headers_only_counts(held))
         read = tuple((detector, detector.place(self._guard), part) for detector, part in every_part)
         with self._lock:
             flow.process_attributes = state.process_attributes
@@ -189,7 +197,9 @@ class Flows:
                 flow.fold()
                 self._instruments.write(flow)
 
-    def _flow_of(self, engine: Engine, consumer: Consumer, destination: str) -> WatchedFlow:
+    def _flow_of(
+        self, engine: Engine, consumer: Consumer, destination: str, *, headers_only: bool = False
+    ) -> WatchedFlow:
         attributes = consumer.metric_attributes
         cluster, group = (
             None if (value := attributes.get(name)) is None else str(value)
@@ -205,7 +215,10 @@ class Flows:
                 key = FlowKey(None, OTHER, OTHER)
                 known = self._flows.get(key)
             if known is None:
-                known = self._flows[key] = self._new_flow(key, self._attributes_of(engine, attributes, key))
+                tables = self.detectors
+                if headers_only:
+                    tables = tuple(table for _, table in headers_only_counts(tables))
+                known = self._flows[key] = self._new_flow(key, self._attributes_of(engine, attributes, key), tables)
             return known
 
     def _attributes_of(
@@ -226,10 +239,10 @@ class Flows:
                 attributes[semconv.MESSAGING_CONSUMER_GROUP_NAME] = OTHER
         return attributes
 
-    def _new_flow(self, key: FlowKey, attributes: Attributes) -> WatchedFlow:
+    def _new_flow(self, key: FlowKey, attributes: Attributes, tables: Iterable[Detector]) -> WatchedFlow:
         settings, said = self.settings, self.settings.destination(key.destination)
         born: list[Label] = []
-        for detector in self.detectors:
+        for detector in tables:
             born += (*detector.counts, *self._instruments.all(detector, detector.born, settings, said))
         return WatchedFlow(
             key,

@@ -59,10 +59,15 @@ OPEN = Measure("open", None, "{message}", "Numbers that are missing and not give
 BY_DESTINATION = Measure(
     "by_destination", None, "{message}", "Messages whose numbers go over all partitions: they say nothing of losses."
 ).label()
+UNPLACED = Measure(
+    "unplaced", None, "{message}", "Messages of which no place is known: their order is not judged."
+).label()
 UNNUMBERED = Measure("unnumbered", None, "{message}", "Messages with a header in which there is no number.").label()
 
 
 def _watch(at: WatchedPartition) -> PartitionOrder:
+    if at.fields.headers_only:
+        return Unplaced(-1, at.monotonic_s)
     original = at.settings.mirrors.get(at.destination, at.destination)
     of_partition, of_all = (pipeline_header.tag_of(original, partition) for partition in (at.partition, None))
     return PartitionOrder(of_partition, at.monotonic_s, of_all)
@@ -83,6 +88,7 @@ DETECTOR = Detector(
         OPEN: attrgetter("open"),
         BY_DESTINATION: attrgetter("by_destination"),
         UNNUMBERED: attrgetter("unnumbered"),
+        UNPLACED: attrgetter("unplaced"),
     },
 )
 
@@ -163,6 +169,7 @@ class PartitionOrder:
         "skipped",
         "tag",
         "unnumbered",
+        "unplaced",
     )
 
     def __init__(self, tag: int, monotonic_s: Callable[[], float], destination_tag: int = -1) -> None:
@@ -171,6 +178,7 @@ class PartitionOrder:
         self._destination_numbers = DestinationNumbers()
         self.by_destination = 0
         self.unnumbered = 0
+        self.unplaced = 0
         self._monotonic_s = monotonic_s
         self._windows: dict[int, _Window] = {}
         self.latest = _NONE
@@ -495,6 +503,24 @@ class PartitionOrder:
         window.given_up |= lost
         self.open -= count
         self.missing_before_broker += count
+
+
+class Unplaced(PartitionOrder):
+    """Counts messages of which only headers are known: no order is to be found in them."""
+
+    __slots__ = ()
+
+    def one(self, offset: int, producer: int, number: int, tag: int) -> None:  # noqa: ARG002 - it has no place
+        """Count it."""
+        self.unplaced += 1
+
+    def without_header(self, offset: int) -> None:  # noqa: ARG002
+        """Count it."""
+        self.unplaced += 1
+
+    def one_of_destination(self, offset: int, producer: int, number: int, tag: int) -> None:  # noqa: ARG002
+        """Count it."""
+        self.unplaced += 1
 
 
 def _minus(number: int, back: int) -> int:

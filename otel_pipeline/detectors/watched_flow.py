@@ -161,7 +161,7 @@ class WatchedFlow:
         """Return the newest processed offset of each partition that is watched."""
         offsets: dict[int, int] = {}
         for each in self.watched:
-            if each.watch.processed_offset >= 0:
+            if each.watch.processed_offset >= 0 and each.partition >= 0:
                 offsets[each.partition] = max(each.watch.processed_offset, offsets.get(each.partition, -1))
         return offsets
 

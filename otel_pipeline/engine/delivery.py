@@ -85,9 +85,9 @@ class OpenDelivery:
 
     @property
     def partition(self) -> int | None:
-        """The partition; None for a batch, whose messages may come from several."""
+        """The partition; None where it is not known, and for a batch, whose messages may come from several."""
         partition: int | None = None if self.batched else self.state.partition
-        return partition
+        return None if partition is None or partition < 0 else partition
 
 
 def in_hand(context: Context | None = None) -> OpenDelivery | None:

@@ -37,3 +37,5 @@ class MessageFields(NamedTuple):
     body_bytes: Callable[[Message], int]
     """The serialized size, below 0 for a message without a body (a tombstone)."""
     names: SystemNames = NO_NAMES
+    headers_only: bool = False
+    """Whether only its headers are known of a message: nothing is judged of order, pace and values."""

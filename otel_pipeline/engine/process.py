@@ -43,6 +43,11 @@ def activate(engine: Engine | None) -> None:
     _engine = engine
 
 
+def engine_in_force() -> Engine | None:
+    """Return the engine of the pipeline in force; None where nothing is instrumented."""
+    return _engine
+
+
 class Processing:
     """One use of `process`, as a context manager or as a decorator."""
 

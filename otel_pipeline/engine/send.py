@@ -195,7 +195,7 @@ def sender(  # noqa: C901, PLR0915
                 else:
                     copy = outgoing(headers, span, context)
                 sending.headers = copy
-                _set_pipeline_header(engine, copy, producer, destination, delivery, start_ns, had_headers=bool(headers))
+                set_pipeline_header(engine, copy, producer, destination, delivery, start_ns, had_headers=bool(headers))
             if destination.check is not None:
                 destination.check(value, len(value) if type(value) is bytes else 0)
             if hook is not None and span is not None and span.is_recording():
@@ -241,7 +241,7 @@ def key_text(key: object) -> str | None:
     return str(key) if isinstance(key, (str, int)) else None
 
 
-def _set_pipeline_header(
+def set_pipeline_header(
     engine: Engine,
     headers: list[tuple[str, bytes]],
     producer: Producer,

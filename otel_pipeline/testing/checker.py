@@ -22,7 +22,7 @@ from otel_pipeline.export.otlp_reader import MetricRecord, SpanRecord, read
 from otel_pipeline.testing import registry
 
 _HERE = Path(__file__).parent
-_KINDS = {"send": ("PRODUCER", "CLIENT"), "receive": ("CLIENT",), "process": ("CONSUMER",)}
+_KINDS = {"create": ("PRODUCER",), "send": ("PRODUCER", "CLIENT"), "receive": ("CLIENT",), "process": ("CONSUMER",)}
 _SETTLE = "settle"
 _TYPES: Mapping[str, tuple[type, ...]] = {
     "string": (str,),

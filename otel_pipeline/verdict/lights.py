@@ -24,6 +24,7 @@ from otel_pipeline.detectors.order import (
     REORDERED,
     SKIPPED,
     UNNUMBERED,
+    UNPLACED,
 )
 from otel_pipeline.detectors.partition import COVERAGE, HEADER_OK, MESSAGES
 from otel_pipeline.detectors.shares import wilson_lower
@@ -214,6 +215,8 @@ def order(case: Case) -> Light:  # noqa: C901, PLR0911 - the table's rows from t
     disordered = f"{counts[REORDERED]} {REORDERED}, {counts[DUPLICATE]} {DUPLICATE} of {n} messages"
     if disorder >= 3 and wilson_lower(disorder, n) > _DISORDER:  # noqa: PLR2004 - docs/design/lights.md
         return light("red", disordered, _DISORDERED)
+    if counts[UNPLACED]:
+        return light("grey", f"{counts[UNPLACED]} of {n} messages were read by extract(): {_UNPLACED}", _PLACED)
     if counts[HEADER_OK] * 2 < sum(counts.of(COVERAGE).values()):
         return light(
             "grey",
@@ -253,6 +256,8 @@ def order(case: Case) -> Light:  # noqa: C901, PLR0911 - the table's rows from t
     return light("green", f"{n} messages in order, none missing")
 
 
+_UNPLACED = "their place in the log is not known"
+_PLACED = "which clients are instrumented (docs/what-is-patched.md)"
 _UNJUDGED = 0.1
 """Share of messages whose loss nobody could see, above which the light is not green."""
 _DISORDERED = "producers without idempotence, or a relay that repeats (client.hazard)"
@@ -276,6 +281,8 @@ def _where_lost(case: Case, missing: Mapping[Label, int]) -> str:
 def pace(case: Case) -> Light:  # noqa: C901, PLR0911 - as above
     """Judge whether the consumer keeps up."""
     found = case.evidence.pace
+    if not found.assigned and case.total[UNPLACED]:
+        return Light("grey", f"messages were read by extract(): {_UNPLACED}", _PLACED)
     if not found.assigned:
         return Light("grey", "no partition is assigned to this process", "the group's other members")
     if found.lag is None or found.caught_up_age_s is None:
@@ -368,6 +375,8 @@ def environment(case: Case) -> Light:
             f"messages of other environments: {origins}",
             "which producer writes here; allow it under destinations: foreign if it may",
         )
+    if counts[UNPLACED]:
+        return light("grey", f"{counts[UNPLACED]} of {n} messages were read by extract(): {_UNPLACED}", _PLACED)
     if counts[HEADER_OK] * 2 < sum(counts.of(COVERAGE).values()) or not n:
         return light(
             "grey",
