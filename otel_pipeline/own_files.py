@@ -48,7 +48,7 @@ def make_folder(folder: Path) -> None:
 
 def is_mine(found: os.stat_result) -> bool:
     """Tell whether a file is this user's; where a system has no owners, every file is."""
-    return not hasattr(os, "getuid") or found.st_uid == os.getuid()
+    return not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
 
 
 def is_gone(descriptor: int) -> bool:

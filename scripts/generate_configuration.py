@@ -34,7 +34,12 @@ PAGE = """# Configuration
 ## Where the file is found
 
 The argument `config_file`, else `OTEL_PIPELINE_CONFIG_FILE`, else the first `otel_pipeline.yaml` beside the program or in
-a folder above it, else in the working folder or above it.
+the working folder; where those are in a repository (`.git`), also above them up to its root, on the same file system.
+
+A file that is named is read, whosever it is. One that is found decides where data goes, so it has to be from somebody who
+may: it belongs to the user that the process runs as, to root, or to the owner of the program's folder, and not everybody
+may write it. Otherwise it is not read, and that is said once, with the remedy; so is a file above the program where there
+is no repository. A file has at most 1 MB, 10,000 values and 20 levels; what is more is refused as a whole.
 
 ## What differs
 

@@ -31,7 +31,7 @@ def test_a_folder_that_is_not_ours_is_refused(tmp_path, monkeypatch, kind):
     elif kind == "link":
         (tmp_path / "a").symlink_to(tmp_path / "elsewhere")
     else:
-        monkeypatch.setattr(os, "getuid", lambda: -1)
+        monkeypatch.setattr(os, "geteuid", lambda: -1)
 
     with pytest.raises(OSError, match=r"a\b"):
         make_folder(tmp_path / "a")
@@ -46,7 +46,7 @@ def test_only_plain_files_of_that_name_are_ours(tmp_path, monkeypatch):
     (tmp_path / "4.own").symlink_to(tmp_path / "1.own")
     os.mkfifo(tmp_path / "5.own")
     own = [tuple(each) for each in own_files.own_files(tmp_path, re.compile(r"[0-9]\.own"))]
-    monkeypatch.setattr(os, "getuid", lambda: -1)
+    monkeypatch.setattr(os, "geteuid", lambda: -1)
 
     assert own == [(970.0, 30, tmp_path / "2.own"), (990.0, 10, tmp_path / "1.own")]
     assert own_files.own_files(tmp_path, re.compile(r"[0-9]\.own")) == []

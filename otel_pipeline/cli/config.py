@@ -62,7 +62,9 @@ def run_check(arguments: argparse.Namespace) -> int:
     config = _load(arguments.path, None)
     if config.file is None and not config.problems:
         raise CommandError(
-            "there is no otel_pipeline.yaml in this folder or above it",
+            "\n  ".join(
+                ("no otel_pipeline.yaml in this folder, or above it in its repository, is read", *config.overridden)
+            ),
             "name the file: otel-pipeline config check FILE",
         )
     _complain(config)

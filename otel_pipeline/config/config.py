@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from otel_pipeline.config.options import Row, Table, Things
 
 T = TypeVar("T")
+MAX_PART = 400
+"""Characters of each part of a problem's sentence."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,14 @@ class Problem:
     where: str = ""
 
     def __str__(self) -> str:
-        place = f"{self.where}: " if self.where else ""
-        option = f"{self.option} " if self.option else ""
-        return f"{place}{option}{self.message}; {self.remedy}"
+        place = f"{_cut(self.where)}: " if self.where else ""
+        option = f"{_cut(self.option)} " if self.option else ""
+        return f"{place}{option}{_cut(self.message)}; {_cut(self.remedy)}"
+
+
+def _cut(text: str) -> str:
+    """Cut what a file can make as long as it likes."""
+    return text if len(text) <= MAX_PART else f"{text[:MAX_PART]}..."
 
 
 class ConfigError(ValueError):
@@ -72,7 +79,8 @@ class Config:
     file: Path | None = None
     problems: tuple[Problem, ...] = ()
     overridden: tuple[str, ...] = ()
-    """Where an argument in code and the deployment's variable disagree."""
+    """What is said and is no mistake: where an argument in code and the deployment's variable disagree, a file that was
+    found and is not read."""
 
     def of(self, owner: type[T], **others: Any) -> T:
         """Return the owner's settings, without what is said of destinations; `others` are fields that are no options.

@@ -15,10 +15,11 @@ from otel_pipeline.config import environment as environments
 from otel_pipeline.config.config import Config, ConfigError, Problem, Source
 from otel_pipeline.config.file_check import check_names, check_other_environments, overrides_of
 from otel_pipeline.config.general import ENVIRONMENT, GeneralSettings
+from otel_pipeline.config.location import find
 from otel_pipeline.config.named import complete, defaults, gathered, is_whole, leaves, shown
 from otel_pipeline.config.options import Table, Things
 from otel_pipeline.config.variables import PREFIX, mistakes
-from otel_pipeline.config.yaml_file import Section, locate, read
+from otel_pipeline.config.yaml_file import Section, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from otel_pipeline.settings import Doubt
 
 _LABELS = "OTEL_RESOURCE_ATTRIBUTES"
+MAX_PROBLEMS = 100
+"""That are said of one configuration, and names of one list that are looked up."""
 
 
 def load(
@@ -92,9 +95,12 @@ class _Loading:
         self._top = Section(1)
 
     def load(self) -> Config:
-        self._file = locate(self._arguments.get("config_file"), self._environ, self._directory, self._tell)
-        if self._file is not None:
-            self._top = read(self._file, self._environ, self._tell) or self._top
+        found = find(
+            self._arguments.get("config_file"), self._environ, self._directory, self._tell, self._overridden.append
+        )
+        if found is not None:
+            self._file = found.path
+            self._top = read(*found, self._environ, self._tell) or self._top
             check_names(self._table, self._top, self._say)
         resolved = self._environment()
         mine = overrides_of(self._top).get(resolved.name or "")
@@ -114,7 +120,7 @@ class _Loading:
             kinds=MappingProxyType(self._kinds),
             things=MappingProxyType(self._things),
             file=self._file,
-            problems=tuple(self._problems),
+            problems=_not_too_many(self._problems),
             overridden=tuple(self._overridden),
         )
 
@@ -193,7 +199,8 @@ class _Loading:
         doubt = row.option.doubt
         if doubt is None or not isinstance(parsed, tuple) or not parsed:
             return parsed
-        return tuple(name for name in parsed if not self._is_doubtful(row, name, doubt(name), where)) or None
+        asked, rest = parsed[:MAX_PROBLEMS], parsed[MAX_PROBLEMS:]
+        return (*(name for name in asked if not self._is_doubtful(row, name, doubt(name), where)), *rest) or None
 
     def _is_doubtful(self, row: Row, name: str, doubt: Doubt | None, where: str) -> bool:
         # A variable that is not ours lists names for others as well: there only a slip is one for certain.
@@ -229,6 +236,14 @@ class _Loading:
             self._values[path], self._sources[path], self._kinds[path] = leaf.value, source, leaf.kind
         if not found:
             self._values[named.name], self._sources[named.name] = {}, Source("default")
+
+
+def _not_too_many(problems: list[Problem]) -> tuple[Problem, ...]:
+    """Keep the first ones: each is said when a program starts, and a file with thousands of them is the wrong one."""
+    if len(problems) <= MAX_PROBLEMS:
+        return tuple(problems)
+    left = f"{len(problems) - MAX_PROBLEMS} more mistakes"
+    return (*problems[:MAX_PROBLEMS], Problem("", left, "mend those first, or name the right file"))
 
 
 def _source_of(resolved: Environment) -> Source:

@@ -44,7 +44,7 @@ def _is_the_users(folder: str) -> bool:
         found = os.stat(folder)  # noqa: PTH116 - any text is a path here
     except (OSError, ValueError):
         return False
-    return os.name != "nt" and stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+    return os.name != "nt" and stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
 
 
 def _in_state_folder(name: str, environ: Mapping[str, str]) -> Path:
@@ -76,7 +76,7 @@ def _can_be_made(folder: str) -> bool:
 
 
 def _user() -> str:
-    return str(os.getuid()) if hasattr(os, "getuid") else "user"
+    return str(os.geteuid()) if hasattr(os, "geteuid") else "user"
 
 
 def _whole(path: Path) -> Path:

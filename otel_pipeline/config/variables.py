@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, NamedTuple
 
-from otel_pipeline.config import environment, state_folder, yaml_file
+from otel_pipeline.config import environment, location, state_folder
 from otel_pipeline.config.kinds import meant
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from otel_pipeline.config.options import Table
 
 PREFIX = "OTEL_PIPELINE_"
-_WITHOUT_OPTION = frozenset((environment.VARIABLE, state_folder.VARIABLE, yaml_file.VARIABLE))
+_WITHOUT_OPTION = frozenset((environment.VARIABLE, state_folder.VARIABLE, location.VARIABLE))
 _OF_TESTS = ("OTEL_PIPELINE_TEST_", "OTEL_PIPELINE_REAL")
 """How the variables begin that control this project's own test run."""
 

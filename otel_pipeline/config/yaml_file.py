@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-FILE_NAME = "otel_pipeline.yaml"
-VARIABLE = "OTEL_PIPELINE_CONFIG_FILE"
-MAX_BYTES = 1_000_000
+if TYPE_CHECKING:
+    from pathlib import Path
+
 MAX_NODES = 10_000
 MAX_DEPTH = 20
 
@@ -20,7 +18,7 @@ Tell = Callable[[str, str, str], None]
 
 _INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-_VARIABLE = re.compile(r"\$\$|\$\{([A-Za-z_][A-Za-z0-9_]*)(:-([^}]*))?\}")
+_NAME = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(:-)?")
 
 
 @dataclass
@@ -43,147 +41,171 @@ class Section:
         return merged
 
 
-def locate(argument: object, environ: Mapping[str, str], directory: Path | None, tell: Tell) -> Path | None:
-    """Find the file to read: the argument's, the variable's, or the first beside the program or above it."""
-    given, said = (str(argument), "config_file") if argument else (environ.get(VARIABLE, ""), VARIABLE)
-    if given:
-        path = Path(given).expanduser()
-        if not path.is_file():
-            tell(said, f"{path} is no file", "give the path of an otel_pipeline.yaml")
-            return None
-        return path
-    for start in [directory] if directory is not None else _starts():
-        try:
-            for folder in (start, *start.parents):
-                if (folder / FILE_NAME).is_file():
-                    return folder / FILE_NAME
-        except OSError:
-            continue
+def read(path: Path, content: bytes, environ: Mapping[str, str], tell: Tell) -> Section | None:
+    """Read a file's content as sections; None when nothing of it can be used. Never raises.
+
+    What it costs is bounded whatever the content: by its size, which the caller bounds, and by the limits above.
+    """
+    import yaml
+
+    reader = _Reader(path, environ, tell)
+    try:
+        for event in yaml.parse(content, Loader=yaml.SafeLoader):
+            reader.take(event)
+    except _RefusedError as error:
+        tell(f"{path}:{error.line}", str(error), "name the right file, or write less into it")
+        return None
+    except Exception as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark is not None else str(path)
+        tell(where, f"is no YAML: {getattr(error, 'problem', None) or error}", "mend the line")
+        return None
+    if isinstance(reader.root, Section) or reader.root is None:
+        return reader.root or Section(1)
+    tell(f"{path}:1", "is not a mapping at the top", "write `name: value` lines")
     return None
 
 
-def _starts() -> list[Path]:
-    """Return the program's folder and the working folder."""
-    starts = []
-    try:
-        program = program_file()
-        if program is not None:
-            starts.append(program.resolve().parent)
-        starts.append(Path.cwd())
-    except OSError:
-        pass  # A working folder that was deleted.
-    return starts
+class _RefusedError(Exception):
+    """What is more than a file of options needs."""
+
+    def __init__(self, line: int, message: str) -> None:
+        super().__init__(message)
+        self.line = line
 
 
-def program_file() -> Path | None:
-    """Return the script that runs, or is about to run, as under `opentelemetry-instrument`."""
-    main = getattr(sys.modules.get("__main__"), "__file__", None)
-    if main:
-        return Path(main)
-    words = iter(sys.orig_argv[1:])
-    for word in words:
-        if word in ("-m", "-c"):
-            return None
-        if word in ("-W", "-X"):
-            next(words, None)
-        elif not word.startswith("-"):
-            return Path(word)
-    return None
+class _Value(NamedTuple):
+    """What has been read, with what it counts for where an alias repeats it."""
+
+    value: Any
+    nodes: int
+    height: int
+    """How deep it is: 0 for a scalar."""
+    line: int
 
 
-def read(path: Path, environ: Mapping[str, str], tell: Tell) -> Section | None:
-    """Read the file as sections; None when nothing of it can be used. Never raises."""
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        tell(str(path), f"cannot be read: {error.strerror or error}", "make it readable, or name another one")
-        return None
-    if len(raw) > MAX_BYTES:
-        tell(str(path), f"is larger than {MAX_BYTES} bytes", "name the right file")
-        return None
-    return _Reader(path, environ, tell).read(raw)
+@dataclass
+class _Open:
+    """A mapping or list whose end has not come yet."""
+
+    made: Section | list[Any]
+    line: int
+    anchor: str | None
+    nodes_before: int
+    height: int = 1
+    key: _Value | None = None
 
 
 class _Reader:
+    """Makes sections of a parser's events, without recursion; gives up at the first that is too many or too deep."""
+
     def __init__(self, path: Path, environ: Mapping[str, str], tell: Tell) -> None:
         self._path = path
         self._environ = environ
         self._tell = tell
         self._nodes = 0
+        self._open: list[_Open] = []
+        self._anchors: dict[str, _Value] = {}
+        self.root: Any = None
 
-    def read(self, raw: bytes) -> Section | None:
-        import yaml
+    def take(self, event: Any) -> None:
+        """Take the next event. Raises _RefusedError for what is beyond a limit, or cannot be meant."""
+        kind, line = type(event).__name__, event.start_mark.line + 1
+        if kind == "ScalarEvent":
+            self._finish(_Value(self._scalar(event, line), 1, 0, line), event.anchor)
+        elif kind in ("MappingStartEvent", "SequenceStartEvent"):
+            self._count(1, 1, line)
+            made: Section | list[Any] = Section(line) if kind == "MappingStartEvent" else []
+            self._open.append(_Open(made, line, event.anchor, self._nodes - 1))
+        elif kind in ("MappingEndEvent", "SequenceEndEvent"):
+            ended = self._open.pop()
+            self._finish(_Value(ended.made, self._nodes - ended.nodes_before, ended.height, ended.line), ended.anchor)
+        elif kind == "AliasEvent":
+            self._repeat(event.anchor, line)
+        elif kind == "DocumentStartEvent" and self.root is not None:
+            raise _RefusedError(line, "begins a second document")
 
-        try:
-            loader: Any = yaml.SafeLoader(raw)
-            try:
-                root = loader.get_single_node()
-            finally:
-                loader.dispose()
-            if root is None:
-                return Section(1)
-            if not isinstance(root, yaml.MappingNode):
-                self._say(root, "is not a mapping at the top", "write `name: value` lines")
-                return None
-            found = self._value(root, 0)
-        except RecursionError:
-            self._tell(str(self._path), "is nested too deeply", "name the right file")
-            return None
-        except Exception as error:
-            mark = getattr(error, "problem_mark", None)
-            where = f"{self._path}:{mark.line + 1}" if mark is not None else str(self._path)
-            self._tell(where, f"is no YAML: {getattr(error, 'problem', None) or error}", "mend the line")
-            return None
-        return found if isinstance(found, Section) else None
+    def _count(self, nodes: int, height: int, line: int) -> None:
+        self._nodes += nodes
+        if self._nodes > MAX_NODES:
+            raise _RefusedError(line, f"is beyond {MAX_NODES} values")
+        if len(self._open) + height > MAX_DEPTH:
+            raise _RefusedError(line, f"is nested more than {MAX_DEPTH} deep")
 
-    def _value(self, node: Any, depth: int) -> Any:
-        self._nodes += 1
-        if self._nodes > MAX_NODES or depth > MAX_DEPTH:
-            raise ValueError("too many values or too deeply nested")
-        kind = type(node).__name__
-        if kind == "MappingNode":
-            return self._section(node, depth)
-        if kind == "SequenceNode":
-            return [self._value(item, depth + 1) for item in node.value]
-        return self._scalar(node)
+    def _repeat(self, anchor: str, line: int) -> None:
+        meant = self._anchors.get(anchor)
+        if meant is None:
+            raise _RefusedError(line, f"repeats &{anchor}, which does not end before it")
+        self._count(meant.nodes, meant.height, line)
+        self._finish(meant._replace(line=line), None)
 
-    def _section(self, node: Any, depth: int) -> Section:
-        section = Section(node.start_mark.line + 1)
-        for key_node, value_node in node.value:
-            key = str(key_node.value)
-            if key in section.values:
-                first = section.lines[key]
-                self._say(key_node, f"{key!r} is there twice, first in line {first}", "keep one of them")
+    def _finish(self, found: _Value, anchor: str | None) -> None:
+        """Put a whole value where it belongs."""
+        if anchor is not None:
+            self._anchors[anchor] = found
+        if not self._open:
+            self.root = found.value
+            return
+        above = self._open[-1]
+        above.height = max(above.height, found.height + 1)
+        if isinstance(above.made, list):
+            above.made.append(found.value)
+        elif above.key is None:
+            above.key = found
+        else:
+            key, above.key = above.key, None
+            self._enter(above.made, key, found)
+
+    def _enter(self, section: Section, key: _Value, found: _Value) -> None:
+        name = key.value
+        if not isinstance(name, str):
+            message = "has something else than a word as a name"
+            self._tell(f"{self._path}:{key.line}", message, "write `name: value` lines")
+        elif name in section.values:
+            first = section.lines[name]
+            message = f"{name!r} is there twice, first in line {first}"
+            self._tell(f"{self._path}:{key.line}", message, "keep one of them")
+        else:
+            section.values[name], section.lines[name] = found.value, key.line
+
+    def _scalar(self, event: Any, line: int) -> Any:
+        text = str(event.value)
+        if self._open and isinstance(self._open[-1].made, Section) and self._open[-1].key is None:
+            return text  # A name; what counts is its value.
+        self._count(1, 0, line)
+        filled = self._filled(text, line)
+        return scalar(filled) if event.style is None else filled
+
+    def _filled(self, text: str, line: int) -> str:
+        """Fill in the variables, in one pass."""
+        parts: list[str] = []
+        at, last_end, wrong = 0, text.rfind("}"), ""
+        while (sign := text.find("$", at)) >= 0:
+            parts.append(text[at:sign])
+            match = _NAME.match(text, sign)
+            # From where on there is no end, none is looked for again: a text costs its length once.
+            if match is not None and match.end() <= last_end and (match.group(2) or text[match.end()] == "}"):
+                end = text.find("}", match.end())
+                default = text[match.end() : end] if match.group(2) else None
+                if "${" in (default or ""):
+                    wrong = "has a ${ inside of another"
+                parts.append(self._variable(match.group(1), default, line))
+                at = end + 1
                 continue
-            section.values[key] = self._value(value_node, depth + 1)
-            section.lines[key] = key_node.start_mark.line + 1
-        return section
+            if text.startswith("${", sign):
+                wrong = "has a ${ that no } closes, or no name in it"
+            parts.append("$")
+            at = sign + (2 if text.startswith("$$", sign) else 1)
+        if wrong:
+            self._tell(f"{self._path}:{line}", wrong, "write ${NAME} or ${NAME:-a default}, $$ for a $")
+        return "".join((*parts, text[at:]))
 
-    def _scalar(self, node: Any) -> Any:
-        text = self._filled(node)
-        return scalar(text) if node.style is None else text
-
-    def _filled(self, node: Any) -> str:
-        def fill(match: re.Match[str]) -> str:
-            if match.group() == "$$":
-                return "$"
-            name, default = match.group(1), match.group(3)
-            value = self._environ.get(name) or default
-            if value is None:
-                self._say(node, f"${{{name}}} is not set", f"set {name}, or write ${{{name}:-a default}}")
-                return ""
-            return value
-
-        text = str(node.value)
-        if "${" in _VARIABLE.sub("", text):
-            self._say(
-                node, "has a ${ that no } closes, or no name in it", "write ${NAME} or ${NAME:-a default}, $$ for a $"
-            )
-        return _VARIABLE.sub(fill, text)
-
-    def _say(self, node: Any, message: str, remedy: str) -> None:
-        self._tell(f"{self._path}:{node.start_mark.line + 1}", message, remedy)
+    def _variable(self, name: str, default: str | None, line: int) -> str:
+        value = self._environ.get(name) or default
+        if value is None:
+            remedy = f"set {name}, or write ${{{name}:-a default}}"
+            self._tell(f"{self._path}:{line}", f"${{{name}}} is not set", remedy)
+        return value or ""
 
 
 def scalar(text: str) -> Any:

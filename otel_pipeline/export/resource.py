@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from opentelemetry.sdk.resources import Resource
 
 from otel_pipeline import semconv
-from otel_pipeline.config.yaml_file import program_file
+from otel_pipeline.config.location import program_file
 from otel_pipeline.export.settings import ExportSettings
 from otel_pipeline.version import VERSION
 

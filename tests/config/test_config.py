@@ -185,10 +185,11 @@ def test_strict_raises_everything_at_once(write):
 
 
 def test_the_file_is_found_upwards_or_named(write, tmp_path):
-    """Beside the program or above it; the argument and the variable name another one."""
+    """Beside the program or above it in its repository; the argument and the variable name another one."""
     path, other = write("service_name: found"), write("service_name: other", "other.yaml")
     below = tmp_path / "a" / "b"
     below.mkdir(parents=True)
+    (tmp_path / ".git").mkdir()
 
     found = [
         load(arguments, (ExportSettings,), environ=environ, directory=start, raises=False)

@@ -121,3 +121,12 @@ def test_the_schema_describes_every_option(capsys):
         "description": 'What is done with messages that began in this environment; "*" is any other.',
         "additionalProperties": {"enum": ["allow", "flag", "reject"]},
     }
+
+
+def test_a_file_that_is_not_read_is_said_by_the_check(folder, capsys):
+    """Not that there is none."""
+    (folder / "otel_pipeline.yaml").chmod(0o666)
+    code = main(["config", "check"])
+    err = capsys.readouterr().err
+
+    assert (code, "everybody may write it; if it is meant, set OTEL_PIPELINE_CONFIG_FILE to it" in err) == (1, True)

@@ -52,7 +52,7 @@ def test_without_a_home_it_lies_among_temporary_files(tmp_path, monkeypatch, hom
     if not home:
         monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # What it returns without a user's entry.
 
-    assert telemetry_folder({"TMPDIR": str(tmp_path)}) == tmp_path / f"otel-pipeline-{os.getuid()}-telemetry"
+    assert telemetry_folder({"TMPDIR": str(tmp_path)}) == tmp_path / f"otel-pipeline-{os.geteuid()}-telemetry"
 
 
 def test_a_home_that_cannot_be_written_to_is_not_used(tmp_path, monkeypatch):
@@ -60,7 +60,7 @@ def test_a_home_that_cannot_be_written_to_is_not_used(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setattr(os, "access", lambda path, mode: False)
 
-    assert telemetry_folder({"TMPDIR": "/t"}) == state_folder.Path(f"/t/otel-pipeline-{os.getuid()}-telemetry")
+    assert telemetry_folder({"TMPDIR": "/t"}) == state_folder.Path(f"/t/otel-pipeline-{os.geteuid()}-telemetry")
 
 
 def test_a_working_folder_that_was_deleted_raises_nothing(tmp_path, monkeypatch):

@@ -165,7 +165,7 @@ def test_each_dropped_line_is_counted_by_its_signal(lines, monkeypatch):
 def test_a_folder_of_another_user_is_refused(lines, problems, monkeypatch):
     """Also where everybody may write: who owns it reads and changes what is there."""
     lines.folder.mkdir(parents=True, mode=0o777)
-    monkeypatch.setattr(os, "getuid", lambda: -1)
+    monkeypatch.setattr(os, "geteuid", lambda: -1)
 
     assert (lines.write({"a": 1}), list(lines.folder.iterdir())) == (False, [])
     assert "belongs to another user" in problems[0][1]

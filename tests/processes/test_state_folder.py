@@ -42,4 +42,20 @@ def test_without_home_and_name(programs, tmp_path, environment):
         OTEL_LOGS_EXPORTER="none",
     )
 
-    assert (ran.code, ran.out) == (0, f"True () ['otel-pipeline-{os.getuid()}-health']\n"), ran.err
+    assert (ran.code, ran.out) == (0, f"True () ['otel-pipeline-{os.geteuid()}-health']\n"), ran.err
+
+
+def test_a_configured_path_begins_at_a_home_that_is_not_there(programs, tmp_path):
+    """A tilde that stands for nothing is a name like any other."""
+    ran = programs.run(
+        NOBODY + WORK.format(arguments=', config_file="~/otel_pipeline.yaml"'),
+        TMPDIR=tmp_path,
+        OTEL_PIPELINE_ENVIRONMENT="production",
+        OTEL_PIPELINE_CONTRACTS_DIRECTORY="~/contracts",
+        OTEL_PIPELINE_HEALTH_STATE_FILE="off",
+        OTEL_TRACES_EXPORTER="none",
+        OTEL_METRICS_EXPORTER="none",
+        OTEL_LOGS_EXPORTER="none",
+    )
+
+    assert (ran.code, ran.out.split(" (")[0], ran.out.count("is no file")) == (0, "True", 1), ran.err
