@@ -19,7 +19,6 @@ from weakref import ref
 from otel_pipeline.engine.batch import batch_in_hand
 
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop
     from collections.abc import Iterator
     from contextvars import Context
     from types import FrameType
@@ -44,25 +43,12 @@ def hand_over(consumer: Consumer, batch: Batch, guard: Guard) -> None:
     item, direct = _work_item()
     if not direct:
         batch_in_hand.set(batch)
-    if item is None:
-        return
-    if not direct and _leave_thread not in item.future._done_callbacks:
-        item.future.add_done_callback(_leave_thread)  # Called by the pool's thread, which works for others next.
-    try:
-        loop, contexts = _awaiting(item)
-    except Exception:  # A version of Python that keeps it otherwise.
-        guard.place("batch.pool").failed()
-        loop, contexts = None, []
-    if loop is not None:
-        batch.awaited = loop, contexts
-        _change(loop, contexts, None, batch)
-    elif direct:
-        strays.add(ref(consumer, strays.discard))
-        guard.problem(
-            "batch.pool",
-            "messages were polled by a pool's thread, and nothing tells who handles them: what is sent meanwhile has "
-            "an unknown origin; handle them in `with otel_pipeline.process(message)`",
-        )
+    if item is not None:
+        done = next((each for each in item.future._done_callbacks if isinstance(each, _Polled)), None)
+        if done is None:
+            done = _Polled(item, guard)
+            item.future.add_done_callback(done)
+        done.has_polled(consumer, batch, direct=direct)
 
 
 def take_back(consumer: Consumer, batch: Batch) -> None:
@@ -74,24 +60,72 @@ def take_back(consumer: Consumer, batch: Batch) -> None:
         batch_in_hand.set(None)
     if batch.awaited is not None:
         (loop, contexts), batch.awaited = batch.awaited, None
-        _change(loop, contexts, batch, None)
+        with suppress(RuntimeError):  # The loop is closed.
+            loop.call_soon_threadsafe(_change, contexts, batch, None)
 
 
-def _leave_thread(_future: object) -> None:
-    batch_in_hand.set(None)
+class _Polled:
+    """What an item of a pool has polled last, and the callback of its future, which the pool's thread calls."""
+
+    __slots__ = ("_direct", "_guard", "_handed", "_item", "_polled")
+
+    def __init__(self, item: Any, guard: Guard) -> None:
+        self._item = item
+        self._guard = guard
+        self._handed = False
+        self._polled: tuple[Consumer, Batch] | None = None
+
+    def has_polled(self, consumer: Consumer, batch: Batch, *, direct: bool) -> None:
+        self._polled, self._direct = (consumer, batch), direct
+        self._handed = self._tell_loop(consumer, batch)
+
+    def __call__(self, _future: object) -> None:
+        batch_in_hand.set(None)  # The thread works for others next.
+        if self._polled is not None and not self._handed and not self._tell_loop(*self._polled):
+            self._lose(*self._polled)
+        self._item = self._polled = None
+
+    def _tell_loop(self, consumer: Consumer, batch: Batch) -> bool:
+        """Have the loop find who awaits it between two steps of its tasks, before it learns that the call is done."""
+        try:
+            future = next(_destinations(self._item), None)
+            if future is None:
+                return False
+            future.get_loop().call_soon_threadsafe(self._hand, consumer, batch, future)
+        except RuntimeError:
+            return False  # The loop is closed.
+        except Exception:  # A version of Python that keeps it otherwise.
+            self._guard.place("batch.pool").failed()
+            return False
+        return True
+
+    def _hand(self, consumer: Consumer, batch: Batch, future: Any) -> None:
+        try:
+            contexts = list(_contexts(future, _DEPTH)) if consumer.batch is batch else []
+            if contexts:
+                batch.awaited = future.get_loop(), contexts
+                _change(contexts, None, batch)
+            else:
+                self._lose(consumer, batch)
+        except Exception:
+            self._guard.place("batch.pool").failed()
+
+    def _lose(self, consumer: Consumer, batch: Batch) -> None:
+        if not self._direct or consumer.batch is not batch:
+            return
+        strays.add(ref(consumer, strays.discard))
+        self._guard.problem(
+            "batch.pool",
+            "messages were polled by a pool's thread, and nothing tells who handles them: what is sent meanwhile has "
+            "an unknown origin; handle them in `with otel_pipeline.process(message)`",
+        )
 
 
-def _change(loop: AbstractEventLoop, contexts: list[Context], old: Batch | None, new: Batch | None) -> None:
-    """Have the loop do it, between two steps of its tasks, before it learns that the call is done."""
-
-    def change() -> None:
-        for context in contexts:
-            if old is None or context.get(batch_in_hand) is old:
-                with suppress(RuntimeError):  # The context is entered: somebody runs a loop inside of a loop.
-                    context.run(batch_in_hand.set, new)
-
-    with suppress(RuntimeError):  # The loop is closed.
-        loop.call_soon_threadsafe(change)
+def _change(contexts: list[Context], old: Batch | None, new: Batch | None) -> None:
+    for context in contexts:
+        if old is None or context.get(batch_in_hand) is old:
+            with suppress(RuntimeError):  # The context is entered: somebody runs a loop inside of a loop.
+                context.run(batch_in_hand.set, new)
 
 
 def _work_item() -> tuple[Any, bool]:
@@ -109,14 +143,10 @@ def _work_item() -> tuple[Any, bool]:
     return None, False
 
 
-def _awaiting(item: Any) -> tuple[AbstractEventLoop | None, list[Context]]:
-    """Find the loop and the contexts of the tasks that await what the pool runs."""
+def _destinations(item: Any) -> Iterator[Any]:
+    """Find the futures of asyncio that are done when the pool's item is."""
     for callback in list(item.future._done_callbacks):
-        for future in _futures(callback):
-            contexts = list(_contexts(future, _DEPTH))
-            if contexts:
-                return future.get_loop(), contexts
-    return None, []
+        yield from _futures(callback)
 
 
 def _contexts(future: Any, depth: int) -> Iterator[Context]:
