@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 EVERY = "*"
 GENAI = "genai"
 """All official instrumentations of generative models."""
+THREADING = "threading"
+"""What is in hand goes along into the threads of a pool; OpenTelemetry's own instrumentation has this name."""
 OFFICIAL = ("anthropic", "google-genai", "langchain", "openai", "openai-agents", "vertexai", "weaviate")
 """Libraries that have one, whether or not it is installed here: one file serves many services."""
 
@@ -36,7 +38,7 @@ def doubt(name: str, known: Iterable[str], shown: Iterable[str]) -> Doubt | None
         known: all names that libraries are known by.
         shown: the names that people are told.
     """
-    names = {plain(each): each for each in (*known, *shown, EVERY, GENAI, *OFFICIAL)}
+    names = {plain(each): each for each in (*known, *shown, EVERY, GENAI, THREADING, *OFFICIAL)}
     if plain(name) in names or name.strip() == EVERY:
         return None
     close = get_close_matches(plain(name), names, n=1, cutoff=0.75)

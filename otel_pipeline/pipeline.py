@@ -20,7 +20,7 @@ from otel_pipeline.config.variables import without_bad_values
 from otel_pipeline.contracts.files import contract_in
 from otel_pipeline.contracts.settings import ContractSettings
 from otel_pipeline.detectors.settings import HealthSettings
-from otel_pipeline.engine import inference, process
+from otel_pipeline.engine import inference, pools, process
 from otel_pipeline.engine.batch import leave_last_batch
 from otel_pipeline.engine.engine import Engine
 from otel_pipeline.engine.guard import Guard
@@ -31,7 +31,7 @@ from otel_pipeline.engine.settings import DestinationTrust, EngineSettings
 from otel_pipeline.engine.totals import Totals
 from otel_pipeline.export.settings import ExportSettings
 from otel_pipeline.libraries import Libraries
-from otel_pipeline.library_names import EVERY, GENAI, plain, spelled
+from otel_pipeline.library_names import EVERY, GENAI, THREADING, plain, spelled
 from otel_pipeline.owners import own_settings, settings_classes
 from otel_pipeline.registry import LibrarySettings, adapters
 from otel_pipeline.status import AdapterStatus, Status
@@ -326,7 +326,9 @@ def _start(pipeline: Pipeline, config: Config, guard: Guard, offered: tuple[Adap
         pipeline._connections.append(connected)
     pipeline._libraries = libraries = Libraries(guard, pipeline._adapters, offered, config.of(LibrarySettings))
     libraries.instrument(patches, {"broker": (engine,), "model": (inferences, guard)})
-    _switch_on_generative(pipeline, config, providers, inferences)
+    if {THREADING, EVERY}.isdisjoint(spelled(config.of(LibrarySettings).disable)):
+        pipeline._guarded("pool", pools.instrument, patches, engine)
+    pipeline._guarded("genai", _switch_on_generative, pipeline, config, providers, inferences)
     process.activate(engine)
     inference.activate(inferences)
     if config.resolved.is_local and sys.stderr is not None:
@@ -368,26 +370,22 @@ def _state_file(config: Config, service: str, instance: str, guard: Guard) -> St
 
 
 def _switch_on_generative(pipeline: Pipeline, config: Config, providers: Any, inferences: Inferences) -> None:
-    """Switch on official gen_ai instrumentations, one by one; their calls count as decisions on the data in hand."""
+    """Let official gen_ai instrumentations make their spans here; their calls are decisions on the data in hand."""
     from otel_pipeline.export import generative
+    from otel_pipeline.export.official import Official
 
-    settings = config.of(LibrarySettings)
+    settings, patches = config.of(LibrarySettings), pipeline._patches
+    wanted = None if settings.libraries == "auto" else spelled(settings.libraries)
     tracers = generative.ObservedTracers(lambda: providers.tracer_provider, inferences.observed)
-    for point in pipeline._guarded("genai", lambda: list(generative.installed())) or ():
-        names, wanted = {plain(point.name), GENAI, EVERY}, settings.libraries
-        if not names.isdisjoint(spelled(settings.disable)) or (wanted != "auto" and names.isdisjoint(spelled(wanted))):
-            pipeline._adapters[point.name] = AdapterStatus(point.name, "skipped", "switched off by configuration")
-            continue
-        state, switch_off = pipeline._guarded(f"genai.{point.name}", generative.switch_on, point, tracers) or (
-            "failed",
-            None,
-        )
-        reason = "its client library is not installed" if state == "skipped" else "the official instrumentation"
-        pipeline._adapters[point.name] = AdapterStatus(point.name, state, reason)
-        if switch_off is not None:
-            pipeline._undo.append(switch_off)
-    if any(adapter.reason == "the official instrumentation" for adapter in pipeline._adapters.values()):
-        pipeline._guarded("genai.data_age", providers.stamp_data_age)
+    official = Official(pipeline._guard, pipeline._adapters, tracers, providers.stamp_data_age)
+    pipeline._undo.append(official.switch_off)
+
+    def is_wanted(name: str) -> bool:
+        names = {plain(name), GENAI, EVERY}
+        return names.isdisjoint(spelled(settings.disable)) and (wanted is None or not names.isdisjoint(wanted))
+
+    if patches is not None:
+        official.switch_on_when_imported(patches, generative.installed(), is_wanted)
 
 
 def _engine_settings(config: Config, service_name: str) -> EngineSettings:

@@ -66,7 +66,7 @@ OTHERS = {
     0: {"yaml"},
     1: {"opentelemetry", "wrapt"},
     2: {"opentelemetry", "kafka", "aiokafka", "sklearn", "confluent_kafka"},
-    3: {"opentelemetry", "loguru", "requests"},
+    3: {"opentelemetry", "loguru", "packaging", "requests"},
     4: {"opentelemetry", "packaging"},
     5: {
         "opentelemetry",

@@ -22,8 +22,12 @@ DECISION_AGE = Measure(
     "otel_pipeline.decision.age",
     "histogram",
     "s",
-    "From the oldest origin to the model call that used it.",
-    (Attribute(semconv.OTEL_PIPELINE_MODEL_NAME), semconv.MESSAGING_DESTINATION_NAME),
+    "From the oldest origin to the end of the model call that used it, where that succeeded.",
+    (
+        Attribute(semconv.OTEL_PIPELINE_MODEL_NAME),
+        Attribute(semconv.OTEL_PIPELINE_MODEL_VERSION),
+        semconv.MESSAGING_DESTINATION_NAME,
+    ),
 )
 DETECTOR = Detector("decisions", recorded=(DECISION_AGE,))
 
@@ -35,13 +39,19 @@ class Decisions:
         self._ages = DECISION_AGE.histogram(totals)
         self._totals = totals
         self._bounded = bounded_destination
-        self._cells: dict[tuple[str, str | None], ThreadCells[HistogramCell]] = {}
+        self._cells: dict[tuple[str, str | None, str | None], ThreadCells[HistogramCell]] = {}
         self._by_model: dict[str, list[ObjectiveCounts]] = {}
         for counts in objectives.of_models():
             self._by_model.setdefault(counts.objective.model or "", []).append(counts)
 
     def decided(
-        self, model: str, delivery: OpenDelivery | None, origin_ms: int, now_ns: int, span: Span | None = None
+        self,
+        model: str,
+        version: str | None,
+        delivery: OpenDelivery | None,
+        origin_ms: int,
+        now_ns: int,
+        span: Span | None = None,
     ) -> None:
         """Count a model's call, with this span, on data whose oldest origin is this; 0 is unknown."""
         now_ms = now_ns // 1_000_000
@@ -49,9 +59,9 @@ class Decisions:
         age_ms: int | None = None
         if 0 < origin_ms <= now_ms + TOLERANCE_MS:
             age_ms = max(0, now_ms - origin_ms)
-            cells = self._cells.get((model, destination))
+            cells = self._cells.get((model, version, destination))
             if cells is None:
-                cells = self._cells_of(model, destination)
+                cells = self._cells_of(model, version, destination)
             cells.cell.record(age_ms / 1000)
             if span is not None and self._totals.exemplars and span.is_recording():
                 cells.cell.exemplify(age_ms / 1000, now_ns, span.get_span_context())
@@ -69,13 +79,15 @@ class Decisions:
         if flow is not None:
             flow.decisions.setdefault(objective)
 
-    def _cells_of(self, model: str, destination: str | None) -> ThreadCells[HistogramCell]:
-        attributes: dict[str, AttributeValue] = {**DECISION_AGE.label(model).attributes}
+    def _cells_of(self, model: str, version: str | None, destination: str | None) -> ThreadCells[HistogramCell]:
+        attributes: dict[str, AttributeValue] = {semconv.OTEL_PIPELINE_MODEL_NAME: model}
+        if version is not None:
+            attributes[semconv.OTEL_PIPELINE_MODEL_VERSION] = version
         if destination is not None:
             attributes[semconv.MESSAGING_DESTINATION_NAME] = self._bounded(destination)
         cells = self._ages.local(attributes)
         if len(self._cells) < 10_000:  # noqa: PLR2004 - names are the application's: bounded
-            self._cells[model, destination] = cells
+            self._cells[model, version, destination] = cells
         return cells
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.engine.headers import own_header
 from otel_pipeline.engine.pipeline_header import fields as fields_of
+from otel_pipeline.engine.pools import RUN_CODE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,11 +26,11 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.processor import Processor
 
 # Where a pool calls what it was given: `run` of the work item, and from Python 3.14 of the worker's context.
-_POOL_CODES = frozenset(
+_POOL_CODES = {
     owner.run.__code__
     for owner in (getattr(_thread, "_WorkItem", None), getattr(_thread, "WorkerContext", None))
     if owner is not None
-)
+} | {RUN_CODE}
 
 
 # A look at the thread spares the look at the frame: the main thread is never a pool's.

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound="Callable[..., Any]")
 MAX_MODELS = 100
+MAX_VERSIONS = 5
+"""Of one model, as its metrics have them: a canary beside what it is compared with."""
 INFERENCE_KEY = create_key("otel_pipeline.inference")
 """In the context of a model call, its model: what a library calls inside it is no call of its own."""
 
@@ -59,9 +61,10 @@ class Inferences:
         self._place = guard.place("inference")
         self.ending = guard.place("inference.finish", self._place)
         self.hooking = guard.place("hook.inference")
-        self.decided: Callable[[str, OpenDelivery | None, int, int, Span], None] | None = None
+        self.decided: Callable[[str, str | None, OpenDelivery | None, int, int, Span], None] | None = None
         """Called for each call of a model: (model, delivery in hand, oldest origin in ms or 0, now in ns, span)."""
-        self._models: set[str] = set()
+        self._models: dict[str, set[str]] = {}
+        """The versions of each."""
         self._observed: WeakKeyDictionary[Span, str] = WeakKeyDictionary()
         """Spans of others' model calls that are under way."""
         self.duration = totals.histogram(
@@ -80,7 +83,7 @@ class Inferences:
         device: str | None = None,
     ) -> InferenceCall:
         """Start a call and make its span current. Never raises; a suppressed call records nothing."""
-        call = InferenceCall(model, operation, rows)
+        call = InferenceCall(model, operation, rows, version)
         try:
             context = heal()
             if (
@@ -110,24 +113,18 @@ class Inferences:
         span = self.spans.dropped(parent) or self.spans.start(
             f"predict {call.model}", SpanKind.INTERNAL, parent, context, attributes, (), start_ns
         )
-        self._decide(call.model, delivery, origin, start_ns, span)
-        call.span = span
+        call.span, call.delivery, call.origin = span, delivery, origin
         call.start_ns = start_ns
         call.started_ns = self.monotonic_ns()
         call.inferences = self
         call.own = set_value(INFERENCE_KEY, call.model or True, set_span_in_context(span, context))
         call.resume()
 
-    def _decide(
-        self, model: str, delivery: OpenDelivery | None, origin: Origin | None, start_ns: int, span: Span
-    ) -> None:
-        if self.decided is not None:
-            self.decided(self._bounded(model), delivery, origin.origin_ms if origin else 0, start_ns, span)
+    def observed(self, model: str, span: Span, given: Context | None) -> Callable[[bool], None] | None:
+        """Describe, as one of ours, a model call whose span another instrumentation has started in this context.
 
-    def observed(self, model: str, span: Span, given: Context | None) -> None:
-        """Count a model call whose span another instrumentation has started in this context, and describe it like ours.
-
-        Counted whether the span is recorded or not. A call inside one of the same model is that call. Never raises.
+        Returns what is to be told, when the span ends, whether the call failed; None where it is no call of its own: a
+        call inside one of the same model is that call. Whether the span is recorded does not matter. Never raises.
         """
         try:
             context = heal() if given is None else given
@@ -137,43 +134,80 @@ class Inferences:
                 or context.get(_SUPPRESS_INSTRUMENTATION_KEY)
                 or context.get(PLAIN_SUPPRESS_KEY)
             ):
-                return
+                return None
             around = get_current_span(context)
             inside = context.get(INFERENCE_KEY) == model or self._observed.get(around) == model
-            if span is not around and span.get_span_context().is_valid:  # Without a provider it is shared by all.
-                self._observed[span] = model
+            self._observed[span] = model
             if inside:
-                return
-            start_ns = self.clock_ns()
+                return None
             delivery, origin = _rests_on(ambient(context))
-            self._decide(model, delivery, origin, start_ns, span)
             if origin is not None and span.is_recording():
-                span.set_attributes(describe(origin, start_ns))
+                span.set_attributes(describe(origin, self.clock_ns()))
         except Exception:
             self._place.failed()
+            return None
+
+        def ended(failed: bool) -> None:  # noqa: FBT001 - the one thing that is told
+            try:
+                if not failed and self.active:
+                    self.decide(model, None, delivery, origin, self.clock_ns(), span)
+            except Exception:
+                self._place.failed()
+
+        return ended
+
+    def decide(
+        self,
+        model: str,
+        version: str | None,
+        delivery: OpenDelivery | None,
+        origin: Origin | None,
+        now_ns: int,
+        span: Span,
+    ) -> None:
+        """Count a call that has succeeded as a decision, on data as old as it is at that moment."""
+        if self.decided is None:
+            return
+        if delivery is not None:
+            origin = delivery.origin  # What the application has said meanwhile, with `flow.input`, counts.
+        origin_ms = 0 if origin is None else origin.origin_ms
+        self.decided(*self._bounded(model, version), delivery, origin_ms, now_ns, span)
 
     def record(self, call: InferenceCall, elapsed_ns: int, error: BaseException | None) -> None:
         """Count a finished call."""
+        model, version = self._bounded(call.model, call.version)
         attributes: dict[str, AttributeValue] = {
-            semconv.OTEL_PIPELINE_MODEL_NAME: self._bounded(call.model),
+            semconv.OTEL_PIPELINE_MODEL_NAME: model,
             semconv.OTEL_PIPELINE_INFERENCE_OPERATION: call.operation,
         }
+        if version is not None:
+            attributes[semconv.OTEL_PIPELINE_MODEL_VERSION] = version
         if call.rows:
             self.rows.local(attributes).cell.value += call.rows
         if error is not None:
             attributes[semconv.ERROR_TYPE] = error_type(error)
         self.duration.local(attributes).cell.record(elapsed_ns / 1e9)
 
-    def _bounded(self, model: str) -> str:
-        if model in self._models:
-            return model
-        if len(self._models) >= MAX_MODELS:
+    def _bounded(self, model: str, version: str | None) -> tuple[str, str | None]:
+        """Return name and version as metrics have them: the first so many of each."""
+        versions = self._models.get(model)
+        if versions is None:
+            if len(self._models) >= MAX_MODELS and model != OTHER:
+                self.guard.problem(
+                    "models", f"more than {MAX_MODELS} model names: metrics of the others are counted under {OTHER!r}"
+                )
+                return self._bounded(OTHER, version)
+            versions = self._models[model] = set()
+        if version is None or version in versions:
+            return model, version
+        if len(versions) >= MAX_VERSIONS:
             self.guard.problem(
-                "models", f"more than {MAX_MODELS} model names: metrics of the others are counted under {OTHER!r}"
+                f"versions.{model}",
+                f"more than {MAX_VERSIONS} versions of {model}: metrics of the others are counted under {OTHER!r}",
             )
-            return OTHER
-        self._models.add(model)
-        return model
+            return model, OTHER
+        versions.add(version)
+        return model, version
 
 
 def _rests_on(context: Context) -> tuple[OpenDelivery | None, Origin | None]:
@@ -200,13 +234,16 @@ def describe(origin: Origin, start_ns: int) -> dict[str, AttributeValue]:
 class InferenceCall:
     """A model call that is under way. What is set here appears on its span and metrics."""
 
-    def __init__(self, model: str, operation: str, rows: int | None) -> None:
+    def __init__(self, model: str, operation: str, rows: int | None, version: str | None = None) -> None:
         self.model = model
         self.operation = operation
         self.rows = rows
         """Rows that the model was given; set it when it is known only inside."""
-        self.version: str | None = None
+        self.version = version
         self.span: Span | None = None
+        self.delivery: OpenDelivery | None = None
+        self.origin: Origin | None = None
+        """Where the data that it rests on began."""
         self.inferences: Inferences | None = None
         self.own: Context
         self.before: Context
@@ -239,6 +276,10 @@ class InferenceCall:
             self.inferences = None
             elapsed_ns = inferences.monotonic_ns() - self.started_ns
             inferences.record(self, elapsed_ns, error)
+            delivery, self.delivery = self.delivery, None  # It holds a context, which holds more.
+            if error is None:
+                now_ns = self.start_ns + elapsed_ns
+                inferences.decide(self.model, self.version, delivery, self.origin, now_ns, span)
             if span.is_recording():
                 self._describe(span, inferences, error)
             span.end(self.start_ns + elapsed_ns)
@@ -309,7 +350,7 @@ class Inference:
     def _begin(self, name: str) -> InferenceCall:
         model = self._model or name
         if _inferences is None:
-            return InferenceCall(model, self._options["operation"], self._options["rows"])
+            return InferenceCall(model, self._options["operation"], self._options["rows"], self._options["version"])
         return _inferences.begin(model, **self._options)
 
 

@@ -19,7 +19,7 @@ _MARK = "gen_ai.operation.name"
 class DataAge(SpanProcessor):
     """Added to the provider only where such an instrumentation is switched on, by us or by the application.
 
-    It stamps what is recorded and counts nothing: that is done where the spans are started (`models/genai.py`).
+    It stamps what is recorded and counts nothing: that is done where the spans are started (`generative.py`).
     """
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import sys
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from opentelemetry.trace import SpanKind, Tracer, TracerProvider, use_span
+from opentelemetry.trace import NonRecordingSpan, SpanKind, StatusCode, Tracer, TracerProvider, use_span
 from opentelemetry.util._decorator import _agnosticcontextmanager
 
 from otel_pipeline.engine.engine import OTHER
@@ -14,7 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
     from opentelemetry.context import Context
-    from opentelemetry.trace import Span
+    from opentelemetry.trace import Span, SpanContext, Status
+
+Told: TypeAlias = "Callable[[bool], None]"
+"""Told, when a model call has ended, whether it failed."""
+Observed: TypeAlias = "Callable[[str, Span, Context | None], Told | None]"
 
 _PREFIX = "opentelemetry-instrumentation-genai-"
 # Those that came before the common prefix.
@@ -72,10 +78,11 @@ class ObservedTracers(TracerProvider):
 
     Args:
         provider: the one in force now; the application may set another one later.
-        observed: told of each call: (model, span, the context that was given with it). Does not raise.
+        observed: told of each call: (model, span, the context that was given with it). It returns what is to be told
+            whether the call failed, when it has ended. Neither raises.
     """
 
-    def __init__(self, provider: Callable[[], Any], observed: Callable[[str, Span, Context | None], None]) -> None:
+    def __init__(self, provider: Callable[[], Any], observed: Observed) -> None:
         self._provider = provider
         self._observed = observed
 
@@ -89,11 +96,61 @@ class ObservedTracers(TracerProvider):
         return getattr(self._provider(), name)
 
 
+class _Unrecorded(NonRecordingSpan):
+    """Stands in for a span that is not recorded: such a one does not know whether what it is of has failed."""
+
+    def __init__(self, context: SpanContext) -> None:
+        super().__init__(context)
+        self.told: Callable[[bool], None] | None = None
+        self._failed = False
+        self._handled = sys.exc_info()[1]
+
+    def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
+        """Remember whether it is an error."""
+        del description
+        self._failed = getattr(status, "status_code", status) is StatusCode.ERROR
+
+    def end(self, end_time: int | None = None) -> None:
+        """Tell, once."""
+        del end_time
+        told, self.told = self.told, None
+        if told is not None:
+            # `use_span` gives no status to such a span: it ends it on its way out, while the exception is under way.
+            under_way = sys.exc_info()[1]
+            told(self._failed or (under_way is not None and under_way is not self._handled))
+
+
+def _observe(span: Span, observed: Callable[[Span, Context | None], Told | None], context: Context | None) -> Span:
+    """Tell of a model call's beginning, and of its end when it comes. Returns the span to be used."""
+    if not span.is_recording():
+        unrecorded = _Unrecorded(span.get_span_context())
+        unrecorded.told = observed(unrecorded, context)
+        return unrecorded
+    told = observed(span, context)
+    if told is not None:
+        _tell_at_end(span, told)
+    return span
+
+
+def _tell_at_end(span: Any, told: Told) -> None:
+    end = span.end
+
+    def telling(end_time: int | None = None) -> None:
+        vars(span).pop("end", None)  # Or span and function would hold each other.
+        end(end_time)
+        told(getattr(getattr(span, "status", None), "status_code", None) is StatusCode.ERROR)
+
+    try:
+        span.end = telling
+    except AttributeError:
+        told(False)  # Of another SDK, whose spans cannot be followed.
+
+
 class _ObservedTracer(Tracer):
     def __init__(
         self,
         provider: Callable[[], Any],
-        observed: Callable[[str, Span, Context | None], None],
+        observed: Observed,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> None:
@@ -126,9 +183,7 @@ class _ObservedTracer(Tracer):
             model = model_of(name, attributes)
         except Exception:
             return span  # Names and attributes are others': what is none of ours is no model call.
-        if model is not None:
-            self._observed(model, span, context)
-        return span
+        return span if model is None else _observe(span, functools.partial(self._observed, model), context)
 
     @_agnosticcontextmanager
     def start_as_current_span(

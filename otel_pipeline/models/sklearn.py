@@ -2,8 +2,8 @@
 
 Patched: predict, predict_proba, predict_log_proba, decision_function and transform of every estimator class, of which
 the outermost call counts; fit, fit_transform, fit_predict and partial_fit, because nothing inside training is
-inference; BaseEstimator.__init_subclass__, for classes defined later; parallel._FuncWrapper, for inner calls in
-joblib's threads.
+inference; __init_subclass__ of BaseEstimator and _SetOutputMixin, for classes defined later; parallel._FuncWrapper, for
+inner calls in joblib's threads.
 """
 
 from __future__ import annotations
@@ -140,15 +140,27 @@ def _rows(data: Any) -> int | None:
 
 
 def _patch_new_classes(patches: Patches, base: type, patch: Callable[[type], None], guard: Guard) -> None:
+    """Patch each class when it is made: when the outermost `__init_subclass__` is done.
+
+    scikit-learn's own one wraps `transform` too. Patched before it, ours could not be taken out again.
+    """
     place = guard.place("sklearn.class")
+    under_way: set[type] = set()
 
     def make(original: Any) -> Any:
         inherited = original.__func__ if isinstance(original, classmethod) else original
 
         @functools.wraps(inherited)
         def __init_subclass__(cls: type, **kwargs: Any) -> None:  # noqa: N807
-            inherited(cls, **kwargs)
-            if place.off:
+            if cls in under_way:
+                inherited(cls, **kwargs)
+                return
+            under_way.add(cls)
+            try:
+                inherited(cls, **kwargs)
+            finally:
+                under_way.discard(cls)
+            if place.off or not issubclass(cls, base):
                 return
             try:
                 patch(cls)
@@ -158,7 +170,18 @@ def _patch_new_classes(patches: Patches, base: type, patch: Callable[[type], Non
         hook: Any = classmethod(__init_subclass__)  # type: ignore[arg-type]
         return hook
 
-    patches.replace(base, "__init_subclass__", make)
+    for owner in (base, _output_mixin()):
+        if owner is not None:
+            patches.replace(owner, "__init_subclass__", make)
+
+
+def _output_mixin() -> type | None:
+    """Return the class whose `__init_subclass__` wraps `transform`; None where there is none, as in later versions."""
+    try:
+        from sklearn.utils import _set_output
+    except ImportError:
+        return None
+    return getattr(_set_output, "_SetOutputMixin", None)
 
 
 def _patch_workers(patches: Patches, inferences: Inferences) -> None:

@@ -201,9 +201,10 @@ _WHERE_KNOWN = {
     semconv.MESSAGING_CONSUMER_GROUP_NAME,
     semconv.KAFKA_CLUSTER_ID,
     semconv.MESSAGING_DESTINATION_NAME,
+    semconv.OTEL_PIPELINE_MODEL_VERSION,
 }
 """What may be absent: not every consumer is in a group, not every client knows its cluster, not every decision is on a
-message."""
+message, not every model has a version."""
 
 
 def _check_metric(metric: MetricRecord) -> Iterator[Finding]:

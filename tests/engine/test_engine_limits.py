@@ -158,6 +158,25 @@ def test_models_in_metrics(size, outcome):
     assert (list(counted)[-1], counted["m0"], bool(guard.problems)) == (outcome, 2, outcome == "_other")
 
 
+@below_at_above("engine.inference.MAX_VERSIONS", 5, "3", "4", "_other")
+def test_versions_of_a_model_in_metrics(size, outcome):
+    """Five of each model by name, the others together; those that are known stay."""
+    totals, guard = Totals(), Guard()
+    inferences = Inferences(spans=Side(ALWAYS_ON).engine.spans, totals=totals, guard=guard)
+    for version in (None, *(str(at) for at in range(size)), "0"):
+        inferences.begin("churn", version=version).finish()
+    counted = {
+        attributes.get("otel_pipeline.model.version"): point.count for attributes, point in inferences.duration.points()
+    }
+
+    assert (list(counted)[-1], counted["0"], counted[None], bool(guard.problems)) == (
+        outcome,
+        2,
+        1,
+        outcome == "_other",
+    )
+
+
 @below_at_above("engine.clients.MAX_PARTITION_STATES", 10_000, 10_000, 1, 1)
 def test_partitions_of_a_consumer(size, outcome):
     """Where there are 10,000 and one more comes, all are made anew at their next message."""

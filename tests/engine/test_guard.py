@@ -12,7 +12,7 @@ from otel_pipeline.engine import guard as guards
 from otel_pipeline.engine.guard import OFF_AFTER, OFF_WITHIN_S, Guard
 
 ROOT = Path(otel_pipeline.__file__).parent
-ONCE = {"engine/patching.py", "libraries.py", "pipeline.py"}
+ONCE = {"engine/patching.py", "export/official.py", "libraries.py", "pipeline.py"}
 """They act when the application starts or stops, not again and again."""
 
 

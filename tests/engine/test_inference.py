@@ -10,6 +10,7 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach,
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 
 import otel_pipeline
+from otel_pipeline.engine import inference
 
 
 def current():
@@ -139,6 +140,60 @@ def test_calls_are_counted_whatever_is_sampled(telemetry):
 
     assert telemetry.spans() == []
     assert [point.value for point in telemetry.metric("otel_pipeline.inference.rows").points] == [15]
+
+
+def by_version(telemetry, name):
+    metric = telemetry.metric(name)
+    return {
+        point.attributes.get("otel_pipeline.model.version"): getattr(point, "count", None) or point.value
+        for point in (metric.points if metric else ())
+    }
+
+
+def test_a_failed_call_is_no_decision(telemetry):
+    """Nothing was decided; its duration is counted as that of an error."""
+    telemetry.instrument()
+    with otel_pipeline.extract(otel_pipeline.inject(), destination="orders"):
+        with pytest.raises(RuntimeError), otel_pipeline.inference("churn"):
+            raise RuntimeError
+        assert telemetry.metric("otel_pipeline.decision.age") is None
+        with otel_pipeline.inference("churn"):
+            pass
+
+    assert by_version(telemetry, "otel_pipeline.decision.age") == {None: 1}
+
+
+def test_the_age_of_a_decision_is_that_at_its_end(telemetry):
+    """The data has aged while the model worked, and what the application has added by then counts."""
+    telemetry.instrument()
+    inferences, told, elapsed_s = inference._inferences, [], iter((0, 5, 0, 1))
+    inferences.monotonic_ns = lambda: next(elapsed_s) * 10**9
+    inferences.decided = lambda _model, _version, _delivery, origin_ms, now_ns, _span: told.append(
+        round(now_ns / 1e9 - origin_ms / 1e3)
+    )
+    with otel_pipeline.extract(otel_pipeline.inject(), destination="orders"):
+        with otel_pipeline.inference("churn"):
+            pass
+        with otel_pipeline.inference("churn"):
+            otel_pipeline.flow.input("features", event_time=telemetry.start_ns / 1e9 - 900)
+
+    assert told == [5, 901]
+
+
+def test_a_canary_and_what_it_is_compared_with(telemetry):
+    """The version is on each metric of the model, whether it was known before the call or inside."""
+    telemetry.instrument()
+    with otel_pipeline.extract(otel_pipeline.inject(), destination="orders"):
+        with otel_pipeline.inference("churn", version="7", rows=2):
+            pass
+        with otel_pipeline.inference("churn", rows=3) as call:
+            call.version = "8"
+        with otel_pipeline.inference("churn", rows=4):
+            pass
+
+    assert by_version(telemetry, "otel_pipeline.decision.age") == {"7": 1, "8": 1, None: 1}
+    assert by_version(telemetry, "otel_pipeline.inference.duration") == {"7": 1, "8": 1, None: 1}
+    assert by_version(telemetry, "otel_pipeline.inference.rows") == {"7": 2, "8": 3, None: 4}
 
 
 def test_model_names_are_bounded(telemetry):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import importlib
+import sys
 import threading
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -15,6 +17,7 @@ from opentelemetry.trace import NoOpTracerProvider
 import otel_pipeline
 from otel_pipeline.engine import inference
 from otel_pipeline.export import generative
+from otel_pipeline.export import official as official_instrumentations
 
 
 class Instrumentor:
@@ -75,6 +78,125 @@ def test_they_are_switched_on_and_off(telemetry, official):
 
     assert (states, during) == ({"anthropic": "instrumented", "openai": "skipped"}, [True, False])
     assert not official[0].is_instrumented_by_opentelemetry
+
+
+CLIENT = {
+    "a_client": ("a-client", "2.0"),
+    "of_another_name": ("other-client", "3.0"),
+}
+
+
+@pytest.fixture
+def lazy(monkeypatch, tmp_path):
+    """A function that installs one for clients that are installed, and returns what was loaded of it."""
+    for module, (name, version) in CLIENT.items():
+        (tmp_path / f"{module}.py").write_text("")
+        folder = tmp_path / f"{name.replace('-', '_')}-{version}.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    (tmp_path / "of_it.py").write_text("import a_client\nloaded = []\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(official_instrumentations._PACKAGES, "other-client", "of_another_name")
+
+    def install(*requires, instrumentor=None):
+        loaded = []
+
+        def load():
+            loaded.append(1)
+            return instrumentor or Instrumentor()
+
+        dist = SimpleNamespace(
+            name="opentelemetry-instrumentation-genai-x",
+            version="1.3b0",
+            requires=["wrapt<3", "pytest; extra == 'test'", "not a requirement !", *requires],
+        )
+        found = SimpleNamespace(name="x", dist=dist, load=load, module="of_it")
+        monkeypatch.setattr(generative, "entry_points", lambda group: [found])
+        return loaded
+
+    yield install
+    for module in (*CLIENT, "of_it"):
+        sys.modules.pop(module, None)
+
+
+def state_of(pipe):
+    return next((adapter.state, adapter.reason) for adapter in pipe.status().adapters if adapter.name == "x")
+
+
+@pytest.mark.parametrize(
+    ("requires", "module"),
+    [
+        (["a-client<3,>=1; extra == 'instruments'"], "a_client"),
+        (["other-client>=1; extra == 'instruments'"], "of_another_name"),
+        (["a-client>=3; extra == 'instruments-any'", "other-client; extra == 'instruments-any'"], "of_another_name"),
+    ],
+)
+def test_no_client_is_imported_for_them(telemetry, lazy, requires, module):
+    """They are switched on when the application imports it, and off by `uninstrument()`."""
+    instrumentor = Instrumentor()
+    loaded = lazy(*requires, instrumentor=instrumentor)
+    pipe = telemetry.instrument()
+    waiting = (state_of(pipe), list(loaded), module in sys.modules)
+    importlib.import_module(module)
+    on = (state_of(pipe)[0], instrumentor.is_instrumented_by_opentelemetry)
+    sys.modules.pop(module)
+    importlib.import_module(module)
+    pipe.uninstrument()
+
+    assert waiting == (("waiting", f"until {module} is imported"), [], False)
+    assert (on, loaded) == (("instrumented", True), [1])
+    assert not instrumentor.is_instrumented_by_opentelemetry
+
+
+def test_where_the_client_is_there_already(telemetry, lazy):
+    """At once."""
+    lazy("a-client; extra == 'instruments'")
+    importlib.import_module("a_client")
+
+    assert state_of(telemetry.instrument()) == ("instrumented", "the official instrumentation")
+
+
+def test_where_others_load_it(telemetry, lazy):
+    """`opentelemetry-instrument` does: it is in the middle of its own import when its client is imported."""
+    loaded = lazy("a-client; extra == 'instruments'")
+    pipe = telemetry.instrument()
+    importlib.import_module("of_it")
+
+    assert (state_of(pipe)[0], loaded) == ("instrumented", [1])
+
+
+@pytest.mark.parametrize(
+    ("requires", "reason"),
+    [
+        (
+            "a-client<2,>=1; extra == 'instruments'",
+            "a-client 2.0 is not supported by opentelemetry-instrumentation-genai-x 1.3b0 (<2,>=1)",
+        ),
+        ("no-client>=1; extra == 'instruments'", "its client library is not installed (no-client)"),
+    ],
+)
+def test_why_one_is_not_used(telemetry, lazy, requires, reason):
+    """A wrong version is told as such; nothing is loaded for either."""
+    loaded = lazy(requires)
+    pipe = telemetry.instrument()
+    importlib.import_module("a_client")
+
+    assert (state_of(pipe), loaded) == (("skipped", reason), [])
+
+
+def test_one_that_fails_when_its_client_is_imported(telemetry, lazy):
+    """The import is not disturbed; it is said once."""
+
+    class Failing(Instrumentor):
+        def instrument(self, **_options):
+            raise SystemExit
+
+    lazy("a-client; extra == 'instruments'", instrumentor=Failing())
+    pipe = telemetry.instrument()
+    importlib.import_module("a_client")
+
+    assert state_of(pipe) == ("failed", "see the log")
+    assert pipe.status().errors == {"genai.x": 1}
 
 
 def test_what_the_application_switched_on_stays(telemetry, official):
@@ -172,6 +294,31 @@ def test_a_call_inside_of_itself_is_one(telemetry, official, record, sampler):
             pass
 
     assert decisions(telemetry) == {("m", "orders"): 3, ("n", "orders"): 1}
+
+
+@pytest.mark.no_check
+@pytest.mark.parametrize("sampler", [ALWAYS_ON, ALWAYS_OFF])
+def test_a_failed_call_is_no_decision(telemetry, official, record, sampler):
+    """Sampled or not; the span is what it was."""
+    telemetry.instrument()
+    telemetry.sample(sampler)
+    call = official[0].call
+    with otel_pipeline.process(record):
+        with pytest.raises(KeyError), call():
+            raise KeyError
+        call_of_util = official[0].tracer.start_span("chat m")
+        call_of_util.set_status(trace.Status(trace.StatusCode.ERROR, "no"))
+        call_of_util.end()
+        try:
+            raise TimeoutError  # noqa: TRY301
+        except TimeoutError:
+            with call("chat n") as span:  # Another try, in the handler of the first one's exception.
+                span.end()  # Twice, as a stream that is closed may do.
+
+    assert decisions(telemetry) == {("n", "orders"): 1}
+    statuses = {span.name: span.status for span in telemetry.spans() if span.name.startswith("chat")}
+    assert statuses == ({"chat m": "ERROR", "chat n": "UNSET"} if sampler is ALWAYS_ON else {})
+    assert "end" not in vars(span)
 
 
 @pytest.mark.no_check

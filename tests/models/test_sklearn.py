@@ -98,6 +98,35 @@ def test_methods_of_mixins_and_of_classes_to_come(telemetry):
     ]
 
 
+def test_classes_to_come_are_what_they_were_afterwards(telemetry):
+    """scikit-learn wraps `transform` when a class is made: not on top of ours, or ours could not be taken out."""
+    pipe = telemetry.instrument()
+
+    class Late(TransformerMixin, BaseEstimator):
+        def fit(self, _rows, _labels=None):
+            return self
+
+        def transform(self, rows):
+            return rows
+
+    class Later(BaseEstimator, TransformerMixin):
+        transform = Late.transform
+        fit = Late.fit
+
+    during = [each.transform for each in (Late, Later)]
+    Late().fit(ROWS).transform(ROWS[:2])
+    pipe.uninstrument()
+    kept = [each.transform.__wrapped__ for each in (Late, Later)]
+
+    assert pipe.status().problems == ()
+    assert [one is other for one, other in zip(during, (Late.transform, Later.transform), strict=True)] == [
+        False,
+        False,
+    ]
+    assert all(method.__module__ == __name__ for method in kept)
+    assert calls(telemetry) == [("predict Late", "transform", 2)]
+
+
 def test_a_named_call_is_one_call(telemetry):
     """Inside `inference("churn")` the library's call is not another one."""
     telemetry.instrument()

@@ -1,0 +1,62 @@
+"""Work that is handed to a pool's threads while a message is in hand belongs to that message.
+
+Patched: concurrent.futures.ThreadPoolExecutor.submit, which `map` and asyncio's `run_in_executor` use as well. Threads
+do not inherit a context: without this, what they send and decide begins a trace of its own and has no age.
+"""
+
+from __future__ import annotations
+
+import functools
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.context import Context, attach, get_current
+
+from otel_pipeline.engine.delivery import DELIVERY_KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+
+    from otel_pipeline.engine.engine import Engine
+    from otel_pipeline.engine.guard import Place
+    from otel_pipeline.engine.patching import Patches
+
+_SUBMIT = ("self", "fn", "args", "kwargs")
+
+
+def instrument(patches: Patches, engine: Engine) -> None:
+    """Patch the class. Raises `DriftedError`, before anything is changed, when the signature is not the known one."""
+    patches.check_signature(ThreadPoolExecutor.submit, _SUBMIT)
+    patches.replace(ThreadPoolExecutor, "submit", functools.partial(_make_submit, engine, engine.guard.place("pool")))
+
+
+def _make_submit(engine: Engine, place: Place, original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def submit(self: Any, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        work = fn
+        if engine.active and not place.off:
+            try:
+                context = get_current()
+                if context and DELIVERY_KEY in context and callable(fn):
+                    work = functools.partial(run, context, fn)
+            except Exception:
+                place.failed()
+        future: Future[Any] = original(self, work, *args, **kwargs)
+        return future
+
+    return submit
+
+
+def run(context: Context, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """Call the function with what was in hand where it was submitted; the thread is as before afterwards."""
+    before = get_current()
+    attach(context)  # Without a token: what the function leaves behind must not stay with the thread.
+    try:
+        return function(*args, **kwargs)
+    finally:
+        attach(before)
+
+
+RUN_CODE = run.__code__
+"""Stands between a pool and what it was given."""
