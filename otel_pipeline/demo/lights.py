@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.cli.terminal import Cell, Terminal, cut, duration, printable, table
-from otel_pipeline.verdict.report import TITLES
+from otel_pipeline.verdict.lights import TITLES
 from otel_pipeline.verdict.state_reader import read_all
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def _hop(receiver: str, lights: Mapping[str, Any]) -> HopLights:
         states={name: light["state"] for name, light in lights.items()},
         whys=whys,
         fresh=lights["fresh"]["why"] if lights and figure("fresh", "met") is not None else "",
-        messages=int(lights["order"]["n"]) if lights else 0,
+        messages=int(lights["order"]["seen"]) if lights else 0,
         age_p99_s=figure("fresh", "p99_s"),
         lag=count("pace", "lag"),
         missing=count("order", "missing"),

@@ -6,38 +6,35 @@ computed from positions and fetches then, so that ages grow while a handler slee
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
-from itertools import pairwise
-from math import inf, isfinite
+from math import isfinite
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary, ref
 
 from otel_pipeline import semconv
+from otel_pipeline.detectors.consumer_pace import UNKNOWN_AFTER_S, ConsumerLooks, ConsumerPace, Live
 from otel_pipeline.detectors.measures import BOUND, FLOW, Detector, where_known
-from otel_pipeline.detectors.pace import Rates
+from otel_pipeline.detectors.pace import drain_time_s
+from otel_pipeline.detectors.partition import PartitionWatch
 from otel_pipeline.engine.measures import Attribute, Measure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from otel_pipeline.detectors.pace import PartitionPace
-    from otel_pipeline.engine.clients import Consumer
+    from otel_pipeline.engine.clients import Consumer, Position
     from otel_pipeline.engine.totals import Attributes
-
-STATES = ("ok", "lagging", "stalled", "stopped", "rewound", "unknown")
-_GROWING_S = 60
-_REWOUND_S = 60.0
 
 
 @dataclass(slots=True)
 class Pace:
-    """Whether the consumer keeps up. `lag` and ages are those of the partition that is furthest behind."""
+    """Whether the consumers of one flow in this process keep up; `lag` and ages are of all of them together."""
 
+    consumers: tuple[ConsumerPace, ...] = ()
     assigned: int = 0
     lag: int | None = None
-    """Messages behind, over all partitions; None without a fetch."""
+    """Messages behind, over all partitions; None where that cannot be known now."""
     caught_up_age_s: float | None = None
     time_lag_s: tuple[float, float] | None = None
     utilization: float | None = None
@@ -45,17 +42,11 @@ class Pace:
     """Messages written per second."""
     out_rate: float | None = None
     """Messages read per second."""
-    growing: bool = False
-    """Whether the lag has been growing for a minute."""
-    rewound: bool = False
-    """Whether a position has moved back within the last minute."""
     drain_time_s: float | None = None
-    status: str = STATES[-1]
-    position_still_s: float | None = None
-    """How long the position has not moved while there was lag; None without lag."""
-    unpolled_s: float | None = None
-    """Since the application last called poll or asked for a message; None before the first."""
-    processing_median_s: float | None = None
+    unstable: int | None = None
+    """Messages that open transactions hold back; None before the first fetch."""
+    grown: int = 0
+    """Messages that were written since the newest one came, and are not read."""
 
 
 def _gauge(name: str, unit: str, brief: str, *own: Attribute) -> Measure:
@@ -77,11 +68,10 @@ DRAIN_TIME = _gauge(
     "Time until the backlog is worked off at this pace; absent when it is not draining.",
 )
 UTILIZATION = _gauge("otel_pipeline.consumer.utilization", "1", "Share of time not spent waiting for messages.")
-STATUS = _gauge(
-    "otel_pipeline.consumer.status",
-    "{state}",
-    "1 for the state that the consumer is in.",
-    Attribute("otel_pipeline.state", "Which state a consumer is in.", STATES),
+UNSTABLE = _gauge(
+    "otel_pipeline.consumer.unstable",
+    "{message}",
+    "Written and not to be read yet: held back by open transactions.",
 )
 IN_RATE = _gauge(
     "otel_pipeline.consumer.in_rate", "{message}/s", "Messages appended to the partitions that this consumer reads."
@@ -95,12 +85,6 @@ def _time_lag(now: Any) -> Iterator[tuple[Attributes, float]]:
             yield TIME_LAG.label(bound).attributes, value
 
 
-def _status(now: Any) -> Iterator[tuple[Attributes, float]]:
-    pace = now.pace
-    for state in STATES if pace.assigned else ():
-        yield STATUS.label(state).attributes, float(pace.status == state)
-
-
 DETECTOR = Detector(
     "pace",
     flow_gauges={
@@ -109,7 +93,7 @@ DETECTOR = Detector(
         TIME_LAG: _time_lag,
         DRAIN_TIME: where_known(attrgetter("pace.drain_time_s")),
         UTILIZATION: where_known(attrgetter("pace.utilization")),
-        STATUS: _status,
+        UNSTABLE: where_known(attrgetter("pace.unstable")),
         IN_RATE: where_known(attrgetter("pace.in_rate")),
         OUT_RATE: where_known(attrgetter("pace.out_rate")),
     },
@@ -122,36 +106,24 @@ class _Paced(NamedTuple):
     pace: PartitionPace
 
 
-class _Live(NamedTuple):
-    """A partition that is assigned now."""
-
-    consumer: Consumer
-    partition: int
-    pace: PartitionPace
-    position: int | None
-
-
 class FlowPace:
     """Partitions are added by clients' threads; read by any.
 
     Args:
-        stuck_after_s: how long a position may stand still while there is lag, s.
+        destination: whose messages are meant.
         lost_after_s: how long a gap may stay open before its messages count as missing, s.
     """
 
-    def __init__(self, destination: str, *, stuck_after_s: float, lost_after_s: float) -> None:
+    def __init__(self, destination: str, *, lost_after_s: float) -> None:
         self._destination = destination
-        self._stuck_after_s = stuck_after_s
         self._lost_after_s = lost_after_s
         self._paced: list[_Paced] = []
-        self._rates = Rates()
-        self._waited_ns: WeakKeyDictionary[Consumer, int] = WeakKeyDictionary()
-        self._looked_s: float | None = None
-        self._rewound_s = -inf
-        self._lags: deque[int] = deque(maxlen=_GROWING_S)
+        self._looks: WeakKeyDictionary[Consumer, ConsumerLooks] = WeakKeyDictionary()
+        self._last_ms = 0
+        self._ends_then = 0
 
     def add(self, consumer: Consumer, partition: int, pace: PartitionPace) -> None:
-        """Add one more partition; the caller holds the lock of the flows."""
+        """Follow one more partition; the caller holds the lock of the flows."""
         left = [each for each in self._paced if self._in_use(each)]
         self._paced = [*left, _Paced(ref(consumer), partition, pace)]
 
@@ -159,107 +131,89 @@ class FlowPace:
         consumer = paced.consumer()
         return consumer is not None and consumer.fetches.get((self._destination, paced.partition)) is paced.pace
 
-    def live(self) -> Iterator[_Live]:
-        """Yield the partitions that are assigned now, with their positions."""
-        positions: dict[Consumer, dict[tuple[str, int], int | None]] = {}
+    def live(self) -> dict[Consumer, list[Live]]:
+        """Return the consumers that are not closed, each with the partitions that it has been assigned now."""
+        found: dict[Consumer, list[Live]] = {}
+        positions: dict[Consumer, dict[tuple[str, int], Position]] = {}
         for consumer_ref, partition, pace in self._paced:
             consumer = consumer_ref()
-            if consumer is None:
-                continue
-            known = positions.get(consumer)
-            if known is None:
-                known = positions[consumer] = dict(consumer.positions())
             key = (self._destination, partition)
-            if key in known and consumer.fetches.get(key) is pace:
-                yield _Live(consumer, partition, pace, known[key])
-
-    def look(self, now_s: float, now_ns: int) -> None:
-        """Update rates and standstills once a second: `now_s` monotonic, `now_ns` by the engine's work clock."""
-        before_s, self._looked_s = self._looked_s, now_s
-        written = read = lag = 0
-        consumers = set()
-        for consumer, _, pace, position in self.live():
-            consumers.add(consumer)
-            if position is None:
+            if consumer is None or consumer.fetches.get(key) is not pace:
                 continue
-            moved = pace.look(position, now_s, self._lost_after_s)
-            lag += pace.lag(position) or 0
-            written += moved.written
-            read += max(0, moved.read)
-            if moved.read < 0:
-                self._rewound_s = now_s
-        waited = [ns for each in consumers if (ns := self._waited_since(each, now_ns)) is not None]
-        if not consumers:
-            self._lags.clear()
-        elif before_s is not None and now_s > before_s:
-            self._lags.append(lag)
-            elapsed_s = now_s - before_s
-            worked = 1 - sum(waited) / 1e9 / (elapsed_s * len(waited)) if waited else None
-            self._rates.count(written, read, worked, elapsed_s)
+            if consumer not in positions:
+                positions[consumer], found[consumer] = dict(consumer.positions()), []
+            position = positions[consumer].get(key)
+            if position is not None:
+                state = consumer.partitions.get(key)
+                watch = None if state is None else state.observer
+                found[consumer].append(
+                    Live(partition, pace, position, watch if isinstance(watch, PartitionWatch) else None)
+                )
+        return found
 
-    def _waited_since(self, consumer: Consumer, now_ns: int) -> int | None:
-        before = self._waited_ns.get(consumer)
-        now = self._waited_ns[consumer] = consumer.polling.waited_until(now_ns)
-        return None if before is None else now - before
+    def look(self, now_s: float, now_ns: int, last_ms: int = 0) -> None:
+        """Follow all consumers to now; to be called once a second.
+
+        Args:
+            now_s: monotonic, s.
+            now_ns: by the clock of the engine's durations.
+            last_ms: when the last message came, ms since the epoch.
+        """
+        ends = 0
+        for consumer, live in self.live().items():
+            written = read = 0
+            for each in live:
+                ends += each.pace.end or 0
+                if each.position.offset is not None:
+                    moved = each.pace.look(each.position.offset, now_s, self._lost_after_s)
+                    written += moved.written
+                    read += max(0, moved.read)
+            self._looks_of(consumer, now_s).look(consumer, live, now_s, now_ns, written, read)
+        if last_ms != self._last_ms or ends < self._ends_then:
+            self._last_ms, self._ends_then = last_ms, ends
+
+    def _looks_of(self, consumer: Consumer, now_s: float) -> ConsumerLooks:
+        looks = self._looks.get(consumer)
+        if looks is None:
+            looks = self._looks[consumer] = ConsumerLooks(consumer, self._destination, now_s)
+        return looks
 
     def read(self, now_s: float, now_ns: int) -> Pace:
         """Return what is known now."""
         found = Pace()
-        lags: list[int] = []
-        ages: list[float] = []
-        bounds: list[tuple[float, float]] = []
-        still: list[float] = []
-        unasked: dict[Consumer, float] = {}
-        for consumer, _, pace, position in self.live():
-            found.assigned += 1
-            polling = consumer.polling
-            polled_s = 0.0 if polling.began_ns else max(0.0, (now_ns - polling.since_ns) / 1e9)
-            # An iterator hands out a whole batch before it polls again: then the position moves.
-            unasked[consumer] = min(unasked.get(consumer, polled_s), now_s - pace.still_since_s)
-            if position is None or (lag := pace.lag(position)) is None:
-                continue
-            lags.append(lag)
-            ages.append(pace.caught_up_age(position, now_s))
-            if (time_lag := pace.time_lag(position, now_s)) is not None:
-                bounds.append(time_lag)
-            if lag and pace.was_at == position:
-                still.append(now_s - pace.still_since_s)
-            if (working := polling.working_median_s()) is not None:
-                found.processing_median_s = max(working, found.processing_median_s or 0.0)
-        found.unpolled_s = max(unasked.values(), default=None)
-        if not lags:
+        every: list[Live] = []
+        consumers = []
+        for consumer, live in self.live().items():
+            consumers.append(self._looks_of(consumer, now_s).read(consumer, live, now_s, now_ns))
+            every += live
+        found.consumers = tuple(consumers)
+        found.assigned = len(every)
+        known = [each for each in every if each.pace.end is not None and each.position.offset is not None]
+        if not known:
             return found
-        rates = self._rates
-        found.lag = sum(lags)
-        found.caught_up_age_s = max(ages)
-        found.time_lag_s = max(bounds, key=lambda interval: interval[::-1]) if bounds else None
-        found.position_still_s = max(still, default=None)
-        found.utilization = rates.utilization
-        found.in_rate, found.out_rate = rates.incoming, rates.outgoing
-        found.drain_time_s = rates.drain_time_s(found.lag)
-        found.growing = _grows(self._lags)
-        found.rewound = now_s - self._rewound_s < _REWOUND_S
-        found.status = self._status(found)
+        assigned = [each for each in consumers if each.assigned]
+        found.caught_up_age_s = max(
+            each.pace.caught_up_age(each.position.offset, now_s) for each in known if each.position.offset is not None
+        )
+        lags = [each.time_lag_s for each in assigned if each.time_lag_s is not None]
+        found.time_lag_s = max(lags, key=lambda interval: interval[::-1], default=None)
+        waiting = sum(each.waiting for each in assigned)
+        looked_s = max(now_s - (each.pace.answered_s or now_s) for each in known)
+        found.lag = waiting if looked_s <= UNKNOWN_AFTER_S else None
+        found.grown = min(sum(each.pace.end or 0 for each in known) - self._ends_then, waiting)
+        found.unstable = sum(each.pace.unstable for each in known)
+        rates = [looks.rates for looks in list(self._looks.values())]
+        found.in_rate, found.out_rate = (
+            _sum(each.incoming for each in rates),
+            _sum(each.outgoing for each in rates),
+        )
+        worked = [each.utilization for each in assigned if each.utilization is not None]
+        found.utilization = sum(worked) / len(worked) if worked else None
+        if found.lag is not None:
+            found.drain_time_s = drain_time_s(found.lag, found.in_rate, found.out_rate)
         return found
 
-    def _status(self, pace: Pace) -> str:
-        still_s = max(self._stuck_after_s, 3 * (pace.processing_median_s or 0.0))
-        if (pace.unpolled_s or 0.0) > still_s:
-            return "stopped"
-        if (pace.position_still_s or 0.0) > still_s:
-            return "stalled"
-        if pace.rewound:
-            return "rewound"
-        if len(self._lags) >= 10 and min(self._lags) > 0 and pace.drain_time_s is None:  # noqa: PLR2004 - looks
-            return "lagging"
-        return "ok"
 
-
-def _grows(lags: deque[int]) -> bool:
-    """Tell whether the lag has only grown for a minute: each quarter of it lies above the one before."""
-    if len(lags) < _GROWING_S:
-        return False
-    values = list(lags)
-    quarter = len(values) // 4
-    means = [sum(values[at : at + quarter]) / quarter for at in range(0, 4 * quarter, quarter)]
-    return all(later > earlier for earlier, later in pairwise(means))
+def _sum(values: Iterable[float | None]) -> float | None:
+    known = [each for each in values if each is not None]
+    return sum(known) if known else None

@@ -183,7 +183,7 @@ class Flows:
         """Update, once a second, rates and what stands still."""
         now_s, now_ns = self._monotonic_s(), self._work_ns()
         for flow in self.every():
-            flow.pace.look(now_s, now_ns)
+            flow.pace.look(now_s, now_ns, flow.last_ms)
 
     def now(self) -> list[FlowNow]:
         """Return each flow as it is now."""
@@ -249,6 +249,6 @@ class Flows:
             attributes,
             said,
             self.objectives.of_flow(key.destination, key.group),
-            FlowPace(key.destination, stuck_after_s=settings.stuck_after_s, lost_after_s=settings.lost_after_s),
+            FlowPace(key.destination, lost_after_s=settings.lost_after_s),
             born,
         )

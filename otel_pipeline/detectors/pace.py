@@ -35,7 +35,19 @@ class TimeLag(NamedTuple):
 class PartitionPace:
     """What fetches told of the end of one partition's log. Written by one thread, read by any; times monotonic, s."""
 
-    __slots__ = ("_ended", "_out_of_range", "_points", "order", "since_s", "still_since_s", "was_at")
+    __slots__ = (
+        "_ended",
+        "_out_of_range",
+        "_points",
+        "answered_s",
+        "longest_stand_s",
+        "order",
+        "since_s",
+        "stands_since_s",
+        "still_since_s",
+        "unstable",
+        "was_at",
+    )
 
     def __init__(self, now_s: float) -> None:
         self.since_s = now_s
@@ -49,6 +61,14 @@ class PartitionPace:
         """The position at the last look."""
         self.still_since_s = now_s
         """Since when the position has not moved."""
+        self.answered_s: float | None = None
+        """When the latest fetch was answered; None before the first."""
+        self.unstable = 0
+        """Messages of open transactions, and behind them, which a consumer of committed ones may not read yet."""
+        self.stands_since_s = now_s
+        """Since when what may be read has ended where it ends, while there are such."""
+        self.longest_stand_s: float | None = None
+        """The longest time that it did, of those that are over; None where none is."""
 
     def watched_by(self, order: PartitionOrder) -> None:
         """Tell `order`, at the first message, what is already known of the position."""
@@ -56,8 +76,11 @@ class PartitionPace:
         if self._out_of_range is not None:
             order.out_of_range(*self._out_of_range)
 
-    def fetched(self, sent_s: float, arrived_s: float, position: int, end: int | None) -> None:
+    def fetched(self, sent_s: float, arrived_s: float, position: int, end: int | None, written: int = -1) -> None:
         """Do as `FetchObserver` says."""
+        self.answered_s = arrived_s
+        if end is not None:
+            self._stand(arrived_s, end, max(0, written - end))
         if self._out_of_range is not None and self._out_of_range[0] == position:
             self._out_of_range = None
             if self.order is not None:
@@ -78,6 +101,15 @@ class PartitionPace:
                 half = MAX_POINTS // 2
                 points = (*points[:half:2], *points[half:])
             self._points = (*points, _Point(end, arrived_s, sent_s))
+
+    def _stand(self, now_s: float, end: int, unstable: int) -> None:
+        """Follow how long what may be read stands still below what is written."""
+        before, self.unstable = self.unstable, unstable
+        if not before:
+            self.stands_since_s = now_s
+        elif not unstable or end != self.end:
+            self.longest_stand_s = max(now_s - self.stands_since_s, self.longest_stand_s or 0.0)
+            self.stands_since_s = now_s
 
     def out_of_range(self, offset: int, resumed: Resumed) -> None:
         """Do as `FetchObserver` says."""
@@ -169,12 +201,16 @@ class Rates:
 
     def drain_time_s(self, lag: int) -> float | None:
         """Return how long the lag lasts at these rates, s; None where it does not get smaller."""
-        incoming, outgoing = self.incoming, self.outgoing
-        if lag == 0:
-            return 0.0
-        if incoming is None or outgoing is None or outgoing <= 1.05 * incoming:
-            return None
-        return lag / (outgoing - incoming)
+        return drain_time_s(lag, self.incoming, self.outgoing)
+
+
+def drain_time_s(lag: int, incoming: float | None, outgoing: float | None) -> float | None:
+    """Return how long a lag lasts at rates in messages per second, s; None where it does not get smaller."""
+    if lag == 0:
+        return 0.0
+    if incoming is None or outgoing is None or outgoing <= 1.05 * incoming:
+        return None
+    return lag / (outgoing - incoming)
 
 
 def _weighted(known: float | None, found: float, weight: float) -> float:

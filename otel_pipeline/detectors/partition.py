@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.pipeline_header import Fields
 
 MAX_IN_FLIGHT = 10_000
+_SOUGHT = 64
+_BEGUN = 0.9
+"""Share of the offsets, up to the highest one begun, that shows that those above it wait for their turn."""
 _PER_PARTITION = pipeline_header.PER_PARTITION
 _VERSION = pipeline_header.VERSION
 _NO_FIELDS = (-1, 0, 0, 0, 0, 0, 0, 0, 0)
@@ -102,15 +106,20 @@ class PartitionWatch:
         "_value",
         "_values",
         "ahead",
+        "begun",
+        "committed_offset",
         "environments",
+        "first_begun",
         "flow",
         "freshness",
+        "highest_begun",
         "in_flight",
         "last_ms",
         "order",
         "processed_offset",
         "readable",
         "rejects",
+        "sought_to",
         "unreadable",
         "without_header",
     )
@@ -153,6 +162,14 @@ class PartitionWatch:
         """Offsets that `process()` has in hand; True once a commit went past the offset."""
         self.ahead = 0
         """Offsets that were committed before their processing had ended."""
+        self.committed_offset = -1
+        """The group's newest position, as far as the application has set it; -1 where it has not."""
+        self.begun = 0
+        """Messages that `process()` has had in hand."""
+        self.first_begun = -1
+        self.highest_begun = -1
+        self.sought_to: deque[int | None] = deque(maxlen=_SOUGHT)
+        """Where the application has set the position to, since somebody last took this away."""
 
     def one(
         self, message: Message, offset: int, timestamp_ms: int, header: Any, fields: Fields | None, now_ms: int
@@ -263,6 +280,10 @@ class PartitionWatch:
         """Note that the application begins to process a message by itself."""
         if len(self.in_flight) < MAX_IN_FLIGHT:
             self.in_flight[offset] = False
+            self.begun += 1
+            self.highest_begun = max(self.highest_begun, offset)
+            if self.first_begun < 0:
+                self.first_begun = offset
         if self._began:
             for place, began in self._began:
                 if not place.off:
@@ -309,19 +330,43 @@ class PartitionWatch:
         """Do as `PartitionObserver` says."""
         self.freshness.exemplify(span, origin_ms, now_ns, timestamp_ms, delivered_ms)
 
-    def sought(self) -> None:
+    def sought(self, offset: int | None = None) -> None:
         """Do as `PartitionObserver` says."""
+        self.sought_to.append(offset)
+        self._begin_anew()
         self.order.sought()
 
     def assigned(self) -> None:
         """Do as `PartitionObserver` says."""
+        self._begin_anew()
         self.order.assigned()
+
+    def _begin_anew(self) -> None:
+        """Forget which offsets were begun: what others have processed meanwhile is not missing among them."""
+        self.begun, self.first_begun, self.highest_begun = len(self.in_flight), -1, -1
+
+    @property
+    def ended(self) -> int:
+        """Messages that `process()` had in hand and has no more."""
+        return self.begun - len(self.in_flight)
+
+    @property
+    def at_risk(self) -> int:
+        """Messages that are committed and not processed: in hand, or where all are begun in turn, not begun yet."""
+        not_begun = self.committed_offset - 1 - self.highest_begun if self.begins_all else 0
+        return sum(list(self.in_flight.values())) + max(0, not_begun)
+
+    @property
+    def begins_all(self) -> bool:
+        """Whether `process()` has been given nearly all messages up to the highest one that it was given."""
+        return self.begun > 0 and self.begun >= _BEGUN * (self.highest_begun - self.first_begun + 1)
 
     def committed(self, offset: int, in_hand: int | None) -> None:
         """Count what others still process below the group's new position, `offset`: a crash would lose it.
 
         The message that the committing code itself has in hand is its own affair: it has done its work.
         """
+        self.committed_offset = max(self.committed_offset, offset)
         for held, told in list(self.in_flight.items()):
             if held < offset and not told and held != in_hand:
                 self.in_flight[held] = True

@@ -155,7 +155,7 @@ class WatchedFlow:
 
     def at_risk(self) -> int:
         """Count the offsets that are committed and still in hand: lost if the process dies now."""
-        return sum(sum(list(watch.in_flight.values())) for watch in self.watches())
+        return sum(watch.at_risk for watch in self.watches())
 
     def processed_offsets(self) -> dict[int, int]:
         """Return the newest processed offset of each partition that is watched."""

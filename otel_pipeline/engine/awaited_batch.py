@@ -86,7 +86,7 @@ class _Polled:
         self._item = self._polled = None
 
     def _tell_loop(self, consumer: Consumer, batch: Batch) -> bool:
-        """Have the loop find who awaits it between two steps of its tasks, before it learns that the call is done."""
+        """Ask the loop to find who awaits it between two steps of its tasks, before it learns that the call is done."""
         try:
             future = next(_destinations(self._item), None)
             if future is None:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from random import getrandbits
-from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otel_pipeline import semconv
 from otel_pipeline.engine.engine import Acknowledged
@@ -30,6 +29,8 @@ if TYPE_CHECKING:
 
 MAX_PARTITION_STATES = 10_000
 RECENT = 33
+MAX_POLL_INTERVAL_S = 300.0
+"""Kafka's default."""
 
 
 def _unknown_cluster() -> str | None:
@@ -40,8 +41,21 @@ def _nowhere(_answer: Any) -> tuple[int | None, int | None]:
     return None, None
 
 
-def _unknown_positions() -> Mapping[tuple[str, int], int | None]:
+class Position(NamedTuple):
+    """Where a consumer stands in a partition that it has been assigned."""
+
+    offset: int | None
+    """Of the next message; None where it is not known yet."""
+    paused: bool = False
+    """Whether the application has asked not to be given its messages for now."""
+
+
+def _unknown_positions() -> Mapping[tuple[str, int], Position]:
     return {}
+
+
+def _no_member() -> bool:
+    return False
 
 
 class PartitionState:
@@ -105,7 +119,9 @@ class Consumer:
         "explicit",
         "fetches",
         "fields",
+        "is_member",
         "iterator_spans",
+        "max_poll_interval_s",
         "metric_attributes",
         "open",
         "operation",
@@ -127,11 +143,17 @@ class Consumer:
         excluded: bool = False,
         operation: str,
         cluster_id: Callable[[], str | None] = _unknown_cluster,
-        positions: Callable[[], Mapping[tuple[str, int], int | None]] = _unknown_positions,
+        positions: Callable[[], Mapping[tuple[str, int], Position]] = _unknown_positions,
+        is_member: Callable[[], bool] = _no_member,
+        max_poll_interval_s: float = MAX_POLL_INTERVAL_S,
     ) -> None:
         self.engine = engine
         self.positions = positions
-        """Returns the next offset of each assigned partition, None where it is not known yet. No I/O; any thread."""
+        """Of each partition that is assigned. No I/O; any thread."""
+        self.is_member = is_member
+        """Whether the group takes its partitions when the application asks for nothing. No I/O; any thread."""
+        self.max_poll_interval_s = max_poll_interval_s
+        """After how long it does."""
         self.fields = fields
         self._cluster_id = cluster_id
         self.excluded = excluded or (client_id is not None and engine.settings.excludes_client(client_id))
@@ -308,7 +330,7 @@ class Producer:
 class Polling:
     """What one consumer's calls of poll showed. Written by its thread, read by any. Times in ns, monotonic."""
 
-    __slots__ = ("began_ns", "recent_ns", "since_ns", "waited_ns")
+    __slots__ = ("began_ns", "longest_ns", "recent_ns", "since_ns", "waited_ns")
 
     def __init__(self, now_ns: int) -> None:
         self.since_ns = now_ns
@@ -318,12 +340,17 @@ class Polling:
         self.waited_ns = 0
         """Time spent in calls that have returned."""
         self.recent_ns: deque[int] = deque(maxlen=RECENT)
-        """The latest times between two calls."""
+        """Spent between calls, lately."""
+        self.longest_ns = 0
+        """The longest of these ever."""
 
     def begin(self, now_ns: int, *, by_iterator: bool) -> None:
         """Note that the application asks for messages; an iterator has handed out a whole batch since the last time."""
         if not by_iterator:
-            self.recent_ns.append(now_ns - self.since_ns)
+            between_ns = now_ns - self.since_ns
+            self.recent_ns.append(between_ns)
+            if between_ns > self.longest_ns and self.waited_ns:  # What came before the first call was no handling.
+                self.longest_ns = between_ns
         self.since_ns = self.began_ns = now_ns
 
     def end(self, now_ns: int) -> None:
@@ -337,7 +364,7 @@ class Polling:
         began_ns = self.began_ns
         return self.waited_ns + (max(0, now_ns - began_ns) if began_ns else 0)
 
-    def working_median_s(self) -> float | None:
-        """Return the recent median time between two calls, s; None before there were any."""
-        recent = list(self.recent_ns)
-        return median(recent) / 1e9 if recent else None
+    def working_p95_s(self) -> float | None:
+        """Return the 95th percentile of the recent times between two calls, s; None before there were any."""
+        recent = sorted(self.recent_ns)
+        return recent[len(recent) * 95 // 100] / 1e9 if recent else None

@@ -55,8 +55,8 @@ class PartitionObserver(Protocol):
     ) -> None:
         """Keep a message's recorded span as an example of its ages, of the delivery's where times are given."""
 
-    def sought(self) -> None:
-        """Note that the application chose another position."""
+    def sought(self, offset: int | None = None) -> None:
+        """Note that the application chose another position: this offset, where it named one."""
 
     def assigned(self) -> None:
         """Note that the group has given the partition to this consumer anew."""
@@ -71,10 +71,11 @@ class PartitionObserver(Protocol):
 class FetchObserver(Protocol):
     """Learns what brokers say of the end of one partition's log. From any thread; times are monotonic, in s."""
 
-    def fetched(self, sent_s: float, arrived_s: float, position: int, end: int | None) -> None:
+    def fetched(self, sent_s: float, arrived_s: float, position: int, end: int | None, written: int = -1) -> None:
         """Note that a fetch from `position` was answered.
 
-        `end` is where the readable log ends: the offset of the next message to come; None when it is unchanged.
+        `end` is where what may be read ends: the offset of the next message to come; None when it is unchanged, and
+        then `written`, where the log itself ends, is, too. Below 0 that is not known.
         """
 
     def out_of_range(self, offset: int, resumed: Resumed) -> None:

@@ -14,7 +14,9 @@ from otel_pipeline.detectors.order import BY_DESTINATION, DUPLICATE, MISSING, RE
 from otel_pipeline.detectors.partition import HEADER_MISSING, HEADER_OK, HEADER_RELAYED, HEADER_UNREADABLE, MESSAGES
 from otel_pipeline.detectors.times import EVENT_TIME_REGRESSION
 from otel_pipeline.engine.measures import Sums
-from otel_pipeline.verdict.lights import Minimums, broken, not_allowed
+from otel_pipeline.verdict.case import Minimums
+from otel_pipeline.verdict.contract import broken
+from otel_pipeline.verdict.environment import of_policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -184,7 +186,7 @@ class PipelineFlow:
         """
         for evidence in self._evidence(destination):
             _require(evidence.environment is not None, "the environment of this process is not known")
-            foreign = not_allowed(evidence.counts)
+            foreign = of_policy(evidence.counts, "flag") | of_policy(evidence.counts, "reject")
             _require(not foreign, f"{_named(evidence)}: messages of other environments: {_listed(foreign)}")
 
     def _flows(self, destination: str) -> list[WatchedFlow]:

@@ -71,12 +71,15 @@ class Gathering:
         )
 
     def _pace(self, now: FlowNow) -> Pace:
-        """Add the median of the processing spans, which an iterator's messages have."""
+        """Read the pace, with how long handling takes: by processing spans, else by the time between two polls."""
         pace, attributes = now.pace, now.flow.process_attributes
-        if attributes:
-            median_s = _quantile(self._engine.process_duration.total(attributes), 0.5)
-            if median_s is not None:
-                pace.processing_median_s = max(median_s, pace.processing_median_s or 0.0)
+        cell = self._engine.process_duration.total(attributes) if attributes else None
+        handled = 0 if cell is None else sum(cell.bucket_counts)
+        if cell is not None and handled:
+            for each in pace.consumers:
+                if not each.only_polled:
+                    each.handled, each.longest_s = handled, cell.max
+                    each.p95_s = _quantile(cell, 0.95) or 0.0
         return pace
 
     def _refused_sends(self) -> dict[str, dict[str, int]]:

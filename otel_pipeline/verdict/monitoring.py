@@ -17,12 +17,15 @@ from otel_pipeline.detectors.flows import Flows
 from otel_pipeline.detectors.measures import FLOW
 from otel_pipeline.engine.measures import Attribute, Measure
 from otel_pipeline.verdict import require_fresh
+from otel_pipeline.verdict.case import Minimums
 from otel_pipeline.verdict.gathering import Gathering
 from otel_pipeline.verdict.heartbeat import Heartbeat
-from otel_pipeline.verdict.lights import NAMES, RANK, Minimums
+from otel_pipeline.verdict.light import RANK
+from otel_pipeline.verdict.lights import NAMES
+from otel_pipeline.verdict.pace import PACE, STATUSES, status
 from otel_pipeline.verdict.report import Health, Process
 from otel_pipeline.verdict.settings import VerdictSettings
-from otel_pipeline.verdict.verdict import Verdict
+from otel_pipeline.verdict.verdict import FlowHealth, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,7 +47,14 @@ HEALTH_LIGHT = Measure(
     "The verdict of a process on one flow: 0 no evidence, 1 green, 2 amber, 3 red.",
     (*FLOW, semconv.KAFKA_CLUSTER_ID, Attribute("otel_pipeline.light", "Which light of a flow.", NAMES)),
 )
-MEASURES = (HEALTH_LIGHT,)
+STATUS = Measure(
+    "otel_pipeline.consumer.status",
+    "gauge",
+    "{state}",
+    "1 for the state that a consumer is in, as its light for keeping pace says it.",
+    (*FLOW, semconv.KAFKA_CLUSTER_ID, Attribute("otel_pipeline.state", "In which state a consumer is.", STATUSES)),
+)
+MEASURES = (HEALTH_LIGHT, STATUS)
 _all: WeakSet[Monitoring] = WeakSet()
 
 
@@ -85,6 +95,7 @@ class Monitoring:
         """The bound of this machine's clock; it has to be told of the Collector's answers."""
         clock.define(totals, self.clock)
         HEALTH_LIGHT.gauge(totals, self._lights)
+        STATUS.gauge(totals, self._statuses)
         self._gathering = Gathering(self.flows, self.contracts, engine)
         self.judge_anew(Minimums())
         self._judging = threading.Lock()
@@ -165,15 +176,28 @@ class Monitoring:
         self.clock.renew()
         self._latest = None
 
+    def _statuses(self) -> Iterator[tuple[Attributes, float]]:
+        for flow in self.health().flows:
+            light = flow.lights.get(PACE.name)
+            if light is None:
+                continue
+            for word in STATUSES:
+                yield {**_attributes_of(flow), **STATUS.label(word).attributes}, float(status(light) == word)
+
     def _lights(self) -> Iterator[tuple[Attributes, float]]:
         for flow in self.health().flows:
-            attributes: dict[str, AttributeValue] = {semconv.MESSAGING_DESTINATION_NAME: flow.destination}
-            if flow.group is not None:
-                attributes[semconv.MESSAGING_CONSUMER_GROUP_NAME] = flow.group
-            if flow.cluster is not None:
-                attributes[semconv.KAFKA_CLUSTER_ID] = flow.cluster
+            attributes = _attributes_of(flow)
             for name, light in flow.lights.items():
                 yield {**attributes, **HEALTH_LIGHT.label(name).attributes}, RANK[light.state]
+
+
+def _attributes_of(flow: FlowHealth) -> dict[str, AttributeValue]:
+    attributes: dict[str, AttributeValue] = {semconv.MESSAGING_DESTINATION_NAME: flow.destination}
+    if flow.group is not None:
+        attributes[semconv.MESSAGING_CONSUMER_GROUP_NAME] = flow.group
+    if flow.cluster is not None:
+        attributes[semconv.KAFKA_CLUSTER_ID] = flow.cluster
+    return attributes
 
 
 def _in_child() -> None:

@@ -7,20 +7,16 @@ from datetime import datetime, timezone
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
+from otel_pipeline.verdict.lights import TITLES
+from otel_pipeline.verdict.pace import PACE, status
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from otel_pipeline.verdict.lights import Light
+    from otel_pipeline.verdict.light import Light
     from otel_pipeline.verdict.verdict import FlowHealth
 
-SCHEMA = 1
-TITLES = {
-    "fresh": "fresh",
-    "order": "in order",
-    "pace": "keeping pace",
-    "contract": "contract kept",
-    "environment": "environment clean",
-}
+SCHEMA = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +73,7 @@ class Health:
                     "destination": flow.destination,
                     "group": flow.group,
                     "state": flow.state,
-                    "lights": {name: _light(light) for name, light in flow.lights.items()},
+                    "lights": {name: _light(name, light) for name, light in flow.lights.items()},
                 }
                 for flow in self.flows
             ],
@@ -119,16 +115,18 @@ def _clock(bound_s: float | None) -> str:
     return f", clock within {text} of the Collector's"
 
 
-def _light(light: Light) -> dict[str, Any]:
-    return {
+def _light(name: str, light: Light) -> dict[str, Any]:
+    found = {
         "state": light.state,
         "why": light.why,
         "look": light.look,
         "since": _timestamp(light.since_s),
-        "n": light.n,
+        "judged": light.judged,
+        "seen": light.seen,
         "window_s": light.window_s,
         "figures": dict(light.figures),
     }
+    return {**found, "status": status(light)} if name == PACE.name else found
 
 
 def _timestamp(epoch_s: float) -> str:

@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from otel_pipeline.contracts.measures import FILE
 from otel_pipeline.engine.guard import Guard
-from otel_pipeline.verdict import lights
+from otel_pipeline.verdict import words
+from otel_pipeline.verdict.case import Case, Minimums
 from otel_pipeline.verdict.history import WINDOWS_S, Event, History
-from otel_pipeline.verdict.lights import RANK, Case, Light, Minimums, State
+from otel_pipeline.verdict.light import RANK
+from otel_pipeline.verdict.lights import LIGHTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -19,16 +20,10 @@ if TYPE_CHECKING:
     from otel_pipeline.detectors.settings import HealthSettings
     from otel_pipeline.detectors.watched_flow import FlowKey
     from otel_pipeline.verdict.evidence import Evidence
+    from otel_pipeline.verdict.light import Light, State
 
 BETTER_AFTER_S = 30.0
 WORSE_AFTER = 2
-_JUDGES = {
-    "fresh": lights.fresh,
-    "order": lights.order,
-    "pace": lights.pace,
-    "contract": lights.contract,
-    "environment": lights.environment,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,18 +111,17 @@ class _FlowVerdict:
         self._minimums = minimums
         self._rules = rules
         self._history = History()
-        self._events = {name: Event() for name in ("missing", "broken", "not_allowed")}
+        self._events = {name: (Event(), count) for table in LIGHTS for name, count in table.events.items()}
         self._held_since_s: dict[str, float] = {}
-        self._shown = {name: _Shown() for name in lights.NAMES}
+        self._shown = {table.name: _Shown() for table in LIGHTS}
 
     def judge(self, evidence: Evidence, now_s: float, wall_s: float) -> FlowHealth:
         counts = self._history.counts(evidence.counts)
         self._history.add(now_s, counts)
-        certain = evidence.contract.source == FILE or evidence.contract.broken_of_last_100 >= 3  # noqa: PLR2004
-        self._events["missing"].look(now_s, sum(lights.lost(counts).values()))
-        if certain:
-            self._events["broken"].look(now_s, sum(lights.broken(counts).values()))
-        self._events["not_allowed"].look(now_s, sum(lights.not_allowed(counts).values()))
+        for event, count in self._events.values():
+            happened = count(counts, evidence)
+            if happened is not None:
+                event.look(now_s, happened)
         case = Case(
             evidence=evidence,
             total=counts,
@@ -135,27 +129,22 @@ class _FlowVerdict:
             minimums=self._minimums,
             windows={window_s: self._history.within(now_s, counts, window_s) for window_s in WINDOWS_S},
             held_s=self._held(evidence, now_s),
-            events={name: event.state(now_s) for name, event in self._events.items()},
+            events={name: event.state(now_s) for name, (event, _) in self._events.items()},
+            wall_s=wall_s,
         )
-        shown = {
-            name: self._shown[name].show(self._rules.judge(name, judge(case), case), now_s, wall_s)
-            for name, judge in _JUDGES.items()
-            if name == "contract" or not evidence.only_sent
+        shown: dict[str, Light] = {
+            table.name: self._shown[table.name].show(
+                self._rules.judge(table.name, table.read(case), case), now_s, wall_s
+            )
+            for table in LIGHTS
+            if table.name == "contract" or not evidence.only_sent
         }
         cluster, destination, group = evidence.key
         return FlowHealth(cluster, destination, group, _overall(shown), MappingProxyType(shown))
 
     def _held(self, evidence: Evidence, now_s: float) -> dict[str, float]:
         """Measure how long conditions have held without a break, s."""
-        pace, freshness = evidence.pace, evidence.freshness
-        threshold_s = min((each.threshold_s for each in freshness.objectives), default=None)
-        conditions = {
-            "utilized": pace.utilization is not None and pace.utilization >= 0.8,  # noqa: PLR2004 - docs/design/lights.md
-            "behind_and_stale": threshold_s is not None
-            and bool(pace.lag)
-            and freshness.staleness_s is not None
-            and freshness.staleness_s > threshold_s,
-        }
+        conditions = {name: holds(evidence) for table in LIGHTS for name, holds in table.held.items()}
         held = {}
         for name, holds in conditions.items():
             if holds:
@@ -166,7 +155,10 @@ class _FlowVerdict:
 
 
 class _Shown:
-    """A light does not flicker: it gets worse after two evaluations, and better after 30 s."""
+    """A light's colour does not flicker: it gets worse after two evaluations, and better after 30 s.
+
+    Its words are always those of now.
+    """
 
     def __init__(self) -> None:
         self._light: Light | None = None
@@ -180,7 +172,9 @@ class _Shown:
             since_s = shown.since_s if shown is not None and shown.state == judged.state else wall_s
             shown = self._light = replace(judged, since_s=since_s)
         elif self._better_since_s is not None:
-            return replace(shown, why=f"{shown.why}; better for {now_s - self._better_since_s:.0f} s now")
+            until = words.clock(wall_s + BETTER_AFTER_S - (now_s - self._better_since_s))
+            why = f"{shown.state} until {until}, now: {judged.why}"
+            return replace(judged, state=shown.state, since_s=shown.since_s, why=why)
         return shown
 
     def _is_due(self, judged: Light, shown: Light, now_s: float) -> bool:

@@ -203,7 +203,7 @@ def test_messages_that_are_rejected(configured, telemetry, mock, on_reject, seen
         "otel_pipeline.policy",
     ) == {("staging", "allow"): 1, ("production", "reject"): 1}
     light = next(each.lights["environment"] for each in flow.health().flows)
-    assert (light.state, light.why) == ("red", "messages of other environments: 1 from production")
+    assert (light.state, light.why) == ("red", "messages that may not come here: 1 from production")
 
 
 def test_broken_clocks_and_forged_headers_are_counted_and_harm_nothing(configured, telemetry, mock):

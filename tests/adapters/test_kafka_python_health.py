@@ -130,7 +130,14 @@ def test_pace_is_known_from_fetches(pipeline_flow, kafka):
     flows = pipeline_flow.pipeline._monitoring.flows
     (found,) = [now.pace for now in flows.now()]
 
-    assert (found.assigned, found.lag, found.status) == (1, 15, "ok")
+    (of,) = found.consumers
+    assert (found.assigned, found.lag, of.behind - of.in_hand, of.in_hand > 0, of.only_polled) == (
+        1,
+        15,
+        15,
+        True,
+        True,
+    )
     kafka.poll(consumer, 15)
     deadline = time.monotonic() + 10
     while flows.now()[0].pace.lag != 0:

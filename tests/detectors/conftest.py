@@ -12,7 +12,7 @@ from otel_pipeline.contracts.contracts import Contracts
 from otel_pipeline.detectors.flows import Flows
 from otel_pipeline.detectors.settings import HealthSettings
 from otel_pipeline.engine import pipeline_header
-from otel_pipeline.engine.clients import Consumer
+from otel_pipeline.engine.clients import Consumer, Position
 from otel_pipeline.engine.engine import Engine
 from otel_pipeline.engine.guard import Guard
 from otel_pipeline.engine.messages import MessageFields
@@ -81,7 +81,7 @@ class Watching:
             group="g",
             excluded=False,
             operation="poll",
-            positions=lambda: self.at,
+            positions=lambda: {key: Position(offset) for key, offset in self.at.items()},
         )
 
     @staticmethod

@@ -15,6 +15,7 @@ EVERYDAY = {
     *("allow", "flag", "reject"),  # what the configuration says of an environment
     *("fresh", "order", "pace", "contract", "environment"),  # the lights, and what they are about
     *("producer", "consumer"),  # of clients
+    "paused",  # what every Kafka client calls it
     *("traces", "metrics", "logs"),  # OpenTelemetry's signals
     *("file", "learned"),  # what options, files and learners are called
     *("duplicate", "reordered", "relayed"),  # what testing.faults injects

@@ -24,7 +24,7 @@ def problems():
 @pytest.fixture
 def document():
     process = {"pid": 1, "service": "scorer", "environment": None}
-    return {"schema": 1, "ok": True, "interval_s": 1, "process": process, "reason": "", "flows": []}
+    return {"schema": 2, "ok": True, "interval_s": 1, "process": process, "reason": "", "flows": []}
 
 
 def make(folder, problems, **arguments):

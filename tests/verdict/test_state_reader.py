@@ -17,9 +17,9 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="pipes and locks of POSI
 LIGHT = {"state": "green", "why": "", "look": None, "figures": {"n": 1, "none": None, "word": "x"}}
 FLOW = {"destination": "orders", "group": None, "cluster": None, "state": "green", "lights": {"order": LIGHT}}
 PROCESS = {"pid": 1, "service": "scorer", "environment": None}
-DOCUMENT = {"schema": 1, "ok": True, "interval_s": 1, "process": PROCESS, "reason": "", "flows": [FLOW]}
+DOCUMENT = {"schema": 2, "ok": True, "interval_s": 1, "process": PROCESS, "reason": "", "flows": [FLOW]}
 WRONG = {
-    "schema": [2, None],
+    "schema": [1, None],
     "ok": [None, "yes"],
     "interval_s": [None, "1", [], 1e16, float("nan"), float("inf")],
     "clock_bound_s": ["1", 1e16],
@@ -46,7 +46,7 @@ def test_a_whole_document_is_read(tmp_path):
     assert [each.document for each in read_all(tmp_path)] == [{**DOCUMENT, "later": {"a": 1}}]
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", "5", "null", "[" * 200_000, '{"schema":1}'])
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", "5", "null", "[" * 200_000, '{"schema":2}'])
 def test_what_is_no_document_is_left_out(tmp_path, content):
     """Cut, empty, of somebody else, nested without end."""
     (tmp_path / "x.json").write_text(content)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from otel_pipeline import semconv
 from otel_pipeline.engine.client_objects import weakly
-from otel_pipeline.engine.clients import Consumer, Producer
+from otel_pipeline.engine.clients import MAX_POLL_INTERVAL_S, Consumer, Producer
 from otel_pipeline.engine.consumers import Consumers
 from otel_pipeline.engine.engine import client_attributes, server_of
 from otel_pipeline.engine.messages import SystemNames
@@ -21,7 +21,7 @@ from otel_pipeline.engine.producers import Producers
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from otel_pipeline.engine.clients import PartitionState
+    from otel_pipeline.engine.clients import PartitionState, Position
     from otel_pipeline.engine.consumers import Make
     from otel_pipeline.engine.engine import Engine
     from otel_pipeline.engine.messages import MessageFields
@@ -41,7 +41,7 @@ def _nothing(_client: Any) -> None:
     """Return None, for a library that does not tell."""
 
 
-def _no_positions(_client: Any) -> Mapping[tuple[str, int], int | None]:
+def _no_positions(_client: Any) -> Mapping[tuple[str, int], Position]:
     return {}
 
 
@@ -56,8 +56,10 @@ class Library:
     """What a client was made with, under Kafka's own names with underscores for dots."""
     cluster: Callable[[Any], object] = _nothing
     """The id of a client's cluster, once the client has learned it; anything but a text is none."""
-    positions: Callable[[Any], Mapping[tuple[str, int], int | None]] = _no_positions
-    """The next offset of each partition that is assigned to a consumer, None where it is not known yet. Any thread."""
+    positions: Callable[[Any], Mapping[tuple[str, int], Position]] = _no_positions
+    """Where a consumer stands in each partition that it has been assigned. Any thread."""
+    member: Callable[[Any], bool] = lambda _client: False
+    """Whether the group takes the consumer's partitions when the application asks for nothing. Any thread."""
     begun: Callable[[Any, Consumer], object] = lambda _client, _consumer: None
     """Called with a client and its consumer once the engine knows it."""
     left_alone: Callable[[Mapping[str, Any]], str | None] = _nothing
@@ -73,6 +75,11 @@ class Library:
 def _client_id(settings: Mapping[str, Any]) -> str | None:
     client_id = settings.get("client_id")
     return client_id if isinstance(client_id, str) and client_id else None
+
+
+def _max_poll_interval_s(settings: Mapping[str, Any]) -> float:
+    given = settings.get("max_poll_interval_ms")
+    return given / 1000 if isinstance(given, (int, float)) and given > 0 else MAX_POLL_INTERVAL_S
 
 
 def _cluster_of(library: Library, client: Any) -> Callable[[], str | None]:
@@ -159,6 +166,8 @@ class KafkaConsumers(Consumers):
             operation=library.receives,
             cluster_id=_cluster_of(library, client),
             positions=weakly(client, library.positions, {}),
+            is_member=weakly(client, library.member, False),
+            max_poll_interval_s=_max_poll_interval_s(settings),
         )
         if not made.excluded:
             engine.hazards.update((hazard, library.name) for hazard in consumer_hazards(settings))
@@ -172,7 +181,7 @@ class KafkaConsumers(Consumers):
             consumer = self.known(client)
             for state in () if consumer is None or error is not None else list(consumer.partitions.values()):
                 if state.observer is not None and _is_sought(state, called):
-                    state.observer.sought()
+                    state.observer.sought(next((each for each in called if type(each) is int), None))
 
         return Around(self.engine.guard.place("seek"), lambda _client, args, kwargs: (*args, *kwargs.values()), after)
 

@@ -68,6 +68,7 @@ KAFKA_PYTHON = Library(
     settings=attrgetter("config"),
     cluster=_cluster,
     positions=kafka_python_fetches.positions,
+    member=kafka_python_fetches.is_member,
     begun=kafka_python_fetches.follow,
     left_alone=_bypasses_poll,
     headers_allowed=_format_has_headers,

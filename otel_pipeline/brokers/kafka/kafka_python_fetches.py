@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary, ref
 
 from otel_pipeline.brokers.kafka import feeds
 from otel_pipeline.brokers.kafka.feeds import Answer
+from otel_pipeline.engine.clients import Position
 from otel_pipeline.engine.patching import DriftedError
 
 if TYPE_CHECKING:
@@ -35,13 +36,19 @@ def follow(client: Any, consumer: Consumer) -> None:
     _followed[client._subscription] = ref(consumer), feeds.resumed(client.config)
 
 
-def positions(client: Any) -> dict[tuple[str, int], int | None]:
+def positions(client: Any) -> dict[tuple[str, int], Position]:
     """Return the next offset of each assigned partition; other threads may be changing the assignment."""
-    found: dict[tuple[str, int], int | None] = {}
+    found: dict[tuple[str, int], Position] = {}
     for partition, state in list(client._subscription.assignment.items()):
         position = getattr(state, "_position", None)
-        found[partition.topic, partition.partition] = getattr(position, "offset", position)
+        offset = getattr(position, "offset", position)
+        found[partition.topic, partition.partition] = Position(offset, bool(getattr(state, "paused", False)))
     return found
+
+
+def is_member(client: Any) -> bool:
+    """Tell whether the group has given the client its partitions, and takes them when it does not poll."""
+    return client.config["group_id"] is not None and client._subscription.subscription is not None
 
 
 def instrument(patches: Patches, consumers: KafkaConsumers) -> None:
@@ -132,7 +139,9 @@ def _times_s(sent: float) -> tuple[float, float]:
 
 def _answers(response: Any, *, committed: bool) -> dict[tuple[str, int], Answer]:
     return {
-        (topic, partition): Answer(error, last_stable if committed and last_stable >= 0 else high_watermark)
+        (topic, partition): Answer(
+            error, last_stable if committed and last_stable >= 0 else high_watermark, high_watermark
+        )
         for topic, partition, error, high_watermark, last_stable in _partitions(response)
     }
 
