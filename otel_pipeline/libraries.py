@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.engine.patching import DriftedError
-from otel_pipeline.library_names import EVERY, spelled
+from otel_pipeline.library_names import EVERY, GENAI, THREADING, spelled
 from otel_pipeline.status import AdapterStatus
 from otel_pipeline.unsupported import BY_HAND, UNSUPPORTED, is_first_import
 
@@ -42,13 +42,16 @@ class Libraries:
     ) -> None:
         self._guard = guard
         self._states = states
-        self._wanted = None if settings.libraries == "auto" else spelled(settings.libraries)
+        self._named = frozenset[str]() if settings.libraries == "auto" else spelled(settings.libraries)
+        self._wanted = None if settings.libraries == "auto" else self._named
         self._disabled = spelled(settings.disable)
+        self._engines: Mapping[str, tuple[Any, ...]] = {}
         self._adapters = tuple(adapters)
         self._unsupported: tuple[Unsupported, ...] = ()
 
     def instrument(self, patches: Patches, engines: Mapping[str, tuple[Any, ...]]) -> None:
         """Patch each; `engines` are the arguments after `patches`, by the adapter's kind."""
+        self._engines = engines
         for adapter in self._adapters:
             self._instrument(patches, adapter, engines.get(adapter.kind))
         self._unsupported = tuple(row for row in UNSUPPORTED if self._is_of_interest(row))
@@ -57,6 +60,36 @@ class Libraries:
             if self._wanted is not None and not row.names.isdisjoint(self._wanted):
                 self._guard.problem(f"unsupported.{row.name}", f"`libraries` names {row.name}: {_NOT_YET}; {BY_HAND}")
 
+    def wants(self, names: Iterable[str]) -> bool:
+        """Tell whether configuration wants what these names are for."""
+        every = {*spelled(names), EVERY}
+        return every.isdisjoint(self._disabled) and (self._wanted is None or not every.isdisjoint(self._wanted))
+
+    def widen(self, patches: Patches, settings: LibrarySettings) -> None:
+        """Take in what is asked for later: more libraries, and others to leave alone; what cannot be is reported."""
+        more = frozenset[str]() if settings.libraries == "auto" else spelled(settings.libraries)
+        late = spelled(settings.disable) - self._disabled
+        self._named |= more
+        self._wanted = None if self._wanted is None else self._wanted | more
+        self._disabled |= late
+        for adapter in self._adapters:
+            state, reason = self._states[adapter.name].state, self._not_wanted(adapter)
+            if state == "skipped" and reason is None:
+                self._instrument(patches, adapter, self._engines.get(adapter.kind))
+            elif state == "waiting" and reason is not None:
+                self._states[adapter.name] = AdapterStatus(adapter.name, "skipped", reason, adapter.version())
+        self.report_late(name for name, state in self._states.items() if state.state == "instrumented")
+        if THREADING in late:
+            self.report_late((THREADING,))
+
+    def report_late(self, instrumented: Iterable[str]) -> None:
+        """Report what is instrumented by now although configuration does not want it any more."""
+        for name in instrumented:
+            known = next((adapter.names for adapter in self._adapters if adapter.name == name), {name, GENAI})
+            if not self.wants(known):
+                said = f"`disable` names {name} in a second instrument(): it is instrumented already, and stays so"
+                self._guard.problem(f"again.disable.{name}", said)
+
     def unsupported(self) -> list[AdapterStatus]:
         """Return what is installed, and known, and not instrumented."""
         found = [(row, row.version()) for row in self._unsupported]
@@ -64,9 +97,7 @@ class Libraries:
 
     def _is_of_interest(self, row: Unsupported) -> bool:
         """Tell whether the application may want to hear of it: it is not switched off, nor instrumented by others."""
-        if not {*row.names, EVERY}.isdisjoint(self._disabled) or any(row.package == a.package for a in self._adapters):
-            return False
-        return self._wanted is None or not {*row.names, EVERY}.isdisjoint(self._wanted)
+        return self.wants(row.names) and all(row.package != adapter.package for adapter in self._adapters)
 
     def _tell_when_imported(self, patches: Patches, row: Unsupported | Adapter, why: Callable[[], str]) -> None:
         """Say once, when the application imports a library, that its messages are not seen."""
@@ -86,12 +117,11 @@ class Libraries:
 
     def _not_wanted(self, adapter: Adapter) -> str | None:
         """Say why the library is left alone; None where it is wanted."""
-        names, wanted = adapter.names, self._wanted
-        switched_off = not {*names, EVERY}.isdisjoint(self._disabled)
-        if switched_off or (wanted is not None and {*names, EVERY}.isdisjoint(wanted)):
+        names = adapter.names
+        if not self.wants(names):
             return _SWITCHED_OFF
         reason = adapter.unsupported()
-        if reason is None and adapter.missing and (wanted is None or names.isdisjoint(wanted)):
+        if reason is None and adapter.missing and names.isdisjoint(self._named):
             return f"it lacks {adapter.missing}; name it in `libraries` to use it all the same"
         return reason
 
@@ -112,6 +142,8 @@ class Libraries:
         conclude("waiting", f"until {adapter.package} is imported")
 
         def act(_module: Any) -> None:
+            if self._not_wanted(adapter) is not None:
+                return  # It was switched off meanwhile.
             _replace_others(adapter, guard)
             before = len(patches)
             try:

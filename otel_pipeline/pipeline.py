@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
@@ -31,7 +32,7 @@ from otel_pipeline.engine.settings import DestinationTrust, EngineSettings
 from otel_pipeline.engine.totals import Totals
 from otel_pipeline.export.settings import ExportSettings
 from otel_pipeline.libraries import Libraries
-from otel_pipeline.library_names import EVERY, GENAI, THREADING, plain, spelled
+from otel_pipeline.library_names import EVERY, GENAI, THREADING, spelled
 from otel_pipeline.owners import own_settings, settings_classes
 from otel_pipeline.registry import LibrarySettings, adapters
 from otel_pipeline.status import AdapterStatus, Status
@@ -63,6 +64,7 @@ class Pipeline:
         self._reason = reason
         self._adapters: dict[str, AdapterStatus] = {}
         self._libraries: Libraries | None = None
+        self._official: Any = None
         self._engine: Engine | None = None
         self._monitoring: Monitoring | None = None
         self._patches: Patches | None = None
@@ -188,7 +190,8 @@ def instrument(
     """Instrument producers, consumers and model calls of this process; every argument is optional.
 
     Works whether the clients were imported before or after, and beside providers that the application or
-    `opentelemetry-instrument` has made. Calling it again returns the same handle.
+    `opentelemetry-instrument` has made. Calling it again returns the same handle: what can be changed while it runs is
+    (more `libraries`, `disable`, `hooks`, `event_time`), what cannot is named.
 
         pipe = otel_pipeline.instrument("scorer")
         print(pipe.status())
@@ -228,6 +231,8 @@ def instrument(
     given = {name: value for name, value in arguments.items() if value is not None}
     with _lock:
         if _pipeline is not None and _pipeline.active:
+            if given:
+                _again(_pipeline, given)
             return _pipeline
         guard = Guard()
         if capture_content:
@@ -251,6 +256,36 @@ def instrument(
             return Pipeline(None, guard, f"instrument() failed with {type(error).__name__}")
         _pipeline = pipeline
         return pipeline
+
+
+def _again(pipeline: Pipeline, given: Mapping[str, Any]) -> None:
+    """Apply what a second call asks for, as far as it can be. Raises ConfigError for bad values, where `strict`."""
+    from otel_pipeline.again import differing, fixed
+    from otel_pipeline.config.loading import load
+
+    guard, before, monitoring = pipeline._guard, pipeline._config, pipeline._monitoring
+    try:
+        if before is None or pipeline._engine is None:
+            return
+        after = load(given, before.table.owners[1:])
+        for problem in after.problems:
+            guard.problem(f"again.{problem}", str(problem))
+        changed = differing(before, after, given, pipeline.status().service_name)
+        for kind, function in (given.get("hooks") or {}).items():
+            pipeline._engine.hook(kind).given = function
+        if "event_time" in changed and monitoring is not None:
+            monitoring.flows.settings = replace(monitoring.flows.settings, event_time=given["event_time"])
+        if pipeline._libraries is not None and pipeline._patches is not None:
+            libraries = pipeline._libraries
+            libraries.widen(pipeline._patches, after.of(LibrarySettings))
+            if pipeline._official is not None:
+                pipeline._official.change(pipeline._patches, lambda name: libraries.wants((name, GENAI)))
+        for said in fixed(before, after, changed):
+            guard.problem(f"again.{said}", said)
+    except ConfigError:
+        raise
+    except Exception:
+        guard.failed("instrument")
 
 
 def health() -> Health:
@@ -310,7 +345,7 @@ def _start(pipeline: Pipeline, config: Config, guard: Guard, offered: tuple[Adap
         totals=totals,
         guard=guard,
         environment=settings.environment,
-        hook=settings.hooks.get("inference"),
+        hook=engine.hook("inference"),
         **{name: clock for name, clock in clocks.items() if name == "clock_ns"},
     )
     pipeline._engine = engine
@@ -326,9 +361,9 @@ def _start(pipeline: Pipeline, config: Config, guard: Guard, offered: tuple[Adap
         pipeline._connections.append(connected)
     pipeline._libraries = libraries = Libraries(guard, pipeline._adapters, offered, config.of(LibrarySettings))
     libraries.instrument(patches, {"broker": (engine,), "model": (inferences, guard)})
-    if {THREADING, EVERY}.isdisjoint(spelled(config.of(LibrarySettings).disable)):
+    if not {THREADING, EVERY} & spelled(config.of(LibrarySettings).disable):
         pipeline._guarded("pool", pools.instrument, patches, engine)
-    pipeline._guarded("genai", _switch_on_generative, pipeline, config, providers, inferences)
+    pipeline._guarded("genai", _switch_on_generative, pipeline, providers, inferences)
     process.activate(engine)
     inference.activate(inferences)
     if config.resolved.is_local and sys.stderr is not None:
@@ -369,23 +404,19 @@ def _state_file(config: Config, service: str, instance: str, guard: Guard) -> St
     return StateFile(health_folder(), service, instance, guard.problem, None if wanted == "auto" else wanted)
 
 
-def _switch_on_generative(pipeline: Pipeline, config: Config, providers: Any, inferences: Inferences) -> None:
+def _switch_on_generative(pipeline: Pipeline, providers: Any, inferences: Inferences) -> None:
     """Let official gen_ai instrumentations make their spans here; their calls are decisions on the data in hand."""
     from otel_pipeline.export import generative
     from otel_pipeline.export.official import Official
 
-    settings, patches = config.of(LibrarySettings), pipeline._patches
-    wanted = None if settings.libraries == "auto" else spelled(settings.libraries)
+    patches, libraries = pipeline._patches, pipeline._libraries
+    if patches is None or libraries is None:
+        return
     tracers = generative.ObservedTracers(lambda: providers.tracer_provider, inferences.observed)
     official = Official(pipeline._guard, pipeline._adapters, tracers, providers.stamp_data_age)
+    pipeline._official = official
     pipeline._undo.append(official.switch_off)
-
-    def is_wanted(name: str) -> bool:
-        names = {plain(name), GENAI, EVERY}
-        return names.isdisjoint(spelled(settings.disable)) and (wanted is None or not names.isdisjoint(wanted))
-
-    if patches is not None:
-        official.switch_on_when_imported(patches, generative.installed(), is_wanted)
+    official.switch_on_when_imported(patches, generative.installed(), lambda name: libraries.wants((name, GENAI)))
 
 
 def _engine_settings(config: Config, service_name: str) -> EngineSettings:

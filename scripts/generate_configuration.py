@@ -66,6 +66,10 @@ variables > file > the environment's defaults > defaults. `otel-pipeline config`
 `--environment production` what it would be there, `--diff staging production` what differs. Bad values are said once and
 the default is used; with `strict`, the default in `test`, all of them are raised at once.
 
+A second `instrument()` returns the same handle. Its `hooks` and `event_time` hold from then on, libraries that it names are
+added, those that it disables are left alone where they are not instrumented yet. Whatever else it asks for is fixed since the
+first call: it is named once, with what holds.
+
 ## Names
 
 Names are a closed list, and what is misspelt is a bad value: it is said, with what was probably meant.

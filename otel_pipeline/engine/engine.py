@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Span
 
+    from otel_pipeline.engine.guard import Place
     from otel_pipeline.engine.observer import CheckSent, Observe, ObserveFetches
     from otel_pipeline.engine.propagation import Propagation
     from otel_pipeline.engine.spans import Spans
@@ -37,6 +38,26 @@ class Acknowledged(NamedTuple):
     system: str
     cluster: str | None
     destination: str
+
+
+class Hook:
+    """The application's function for recorded spans of one kind; it may be given later. What it raises is counted."""
+
+    __slots__ = ("_place", "given")
+
+    def __init__(self, given: Callable[[Any, Any], object] | None, place: Place) -> None:
+        self.given = given
+        """None where there is none: whoever has a span to show asks first."""
+        self._place = place
+
+    def __call__(self, span: Span, message: object) -> None:
+        """Call the function."""
+        given = self.given
+        if given is not None and not self._place.off:
+            try:
+                given(span, message)
+            except Exception:
+                self._place.failed()
 
 
 class Engine:
@@ -92,6 +113,7 @@ class Engine:
         self.consumers: Living[Any] = Living()
         """The consumers of all clients: `clients.Consumer`."""
         self._destinations: set[str] = set()
+        self._hooks: dict[str, Hook] = {}
         self.sent = totals.counter(
             semconv.MESSAGING_CLIENT_SENT_MESSAGES,
             "{message}",
@@ -123,21 +145,12 @@ class Engine:
             or context.get(PLAIN_SUPPRESS_KEY) is True
         )
 
-    def hook(self, kind: str) -> Callable[[Span, object], None] | None:
-        """Give the application's function for recorded spans of this kind, guarded; None where there is none."""
-        given = self.settings.hooks.get(kind)
-        if given is None:
-            return None
-        place = self.guard.place(f"hook.{kind}")
-
-        def call(span: Span, message: object) -> None:
-            if not place.off:
-                try:
-                    given(span, message)
-                except Exception:
-                    place.failed()
-
-        return call
+    def hook(self, kind: str) -> Hook:
+        """Return the hook for recorded spans of this kind, one for all who ask."""
+        found = self._hooks.get(kind)
+        if found is None:
+            found = self._hooks[kind] = Hook(self.settings.hooks.get(kind), self.guard.place(f"hook.{kind}"))
+        return found
 
     def metric_destination(self, destination: str) -> str:
         """Return the destination as a metric attribute: the first 100 by name, the rest as `_other`."""

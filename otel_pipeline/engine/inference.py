@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
     from otel_pipeline.engine.delivery import OpenDelivery
+    from otel_pipeline.engine.engine import Hook
     from otel_pipeline.engine.guard import Guard
     from otel_pipeline.engine.origin import Origin
     from otel_pipeline.engine.spans import Spans
@@ -47,7 +48,7 @@ class Inferences:
         totals: Totals,
         guard: Guard,
         environment: str | None = None,
-        hook: Callable[..., object] | None = None,
+        hook: Hook | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
         monotonic_ns: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
@@ -60,7 +61,6 @@ class Inferences:
         self.active = True
         self._place = guard.place("inference")
         self.ending = guard.place("inference.finish", self._place)
-        self.hooking = guard.place("hook.inference")
         self.decided: Callable[[str, str | None, OpenDelivery | None, int, int, Span], None] | None = None
         """Called for each call of a model: (model, delivery in hand, oldest origin in ms or 0, now in ns, span)."""
         self._models: dict[str, set[str]] = {}
@@ -295,11 +295,8 @@ class InferenceCall:
             span.record_exception(error)
             span.set_attribute(semconv.ERROR_TYPE, error_type(error))
             span.set_status(Status(StatusCode.ERROR, str(error)))
-        if inferences.hook is not None and not inferences.hooking.off:
-            try:
-                inferences.hook(span, self)
-            except Exception:
-                inferences.hooking.failed()
+        if inferences.hook is not None:
+            inferences.hook(span, self)
 
 
 _inferences: Inferences | None = None

@@ -105,7 +105,7 @@ class Processor:
         except Exception:
             self._place.failed()
             return None
-        if self._hook is not None and span.is_recording():
+        if self._hook.given is not None and span.is_recording():
             self._hook(span, message)
         return delivery
 
@@ -204,7 +204,7 @@ class Processor:
             links = CreationLinks(engine, fields.headers, (messages,))
             span = engine.spans.start(name, _CONSUMER, parent, context, attributes, links, start_ns)
         self._open(delivery, span, context, current=True)
-        if self._hook is not None and span.is_recording():
+        if self._hook.given is not None and span.is_recording():
             self._hook(span, messages)
         return delivery
 

@@ -198,7 +198,7 @@ def sender(  # noqa: C901, PLR0915
                 set_pipeline_header(engine, copy, producer, destination, delivery, start_ns, had_headers=bool(headers))
             if destination.check is not None:
                 destination.check(value, len(value) if type(value) is bytes else 0)
-            if hook is not None and span is not None and span.is_recording():
+            if span is not None and hook.given is not None and span.is_recording():
                 hook(span, SentMessage(topic, partition, key, value, headers))
         except Exception:
             writing.failed()

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.patching import Patches
 
 IS_ON = "the official instrumentation"
+_SWITCHED_OFF = "switched off by configuration"
 _EXTRAS = ("instruments", "instruments-any")
 _PACKAGES = {
     "boto3": "botocore.client",
@@ -91,20 +92,32 @@ class Official:
         self._tracers = tracers
         self._stamp = stamp
         self._undo: list[Callable[[], Any]] = []
+        self._points: tuple[EntryPoint, ...] = ()
 
     def switch_on_when_imported(
         self, patches: Patches, points: Iterable[EntryPoint], is_wanted: Callable[[str], bool]
     ) -> None:
         """Switch each on now where its client is imported already, else when it is; where that cannot be, say why."""
-        for point in points:
-            if not is_wanted(point.name):
-                self._conclude(point, "skipped", "switched off by configuration")
-                continue
-            try:
-                self._switch_on(patches, point)
-            except (Exception, SystemExit):  # SystemExit: what they import is not ours.
-                self._guard.failed(f"genai.{point.name}")
-                self._conclude(point, "failed", "see the log")
+        self._points = tuple(points)
+        for point in self._points:
+            self._begin(patches, point, is_wanted)
+
+    def change(self, patches: Patches, is_wanted: Callable[[str], bool]) -> None:
+        """Take in that others are wanted now; what is switched on stays so."""
+        for point in self._points:
+            state = self._states[point.name]
+            if state.reason == _SWITCHED_OFF or (state.state == "waiting" and not is_wanted(point.name)):
+                self._begin(patches, point, is_wanted)
+
+    def _begin(self, patches: Patches, point: EntryPoint, is_wanted: Callable[[str], bool]) -> None:
+        if not is_wanted(point.name):
+            self._conclude(point, "skipped", _SWITCHED_OFF)
+            return
+        try:
+            self._switch_on(patches, point)
+        except (Exception, SystemExit):  # SystemExit: what they import is not ours.
+            self._guard.failed(f"genai.{point.name}")
+            self._conclude(point, "failed", "see the log")
 
     def switch_off(self) -> None:
         """Switch off what was switched on here."""
