@@ -81,7 +81,7 @@ class ConsumerPace:
     longest_stand_s: float | None = None
     """Of open transactions that are over."""
     unanswered_s: float = 0.0
-    """Since a fetch was answered."""
+    """Since a fetch was answered; 0 where all partitions are paused, so that none is made."""
     paused_s: float | None = None
     """How long a partition that is paused waits, or has not been looked at; None where none is paused."""
     paused_waiting: int = 0
@@ -183,7 +183,9 @@ class ConsumerLooks:
             worked = None if waited_ns is None else 1 - waited_ns / 1e9 / elapsed_s
             self.rates.count(written, read, worked, elapsed_s)
         self._waited_ns = consumer.polling.waited_until(now_ns)
-        busy = waiting and (self.rates.utilization or 0.0) >= BUSY
+        # A loop that sleeps between polls cannot be told from one that works.
+        seen = not _only_polled(consumer, self._destination)
+        busy = waiting and seen and (self.rates.utilization or 0.0) >= BUSY
         self._busy_since_s = (self._busy_since_s or now_s) if busy else None
         self._behind.append(sum(each.waiting + each.queued + each.in_hand for each in parts))
         falls = _grows(self._behind)
@@ -289,8 +291,8 @@ class ConsumerLooks:
             if (lag := each.live.pace.time_lag(each.offset if plain else each.done, now_s)) is not None
         ]
         found.oldest_s = max(oldest, default=0.0)
-        answered = [each.pace.answered_s for each in live if not each.position.paused and each.pace.answered_s]
-        found.unanswered_s = now_s - max(answered, default=self._began_s)
+        asked_for = [each.pace.answered_s or self._began_s for each in live if not each.position.paused]
+        found.unanswered_s = now_s - max(asked_for, default=now_s)
         for each in parts:
             pace, position = each.live.pace, each.live.position
             if pace.unstable and not each.waiting:

@@ -1,0 +1,310 @@
+"""A process that reads a topic, simulated: log, broker, client, application and clocks; events, not ticks.
+
+Detectors, evidence and verdict are the real ones. What is simulated is what they are told by: each function of an
+application or a broker is a generator that yields how many seconds pass.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from operator import itemgetter
+from types import SimpleNamespace
+
+from otel_pipeline.detectors.settings import Objective
+from otel_pipeline.engine import pipeline_header
+from otel_pipeline.engine.batch import Batch
+from otel_pipeline.engine.clients import Consumer, Position
+from otel_pipeline.engine.messages import MessageFields
+from tests.detectors.conftest import NOW_MS, Watching
+
+FIELDS = MessageFields(*map(itemgetter, range(8)))
+START_S = 1_000.0
+
+
+class Partition:
+    """One partition's log and what the reader knows of it."""
+
+    def __init__(self, number):
+        self.number = number
+        self.messages = []
+        self.open_from = None
+        """Where an open transaction begins; None without one."""
+        self.fetched = 0
+        """Up to where messages are in the client's buffer."""
+        self.position = 0
+        self.paused = False
+
+    @property
+    def end(self):
+        return len(self.messages)
+
+    @property
+    def stable(self):
+        return self.end if self.open_from is None else self.open_from
+
+
+class Simulation(Watching):
+    """One consumer of `orders`. Wall and monotonic clock run together, but for `step_clock`."""
+
+    def __init__(self, *, partitions=1, threshold_s=None, seed=7, max_poll_interval_s=300.0, member=True, **said):
+        objectives = ()
+        if threshold_s is not None:
+            objectives = (Objective("fresh", destination="orders", threshold_s=threshold_s, objective=0.99),)
+        self.partitions = {number: Partition(number) for number in range(partitions)}
+        self.member, self.max_poll_interval_s = member, max_poll_interval_s
+        self.dice = random.Random(seed)
+        super().__init__(objectives=objectives, **said)
+        self.now_s = START_S
+        self._events, self._count = [], itertools.count()
+        self._numbers = {}
+        self.skew_s = 0.0
+        """How far this machine's wall clock is ahead."""
+        self.broker_up = True
+        self.fetching = True
+        self.seen = []
+        """(seconds since the start, light, colour, row, words) at each change of colour or row."""
+        self._was = {}
+        self.spawn(self._fetches())
+        self.spawn(self._looks())
+
+    def begin(self):
+        return Consumer(
+            self.engine,
+            FIELDS,
+            attributes={"messaging.system.name": "kafka"},
+            client_id="c",
+            group="g",
+            operation="poll",
+            positions=self._positions,
+            is_member=lambda: self.member,
+            max_poll_interval_s=self.max_poll_interval_s,
+        )
+
+    def _positions(self):
+        return {("orders", each.number): Position(each.position, each.paused) for each in self.partitions.values()}
+
+    # Time
+
+    def spawn(self, generator):
+        heapq.heappush(self._events, (self.now_s, next(self._count), generator))
+
+    def run(self, seconds):
+        """Let so many seconds pass."""
+        until = self.now_s + seconds
+        while self._events and self._events[0][0] <= until:
+            self.now_s, _, generator = heapq.heappop(self._events)
+            self._set_wall()
+            wait_s = next(generator, None)
+            if wait_s is not None:
+                heapq.heappush(self._events, (self.now_s + wait_s, next(self._count), generator))
+        self.now_s = until
+        self._set_wall()
+        return self
+
+    def _set_wall(self):
+        self.now_ms = NOW_MS + int((self.now_s - START_S + self.skew_s) * 1000)
+
+    @property
+    def at_s(self):
+        return self.now_s - START_S
+
+    @property
+    def now_ns(self):
+        return int(self.now_s * 1e9)
+
+    # The log
+
+    def write(self, count, *, partition=None, producer=7, age_s=0.0):
+        """Have a producer append so many messages."""
+        for _ in range(count):
+            number = self.dice.choice(list(self.partitions)) if partition is None else partition
+            into = self.partitions[number]
+            given = self._numbers[number, producer] = self._numbers.get((number, producer), 0) + 1
+            sent_ms = NOW_MS + int((self.at_s - age_s) * 1000)
+            header = pipeline_header.encode(
+                flags=pipeline_header.PER_PARTITION,
+                hops=1,
+                environment="production",
+                origin_ms=sent_ms,
+                newest_ms=0,
+                path=1,
+                producer_id=producer,
+                sequence=given,
+                tag=pipeline_header.tag_of("orders", number),
+            )
+            into.messages.append(("orders", number, into.end, sent_ms, None, [("otelp", header)], b"{}", 2))
+
+    def producer(self, rate, *, until_s=float("inf"), **how):
+        """Write at a rate, messages per second; a function of the seconds since the start, or a number."""
+        while self.at_s < until_s:
+            now = rate(self.at_s) if callable(rate) else rate
+            if now <= 0:
+                yield 1.0
+                continue
+            self.write(1, **how)
+            yield self.dice.expovariate(now)
+
+    def backlog(self, count, **how):
+        self.write(count, **how)
+        return self
+
+    # The client
+
+    def _fetches(self):
+        """Ask for more every half second, as far as the buffer is not full."""
+        while True:
+            if self.broker_up and self.fetching:
+                sent_s = self.now_s
+                yield 0.005
+                for each in self.partitions.values():
+                    if each.paused or each.fetched - each.position > 500:
+                        continue
+                    observer = self.consumer.fetch_observer("orders", each.number)
+                    observer.fetched(sent_s, self.now_s, each.fetched, each.stable, each.end)
+                    each.fetched = min(each.stable, each.fetched + 500)
+            yield 0.4
+
+    def _available(self, limit):
+        return [
+            (each, each.messages[each.position : min(each.fetched, each.position + limit)])
+            for each in self.partitions.values()
+            if not each.paused and each.position < each.fetched
+        ]
+
+    def poll(self, *, timeout_s=1.0, max_records=500, explicit=False):
+        """Poll once: yields while it waits, and returns the messages."""
+        consumer, polling = self.consumer, self.consumer.polling
+        if consumer.batch is not None:
+            batch, consumer.batch = consumer.batch, None
+            if not consumer.explicit:
+                for observer, offset, origins in batch.parts:
+                    observer.processed_batch(offset, origins, self.now_ms)
+        polling.begin(self.now_ns, by_iterator=False)
+        deadline_s = self.now_s + timeout_s
+        while not (found := self._available(max_records)) and self.now_s < deadline_s:
+            yield 0.05
+        polling.end(self.now_ns)
+        batch, messages = Batch(), []
+        for each, polled in found:
+            each.position += len(polled)
+            state = consumer.partition("orders", each.number)
+            headers = [message[5][-1][1] for message in polled]
+            origins = state.observer.batch(polled, headers, self.now_ms)
+            batch.add(state.observer, polled[-1][2], headers, origins)
+            messages += polled
+        if batch.parts:
+            consumer.batch = batch
+        if explicit:
+            consumer.explicit = True
+        return messages
+
+    def next(self):
+        """Hand out one message by an iterator."""
+        consumer, polling = self.consumer, self.consumer.polling
+        self.leave()
+        if not self._available(1):
+            polling.begin(self.now_ns, by_iterator=True)
+            while not self._available(1):
+                yield 0.05
+            polling.end(self.now_ns)
+        each, (message,) = self.dice.choice(self._available(1))
+        each.position += 1
+        state = consumer.partition("orders", each.number)
+        state.handed_offset = message[2]
+        header = message[5][-1][1]
+        origin = state.observer.one(
+            message, message[2], message[3], header, pipeline_header.fields(header), self.now_ms
+        )
+        consumer.open = SimpleNamespace(
+            destination="orders",
+            partition=each.number,
+            offset=message[2],
+            started_ns=self.now_ns,
+            state=state,
+            origin_ms=origin,
+        )
+        return message
+
+    def leave(self):
+        delivery, self.consumer.open = self.consumer.open, None
+        if delivery is not None:
+            self._processed(delivery.state, delivery.offset, delivery.origin_ms, delivery.started_ns)
+
+    def _processed(self, state, offset, origin_ms, started_ns):
+        state.process_duration.cell.record((self.now_ns - started_ns) / 1e9)
+        state.observer.processed(offset, origin_ms, self.now_ms)
+
+    def seek(self, partition, offset):
+        each = self.partitions[partition]
+        each.position = each.fetched = offset
+        self.consumer.partition("orders", partition).observer.sought(offset)
+
+    # Applications
+
+    def iterator(self, work):
+        """Handle one message after the other; `work` gives the seconds that one takes."""
+        while True:
+            message = yield from self.next()
+            yield work(message)
+
+    def poller(self, work, *, max_records=500, sleep_s=0.0):
+        """Poll, handle all, poll again."""
+        while True:
+            messages = yield from self.poll(max_records=max_records)
+            yield sum(work(message) for message in messages) + sleep_s
+
+    def pool(self, work, workers):
+        """Poll, and hand everything to threads that use `process()`."""
+        queue = []
+
+        def worker():
+            while True:
+                if not queue:
+                    yield 0.05
+                    continue
+                message = queue.pop(0)
+                state = self.consumer.partition("orders", message[1])
+                self.consumer.explicit = True
+                state.observer.began(message[2], message)
+                started_ns = self.now_ns
+                yield work(message)
+                self._processed(state, message[2], message[3], started_ns)
+
+        for _ in range(workers):
+            self.spawn(worker())
+        while True:
+            queue += yield from self.poll(timeout_s=0.2)
+            yield 0.001
+
+    # The verdict
+
+    def _looks(self):
+        while True:
+            yield 1.0
+            self.look()
+
+    def look(self):
+        """Look and judge, as once a second."""
+        self.flows.look()
+        found = [each for each in self._gathering.evidence() if not each.only_sent]
+        for flow in self._verdict.judge(found, self.now_s, self.now_ms / 1000):
+            for name, light in flow.lights.items():
+                if self._was.get(name) != (light.state, light.row):
+                    self._was[name] = light.state, light.row
+                    self.seen.append((round(self.at_s), name, light.state, light.row, light.why))
+
+    def of(self, name):
+        """The changes of one light: (second, colour, row)."""
+        return [(at_s, state, row) for at_s, light, state, row, _ in self.seen if light == name]
+
+    def colours(self, name, since_s=0):
+        """The colours that a light had."""
+        return {state for at_s, state, _ in self.of(name) if at_s >= since_s}
+
+    def first(self, name, *colours, row=None):
+        """When a light first had one of these colours, and the row, s; None where it never did."""
+        return next(
+            (at_s for at_s, state, of in self.of(name) if state in colours and (row is None or row == of)), None
+        )
