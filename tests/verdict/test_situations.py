@@ -40,7 +40,7 @@ def slow_and_even():
     found = Simulation(threshold_s=60.0)
     found.spawn(found.producer(0.05))
     found.spawn(found.iterator(constant(14.0)))
-    return found.run(900)
+    return found.run(400)
 
 
 def slow_at_first():
@@ -107,7 +107,7 @@ def sleeps(seconds):
     found = Simulation()
     found.spawn(found.producer(20))
     found.spawn(found.poller(constant(0.001), sleep_s=seconds))
-    return found.run(900)
+    return found.run(400)
 
 
 def batch_job():
@@ -205,18 +205,18 @@ def bursts():
     """500 messages every 10 minutes."""
     found = Simulation(threshold_s=60.0)
     found.spawn(found.iterator(constant(QUICK)))
-    for _ in range(6):
+    for _ in range(3):
         found.write(500)
         found.run(600)
     return found
 
 
 def day_and_night():
-    """Five hours of a rate that goes up and down, with handling that takes what it takes."""
+    """An hour of a rate that goes up and down, with handling that takes what it takes."""
     found = Simulation(partitions=3, threshold_s=30.0)
-    found.spawn(found.producer(lambda at_s: 3 + 2.9 * math.sin(at_s / 3_000)))
+    found.spawn(found.producer(lambda at_s: 3 + 2.9 * math.sin(at_s / 600)))
     found.spawn(found.iterator(lambda _message: found.dice.lognormvariate(-4, 1.0)))
-    return found.run(18_000)
+    return found.run(3_600)
 
 
 NEVER = math.inf
