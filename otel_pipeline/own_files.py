@@ -1,4 +1,4 @@
-"""Keeps files for one user alone, and tells them from everybody else's: what is not surely ours is left as it is."""
+"""Keeps files for one user alone, tells them from everybody else's, and reads the others' without waiting for them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 if TYPE_CHECKING:
     import re
@@ -21,6 +21,9 @@ except ImportError:  # Windows
 _HELD = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK}
 FLAGS = os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
 """To open a file of ours: no link is followed, and nothing is waited for where a pipe lies in its place."""
+
+
+_READ = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 class OwnFile(NamedTuple):
@@ -44,6 +47,20 @@ def make_folder(folder: Path) -> None:
         raise NotADirectoryError(0, f"{folder} is no folder")
     if not is_mine(found):
         raise PermissionError(0, f"{folder} belongs to another user")
+
+
+def open_plain(path: Path, *, through_links: bool = True) -> BinaryIO:
+    """Open a file to read it; a pipe or device in its place is not waited for.
+
+    Raises:
+        OSError: it cannot be read, or is no plain file.
+        ValueError: no path is like that.
+    """
+    descriptor = os.open(path, _READ | (0 if through_links else getattr(os, "O_NOFOLLOW", 0)))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no plain file")
+    return os.fdopen(descriptor, "rb")
 
 
 def is_mine(found: os.stat_result) -> bool:

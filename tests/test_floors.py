@@ -33,11 +33,12 @@ FLOORS = {
     "dev": 5,
     "testing": 5,
     "__init__": 5,
+    "__main__": 5,
 }
 SEES = {
     0: {*GROUND},
     1: {"engine", "semconv", "settings"},
-    2: {"engine", "semconv", "duration", "settings"},
+    2: {"engine", "semconv", "duration", "own_files", "settings"},
     3: {"engine", "verdict", *GROUND},
     4: {
         "owners",

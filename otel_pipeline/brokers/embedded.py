@@ -79,11 +79,11 @@ def main(argv: list[str] | None = None) -> int:
     # Ctrl-C reaches the whole group; whoever started this ends it after the services.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        cluster = _cluster(topics)
+        served = cluster(topics)
     except EmbeddedBrokerError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 1
-    print(cluster.address, flush=True)  # noqa: T201
+    print(served.address, flush=True)  # noqa: T201
     sys.stdin.buffer.read()
     return 0
 
@@ -93,7 +93,12 @@ def _topic(word: str) -> tuple[str, int]:
     return (name, int(partitions)) if name else (word, DEFAULT_PARTITIONS)
 
 
-def _cluster(topics: Mapping[str, int]) -> _MockCluster | _TestCluster:
+def cluster(topics: Mapping[str, int]) -> _MockCluster | _TestCluster:
+    """Start a broker in this process; it serves at its `address` for as long as it is held.
+
+    Raises:
+        EmbeddedBrokerError: it cannot be had.
+    """
     try:
         import confluent_kafka.cimpl  # an extra
     except ImportError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from dataclasses import replace
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.cli.errors import CommandError
+from otel_pipeline.cli.output import as_json
 from otel_pipeline.config import environment as environments
 from otel_pipeline.config.general import ENVIRONMENT
 from otel_pipeline.config.loading import load, table_of
@@ -44,13 +44,13 @@ def add_parser(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print what was asked for."""
     if arguments.schema:
-        print(json.dumps(schema(table_of(settings_classes(_left_out))), indent=2))
+        print(as_json(schema(table_of(settings_classes(_left_out)))))
         return 0
     if arguments.diff:
         return _diff(arguments)
     config = _load(arguments.file, arguments.environment)
     if arguments.json:
-        print(json.dumps(_as_json(config), indent=2))
+        print(as_json(_as_json(config)))
     else:
         _print(config)
     _complain(config)
@@ -111,7 +111,7 @@ def _diff(arguments: argparse.Namespace) -> int:
         if one.values.get(path) != other.values.get(path)
     ]
     if arguments.json:
-        print(json.dumps({path: dict(zip(arguments.diff, values, strict=True)) for path, *values in rows}, indent=2))
+        print(as_json({path: dict(zip(arguments.diff, values, strict=True)) for path, *values in rows}))
         return 0
     rows.insert(0, ("", *arguments.diff))
     widths = [max(len(row[at]) for row in rows) for at in (0, 1)]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.cli.errors import CommandError
-from otel_pipeline.cli.terminal import printable
+from otel_pipeline.cli.output import as_json, printable
 from otel_pipeline.contracts.comparing import compare, verdict
 from otel_pipeline.contracts.contract import Contract
-from otel_pipeline.contracts.files import file_of
+from otel_pipeline.contracts.files import file_of, read
 from otel_pipeline.contracts.learning import REQUIRED_PARENTS, ContractLearner
 from otel_pipeline.contracts.measures import BREAKS, UNREADABLE
 from otel_pipeline.contracts.paths import ROOT, ContractError
@@ -109,7 +108,7 @@ def run_check(arguments: argparse.Namespace) -> int:
     finally:
         values.close()
     if arguments.json:
-        print(json.dumps(found, indent=2))
+        print(as_json(found))
     else:
         _print_checked(found)
     return int(any(row["breaks"] for topic in found for row in topic["differences"]))
@@ -121,7 +120,7 @@ def run_diff(arguments: argparse.Namespace) -> int:
     changes = compare(old, new)
     held = verdict(changes)
     if arguments.json:
-        print(json.dumps({"verdict": held, "changes": [change._asdict() for change in changes]}, indent=2))
+        print(as_json({"verdict": held, "changes": [change._asdict() for change in changes]}))
     else:
         _print_changes(changes)
         print(_VERDICTS[held] if changes else "nothing changed")
@@ -220,13 +219,13 @@ def _path(directory: Path, topic: str) -> Path:
 
 def _read(path: Path, option: str) -> Contract:
     try:
-        return Contract.loads(path.read_bytes())
+        return read(path)
     except OSError as error:
         remedy = f"{option} names a file that can be read"
         if option == "--directory":
             remedy = f"`otel-pipeline contract record {path.stem}` writes it; where it lies elsewhere: --directory PATH"
         raise CommandError(f"{path} cannot be read: {error.strerror or error}", remedy) from None
-    except (ContractError, UnicodeDecodeError) as error:
+    except ContractError as error:
         raise CommandError(
             f"{path} is no contract: {error}",
             f"{option} must be what `otel-pipeline contract record` writes; record it again, or correct it",

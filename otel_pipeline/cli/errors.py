@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class CommandError(Exception):
-    """Something the user can put right: printed as a sentence, exit code 1.
+    """Something the user can put right: printed as a sentence, exit code 2.
 
     Args:
         message: what is wrong.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from math import inf
@@ -10,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.cli.errors import CommandError
-from otel_pipeline.cli.terminal import Terminal, add_color_option, detect, duration, printable
+from otel_pipeline.cli.output import as_json, printable, steering
+from otel_pipeline.cli.terminal import Terminal, add_color_option, detect, duration
 from otel_pipeline.config.state_folder import health_folders
 from otel_pipeline.verdict.report import lines
 from otel_pipeline.verdict.state_reader import read, read_all
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from otel_pipeline.verdict.state_reader import Found
 
 RED = 1
+CANNOT = 2
 NOBODY = 3
 _STYLES = {"green": "green", "amber": "yellow", "red": "red", "grey": "dim"}
-_CLEAR = "\x1b[H\x1b[2J"
+_CLEAR = steering("\x1b[H\x1b[2J")
 
 
 def add_parser(subparsers: Any) -> None:
@@ -34,7 +35,8 @@ def add_parser(subparsers: Any) -> None:
         help="is the data healthy: the five lights of every process on this machine",
         description="Read what each instrumented process of this user keeps: fresh, in order, keeping pace, contract "
         "kept, environment clean, for each destination and group. Grey is no evidence. "
-        f"Exit code {RED} when a light is red or a process has died or does not answer, {NOBODY} when there is none.",
+        f"Exit code {RED} when a light is red or a process has died or does not answer, {CANNOT} when a file cannot be "
+        f"read, {NOBODY} when there is no process.",
     )
     parser.add_argument("services", nargs="*", metavar="SERVICE", help="only these services")
     parser.add_argument(
@@ -50,24 +52,30 @@ def run(arguments: argparse.Namespace) -> int:
     """Print once, or again and again; return the exit code."""
     terminal = detect(sys.stdout, no_color=arguments.no_color)
     while True:
-        found = _found(arguments.file, arguments.services)
+        found, left_out = _found(arguments.file, arguments.services)
         text = _json(found) if arguments.json else "\n".join(_page(found, terminal))
         if arguments.watch and not arguments.json and sys.stdout.isatty():
             text = _CLEAR + text
         print(text, flush=True)
+        for path in left_out:
+            print(f"otel-pipeline: {path} cannot be read as a state file", file=sys.stderr)
         if not arguments.watch:
-            return code(found)
+            return code(found, left_out)
         time.sleep(1)
 
 
-def code(found: Sequence[Found]) -> int:
-    """Return the exit code: 0 where nothing is red."""
-    if not found:
-        return NOBODY
-    return RED if any(_trouble(each) or not each.document["ok"] for each in found) else 0
+def code(found: Sequence[Found], left_out: Sequence[Path] = ()) -> int:
+    """Return the exit code: 0 where everything is known and nothing is red."""
+    if any(_trouble(each) or not each.document["ok"] for each in found):
+        return RED
+    if left_out:
+        return CANNOT
+    return 0 if found else NOBODY
 
 
-def _found(files: Sequence[Path] | None, services: Sequence[str]) -> list[Found]:
+def _found(files: Sequence[Path] | None, services: Sequence[str]) -> tuple[list[Found], list[Path]]:
+    """Return what processes keep, and which files cannot be read."""
+    left_out: list[Path] = []
     if files:
         known = []
         for path in files:
@@ -76,8 +84,8 @@ def _found(files: Sequence[Path] | None, services: Sequence[str]) -> list[Found]
                 raise CommandError(f"{path} is no state file", "give files that processes keep, or leave --file out")
             known.append(each)
     else:
-        known = [each for folder in health_folders() for each in read_all(folder)]
-    return [each for each in known if not services or each.document["process"]["service"] in services]
+        known = [each for folder in health_folders() for each in read_all(folder, left_out.append)]
+    return [each for each in known if not services or each.document["process"]["service"] in services], left_out
 
 
 def _trouble(found: Found) -> str | None:
@@ -98,12 +106,11 @@ def _at_risk(order: Mapping[str, Any] | None) -> float:
 
 
 def _json(found: Sequence[Found]) -> str:
-    return json.dumps(
+    return as_json(
         [
             {**each.document, "alive": each.alive, "age_s": round(each.age_s, 3), "trouble": _trouble(each)}
             for each in found
-        ],
-        indent=2,
+        ]
     )
 
 

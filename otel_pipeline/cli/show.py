@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.cli.errors import CommandError
+from otel_pipeline.cli.output import as_json, printable
 from otel_pipeline.cli.telemetry_files import TelemetryFiles, given, recorded
-from otel_pipeline.cli.terminal import Cell, Terminal, add_color_option, detect, duration, printable, table
+from otel_pipeline.cli.terminal import Cell, Terminal, add_color_option, detect, duration, table
 from otel_pipeline.cli.traces import Trace, group
-from otel_pipeline.cli.tree import chain, count, draw, local_time
+from otel_pipeline.cli.tree import SPANS, chain, count, draw, local_time
 
 if TYPE_CHECKING:
     import argparse
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _ID_LETTERS = 32
 _SHORT_ID_LETTERS = 8
+_TRACES = 20
 _HEADER = (
     ("time", False),
     ("trace", False),
@@ -51,7 +52,12 @@ def add_parser(subparsers: Any) -> None:
         metavar="PATH",
         help="files or folders of OTLP JSON lines, also of a Collector's file exporter, instead of this machine's",
     )
-    parser.add_argument("--limit", type=int, default=20, metavar="N", help="how many traces --list shows (default 20)")
+    parser.add_argument(
+        "--limit",
+        type=int,
+        metavar="N",
+        help=f"how many traces --list shows (default {_TRACES}), how many spans of a trace are drawn (default {SPANS})",
+    )
     parser.add_argument("--all", action="store_true", help="--list also the traces that are only a receive span")
     parser.add_argument("--json", action="store_true", help="print JSON instead of drawing")
     add_color_option(parser)
@@ -73,7 +79,11 @@ def run(arguments: argparse.Namespace) -> int:
             for span in spans
             if span.trace_id != trace_id and any(link.trace_id == trace_id for link in span.links)
         ]
-        lines = iter([_as_json(trace, linked)]) if arguments.json else draw(trace, linked, terminal)
+        lines = (
+            iter([_as_json(trace, linked)])
+            if arguments.json
+            else draw(trace, linked, terminal, max(arguments.limit or SPANS, 1))
+        )
     for line in lines:
         print(line)
     if files.skipped_lines:
@@ -117,9 +127,9 @@ def _newest(files: TelemetryFiles, arguments: argparse.Namespace) -> list[Trace]
 
 def _list(files: TelemetryFiles, arguments: argparse.Namespace, terminal: Terminal) -> Iterator[str]:
     traces = _newest(files, arguments)
-    newest = traces[: max(arguments.limit, 1)]
+    newest = traces[: max(arguments.limit or _TRACES, 1)]
     if arguments.json:
-        yield json.dumps([_summary(trace) for trace in newest], indent=2)
+        yield as_json([_summary(trace) for trace in newest])
         return
     letters = _short(traces)
     heading = [Cell(word, "dim", right) for word, right in _HEADER]
@@ -169,4 +179,4 @@ def _as_json(trace: Trace, linked: list[SpanRecord]) -> str:
         "spans": [dataclasses.asdict(span) for span in trace.spans],
         "linked": [dataclasses.asdict(span) for span in linked],
     }
-    return json.dumps(content, indent=2, default=bytes.hex)
+    return as_json(content, default=bytes.hex)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 from unicodedata import east_asian_width
 
+from otel_pipeline.cli.output import printable, steering
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +27,8 @@ _CODES = {
     "magenta": "35",
     "cyan": "36",
 }
+_LONGEST_S = 1e12
+"""What is longer, or no number, was not measured."""
 SERVICE_COLORS = ("cyan", "magenta", "yellow", "blue", "green")
 
 
@@ -38,7 +42,9 @@ class Terminal:
 
     def paint(self, text: str, style: str) -> str:
         """Return the text in a style, or as it is where there is no colour."""
-        return f"\x1b[{_CODES[style]}m{text}\x1b[0m" if self.color and style and text else text
+        if not (self.color and style and text):
+            return text
+        return steering(f"\x1b[{_CODES[style]}m") + text + steering("\x1b[0m")
 
     def mark(self, name: str) -> str:
         """Return a drawing character by name, in ASCII where the terminal needs it."""
@@ -59,11 +65,14 @@ _MARKS = {
 
 @dataclass(frozen=True)
 class Cell:
-    """A piece of text in a table."""
+    """A piece of text in a table; it may be anybody's."""
 
     text: str
     style: str = ""
     right: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", printable(self.text))
 
 
 def add_color_option(parser: argparse.ArgumentParser) -> None:
@@ -100,15 +109,6 @@ def _draws(encoding: str) -> bool:
     return True
 
 
-def printable(text: str) -> str:
-    """Spell out control characters in text from outside: it must not steer the terminal."""
-    if text.isprintable():
-        return text
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape", "surrogatepass").decode() for letter in text
-    )
-
-
 def columns(text: str) -> int:
     """Count the columns that a text takes; East Asian characters take two."""
     return len(text) if text.isascii() else sum(2 if east_asian_width(letter) in "WF" else 1 for letter in text)
@@ -116,6 +116,7 @@ def columns(text: str) -> int:
 
 def cut(text: str, width: int | None, terminal: Terminal) -> str:
     """Cut the text short, with a mark at its end, where it does not fit."""
+    text = printable(text)
     if width is None or columns(text) <= width:
         return text
     end = terminal.mark("cut")
@@ -132,7 +133,7 @@ def wrap(parts: Sequence[str], terminal: Terminal, indent: str = "") -> Iterator
     """Lay out the parts with dots between them, on as many lines as they need."""
     separator = f" {terminal.mark('dot')} "
     line = ""
-    for part in parts:
+    for part in map(printable, parts):
         if line and terminal.width is not None and columns(indent + line + separator + part) > terminal.width:
             yield indent + line
             line = ""
@@ -168,8 +169,8 @@ def table(rows: Sequence[Sequence[Cell]], terminal: Terminal, gap: str = "  ") -
 
 def duration(seconds: float) -> str:
     """Write a time for people: 0.04 ms, 3.2 ms, 412 ms, 1.25 s, 4 min 10 s, 3 h 5 min, 2 d 3 h."""
-    if seconds < 0:
-        return "-" + duration(-seconds)
+    if seconds < 0 or not seconds < _LONGEST_S:
+        return "-" + duration(-seconds) if seconds < 0 else "?"
     ms = seconds * 1000
     if round(ms, 2) < 1:
         return f"{ms:.2f} ms"

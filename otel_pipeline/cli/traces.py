@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
     from otel_pipeline.export.otlp_reader import SpanRecord
 
+LEVELS = 40
+"""Of the lines at the left of a branch: those of the levels that are furthest from the root."""
+
 
 def service(span: SpanRecord) -> str:
     """Return the name of the service that recorded the span."""
@@ -29,6 +32,8 @@ class Branch:
 
     span: SpanRecord | None
     missing: str
+    depth: int
+    """How many levels are above it; a missing parent has none."""
     last: tuple[bool, ...]
     """Whether nothing follows on a level, for each level down to this one."""
 
@@ -82,15 +87,15 @@ class Trace:
         for span in self.spans:
             children.setdefault(span.parent_span_id, []).append(span)
         seen: set[str] = set()
-        yield from _walk([Branch(span, "", ()) for span in children.get("", ())], children, seen)
+        yield from _walk([Branch(span, "", 0, ()) for span in children.get("", ())], children, seen)
         lost = [parent for parent in children if parent and parent not in ids]
         for parent in lost:
-            yield Branch(None, parent, ())
-            yield from _walk(_below(children[parent], ()), children, seen)
+            yield Branch(None, parent, 0, ())
+            yield from _walk(_below(children[parent], 0, ()), children, seen)
         for span in self.spans:  # Parents that go round in a circle: broken data, shown all the same.
             if span.span_id not in seen:
-                yield Branch(None, span.parent_span_id, ())
-                yield from _walk([Branch(span, "", (True,))], children, seen)
+                yield Branch(None, span.parent_span_id, 0, ())
+                yield from _walk([Branch(span, "", 1, (True,))], children, seen)
 
 
 def _walk(tops: list[Branch], children: dict[str, list[SpanRecord]], seen: set[str]) -> Iterator[Branch]:
@@ -102,11 +107,13 @@ def _walk(tops: list[Branch], children: dict[str, list[SpanRecord]], seen: set[s
             continue
         seen.add(span.span_id)
         yield branch
-        stack.extend(_below(children.get(span.span_id, []), branch.last)[::-1])
+        stack.extend(_below(children.get(span.span_id, []), branch.depth, branch.last)[::-1])
 
 
-def _below(spans: list[SpanRecord], last: tuple[bool, ...]) -> list[Branch]:
-    return [Branch(span, "", (*last, span is spans[-1])) for span in spans]
+def _below(spans: list[SpanRecord], depth: int, last: tuple[bool, ...]) -> list[Branch]:
+    # Each has its own: without the cut a chain of 30,000 would take a gigabyte.
+    above = last[1 - LEVELS :]
+    return [Branch(span, "", depth + 1, (*above, span is spans[-1])) for span in spans]
 
 
 def group(spans: Iterable[SpanRecord]) -> dict[str, Trace]:

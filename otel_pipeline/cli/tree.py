@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from otel_pipeline import semconv
+from otel_pipeline.cli.output import printable
 from otel_pipeline.cli.terminal import (
     SERVICE_COLORS,
     Cell,
@@ -13,11 +15,10 @@ from otel_pipeline.cli.terminal import (
     columns,
     cut,
     duration,
-    printable,
     table,
     wrap,
 )
-from otel_pipeline.cli.traces import Branch, Trace, environment, service
+from otel_pipeline.cli.traces import LEVELS, Branch, Trace, environment, service
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,21 +27,30 @@ if TYPE_CHECKING:
 
 HEADER = ("", "service", "environment", "partition@offset", "hops", "duration", "message age", "data age")
 _RIGHT = (False, False, False, True, True, True, True, True)
-_MAX_LEVELS = 40
+SPANS = 2_000
+"""Of a trace that are drawn unless somebody asks for more: a screen has 50 lines."""
+_LINKS = 20
+"""Of a span that are drawn; a pull may have hundreds."""
 
 
-def draw(trace: Trace, linked: Iterable[SpanRecord], terminal: Terminal) -> Iterator[str]:
-    """Yield the lines of one trace; `linked` are spans of other traces that link into it."""
+def draw(trace: Trace, linked: Iterable[SpanRecord], terminal: Terminal, limit: int = SPANS) -> Iterator[str]:
+    """Yield the lines of a trace, with so many spans at most; `linked` are spans of other traces that link into it."""
     yield terminal.paint(f"trace {trace.trace_id}", "bold")
     yield from wrap(_summary(trace, terminal), terminal)
     yield ""
-    yield from _spans(trace, terminal)
+    yield from _spans(trace, terminal, limit)
     others = sorted(linked, key=lambda span: span.start_ns)
     if others:
         yield ""
         yield "linked from other traces"
-    for span in others:
+    for span in others[:limit]:
         yield from wrap(_linked(span, trace), terminal, indent="  ")
+    yield from _left_out(len(others) - limit, terminal)
+
+
+def _left_out(number: int, terminal: Terminal) -> Iterator[str]:
+    if number > 0:
+        yield terminal.paint(f"and {count(number, 'more span')}: --limit N draws more, --json has all", "dim")
 
 
 def local_time(time_ns: int) -> str:
@@ -70,8 +80,8 @@ def _summary(trace: Trace, terminal: Terminal) -> list[str]:
     return [part for part in parts if part]
 
 
-def _spans(trace: Trace, terminal: Terminal) -> Iterator[str]:
-    branches = list(trace.branches())
+def _spans(trace: Trace, terminal: Terminal, limit: int) -> Iterator[str]:
+    branches = list(islice(trace.branches(), limit))
     known = {span.span_id: span for span in trace.spans}
     colors = {name: SERVICE_COLORS[at % len(SERVICE_COLORS)] for at, name in enumerate(trace.services)}
     rows = [_row(branch, colors, terminal) for branch in branches]
@@ -90,6 +100,7 @@ def _spans(trace: Trace, terminal: Terminal) -> Iterator[str]:
             yield from wrap(list(_details(row)), terminal, indent=below + "  ")
         for note, style in _notes(branch.span, trace, known):
             yield terminal.paint(cut(f"{below}  {note}", terminal.width, terminal), style)
+    yield from _left_out(len(trace.spans) - sum(branch.span is not None for branch in branches), terminal)
 
 
 def _painted(cell: Cell, terminal: Terminal) -> str:
@@ -112,15 +123,15 @@ def _row(branch: Branch, colors: Mapping[str, str], terminal: Terminal) -> list[
         return [Cell(missing, "yellow"), *(Cell("") for _ in HEADER[1:])]
     attributes = span.attributes
     texts = (
-        printable(service(span)),
-        printable(environment(span)),
+        service(span),
+        environment(span),
         _message(attributes),
         str(attributes.get(semconv.OTEL_PIPELINE_HOPS, "")),
         duration((span.end_ns - span.start_ns) / 1e9),
         _age(attributes.get(semconv.OTEL_PIPELINE_DELIVERY_AGE)),
         _age(attributes.get(semconv.OTEL_PIPELINE_DATA_AGE)),
     )
-    first = Cell(indent + printable(span.name), "red" if span.status == "ERROR" else "")
+    first = Cell(indent + span.name, "red" if span.status == "ERROR" else "")
     color = colors[service(span)]
     styles = (color, color, "", "", "", "", "")
     return [
@@ -132,8 +143,9 @@ def _row(branch: Branch, colors: Mapping[str, str], terminal: Terminal) -> list[
 def _indent(branch: Branch, terminal: Terminal, *, own: bool) -> str:
     """Draw the lines left of a span's name, or (`own=False`) left of what stands below the name."""
     levels = branch.last
-    skipped = terminal.mark("cut") if len(levels) > _MAX_LEVELS else ""
-    levels = levels[-_MAX_LEVELS:]
+    most = LEVELS if terminal.width is None else max(2, min(LEVELS, terminal.width // 6))
+    skipped = f"{terminal.mark('cut')}{branch.depth - most:,} " if branch.depth > most else ""
+    levels = levels[-most:]
     above = "".join(terminal.mark("blank" if last else "pipe") for last in (levels[:-1] if own else levels))
     mark = terminal.mark("corner" if levels[-1] else "tee") if own and levels else ""
     return skipped + above + mark
@@ -143,7 +155,7 @@ def _message(attributes: Mapping[str, Any]) -> str:
     """Write `partition@offset` of one message, or how many messages a batch has."""
     batch = attributes.get(semconv.MESSAGING_BATCH_MESSAGE_COUNT)
     if batch is not None:
-        return count(int(batch), "message")
+        return count(batch, "message") if isinstance(batch, int) else f"{batch} messages"
     partition = attributes.get(semconv.MESSAGING_DESTINATION_PARTITION_ID)
     # Of before v1.45, as other instrumentations have it.
     offset = attributes.get(semconv.KAFKA_OFFSET, attributes.get("messaging.kafka.offset"))
@@ -165,9 +177,11 @@ def _notes(span: SpanRecord | None, trace: Trace, known: Mapping[str, SpanRecord
         lines = span.status_message.strip().splitlines()
         message = printable(lines[0]) if lines else ""
         yield "ERROR " + (": ".join(part for part in (kind, message) if part) or "without a message"), "red"
-    for link in span.links:
-        if (link.trace_id, link.span_id) != (trace.trace_id, span.parent_span_id):
-            yield "link to " + _target(link, trace, known), "dim"
+    links = [link for link in span.links if (link.trace_id, link.span_id) != (trace.trace_id, span.parent_span_id)]
+    for link in links[:_LINKS]:
+        yield "link to " + _target(link, trace, known), "dim"
+    if len(links) > _LINKS:
+        yield f"and {count(len(links) - _LINKS, 'more link')}: --json has all", "dim"
 
 
 def _target(link: LinkRecord, trace: Trace, known: Mapping[str, SpanRecord]) -> str:
@@ -179,16 +193,16 @@ def _target(link: LinkRecord, trace: Trace, known: Mapping[str, SpanRecord]) -> 
 
 def _linked(span: SpanRecord, trace: Trace) -> list[str]:
     names = {span.span_id: span.name for span in trace.spans}
-    targets = dict.fromkeys(
-        names.get(link.span_id, link.span_id) for link in span.links if link.trace_id == trace.trace_id
+    targets = list(
+        dict.fromkeys(names.get(link.span_id, link.span_id) for link in span.links if link.trace_id == trace.trace_id)
     )
     parts = (
         printable(span.name),
-        printable(service(span)),
-        printable(environment(span)),
+        service(span),
+        environment(span),
         _message(span.attributes),
         duration((span.end_ns - span.start_ns) / 1e9),
-        f"links to {', '.join(map(printable, targets))}",
+        f"links to {', '.join(map(printable, targets[:_LINKS]))}" + (", ..." if len(targets) > _LINKS else ""),
         f"trace {span.trace_id}",
     )
     return [part for part in parts if part]

@@ -13,6 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from otel_pipeline.own_files import open_plain
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
@@ -22,8 +24,6 @@ FILE_NAME = "otel_pipeline.yaml"
 VARIABLE = "OTEL_PIPELINE_CONFIG_FILE"
 MAX_BYTES = 1_000_000
 _REPOSITORY = ".git"
-_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-"""A pipe in the file's place is not waited for."""
 
 
 class File(NamedTuple):
@@ -78,9 +78,10 @@ def _named(given: str, said: str, tell: Tell) -> File | None:
         path = Path(given)  # No home.
     try:
         return _not_too_large(path, _content(path, None), tell)
-    except (FileNotFoundError, IsADirectoryError, _RefusedError):
-        tell(said, f"{path} is no file", f"give the path of an {FILE_NAME}")
     except (OSError, ValueError) as error:
+        if not path.is_file():
+            tell(said, f"{path} is no file", f"give the path of an {FILE_NAME}")
+            return None
         tell(str(path), f"cannot be read: {getattr(error, 'strerror', None) or error}", "make it readable")
     return None
 
@@ -95,10 +96,8 @@ def _not_too_large(path: Path, content: bytes, tell: Tell) -> File | None:
 def _content(path: Path, trusted: frozenset[int] | None) -> bytes:
     """Read at most one byte more than is allowed. Raises OSError, ValueError for no path, and _RefusedError."""
     link = os.lstat(path)
-    with os.fdopen(os.open(path, _FLAGS), "rb") as file:
+    with open_plain(path) as file:
         found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            raise _RefusedError("it is no plain file")
         if trusted is not None:
             _check(link, trusted)
             _check(found, trusted)

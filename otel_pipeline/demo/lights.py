@@ -6,7 +6,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from otel_pipeline.cli.terminal import Cell, Terminal, cut, duration, printable, table
+from otel_pipeline.cli.output import printable
+from otel_pipeline.cli.terminal import Cell, Terminal, cut, duration, table
 from otel_pipeline.verdict.lights import TITLES
 from otel_pipeline.verdict.state_reader import read_all
 

@@ -7,7 +7,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
 
-from otel_pipeline.cli.terminal import Cell, Terminal, cut, duration, facts, printable, table, wrap
+from otel_pipeline.cli.output import printable, steering
+from otel_pipeline.cli.terminal import Cell, Terminal, cut, duration, facts, table, wrap
 from otel_pipeline.cli.tree import draw
 from otel_pipeline.demo import lights
 from otel_pipeline.demo.check import SERVICES, Hop, Verdict
@@ -41,7 +42,7 @@ class Progress:
     def count(self, done: int, whole: int, text: str) -> None:
         """Say how far it is: in place on a terminal, otherwise one line per quarter."""
         if self._tty:
-            print(f"\r{text} {done:,}/{whole:,}", end="", file=self._stream, flush=True)
+            print(f"{steering(chr(13))}{text} {done:,}/{whole:,}", end="", file=self._stream, flush=True)
             self._open = True
         elif done * 4 // whole > self._said:
             self._said = done * 4 // whole

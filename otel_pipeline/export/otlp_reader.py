@@ -6,15 +6,20 @@ Standard library only. One export request per line, camelCase, ids in hex, integ
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64decode
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from otel_pipeline.own_files import open_plain
+
 if TYPE_CHECKING:
     from pathlib import Path
 
 Attributes = Mapping[str, Any]
+MAX_TIME_NS = 2**64
+_HEX = re.compile(r"[0-9a-fA-F]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +122,14 @@ class Reading(Iterator[Record]):
         self._records = self._read(path, containing.encode())
 
     def _read(self, path: Path, containing: bytes) -> Iterator[Record]:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             for line in file:
                 if containing not in line or not line.strip():
                     continue
                 try:
                     records = parse(json.loads(line))
                 # A line torn by a crash, another format, or nesting without end: the rest of the file is still good.
-                except (ValueError, TypeError, AttributeError, LookupError, RecursionError):
+                except (ValueError, TypeError, AttributeError, LookupError, RecursionError, OverflowError):
                     self.skipped += 1
                     continue
                 yield from records
@@ -168,15 +173,15 @@ def _span(span: Mapping[str, Any], resource: Attributes, scope: str) -> SpanReco
         parent_span_id=_parent(span.get("parentSpanId") or ""),
         name=str(span.get("name", "")),
         kind=_named(KINDS, span.get("kind", 0), "SPAN_KIND_"),
-        start_ns=int(span.get("startTimeUnixNano", 0)),
-        end_ns=int(span.get("endTimeUnixNano", 0)),
+        start_ns=_time_ns(span.get("startTimeUnixNano", 0)),
+        end_ns=_time_ns(span.get("endTimeUnixNano", 0)),
         attributes=_attributes(span),
         links=tuple(
             LinkRecord(_hex(link["traceId"], 32), _hex(link["spanId"], 16), _attributes(link))
             for link in span.get("links") or ()
         ),
         events=tuple(
-            EventRecord(str(event.get("name", "")), int(event.get("timeUnixNano", 0)), _attributes(event))
+            EventRecord(str(event.get("name", "")), _time_ns(event.get("timeUnixNano", 0)), _attributes(event))
             for event in span.get("events") or ()
         ),
         status=_named(STATUSES, status.get("code", 0), "STATUS_CODE_"),
@@ -214,8 +219,8 @@ def _point(point: Mapping[str, Any]) -> PointRecord:
         value = float(point["asDouble"])
     return PointRecord(
         attributes=_attributes(point),
-        start_ns=int(point.get("startTimeUnixNano", 0)),
-        time_ns=int(point.get("timeUnixNano", 0)),
+        start_ns=_time_ns(point.get("startTimeUnixNano", 0)),
+        time_ns=_time_ns(point.get("timeUnixNano", 0)),
         value=value,
         count=int(point.get("count", 0)),
         sum=float(point["sum"]) if "sum" in point else None,
@@ -226,7 +231,7 @@ def _point(point: Mapping[str, Any]) -> PointRecord:
 
 def _log(log: Mapping[str, Any], resource: Attributes, scope: str) -> LogRecord:
     return LogRecord(
-        time_ns=int(log.get("timeUnixNano") or log.get("observedTimeUnixNano") or 0),
+        time_ns=_time_ns(log.get("timeUnixNano") or log.get("observedTimeUnixNano") or 0),
         severity=str(log.get("severityText", "")),
         severity_number=_number(log.get("severityNumber", 0)),
         body=_value(log.get("body") or {}),
@@ -247,10 +252,17 @@ _SIGNALS: tuple[tuple[str, str, str, Any], ...] = (
 
 
 def _hex(text: str, length: int) -> str:
-    if len(text) != length:
-        raise ValueError("an id of the wrong length")
-    int(text, 16)
+    if len(text) != length or _HEX.fullmatch(text) is None:
+        raise ValueError("no id of this length")
     return text.lower()
+
+
+def _time_ns(value: str | float) -> int:
+    """Return ns since the epoch. Raises ValueError for what fits into no time stamp of OTLP's."""
+    time_ns = int(value)
+    if not 0 <= time_ns < MAX_TIME_NS:
+        raise ValueError("no time")
+    return time_ns
 
 
 def _parent(text: str) -> str:

@@ -145,6 +145,11 @@ class StateFile:
             self._lock = descriptor
 
 
+def is_name(name: str) -> bool:
+    """Tell whether a state file of ours is called like that, where the configuration has not named it."""
+    return name.endswith(".json") and _OURS.fullmatch(name) is not None
+
+
 def lock_of(path: Path) -> Path:
     """Return the file whose lock says that the process of a state file lives; it is always empty."""
     return path.with_name(f"{path.name}.lock")

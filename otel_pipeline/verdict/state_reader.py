@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from otel_pipeline.own_files import FLAGS
+from otel_pipeline.own_files import open_plain
 from otel_pipeline.verdict.report import SCHEMA
-from otel_pipeline.verdict.state_file import is_locked, lock_of
+from otel_pipeline.verdict.state_file import is_locked, is_name, lock_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 SILENT_AFTER_S = 5.0
@@ -48,13 +47,25 @@ class Found:
         return self.alive and self.age_s > _patience_s(self.document)
 
 
-def read_all(folder: Path) -> list[Found]:
-    """Read the files of every process that keeps its health in `folder`, by service; what is none is left out."""
+def read_all(folder: Path, left_out: Callable[[Path], object] = lambda _path: None) -> list[Found]:
+    """Read the files of every process that keeps its health in `folder`, by service.
+
+    Args:
+        folder: need not be there.
+        left_out: told of each file that is called like a state file and is none, and of a folder that cannot be read.
+    """
+    found = []
     try:
-        paths = [path for path in folder.iterdir() if path.suffix == ".json"]
-    except OSError:
+        for path in (path for path in folder.iterdir() if path.suffix == ".json"):
+            each = read(path)
+            if each is not None:
+                found.append(each)
+            elif is_name(path.name) and os.path.lexists(path):  # Its process may have left just now.
+                left_out(path)
+    except FileNotFoundError:
         return []
-    found = [each for path in paths if (each := read(path)) is not None]
+    except OSError:
+        left_out(folder)
     return sorted(found, key=lambda each: (each.document["process"]["service"], each.document["process"]["pid"]))
 
 
@@ -73,10 +84,10 @@ def read(path: Path) -> Found | None:
 
 def _text(path: Path) -> tuple[bytes, float]:
     """Return the content of a plain file, and its age in s. Raises OSError; ValueError for one that is too large."""
-    with os.fdopen(os.open(path, (FLAGS & ~os.O_CREAT) | os.O_RDONLY), "rb") as file:
+    with open_plain(path, through_links=False) as file:
         found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_BYTES:
-            raise ValueError("no plain file, or too large")
+        if found.st_size > MAX_BYTES:
+            raise ValueError("it is too large")
         return file.read(MAX_BYTES), max(0.0, time.time() - found.st_mtime)
 
 

@@ -122,7 +122,7 @@ def test_values_that_are_not_json(broker, folder, capsys):
 
     assert contract("record", "mixed", broker=broker) == 0
     assert "left out: 1 value is not JSON" in capsys.readouterr().out
-    assert contract("record", "avro", broker=broker) == 1
+    assert contract("record", "avro", broker=broker) == 2
     assert "no value of 'avro' could be read: 1 value is not JSON" in capsys.readouterr().err
     assert contract("check", "mixed", broker=broker) == 1
     assert "unreadable" in capsys.readouterr().out
@@ -144,14 +144,14 @@ def test_what_cannot_be_read(broker, folder, capsys, words, said):
     """Is said with its remedy."""
     code = contract(*words, "--messages", "1", broker=broker)
 
-    assert (code, said in capsys.readouterr().err) == (1, True)
+    assert (code, said in capsys.readouterr().err) == (2, True)
 
 
 def test_no_broker(folder, capsys):
     """Is said, not waited for."""
     code = main(["contract", "record", "orders", "--bootstrap-servers", "127.0.0.1:1"])
 
-    assert (code, "127.0.0.1:1" in capsys.readouterr().err) == (1, True)
+    assert (code, "127.0.0.1:1" in capsys.readouterr().err) == (2, True)
 
 
 @pytest.mark.parametrize(("require", "code"), [(None, 0), ("forward", 0), ("backward", 1), ("full", 1)])
@@ -201,4 +201,4 @@ def test_files_that_are_none(folder, capsys, content, said):
     if content is not None:
         (folder / "new.json").write_bytes(content if isinstance(content, bytes) else content.encode())
 
-    assert (contract("diff", old, "new.json"), said in capsys.readouterr().err) == (1, True)
+    assert (contract("diff", old, "new.json"), said in capsys.readouterr().err) == (2, True)

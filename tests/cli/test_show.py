@@ -146,13 +146,13 @@ def test_errors_are_sentences(telemetry, run, words, said):
     two_traces(telemetry)
     code, out, err = run(*words)
 
-    assert (code, out, err[0]) == (1, [], f"otel-pipeline: {said}")
+    assert (code, out, err[0]) == (2, [], f"otel-pipeline: {said}")
 
 
 def test_without_telemetry_the_way_to_some_is_said(telemetry, run, tmp_path):
     """The folder, and three ways to go on."""
     assert run() == (
-        1,
+        2,
         [],
         [
             f"otel-pipeline: no telemetry in {tmp_path}/telemetry",
@@ -168,7 +168,7 @@ def test_a_file_of_something_else(telemetry, run, tmp_path):
     other.write_bytes(bytes(range(256)))
 
     assert run("--file", str(other)) == (
-        1,
+        2,
         [],
         [
             "otel-pipeline: no trace in 1 file, 2 lines could not be read",

@@ -1,21 +1,32 @@
 from __future__ import annotations
 
+import io
+
 import pytest
 
-from otel_pipeline.cli.terminal import Terminal
+from otel_pipeline.cli.output import Output
+from otel_pipeline.cli.terminal import Terminal, columns
 from otel_pipeline.cli.traces import group
 from otel_pipeline.cli.tree import draw
 from otel_pipeline.export.otlp_reader import parse
+from tests.limits import below_at_above
 
 from .lines import TRACE, demo_lines, otlp, span
 
 WIDE = Terminal()
 
 
-def drawn(lines, terminal=WIDE, heading=2):
+def drawn(lines, terminal=WIDE, heading=2, **limit):
     spans = [record for line in lines for record in parse(line)]
     trace = group(spans)[TRACE]
-    return list(draw(trace, [each for each in spans if each.trace_id != TRACE], terminal))[heading:]
+    return list(draw(trace, [each for each in spans if each.trace_id != TRACE], terminal, **limit))[heading:]
+
+
+def printed(lines):
+    """The lines as they come out."""
+    stream = io.StringIO()
+    Output(stream).write("\n".join(lines))
+    return stream.getvalue().split("\n")
 
 
 @pytest.fixture(autouse=True)
@@ -165,12 +176,70 @@ def test_a_span_that_was_exported_twice_is_drawn_once():
     assert drawn([request, request])[2:] == ["a  scorer     1.0 ms"]
 
 
-def test_a_trace_of_any_depth_is_drawn():
-    """Far below, the lines on the left are left out."""
-    lines = [otlp([span(at, at - 1, "a", "INTERNAL", at, at) for at in range(1, 3000)], "scorer")]
-    last = drawn(lines)[-1]
+@pytest.fixture(scope="module")
+def chain():
+    """A trace that is 30,000 deep."""
+    return [otlp([span(at, at - 1, "a", "INTERNAL", at, at) for at in range(1, 30_001)], "scorer")]
 
-    assert last.startswith("…" + "   " * 39 + "└─ a ")
+
+def test_a_trace_of_any_depth_is_drawn(chain):
+    """Far below, the lines on the left are left out, with how many; so are the spans that nobody would read."""
+    lines = drawn(chain)
+
+    assert lines[-2].startswith("…1,959 " + "   " * 39 + "└─ a ")
+    assert (len(lines), lines[-1]) == (2003, "and 28,000 more spans: --limit N draws more, --json has all")
+    assert max(map(len, lines)) < 200
+
+
+def test_a_branch_keeps_what_is_drawn_of_it(chain):
+    """Not a line for each level above: that would be a gigabyte."""
+    (trace,) = group(record for request in chain for record in parse(request)).values()
+    branches = list(trace.branches())
+
+    assert (len(branches), branches[-1].depth, max(len(branch.last) for branch in branches)) == (30_000, 29_999, 40)
+
+
+@below_at_above("draw's limit", 20, 0, 0, 1)
+def test_the_limit_of_what_is_drawn(size, outcome):
+    """Of spans, of a span's links, and of spans of other traces that link here; what is left out is counted."""
+    spans = [span(1, 0, "a", "INTERNAL", 0, 1, links=[("1" * 32, at) for at in range(1, size + 1)])]
+    spans += [span(at, 1, "b", "INTERNAL", 0, 1) for at in range(2, size + 1)]
+    others = [span(at, 0, "c", "INTERNAL", 0, 1, f"{at:032x}", links=[(TRACE, 1)]) for at in range(1, size + 1)]
+    lines = drawn([otlp([*spans, *others], "scorer")], limit=20)
+
+    counts = [sum(word in line for line in lines) for word in ("more link", "more span")]
+    assert counts == [outcome, 2 * outcome]
+    assert sum("link to span" in line for line in lines) == min(size, 20)
+
+
+def test_a_narrow_terminal_shows_the_names_of_what_is_deep(chain):
+    """Half of it is left for them."""
+    lines = drawn(chain, Terminal(width=80), limit=300)
+
+    assert {"a" in line for line in lines if "─" in line} == {True}
+    assert max(map(columns, lines)) <= 80
+
+
+NO_NUMBERS = {"hops": "x\x1b", "delivery__age": "soon", "data__age": "old"}
+
+
+def test_attributes_of_any_kind_are_drawn():
+    """Others write them too: no number, no count, no age."""
+    values = {f"otel_pipeline__{name}": value for name, value in NO_NUMBERS.items()}
+    place = {"kafka__offset": "a\x07", "messaging__destination__partition__id": "\u202e"}
+    lines = [otlp([span(1, 0, "a", "INTERNAL", 0, 1, **values, **place)], "scorer")]
+    batch = [otlp([span(1, 0, "a", "INTERNAL", 0, 1, messaging__batch__message_count="\x1b")], "scorer")]
+
+    assert drawn(lines)[-1] == r"a  scorer       \u202e@a\x07  x\x1b    1.0 ms"
+    assert drawn(batch)[-1] == r"a  scorer      \x1b messages    1.0 ms"
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), float("-inf"), 1e300])
+def test_an_age_that_is_none_is_a_question(seconds):
+    """Nobody measured that."""
+    lines = [otlp([span(1, 0, "a", "INTERNAL", 0, 1, otel_pipeline__data__age=seconds)], "scorer")]
+
+    assert drawn(lines)[-1].split()[-1] in {"?", "-?"}
 
 
 def test_names_cannot_steer_the_terminal():
@@ -182,7 +251,7 @@ def test_names_cannot_steer_the_terminal():
 
 def test_colour_changes_no_letter():
     """Without its codes the drawing is the same."""
-    colored = drawn(demo_lines(), Terminal(color=True), heading=0)
+    colored = printed(drawn(demo_lines(), Terminal(color=True), heading=0))
     codes = ("0", "1", "1;31", "2", "31", "32", "33", "34", "35", "36")
     plain = ["".join(line) for line in colored]
     for code in codes:
@@ -193,6 +262,6 @@ def test_colour_changes_no_letter():
 
 def test_services_have_colours_of_their_own():
     """A colour a service, in the order in which they come in."""
-    row = drawn(demo_lines(), Terminal(color=True))[3]
+    row = printed(drawn(demo_lines(), Terminal(color=True)))[3]
 
     assert "\x1b[35mfeatures\x1b[0m  \x1b[35mstaging\x1b[0m" in row

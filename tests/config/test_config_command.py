@@ -129,4 +129,4 @@ def test_a_file_that_is_not_read_is_said_by_the_check(folder, capsys):
     code = main(["config", "check"])
     err = capsys.readouterr().err
 
-    assert (code, "everybody may write it; if it is meant, set OTEL_PIPELINE_CONFIG_FILE to it" in err) == (1, True)
+    assert (code, "everybody may write it; if it is meant, set OTEL_PIPELINE_CONFIG_FILE to it" in err) == (2, True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import uuid
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from otel_pipeline.contracts.checking import compiled, differ
 from otel_pipeline.contracts.contract import Contract, Field
 from otel_pipeline.contracts.contracts import Contracts
 from otel_pipeline.contracts.fields import FieldsHealth
+from otel_pipeline.contracts.files import contract_in
 from otel_pipeline.contracts.learning import ContractLearner
 from otel_pipeline.contracts.paths import ContractError
 from otel_pipeline.contracts.sampling import Sampler
@@ -542,3 +544,23 @@ def test_destinations_that_are_sent_to():
     contracts.of("read", "consumer")
 
     assert contracts.sent_to() == ["sent"]
+
+
+@below_at_above("contracts.files.MAX_BYTES", 4_000_000, True, True, False)
+def test_the_bytes_of_a_file(tmp_path, size, outcome):
+    """What is larger is nobody's contract."""
+    text = Contract("orders", ROOT).dumps()
+    (tmp_path / "orders.json").write_text(text + " " * (size - len(text)))
+    if outcome:
+        assert contract_in(tmp_path, "orders").fields == ROOT
+    else:
+        with pytest.raises(ContractError, match=r"orders\.json is no contract: it is larger than 4000000 bytes"):
+            contract_in(tmp_path, "orders")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes of POSIX")
+def test_a_pipe_is_no_contract(tmp_path):
+    """And is not waited for."""
+    os.mkfifo(tmp_path / "orders.json")
+    with pytest.raises(ContractError, match="cannot be read: it is no plain file"):
+        contract_in(tmp_path, "orders")

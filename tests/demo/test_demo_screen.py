@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from otel_pipeline.cli.output import Output
 from otel_pipeline.cli.terminal import Terminal
 from otel_pipeline.demo.check import check
 from otel_pipeline.demo.screen import Progress, Result, screen
@@ -156,7 +157,7 @@ def test_progress_on_a_terminal_is_in_place():
     """One line that is written over, ended before the next one."""
     stream = io.StringIO()
     stream.isatty = lambda: True
-    progress = Progress(stream)
+    progress = Progress(Output(stream))
     progress.count(1, 2, "classified")
     progress.count(2, 2, "classified")
     progress.say("done")

@@ -15,6 +15,7 @@ from otel_pipeline.export.otlp_reader import (
     parse,
     read,
 )
+from tests.limits import below_at_above
 
 TRACE = "5f0c1a2b5f0c1a2b5f0c1a2b5f0c1a2b"
 SPAN = "00f067aa0ba902b7"
@@ -307,3 +308,13 @@ def test_what_the_collector_wrote():
         ("image 0 looks like a 0, a person saw a 0", True, True),
         True,
     )
+
+
+@below_at_above("export.otlp_reader.MAX_TIME_NS", 2**64, 0, 1, 1)
+def test_the_last_moment(tmp_path, size, outcome):
+    """What OTLP's 64 bits can say is a time; another line is skipped, and counted."""
+    path = tmp_path / "x.jsonl"
+    path.write_text(json.dumps(spans(span(startTimeUnixNano=str(size)))) + "\n")
+    reading = read(path)
+
+    assert (len(list(reading)), reading.skipped) == (1 - outcome, outcome)

@@ -138,7 +138,17 @@ def test_a_file_that_is_none_is_refused_with_a_remedy(tmp_path, capsys):
     code = main(["health", "--file", str(tmp_path / "x.json")])
     err = capsys.readouterr().err
 
-    assert (code, "is no state file" in err, "leave --file out" in err) == (1, True, True)
+    assert (code, "is no state file" in err, "leave --file out" in err) == (2, True, True)
+
+
+@pytest.mark.parametrize(("name", "code"), [("scorer-7-abcdefgh.json", 2), ("users-own.json", 3)])
+def test_what_cannot_be_read_is_not_good(state_folder, capsys, name, code):
+    """A file that is called like ours and is none; those of others are nobody's business."""
+    (state_folder / "health").mkdir(parents=True)
+    (state_folder / "health" / name).write_text("{}")
+
+    assert main(["health"]) == code
+    assert (f"{name} cannot be read as a state file" in capsys.readouterr().err) is (code == 2)
 
 
 def test_only_the_services_that_were_asked_for(start, capsys):
