@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import time
 from datetime import timezone
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
@@ -11,8 +9,6 @@ from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-_CREDENTIALS = "OTEL_PYTHON_EXPORTER_OTLP_HTTP_{}CREDENTIAL_PROVIDER"
 
 
 class Answers:
@@ -43,30 +39,3 @@ class Answers:
         except Exception:
             # Whatever an answer holds, the export has been made.
             return
-
-
-def session(signal: str, answers: Answers, *, loopback: bool) -> Any:
-    """Make the `requests.Session` of an exporter; None where the application's credential provider gives it one.
-
-    It differs from the one that the exporter would make only in that it looks at the clock. A response hook would be
-    told of the answer, but not of when its request was sent.
-    """
-    import requests
-
-    class TimedSession(requests.Session):
-        """Looks at the clock before and after each request, retries included."""
-
-        def send(self, request: Any, **kwargs: Any) -> Any:
-            """Send, as the base does."""
-            sent_s = time.time()
-            response = super().send(request, **kwargs)
-            answers.note(sent_s, time.time(), response)
-            return response
-
-    if loopback:
-        made = TimedSession()
-        made.trust_env = False  # HTTP_PROXY is not for this machine.
-        return made
-    if any(os.environ.get(_CREDENTIALS.format(kind)) for kind in ("", f"{signal.upper()}_")):
-        return None
-    return TimedSession()

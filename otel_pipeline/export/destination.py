@@ -37,11 +37,17 @@ class Destination:
     lines_when_refused: bool
     """Whether lines are written while nobody listens: in `local` and `test` nothing waits for a collector."""
 
+    @property
+    def base(self) -> str:
+        """The endpoint's scheme, host and port, for people: signals that share them fail and recover together."""
+        scheme, marker, rest = without_credentials(self.endpoint).rpartition("//")
+        return f"{scheme}{marker}{rest.split('/')[0]}"
+
     def __str__(self) -> str:
         said = []
         for name in self.exporters:
             if name == "otlp":
-                said.append(f"OTLP {self.protocol} to {self.endpoint}")
+                said.append(f"OTLP {self.protocol} to {without_credentials(self.endpoint)}")
             elif name == "lines":
                 said.append("OTLP JSON lines")
             else:
@@ -85,6 +91,13 @@ def _of_signal(endpoint: str, signal: Signal, protocol: str) -> str:
         return endpoint
     path = f"/v1/{signal}"
     return endpoint if endpoint.rstrip("/").endswith(path) else endpoint.rstrip("/") + path
+
+
+def without_credentials(endpoint: str) -> str:
+    """Return an address as it may be shown: without `user:password@`."""
+    scheme, marker, rest = endpoint.rpartition("//")
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}{marker}{authority.rpartition('@')[2]}{slash}{path}"
 
 
 def is_loopback(endpoint: str) -> bool:

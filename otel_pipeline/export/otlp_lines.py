@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # The log exporter's classes got longer names with SDK 1.39.
 _LogExporter: Any = getattr(logs_export, "LogRecordExporter", None) or logs_export.LogExporter
-_LogExportResult: Any = getattr(logs_export, "LogRecordExportResult", None) or logs_export.LogExportResult
+LOG_EXPORT_RESULT: Any = getattr(logs_export, "LogRecordExportResult", None) or logs_export.LogExportResult
 
 _SIGNALS = {"resourceSpans": "traces", "resourceMetrics": "metrics", "resourceLogs": "logs"}
 MAX_FILE_BYTES = 16 * 1024 * 1024
@@ -193,7 +193,7 @@ class LogLines(_LogExporter):
 
     def export(self, batch: Sequence[Any]) -> Any:
         """Write a batch."""
-        return _LogExportResult.SUCCESS if self._lines.write(otlp_json.logs(batch)) else _LogExportResult.FAILURE
+        return LOG_EXPORT_RESULT.SUCCESS if self._lines.write(otlp_json.logs(batch)) else LOG_EXPORT_RESULT.FAILURE
 
     def shutdown(self) -> None:
         """Do nothing: there is nothing to stop."""

@@ -11,9 +11,9 @@ from opentelemetry.metrics import _internal as metrics_api
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs import export as logs_export
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from otel_pipeline import semconv
 from otel_pipeline.config.state_folder import telemetry_folder
@@ -24,7 +24,9 @@ from otel_pipeline.export.data_age import DataAge
 from otel_pipeline.export.early import EarlyExport
 from otel_pipeline.export.ending import Ending
 from otel_pipeline.export.giving_way import give_way
+from otel_pipeline.export.losses import Losses
 from otel_pipeline.export.otlp_lines import Lines
+from otel_pipeline.export.processors import CountedLogs, CountedSpans
 from otel_pipeline.export.settings import ExportSettings
 
 if TYPE_CHECKING:
@@ -78,6 +80,7 @@ class Providers:
         self._problem = problem
         self.answers = Answers()
         """What a Collector's answers say of its clock."""
+        self._losses = Losses()
         self._lines = Lines(telemetry_folder(), self.service_name, problem)
         self._resource = resource.make(config)
         self.instance = str(self._resource.attributes[semconv.SERVICE_INSTANCE_ID])
@@ -85,7 +88,7 @@ class Providers:
         self._destinations: dict[str, Destination] = {}
         self._processors: list[Any] = []
         self._spans: list[FollowingSpans] = []
-        self._readers: list[PeriodicExportingMetricReader] = []
+        self._readers: list[MetricReader] = []
         self.export_new_series = EarlyExport(self._readers_now, self._not_exported).look
         """To be told from one thread, again and again, how many series there are; never blocks."""
         self.tracer_provider: Any = self._traces()
@@ -205,7 +208,7 @@ class Providers:
         for name, exporter in self._exporters("traces"):
             delay: dict[str, Any] = {"schedule_delay_millis": LINES_DELAY_MS} if self._quick("traces", name) else {}
             made.add_span_processor(
-                SimpleSpanProcessor(exporter) if name == "console" else BatchSpanProcessor(exporter, **delay)
+                SimpleSpanProcessor(exporter) if name == "console" else CountedSpans(exporter, **delay)
             )
         trace.set_tracer_provider(made)
         give_way(trace, "_TRACER_PROVIDER", self._traces_replaced)
@@ -218,7 +221,9 @@ class Providers:
             return found
         interval_ms = self._config.of(ExportSettings).metric_interval_s * 1000
         self._readers = [
-            PeriodicExportingMetricReader(exporter, export_interval_millis=interval_ms)
+            exporter
+            if isinstance(exporter, MetricReader)
+            else PeriodicExportingMetricReader(exporter, export_interval_millis=interval_ms)
             for _, exporter in self._exporters("metrics")
         ]
         made = MeterProvider(self._readers, self._resource, shutdown_on_exit=False)
@@ -227,7 +232,7 @@ class Providers:
         self._ours["metrics"] = made
         return made
 
-    def _readers_now(self) -> Sequence[PeriodicExportingMetricReader]:
+    def _readers_now(self) -> Sequence[MetricReader]:
         """Return our readers, while they collect."""
         return self._readers if "metrics" in self._ours else ()
 
@@ -241,9 +246,8 @@ class Providers:
         made = LoggerProvider(self._resource, shutdown_on_exit=False)
         for name, exporter in self._exporters("logs"):
             delay = {"schedule_delay_millis": LINES_DELAY_MS} if self._quick("logs", name) else {}
-            processor: Any = logs_export.BatchLogRecordProcessor
             made.add_log_record_processor(
-                logs_export.SimpleLogRecordProcessor(exporter) if name == "console" else processor(exporter, **delay)
+                logs_export.SimpleLogRecordProcessor(exporter) if name == "console" else CountedLogs(exporter, **delay)
             )
         _logs.set_logger_provider(made)
         give_way(logs_api, "_LOGGER_PROVIDER", self._logs_replaced)
@@ -253,7 +257,7 @@ class Providers:
     def _exporters(self, signal: destinations.Signal) -> Sequence[tuple[str, Any]]:
         decided = destinations.decide(signal, self._config)
         self._destinations[signal] = decided
-        return exporters.make(signal, decided, self._lines, self.answers, self._problem)
+        return exporters.make(signal, decided, self._lines, self.answers, self._losses, self._problem)
 
     def _quick(self, signal: str, name: str) -> bool:
         """Tell whether to export at once: lines cost little, and what was recorded is to be seen."""

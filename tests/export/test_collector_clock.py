@@ -17,8 +17,10 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 
 from otel_pipeline.detectors.clock_bound import ClockBound
 from otel_pipeline.export import exporters
-from otel_pipeline.export.collector_clock import Answers, session
+from otel_pipeline.export.collector_clock import Answers
 from otel_pipeline.export.destination import Destination
+from otel_pipeline.export.losses import Losses
+from otel_pipeline.export.transports import session
 
 
 class Collector:
@@ -85,9 +87,11 @@ def destination(endpoint, protocol="http/protobuf"):
 
 def exporter(endpoint, answers, protocol="http/protobuf"):
     problems = []
-    made = exporters.make("traces", destination(endpoint, protocol), None, answers, lambda *said: problems.append(said))
+    ((_, border),) = exporters.make(
+        "traces", destination(endpoint, protocol), None, answers, Losses(), lambda *said: problems.append(said)
+    )
     assert problems == []
-    return made[0][1]
+    return border
 
 
 def told(answers):
@@ -196,7 +200,7 @@ def test_the_same_request_as_without_us(collector, spans, monkeypatch, compressi
 
 
 def test_certificates_and_timeouts_stay_the_exporters(monkeypatch, spans, tmp_path):
-    """What reaches `requests` is the same, to the last argument."""
+    """What reaches `requests` is the same, but that an answer is not read to its end."""
     for name in ("CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY"):
         (tmp_path / name).write_text("")
         monkeypatch.setenv(f"OTEL_EXPORTER_OTLP_{name}", str(tmp_path / name))
@@ -208,6 +212,7 @@ def test_certificates_and_timeouts_stay_the_exporters(monkeypatch, spans, tmp_pa
 
     def send(self, _adapter_request, **arguments):
         arguments["timeout"] = round(arguments["timeout"], 1)
+        del arguments["stream"]
         seen.append(arguments)
         response = requests.Response()
         response.status_code = 200
@@ -244,7 +249,7 @@ def test_loopback_needs_no_proxy():
 
 def test_grpc_says_nothing_of_its_clock():
     made = exporter("http://127.0.0.1:4317", Answers(), "grpc")
-    assert isinstance(made, GrpcExporter)
+    assert isinstance(made.exporter, GrpcExporter)
     made.shutdown()
 
 

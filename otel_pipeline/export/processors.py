@@ -1,0 +1,116 @@
+"""The SDK's batch processors, counting what they are given and what their full queue drops."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.sdk._logs import export as logs_export
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+from otel_pipeline.export.causes import ENDED, SLOW
+
+if TYPE_CHECKING:
+    from collections import deque
+
+    from otel_pipeline.export.border import Border
+
+NEARLY_FULL = 64
+"""With less room than this, what is added takes a lock, so that what has to go is counted exactly."""
+_BatchLogs: Any = logs_export.BatchLogRecordProcessor
+_TAKES_LOGS = "on_emit" if hasattr(_BatchLogs, "on_emit") else "emit"
+
+
+class _Queue:
+    """The queue inside a batch processor of the SDK's, whichever version it is."""
+
+    def __init__(self, processor: Any, border: Border) -> None:
+        inner = getattr(processor, "_batch_processor", processor)
+        self.waiting: deque[Any] = inner._queue if hasattr(inner, "_queue") else inner.queue
+        self.size: int = self.waiting.maxlen or 0
+        self.nearly_full = max(self.size - NEARLY_FULL, 0)
+        self.account = border.account
+        self.is_closed = False
+        self._new_lock()
+        if hasattr(os, "register_at_fork"):
+            again = weakref.WeakMethod(self._new_lock)
+            os.register_at_fork(after_in_child=lambda: (renew := again()) and renew())
+        border.account.queue_size = self.waiting.__len__
+
+    def _new_lock(self) -> None:
+        # Reentrant: a finalizer may end a span while one is being added.
+        self.lock = threading.RLock()
+
+    def make_room(self) -> None:
+        """Drop the oldest where nothing more fits in. The caller has the lock."""
+        if len(self.waiting) >= self.size:
+            try:
+                self.waiting.pop()
+            except IndexError:
+                return  # Somebody exports: there is room.
+            self.account.dropped(1, SLOW.reason, in_hand=False)
+
+
+class CountedSpans(BatchSpanProcessor):
+    """Hands spans to a border."""
+
+    def __init__(self, border: Border, **options: Any) -> None:
+        super().__init__(border, **options)  # type: ignore[arg-type] # it has the methods
+        self._counted = _Queue(self, border)
+
+    def on_end(self, span: Any) -> None:
+        """Take a span that has ended, if it is sampled."""
+        context = span.context
+        if context is None or not context.trace_flags.sampled:
+            return
+        queue = self._counted
+        queue.account.taken.cell.value += 1
+        if queue.is_closed:
+            queue.account.dropped(1, ENDED.reason, in_hand=False)
+        elif len(queue.waiting) < queue.nearly_full:
+            super().on_end(span)
+        else:
+            with queue.lock:
+                queue.make_room()
+                super().on_end(span)
+
+    def shutdown(self) -> None:
+        """Hand over what waits, and take nothing more."""
+        self._counted.is_closed = True
+        super().shutdown()  # type: ignore[no-untyped-call]
+
+
+class CountedLogs(_BatchLogs):
+    """Hands log records to a border."""
+
+    def __init__(self, border: Border, **options: Any) -> None:
+        super().__init__(border, **options)
+        self._counted = _Queue(self, border)
+
+    def _take(self, record: Any) -> None:
+        queue = self._counted
+        queue.account.taken.cell.value += 1
+        take = getattr(super(), _TAKES_LOGS)
+        if queue.is_closed:
+            queue.account.dropped(1, ENDED.reason, in_hand=False)
+        elif len(queue.waiting) < queue.nearly_full:
+            take(record)
+        else:
+            with queue.lock:
+                queue.make_room()
+                take(record)
+
+    def on_emit(self, log_record: Any) -> None:
+        """Take a log record."""
+        self._take(log_record)
+
+    def emit(self, log_data: Any) -> None:
+        """Take a log record, as SDKs before 1.39 hand it over."""
+        self._take(log_data)
+
+    def shutdown(self) -> None:
+        """Hand over what waits, and take nothing more."""
+        self._counted.is_closed = True
+        super().shutdown()

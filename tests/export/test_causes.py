@@ -1,0 +1,240 @@
+"""Each way in which an export fails is told apart and said in words, over HTTP and gRPC, against real servers."""
+
+from __future__ import annotations
+
+import logging
+from importlib import import_module
+
+import grpc
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+
+from otel_pipeline.export import exporters
+from otel_pipeline.export.collector_clock import Answers
+from otel_pipeline.export.destination import Destination
+from otel_pipeline.export.losses import Losses
+from tests.export.fault_collector import CERTIFICATE, grpc_server, refused_port
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    """Enough for one answer; exporters of old have a time for attempts of its own."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
+    for kind in ("http.trace_exporter", "grpc.exporter"):
+        module = import_module(f"opentelemetry.exporter.otlp.proto.{kind}")
+        if hasattr(module, "_create_exp_backoff_generator"):
+            monkeypatch.setattr(module, "_create_exp_backoff_generator", lambda max_value: iter((0.01, max_value)))
+
+
+def spans(count=1):
+    """Spans that have ended."""
+    provider = TracerProvider(shutdown_on_exit=False)
+    tracer = provider.get_tracer("t")
+    made = [tracer.start_span(f"span {number}") for number in range(count)]
+    for span in made:
+        span.end()
+    return made
+
+
+def failed(endpoint, protocol="http/protobuf", path="/v1/traces"):
+    """Export once; return the reason, and what is said."""
+    problems = []
+    given = endpoint + path if protocol != "grpc" else endpoint
+    destination = Destination(("otlp",), protocol, endpoint, given, lines_when_refused=False)
+    ((_, border),) = exporters.make(
+        "traces", destination, None, Answers(), Losses(), lambda *said: problems.append(said)
+    )
+    border.export(spans())
+    border.shutdown()
+    assert problems == []
+    return border.account.last_error and border.account.last_error[1]
+
+
+def said(cause):
+    return cause and (cause.reason, str(cause))
+
+
+STATUSES = {
+    "status:400": ("400", "it refuses the request (HTTP 400); is it an OTLP endpoint? look at its log"),
+    "status:401": ("401", "the credentials are not accepted (HTTP 401); look at OTEL_EXPORTER_OTLP_HEADERS"),
+    "status:403": ("403", "the credentials are not accepted (HTTP 403); look at OTEL_EXPORTER_OTLP_HEADERS"),
+    "status:404": (
+        "404",
+        (
+            "nothing takes traces at this path (HTTP 404); is it an OTLP endpoint, with a pipeline for traces? "
+            "OTEL_TRACES_EXPORTER=none sends none"
+        ),
+    ),
+    "status:429": ("429", "it gets too much (HTTP 429); give it more capacity, or record less (sample_rate)"),
+    "status:429:30": ("429", "it gets too much (HTTP 429); give it more capacity, or record less (sample_rate)"),
+    "status:500": ("500", "it fails (HTTP 500); look at its log"),
+    "status:503": ("503", "it is not available (HTTP 503); is it starting, overloaded, or behind a proxy?"),
+    "redirect": (
+        "302",
+        "it redirects, which is not followed (HTTP 302); set OTEL_EXPORTER_OTLP_ENDPOINT to where it leads",
+    ),
+    "hang": (
+        "timeout",
+        (
+            "it gives no answer in time; is it overloaded, is a firewall between? OTEL_EXPORTER_OTLP_TIMEOUT says how long "
+            "is waited"
+        ),
+    ),
+    "reset": ("reset", "it closes the connection without an answer; look at its log: is it an OTLP endpoint?"),
+    "close": ("reset", "it closes the connection without an answer; look at its log: is it an OTLP endpoint?"),
+    "ok": None,
+}
+
+
+@pytest.mark.parametrize("mode", STATUSES)
+def test_over_http(collector, mode):
+    """What a server answers, or does not."""
+    collector.mode = mode
+
+    assert said(failed(collector.url)) == STATUSES[mode]
+
+
+def test_nobody_listens():
+    assert said(failed(f"http://127.0.0.1:{refused_port()}")) == (
+        "refused",
+        "nobody listens there; start a Collector, or set OTEL_EXPORTER_OTLP_ENDPOINT to one",
+    )
+
+
+def test_a_name_that_does_not_exist():
+    assert said(failed("http://no-such-host.invalid:4318")) == (
+        "name_not_found",
+        "its name cannot be resolved; look at the host in OTEL_EXPORTER_OTLP_ENDPOINT",
+    )
+
+
+def test_http_spoken_to_a_grpc_port():
+    with grpc_server() as port:
+        assert said(failed(f"http://127.0.0.1:{port}")) == (
+            "wrong_protocol",
+            "this port speaks gRPC; use port 4318, or OTEL_EXPORTER_OTLP_PROTOCOL=grpc",
+        )
+
+
+def test_a_path_that_is_doubled(collector):
+    collector.mode = "status:404"
+
+    assert said(failed(collector.url, path="/v1/traces/v1/traces")) == (
+        "404",
+        (
+            "nothing takes traces at this path (HTTP 404); leave /v1/... out of OTEL_EXPORTER_OTLP_ENDPOINT: /v1/traces is "
+            "added to it"
+        ),
+    )
+
+
+def test_a_path_that_is_left_out(collector):
+    """OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is taken as it is."""
+    collector.mode = "status:404"
+
+    assert said(failed(collector.url, path="")) == (
+        "404",
+        (
+            "nothing takes traces at this path (HTTP 404); OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is the whole address: end it "
+            "with /v1/traces"
+        ),
+    )
+
+
+def test_plain_http_to_a_tls_port(tls_collector):
+    assert said(failed(tls_collector.url.replace("https", "http"))) == (
+        "tls",
+        "this port speaks TLS; begin OTEL_EXPORTER_OTLP_ENDPOINT with https://",
+    )
+
+
+def test_tls_to_a_plain_port(collector):
+    assert said(failed(collector.url.replace("http", "https"))) == (
+        "tls",
+        "this port speaks no TLS; begin OTEL_EXPORTER_OTLP_ENDPOINT with http://",
+    )
+
+
+def test_a_certificate_that_nobody_has_signed(tls_collector, monkeypatch):
+    """And one that is named as trusted."""
+    assert said(failed(tls_collector.url)) == (
+        "certificate",
+        "its certificate is not trusted; name the file of its authority in OTEL_EXPORTER_OTLP_CERTIFICATE",
+    )
+
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", str(CERTIFICATE))
+    assert (said(failed(tls_collector.url)), tls_collector.spans) == (None, ["span 0"])
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("UNAUTHENTICATED", "the credentials are not accepted (UNAUTHENTICATED); look at OTEL_EXPORTER_OTLP_HEADERS"),
+        (
+            "RESOURCE_EXHAUSTED",
+            "it gets too much (RESOURCE_EXHAUSTED); give it more capacity, or record less (sample_rate)",
+        ),
+        ("UNAVAILABLE", "it is not available (UNAVAILABLE); is it starting, overloaded, or behind a proxy?"),
+        ("INTERNAL", "it answers with an error (INTERNAL); look at its log"),
+    ],
+)
+def test_over_grpc(code, expected):
+    """What a server answers."""
+    with grpc_server(lambda _request, context: context.abort(grpc.StatusCode[code], "no")) as port:
+        assert said(failed(f"http://127.0.0.1:{port}", "grpc")) == (code, expected)
+
+
+def test_over_grpc_nothing_takes_traces():
+    with grpc_server() as port:
+        assert said(failed(f"http://127.0.0.1:{port}", "grpc")) == (
+            "UNIMPLEMENTED",
+            (
+                "it takes no traces (UNIMPLEMENTED); is it an OTLP endpoint, with a pipeline for traces? "
+                "OTEL_TRACES_EXPORTER=none sends none"
+            ),
+        )
+
+
+def test_over_grpc_nobody_listens():
+    assert said(failed(f"http://127.0.0.1:{refused_port()}", "grpc")) == (
+        "refused",
+        "nobody listens there; start a Collector, or set OTEL_EXPORTER_OTLP_ENDPOINT to one",
+    )
+
+
+def test_grpc_spoken_to_an_http_port(collector):
+    assert said(failed(collector.url, "grpc")) == (
+        "wrong_protocol",
+        "this port speaks HTTP, not gRPC; use port 4317, or OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf",
+    )
+
+
+def test_over_grpc_no_answer(collector):
+    collector.mode = "hang"
+
+    assert failed(collector.url, "grpc") is not None
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_the_exporters_own_lines_are_kept_back(caplog, protocol):
+    """They are read, and said in words; those of the application's own exporter stay."""
+    caplog.set_level(logging.DEBUG)
+    port = refused_port()
+    failed(f"http://127.0.0.1:{port}", protocol)
+    ours = [record.name for record in caplog.records]
+    caplog.clear()
+    if protocol == "grpc":
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+
+        made = OTLPSpanExporter(endpoint=f"http://127.0.0.1:{port}")
+    else:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+        made = OTLPSpanExporter(endpoint=f"http://127.0.0.1:{port}/v1/traces")
+    try:
+        made.export(spans())
+    except OSError:
+        assert protocol == "http/protobuf"  # Old ones raise it.
+    theirs = {record.name.split(".")[0] for record in caplog.records}
+
+    assert (ours, bool(theirs & {"opentelemetry", "urllib3"})) == (["otel_pipeline"], True)
