@@ -349,6 +349,9 @@ def _start(pipeline: Pipeline, config: Config, guard: Guard, offered: tuple[Adap
         **{name: clock for name, clock in clocks.items() if name == "clock_ns"},
     )
     pipeline._engine = engine
+    wait_for_sends = getattr(providers, "wait_for_sends", None)
+    if wait_for_sends is not None:
+        wait_for_sends(engine.is_delivering)
     pipeline._guarded("health", _begin_monitoring, pipeline, config, engine, inferences, totals)
     pipeline._patches = patches = Patches(guard)
     connected = pipeline._guarded(

@@ -77,6 +77,8 @@ ELSEWHERE = {
     "export.otlp_lines.MAX_FILES": "tests/export/test_otlp_lines.py: what is left of twenty lines",
     "export.otlp_lines.MAX_FOLDER_BYTES": "tests/export/test_otlp_lines.py: of files' own bounds, with smaller ones",
     "export.processors.NEARLY_FULL": COSTS,
+    "export.ending.SENDS_SHARE": WAITS,
+    "export.ending._LOOK_S": WAITS,
     "export.providers.EXIT_NEAR_S": WAITS,
     "export.providers.EXIT_S": WAITS,
     "export.providers.LINES_DELAY_MS": WAITS,

@@ -64,6 +64,10 @@ class ClientObjects(Generic[T]):
         """Drop the engine's side of a client that the application has closed."""
         self._drop(id(client))
 
+    def living(self) -> list[Any]:
+        """Return the clients themselves, those that take weak references."""
+        return [client for known in list(self._references.values()) if (client := known()) is not None]
+
     def __len__(self) -> int:
         return len(self.by_id)
 

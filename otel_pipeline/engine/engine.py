@@ -106,6 +106,8 @@ class Engine:
         """Each tells the last number given to (producer id, destination, partition)."""
         self.queued: list[Callable[[], Mapping[str, int]]] = []
         """Each tells, by destination, how many messages clients were given that are neither acknowledged nor failed."""
+        self.delivering: list[Callable[[], bool]] = []
+        """Each tells whether clients are still delivering messages, by threads of their own."""
         self.hazards: set[tuple[str, str]] = set()
         """Client settings that can lose or reorder data: (hazard, client library)."""
         self.clients: dict[type, Any] = {}
@@ -136,6 +138,17 @@ class Engine:
             "Duration of processing operation.",
             semconv.DURATION_BUCKETS_S,
         )
+
+    def is_delivering(self) -> bool:
+        """Whether messages are on their way that nobody has to wait for."""
+        place = self.guard.place("delivering")
+        for tell in () if place.off else self.delivering:
+            try:
+                if tell():
+                    return True
+            except Exception:
+                place.failed()
+        return False
 
     def suppressed(self, context: Context) -> bool:
         """Tell whether nothing is to be recorded: after `uninstrument()`, or inside `suppress_instrumentation()`."""

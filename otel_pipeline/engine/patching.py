@@ -6,6 +6,7 @@ import functools
 import inspect
 import sys
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import wrapt
 
@@ -111,7 +112,7 @@ class Patches:
     def __init__(self, guard: Guard) -> None:
         self._guard = guard
         self._replaced: list[tuple[Any, str, Any, Any]] = []
-        self._active = True
+        self._waiting: dict[str, list[Callable[[ModuleType], None]]] = {}
 
     @staticmethod
     def check_signature(function: Callable[..., Any], expected: Sequence[str], more: Sequence[str] = ()) -> None:
@@ -140,7 +141,7 @@ class Patches:
 
     def restore(self) -> list[str]:
         """Put everything back; returns what others have wrapped meanwhile and therefore stays."""
-        self._active = False
+        self._waiting.clear()
         return self.undo(0)
 
     def undo(self, since: int) -> list[str]:
@@ -158,19 +159,33 @@ class Patches:
 
     def when_imported(self, module: str, act: Callable[[ModuleType], None]) -> None:
         """Act now if the module is imported, else when it is. What `act` raises never breaks that import."""
-
-        def guarded(imported: ModuleType) -> None:
-            # wrapt's hooks cannot be removed.
-            if not self._active:
-                return
-            try:
-                act(imported)
-            except Exception:
-                self._guard.failed(f"import.{module}")
-
         found = sys.modules.get(module)
         spec = getattr(found, "__spec__", None)
         if found is not None and not getattr(spec, "_initializing", False):
-            guarded(found)
-        else:
-            wrapt.register_post_import_hook(guarded, module)
+            self._act(module, act, found)
+            return
+        self._waiting.setdefault(module, []).append(act)
+        if module not in _hooked:
+            _hooked[module] = WeakSet()
+            wrapt.register_post_import_hook(functools.partial(_imported, module), module)
+        _hooked[module].add(self)
+
+    def _act(self, module: str, act: Callable[[ModuleType], None], imported: ModuleType) -> None:
+        try:
+            act(imported)
+        except Exception:
+            self._guard.failed(f"import.{module}")
+
+    def imported(self, name: str, module: ModuleType) -> None:
+        """Act on a module that has just been imported. Never raises."""
+        for act in self._waiting.pop(name, ()):
+            self._act(name, act, module)
+
+
+_hooked: dict[str, WeakSet[Patches]] = {}
+"""By module, who waits for it. wrapt's hooks cannot be removed: there is one for each module, which keeps nothing."""
+
+
+def _imported(name: str, module: ModuleType) -> None:
+    for patches in list(_hooked.pop(name, ())):  # wrapt has taken the hook away.
+        patches.imported(name, module)

@@ -1,75 +1,125 @@
-"""Leaving the program, and the children of `multiprocessing`: what was recorded is handed over within a deadline."""
+"""How a process ends, in two moments: the main thread's last line, and the end itself.
+
+When the main thread ends, other threads may go on for hours: what is there is handed over, and nothing is stopped. The
+end comes when they have ended as well, and after every `atexit` handler that was registered later than ours; clients
+deliver their last messages in such handlers.
+"""
 
 from __future__ import annotations
 
-import os
+import atexit
 import threading
+import time
+from contextlib import suppress
+from itertools import count
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from otel_pipeline.export.handing_over import HandingOver
+
+SENDS_SHARE = 0.75
+"""Of the time that leaving may take, for messages that are on their way. The rest is for what is known of them."""
+_LOOK_S = 0.01
+_endings: WeakSet[Ending] = WeakSet()
+
 
 class Ending:
-    """Does the last work in a thread that was started in time: at exit none can be started any more (Python 3.12).
+    """Takes part in the end of the program; nothing here raises.
 
     Args:
-        work: hands everything over and stops; may block.
+        handing_over: does what may block.
         at_most_s: how long leaving the program may take.
     """
 
-    def __init__(self, work: Callable[[], None], at_most_s: float) -> None:
-        self._work = work
+    def __init__(self, handing_over: HandingOver, at_most_s: float) -> None:
+        self._handing_over = handing_over
         self._at_most_s = at_most_s
-        self._start()
-        # Before the interpreter waits for other threads: `atexit` would be after.
-        register = getattr(threading, "_register_atexit", None)
-        if register is not None:
-            register(self.leave)
-        else:
-            import atexit
+        self.sends_are_open: Callable[[], bool] = lambda: False
+        """Whether clients are still delivering messages by themselves. Must not block."""
+        _register()
+        _endings.add(self)
 
-            atexit.register(self.leave)
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._start)
-        _at_the_end_of_children(self, self.leave)
+    def main_thread_ended(self) -> None:
+        """Hand over what is there where somebody goes on, without waiting; else the end comes right away."""
+        if any(not thread.daemon and thread is not threading.main_thread() for thread in threading.enumerate()):
+            self._handing_over.ask()
 
-    def _start(self) -> None:
-        self._wanted, self._done = threading.Event(), threading.Event()
-        threading.Thread(target=self._wait, name="otel_pipeline.ending", daemon=True).start()
+    def leave(self) -> None:
+        """Hand over everything and stop, within the time."""
+        began_s = time.monotonic()
+        stopping_for_s = self._handing_over.stopping_for_s
+        if stopping_for_s is not None:
+            began_s -= stopping_for_s  # By `shutdown()`, which has waited already.
+        elif self._sends_are_open():
+            self._handing_over.ask()
+            while self._sends_are_open() and time.monotonic() < began_s + SENDS_SHARE * self._at_most_s:
+                time.sleep(_LOOK_S)
+        self._handing_over.stop(max(0.0, began_s + self._at_most_s - time.monotonic()))
+        _endings.discard(self)
 
-    def _wait(self) -> None:
-        wanted, done = self._wanted, self._done
-        wanted.wait()
+    def _sends_are_open(self) -> bool:
         try:
-            self._work()
-        finally:
-            done.set()
-
-    def leave(self, at_most_s: float | None = None) -> bool:
-        """Do the work now, once; false when it did not end in time."""
-        self._wanted.set()
-        return self._done.wait(self._at_most_s if at_most_s is None else at_most_s)
+            return self.sends_are_open()
+        except Exception:
+            return False
 
 
-def when_leaving(owner: object, act: Callable[[], object]) -> Callable[[], None]:
+def when_leaving(act: Callable[[], object]) -> Callable[[], None]:
     """Call `act`, which must be short, when the program is left in order; in children of `multiprocessing` too.
 
-    Returns what takes it back, so that `owner` need not live until then.
+    Returns what takes it back.
     """
-    import atexit
+    _register()
+    number = next(_numbers)
+    _acts[number] = act
+    return lambda: _acts.pop(number, None) and None
 
-    atexit.register(act)
-    _at_the_end_of_children(owner, act)
-    return lambda: atexit.unregister(act)
+
+_acts: dict[int, Callable[[], object]] = {}
+_numbers = count()
+_registered: list[object] = []
 
 
-def _at_the_end_of_children(owner: object, act: Callable[[], object]) -> None:
-    """Call `act` in children of `multiprocessing`, which run only finalizers before `os._exit`, while `owner` lives."""
+class _Program:
+    """What `multiprocessing` wants to be told of."""
+
+
+def _register() -> None:
+    """Once a process, and at the first `instrument()`: whatever is registered later ends before us."""
+    if _registered:
+        return
+    program = _Program()
+    _registered.append(program)
+    atexit.register(_leave)
+    # Called before the interpreter waits for other threads. Private, and there since 3.9; `concurrent.futures` has it.
+    register = getattr(threading, "_register_atexit", None)
+    if register is not None:
+        register(_main_thread_ended)
     from multiprocessing import util
 
-    def in_child(_owner: object) -> None:
-        # The registry of finalizers has been cleared just before: this one is the child's.
-        util.Finalize(None, act, exitpriority=100)
+    util.register_after_fork(program, _in_child)
 
-    util.register_after_fork(owner, in_child)
+
+def _in_child(_program: _Program) -> None:
+    """Children of `multiprocessing` leave by `os._exit`: only its own finalizers run."""
+    from multiprocessing import util
+
+    # The registry of finalizers has been cleared just before: this one is the child's.
+    util.Finalize(None, _leave, exitpriority=100)
+
+
+def _main_thread_ended() -> None:
+    for ending in list(_endings):
+        ending.main_thread_ended()
+
+
+def _leave() -> None:
+    while _acts:
+        _, act = _acts.popitem()
+        with suppress(Exception):
+            act()
+    for ending in list(_endings):
+        ending.leave()

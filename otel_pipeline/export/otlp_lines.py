@@ -15,6 +15,7 @@ from opentelemetry.sdk._logs import export as logs_export
 from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
+from otel_pipeline.engine.forks import forks
 from otel_pipeline.export import otlp_json
 from otel_pipeline.own_files import FLAGS, is_gone, make_folder, own_files
 
@@ -57,8 +58,7 @@ class Lines:
         self.dropped = 0
         self.count_dropped: Callable[[str], object] = lambda _signal: None
         """Called with the signal of each line that is dropped; in any thread."""
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._renew)
+        forks.add(self._renew)
 
     def _renew(self) -> None:
         self._lock = threading.Lock()

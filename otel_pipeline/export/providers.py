@@ -24,6 +24,7 @@ from otel_pipeline.export.data_age import DataAge
 from otel_pipeline.export.early import EarlyExport
 from otel_pipeline.export.ending import Ending
 from otel_pipeline.export.giving_way import give_way
+from otel_pipeline.export.handing_over import HandingOver
 from otel_pipeline.export.losses import Losses
 from otel_pipeline.export.otlp_lines import Lines
 from otel_pipeline.export.processors import CountedLogs, CountedSpans
@@ -96,8 +97,9 @@ class Providers:
         self.logger_provider: Any = self._logs()
         self._connection: Any = None
         self.connect(totals, problem)
+        self._handing_over = HandingOver(self._flush, self._stop)
         near = config.resolved.is_local or config.resolved.is_test
-        self._ending = Ending(self._stop, EXIT_NEAR_S if near else EXIT_S) if self._ours else None
+        self._ending = Ending(self._handing_over, EXIT_NEAR_S if near else EXIT_S) if self._ours else None
 
     def connect(self, totals: Totals, problem: Callable[[str, str], None]) -> None:
         """Collect these totals from now on."""
@@ -165,27 +167,32 @@ class Providers:
         if add is not None:
             add(DataAge())
 
+    def wait_for_sends(self, open_now: Callable[[], bool]) -> None:
+        """When the program ends, wait within the deadline for as long as messages are on their way."""
+        if self._ending is not None:
+            self._ending.sends_are_open = open_now
+
     def flush(self, timeout_s: float) -> bool:
         """Hand over what was recorded, within the time; false when that was not possible."""
-        done = threading.Event()
-        flushed: list[bool] = []
-
-        def work() -> None:
-            for provider in (self.tracer_provider, self.logger_provider, self.meter_provider):
-                flush = getattr(provider, "force_flush", None)
-                if flush is not None:
-                    flushed.append(bool(flush()))
-            done.set()
-
-        threading.Thread(target=work, name="otel_pipeline.flush", daemon=True).start()
-        return done.wait(timeout_s) and all(flushed)
+        return self._handing_over.wait(self._handing_over.ask(), timeout_s)
 
     def shutdown(self, timeout_s: float) -> bool:
-        """Hand over and stop what is ours, within the time; false when it did not end in time."""
+        """Hand over and stop what is ours, within the time."""
         self.stopped = True
-        ended = True if self._ending is None else self._ending.leave(timeout_s)
+        ended = self._handing_over.stop(timeout_s)
         self._connection.disconnect()
         return ended
+
+    def _flush(self) -> bool:
+        flushed = []
+        for provider in (self.tracer_provider, self.logger_provider, self.meter_provider):
+            flush = getattr(provider, "force_flush", None)
+            if flush is not None:
+                try:
+                    flushed.append(bool(flush()))
+                except Exception:
+                    flushed.append(False)
+        return all(flushed)
 
     def _stop(self) -> None:
         """Do the last work: spans and logs first, metrics with their last values, then the exporters."""
@@ -195,6 +202,7 @@ class Providers:
             if provider is not None:
                 try:
                     provider.shutdown()
+                    _leave_alone(provider)
                 except Exception as error:
                     self._problem(f"shutdown.{signal}", f"{signal} could not be handed over: {error!r}")
 
@@ -283,8 +291,17 @@ class Providers:
         """Shut our provider down: what it has recorded so far still leaves, and nothing new reaches it."""
         ours = self._ours.pop(signal, None)
         self._destinations.pop(signal, None)
-        if ours is not None:
+        if ours is not None and not self.stopped:
             threading.Thread(target=ours.shutdown, name="otel_pipeline.giving_way", daemon=True).start()
+
+
+def _leave_alone(provider: Any) -> None:
+    """Let what comes after the end go nowhere; the SDK would say so of each span in the application's log."""
+    for several, names in (("_active_span_processor", "_span_processors"),
+                           ("_multi_log_record_processor", "_log_record_processors")):  # fmt: skip
+        processor = getattr(provider, several, None)
+        if hasattr(processor, names):
+            setattr(processor, names, ())
 
 
 class FollowingSpans:

@@ -105,9 +105,7 @@ class Monitoring:
         self._stay: Callable[[], None] | None = None
         _all.add(self)
 
-    def begin(
-        self, file: StateFile | None, when_leaving: Callable[[object, Callable[[], object]], Callable[[], None]]
-    ) -> None:
+    def begin(self, file: StateFile | None, when_leaving: Callable[[Callable[[], object]], Callable[[], None]]) -> None:
         """Judge once every `interval_s` from now on, and keep the result in the file.
 
         Args:
@@ -117,7 +115,7 @@ class Monitoring:
         self._file = file
         self._heartbeat = Heartbeat(self.beat, self._interval_s, self._guard.place("health"))
         if file is not None:
-            self._stay = when_leaving(self, self.stop)
+            self._stay = when_leaving(self.stop)
 
     def stop(self) -> None:
         """Stop judging, and remove the state file."""

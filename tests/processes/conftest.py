@@ -7,12 +7,15 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from otel_pipeline.export.otlp_reader import SpanRecord, read
+from otel_pipeline.brokers.embedded import embedded_broker
+from otel_pipeline.dev.receiver import otlp_receiver
+from otel_pipeline.export.otlp_reader import LogRecord, MetricRecord, SpanRecord, read
 
 
 @dataclass
@@ -39,6 +42,36 @@ class Ran:
 
 
 @dataclass
+class Collector:
+    """An OTLP receiver, and what has reached it so far."""
+
+    endpoint: str
+    folder: Path
+
+    def records(self, kind):
+        """All of one kind."""
+        return [record for record in read(self.folder / "telemetry.jsonl") if isinstance(record, kind)]
+
+    def spans(self):
+        """How many spans by name."""
+        return dict(Counter(span.name for span in self.records(SpanRecord)))
+
+    def logs(self):
+        """How many log records."""
+        return len(self.records(LogRecord))
+
+    def sums(self, name):
+        """The last value of each series of a counter, by (instance, attributes)."""
+        values = {}
+        for record in self.records(MetricRecord):
+            if record.name == name:
+                for point in record.points:
+                    key = record.resource["service.instance.id"], tuple(sorted(map(str, point.attributes.items())))
+                    values[key] = point.value
+        return values
+
+
+@dataclass
 class Programs:
     """Runs programs with a clean environment."""
 
@@ -61,6 +94,19 @@ class Programs:
             command, capture_output=True, text=True, check=False, env=clean, timeout=timeout, cwd=self.folder
         )
         return Ran(done.returncode, done.stdout, done.stderr, time.monotonic() - started, state / "telemetry")
+
+
+@pytest.fixture
+def broker():
+    pytest.importorskip("confluent_kafka")
+    with embedded_broker({"orders": 1, "next": 1}) as address:
+        yield address
+
+
+@pytest.fixture
+def collector(tmp_path):
+    with otlp_receiver(tmp_path / "collector") as endpoint:
+        yield Collector(endpoint, tmp_path / "collector")
 
 
 @pytest.fixture

@@ -7,8 +7,6 @@ import inspect
 import pytest
 from opentelemetry.instrumentation import auto_instrumentation
 
-from otel_pipeline.brokers.embedded import embedded_broker
-
 APP = """
 import os
 {line}
@@ -26,13 +24,6 @@ producer.close()
 """
 LINE = "import otel_pipeline; otel_pipeline.instrument('app')"
 EXPECTED = ["poll orders", "process orders", "send next", "send orders"]
-
-
-@pytest.fixture
-def broker():
-    pytest.importorskip("confluent_kafka")
-    with embedded_broker({"orders": 1, "next": 1}) as address:
-        yield address
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,8 @@ class Library:
     """Whether a producer's messages may have headers."""
     acknowledged: Callable[[Any], tuple[int | None, int | None]] = attrgetter("partition", "offset")
     """The partition and offset in what the library answers for one message."""
+    delivers: Callable[[Any], bool] = lambda _client: False
+    """Whether a producer is delivering messages that it was given, by a thread of its own."""
     receives: str = "poll"
     """The library's own word for receiving."""
 
@@ -105,6 +107,10 @@ class KafkaProducers(Producers):
     def __init__(self, engine: Engine, library: Library, numbers: Sequences | None) -> None:
         self._library, self._numbers = library, numbers
         super().__init__(engine, self._made, self._forget_numbers)
+        engine.delivering.append(self._deliver)
+
+    def _deliver(self) -> bool:
+        return any(self._library.delivers(client) for client in self.living())
 
     def _made(self, client: Any) -> Producer:
         engine, library = self.engine, self._library

@@ -72,6 +72,8 @@ KAFKA_PYTHON = Library(
     begun=kafka_python_fetches.follow,
     left_alone=_bypasses_poll,
     headers_allowed=_format_has_headers,
+    # The sender is a daemon thread: it works on while the interpreter ends.
+    delivers=lambda producer: bool(producer._accumulator._incomplete.all()),
 )
 
 

@@ -1,0 +1,100 @@
+"""What a forked child makes anew: it begins at zero, with locks, threads, ids and a name of its own.
+
+Each part says once what it does in a child. The interpreter's hooks call it; where a host forks without them, as uWSGI
+does, the process id tells: it is looked at by `notice()`, at doors that are seldom passed.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from enum import IntEnum
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Step(IntEnum):
+    """In which order a child's parts are made anew."""
+
+    LOCKS = 0
+    """Locks: those of the parent may be held by threads that are not here."""
+    ZERO = 1
+    """Counts, and what is known of messages."""
+    NAME = 2
+    """Who the process is, and its connections."""
+    THREADS = 3
+    """Threads; they find all of the above."""
+
+
+class Forks:
+    """The parts, by step. Safe in any thread; nothing here raises.
+
+    Args:
+        pid: of the process that is known.
+    """
+
+    def __init__(self, pid: Callable[[], int] = os.getpid) -> None:
+        self.count_failure: Callable[[str], None] = lambda _place: None
+        """Told, while an exception of a part is handled."""
+        self.told = True
+        """Whether hooks have run in this process since it was forked, so that those of others have run as well."""
+        self._pid_now = pid
+        self._pid = pid()
+        self._numbers = count()
+        self._parts: dict[Step, dict[int, Callable[[], Callable[[], object] | None]]] = {step: {} for step in Step}
+        self._noticing = threading.Lock()
+
+    def add(self, renew: Callable[[], object], step: Step = Step.LOCKS) -> None:
+        """Call this in a child. A bound method is called as long as its object lives, which is not kept alive."""
+        number, parts = next(self._numbers), self._parts[step]
+        if hasattr(renew, "__self__"):
+            bound: Any = renew
+            parts[number] = weakref.WeakMethod(bound, lambda _reference: parts.pop(number, None))
+        else:
+            parts[number] = lambda: renew
+
+    def notice(self) -> bool:
+        """Whether this process turns out to be a child that no hook was run in: then everything is made anew, now.
+
+        Costs a system call: for doors that are passed once per batch, export, request or client, not per message.
+        """
+        if self._pid_now() == self._pid:
+            return False
+        # Without waiting: the lock may be held by a thread that only the parent has.
+        if not self._noticing.acquire(blocking=False):
+            return False
+        try:
+            if self._pid_now() == self._pid:
+                return False
+            self.told = False
+            self._renew()
+            return True
+        finally:
+            self._noticing.release()
+
+    def in_child(self) -> None:
+        """For the interpreter's hook."""
+        self.told = True
+        self._noticing = threading.Lock()
+        self._renew()
+
+    def _renew(self) -> None:
+        self._pid = self._pid_now()
+        for step in Step:
+            for part in list(self._parts[step].values()):
+                renew = part()
+                if renew is not None:
+                    try:
+                        renew()
+                    except Exception:
+                        self.count_failure("fork")
+
+
+forks = Forks()
+"""Those of this process."""
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=forks.in_child)
