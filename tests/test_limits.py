@@ -58,6 +58,8 @@ ELSEWHERE = {
     "detectors.measures.MAX_VALUES": "tests/detectors/test_seam.py tries it",
     "detectors.shares._CERTAIN": LIGHTS,
     "detectors.watched_flow.MAX_NUMBERS": COSTS,
+    "detectors.watched_flow._FOLD_AT": COSTS,
+    "detectors.flow_pace._CLEAR_AT": COSTS,
     "engine.settings._MAX_REMEMBERED": COSTS,
     "export.attempt._MAX_LINES": COSTS,
     "export.causes._MAX_CHAIN": "of exceptions within one another; those of requests and urllib3 are five",

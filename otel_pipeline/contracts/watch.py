@@ -45,6 +45,8 @@ class ContractEvidence:
     """None while it is not known."""
     learned: int = 0
     learn_messages: int = 1000
+    unlearnable: int = 0
+    """Values that were looked at and from which nothing can be learned: none, or no JSON."""
     broken_of_last_100: int = 0
     """Of the last 100 messages checked, those with a difference that breaks."""
     differing_paths: list[str] = field(default_factory=list)
@@ -99,6 +101,8 @@ class ContractWatch:
         self._from_file = contract is not None
         self._learner = ContractLearner(destination) if contract is None and learn_messages > 0 else None
         self._learned = 0
+        self.unlearnable = 0
+        """Values that were looked at and from which nothing can be learned: none, or no JSON."""
         self._learning = Lock()
         self._differing: dict[tuple[str, str], int] = {}
         self._history = 0
@@ -208,6 +212,7 @@ class ContractWatch:
             source=self.source,
             learned=self._learned,
             learn_messages=self.learn_messages,
+            unlearnable=self.unlearnable,
             broken_of_last_100=self.broken_of_last_100,
             differing_paths=self.differing_paths,
             fields={
@@ -234,7 +239,9 @@ class ContractWatch:
         try:
             self.sampler.take(size_bytes)
             # No value at all is a deletion in a compacted topic, and no object with fields anywhere.
-            if value is not None:
+            if value is None:
+                self._nothing_to_learn()
+            else:
                 self._look(value, told)
         except Exception:
             self.failed += 1
@@ -244,6 +251,7 @@ class ContractWatch:
         if type(value) is not dict and isinstance(value, TEXTS):
             value = self._text.read(value)
             if value is NOTHING:
+                self._nothing_to_learn()
                 return
             if value is NOT_READ:
                 self._judged(_UNREADABLE)
@@ -257,6 +265,13 @@ class ContractWatch:
             self._fields.look(value)
         if told is not None:
             told(value)
+
+    def _nothing_to_learn(self) -> None:
+        """End the learning from each message where there is nothing to learn from; from a sample it goes on."""
+        if self._learner is not None:
+            self.unlearnable += 1
+            if self.unlearnable >= self.learn_messages:
+                self.sampler.learning = False
 
     def _learn(self, value: Any) -> None:
         # Who comes while another thread learns goes on: one message less is learned, and nobody waits.

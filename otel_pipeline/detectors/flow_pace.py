@@ -100,6 +100,9 @@ DETECTOR = Detector(
 )
 
 
+_CLEAR_AT = 64
+
+
 class _Paced(NamedTuple):
     consumer: ref[Consumer]
     partition: int
@@ -118,14 +121,18 @@ class FlowPace:
         self._destination = destination
         self._lost_after_s = lost_after_s
         self._paced: list[_Paced] = []
+        self._clear_at = _CLEAR_AT
         self._looks: WeakKeyDictionary[Consumer, ConsumerLooks] = WeakKeyDictionary()
         self._last_ms = 0
         self._ends_then = 0
 
     def add(self, consumer: Consumer, partition: int, pace: PartitionPace) -> None:
         """Follow one more partition; the caller holds the lock of the flows."""
-        left = [each for each in self._paced if self._in_use(each)]
-        self._paced = [*left, _Paced(ref(consumer), partition, pace)]
+        self._paced.append(_Paced(ref(consumer), partition, pace))
+        if len(self._paced) >= self._clear_at:
+            # Whenever as many have come as there were: each time would be quadratic where thousands are assigned.
+            self._paced = [each for each in self._paced if self._in_use(each)]
+            self._clear_at = max(_CLEAR_AT, 2 * len(self._paced))
 
     def _in_use(self, paced: _Paced) -> bool:
         consumer = paced.consumer()

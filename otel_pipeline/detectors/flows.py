@@ -133,10 +133,9 @@ class Flows:
         read = tuple((detector, detector.place(self._guard), part) for detector, part in every_part)
         with self._lock:
             flow.process_attributes = state.process_attributes
-            flow.fold()
             # Before it is added: what no consumer observes with is folded.
             state.observer = watch
-            flow.watched.append(Watched(ref(consumer), state.partition, watch, read))
+            flow.add(Watched(ref(consumer), state.partition, watch, read))
         return watch
 
     def _at(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.measures import Measure
     from otel_pipeline.engine.totals import Attributes, CounterCell, Histogram, HistogramCell
 
+_FOLD_AT = 64
 MAX_NUMBERS = 10_000
 """The most producers that are remembered of partitions that are no longer watched."""
 
@@ -83,6 +84,7 @@ class WatchedFlow:
         self.process_attributes: Attributes = {}
         """Attributes of the process spans' durations, where there are any."""
         self.watched: list[Watched] = []
+        self._fold_at = _FOLD_AT
         self.gone: dict[Label, int] = {}
         self.newest_gone: dict[tuple[int, int], int] = {}
         """Newest number by (partition, producer) of what is no longer watched."""
@@ -114,6 +116,12 @@ class WatchedFlow:
         """When the last message came, ms since the epoch; 0 before the first."""
         return max(self._last_gone_ms, *(watch.last_ms for watch in self.watches()), 0)
 
+    def add(self, watched: Watched) -> None:
+        """Add a partition at a consumer; what is no longer used is folded whenever as many have come as there were."""
+        self.watched.append(watched)
+        if len(self.watched) >= self._fold_at:
+            self.fold()
+
     def fold(self) -> None:
         """Keep what was counted by watches that are no longer used, but not the watches."""
         left = []
@@ -129,6 +137,7 @@ class WatchedFlow:
                 if len(self.newest_gone) < MAX_NUMBERS:
                     self.newest_gone[each.partition, producer] = number
         self.watched = left
+        self._fold_at = max(_FOLD_AT, 2 * len(left))
 
     def counts(self) -> dict[Label, int]:
         """Return all sums, those of the past included."""

@@ -44,6 +44,10 @@ def _not_known(case: Case) -> Light | None:
     found = case.evidence.contract
     if found.source is not None:
         return None
+    if found.unlearnable > found.learned:
+        seen = found.unlearnable + found.learned
+        why = f"{found.unlearnable:,} of {seen:,} values that were looked at are no JSON"
+        return _light(case, "grey", why, "a deserializer that gives objects, or the schema registry")
     why = f"{found.learned:,} of {found.learn_messages:,} messages learned" if found.learned else "not watched"
     return _light(case, "grey", why, "otel-pipeline contract record keeps it in a file")
 

@@ -336,6 +336,50 @@ def test_json_in_bytes_is_read():
     assert (watched.checked, watched.violations) == (3, {"field_missing": 4})
 
 
+class Counted(ContractWatch):
+    """Counts the values that are looked at."""
+
+    examined = 0
+
+    def examine(self, *arguments):
+        self.examined += 1
+        super().examine(*arguments)
+
+
+NO_JSON = {
+    "raw bytes": b"x" * 100,
+    "Avro with a registry's id": b"\0\0\0\0\7" + b"\2\4ab" * 20,
+    "protobuf": bytes(range(8, 108)),
+    "text": "hello world " * 8,
+    "cut JSON": b'{"a": ',
+    "nothing at all": None,
+}
+
+
+@pytest.mark.parametrize("case", NO_JSON)
+def test_learning_ends_where_there_is_no_json(case):
+    """After as many looks as a contract takes; from then on a sample is looked at, in case that there is JSON."""
+    watched = Counted("orders", "consumer", clock_ns=Clock())
+    feed(watched, [NO_JSON[case]] * 1000)
+    first, watched.examined = watched.examined, 0
+    feed(watched, [NO_JSON[case]] * 20_000)
+
+    assert first == 1000
+    assert watched.examined < 20_000 / 100
+    assert (watched.source, watched.learned, watched.evidence().unlearnable) == (None, 0, 1000 + watched.examined)
+
+
+def test_what_is_mixed_is_learned_all_the_same():
+    """Half of the values are JSON: learning ends when a contract is known."""
+    watched = Counted("orders", "consumer", clock_ns=Clock())
+    feed(watched, [value for at in range(999) for value in (order(at), b"x" * 100)])
+    before = (watched.source, watched.learned)
+    feed(watched, [order(999), *([b"x" * 100, order()] * 10_000)])
+
+    assert (before, watched.source) == ((None, 999), "learned")
+    assert watched.examined < 5_000
+
+
 def test_what_should_be_json_and_is_not():
     """Is unreadable, and not absorbed while learning either."""
     watched = watch()

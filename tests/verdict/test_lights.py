@@ -229,6 +229,12 @@ def test_a_loss_names_the_sends_that_this_process_was_told_had_failed():
     ("known", "counts", "state", "why"),
     [
         (ContractEvidence(learned=412), {}, "grey", "412 of 1,000 messages learned"),
+        (
+            ContractEvidence(learned=2, unlearnable=998),
+            {},
+            "grey",
+            "998 of 1,000 values that were looked at are no JSON",
+        ),
         (ContractEvidence("file"), checked(0), "grey", "no value was checked within a day"),
         (
             ContractEvidence("file", differing_paths=["amount"]),
