@@ -345,6 +345,7 @@ def _start(pipeline: Pipeline, config: Config, guard: Guard, offered: tuple[Adap
         totals=totals,
         guard=guard,
         environment=settings.environment,
+        exception_text=settings.exception_text,
         hook=engine.hook("inference"),
         **{name: clock for name, clock in clocks.items() if name == "clock_ns"},
     )
@@ -357,7 +358,11 @@ def _start(pipeline: Pipeline, config: Config, guard: Guard, offered: tuple[Adap
     connected = pipeline._guarded(
         "logs",
         lambda: logs.connect(
-            providers.logger_provider, settings.environment, level=logging.INFO, problem=guard.problem
+            providers.logger_provider,
+            settings.environment,
+            level=logging.INFO,
+            problem=guard.problem,
+            count=guard.count,
         ),
     )
     if connected is not None:

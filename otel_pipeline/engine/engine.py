@@ -9,6 +9,7 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 
 from otel_pipeline import semconv
 from otel_pipeline.engine.exemplars import Exemplars
+from otel_pipeline.engine.failure import error_type
 from otel_pipeline.engine.guard import Guard
 from otel_pipeline.engine.living import Living
 from otel_pipeline.engine.settings import EngineSettings
@@ -178,12 +179,6 @@ class Engine:
             return OTHER
         known.add(destination)
         return destination
-
-
-def error_type(error: BaseException) -> str:
-    """Return the low-cardinality name of an error: its class, qualified unless built in (semconv `error.type`)."""
-    kind = type(error)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def server_of(bootstrap: object) -> tuple[str, int | None] | None:

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 from weakref import WeakKeyDictionary
 
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, create_key, get_current, set_value
-from opentelemetry.trace import SpanKind, Status, StatusCode, get_current_span, set_span_in_context
+from opentelemetry.trace import SpanKind, get_current_span, set_span_in_context
 
 from otel_pipeline import semconv
 from otel_pipeline.engine.batch import batch_in_hand
 from otel_pipeline.engine.delivery import ambient, heal, in_hand
-from otel_pipeline.engine.engine import OTHER, PLAIN_SUPPRESS_KEY, error_type
+from otel_pipeline.engine.engine import OTHER, PLAIN_SUPPRESS_KEY
+from otel_pipeline.engine.failure import describe as describe_failure
+from otel_pipeline.engine.failure import end_anyway, error_type
 from otel_pipeline.engine.scope import decorate
 from otel_pipeline.engine.spans import SPAN_KEY
 
@@ -48,6 +50,7 @@ class Inferences:
         totals: Totals,
         guard: Guard,
         environment: str | None = None,
+        exception_text: bool = False,
         hook: Hook | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
         monotonic_ns: Callable[[], int] = time.perf_counter_ns,
@@ -55,6 +58,7 @@ class Inferences:
         self.spans = spans
         self.guard = guard
         self.environment = environment
+        self.exception_text = exception_text
         self.hook = hook
         self.clock_ns = clock_ns
         self.monotonic_ns = monotonic_ns
@@ -285,6 +289,7 @@ class InferenceCall:
             span.end(self.start_ns + elapsed_ns)
         except Exception:
             inferences.ending.failed()
+            end_anyway(span)
 
     def _describe(self, span: Span, inferences: Inferences, error: BaseException | None) -> None:
         if self.rows is not None:
@@ -292,9 +297,7 @@ class InferenceCall:
         if self.version is not None:
             span.set_attribute(semconv.OTEL_PIPELINE_MODEL_VERSION, self.version)
         if error is not None:
-            span.record_exception(error)
-            span.set_attribute(semconv.ERROR_TYPE, error_type(error))
-            span.set_status(Status(StatusCode.ERROR, str(error)))
+            describe_failure(span, error, with_text=inferences.exception_text)
         if inferences.hook is not None:
             inferences.hook(span, self)
 

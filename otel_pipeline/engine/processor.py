@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.context import Context, attach, get_current
-from opentelemetry.trace import Link, SpanKind, Status, StatusCode
+from opentelemetry.trace import Link, SpanKind
 
 from otel_pipeline import semconv
 from otel_pipeline.engine.delivery import DELIVERY_KEY, OpenDelivery, ambient, execution, heal
-from otel_pipeline.engine.engine import error_type, with_error
+from otel_pipeline.engine.engine import with_error
 from otel_pipeline.engine.exemplars import EXEMPLARS_APART_NS
+from otel_pipeline.engine.failure import describe, end_anyway
 from otel_pipeline.engine.headers import own_header
 from otel_pipeline.engine.origin import merge, origin_of
 from otel_pipeline.engine.pipeline_header import ENVIRONMENTS, OTHER_ENVIRONMENT
@@ -223,6 +224,7 @@ class Processor:
         state, delivery.ended, delivery.message = delivery.state, True, None
         try:
             ended_ns = self._now()
+            _leave(delivery)  # First: what comes may ask the application for the text of its exception.
             elapsed_ns = ended_ns - delivery.started_ns
             if error is not None or delivery.error is not None:
                 self._failed(delivery, elapsed_ns, error or delivery.error)
@@ -239,8 +241,7 @@ class Processor:
                 self._end(delivery, ended_ns, delivery.start_ns + elapsed_ns)
         except Exception:
             self._ending.failed()
-        finally:
-            _leave(delivery)
+            end_anyway(delivery.span)
 
     def _failed(self, delivery: OpenDelivery, elapsed_ns: int, error: BaseException | None) -> None:
         delivery.error = None
@@ -250,9 +251,7 @@ class Processor:
         self._engine.process_duration.local(attributes).cell.record(elapsed_ns / 1e9)
         span = delivery.span
         if span.is_recording():
-            span.record_exception(error)
-            span.set_attribute(semconv.ERROR_TYPE, error_type(error))
-            span.set_status(Status(StatusCode.ERROR, str(error)))
+            describe(span, error, with_text=self._settings.exception_text)
 
     def _end(self, delivery: OpenDelivery, ended_ns: int, end_ns: int) -> None:
         span = delivery.span

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opentelemetry.context import get_current
-from opentelemetry.trace import SpanKind, Status, StatusCode
+from opentelemetry.trace import SpanKind
 
 from otel_pipeline import semconv
 from otel_pipeline.engine import pipeline_header
@@ -13,7 +13,8 @@ from otel_pipeline.engine.awaited_batch import strays
 from otel_pipeline.engine.batch import batch_in_hand
 from otel_pipeline.engine.clients import Destination
 from otel_pipeline.engine.delivery import DELIVERY_KEY, OpenDelivery, ambient, heal
-from otel_pipeline.engine.engine import error_type, with_error
+from otel_pipeline.engine.engine import with_error
+from otel_pipeline.engine.failure import cut, describe, end_anyway, text_of
 from otel_pipeline.engine.headers import own_header, without
 from otel_pipeline.engine.origin import origin_of
 from otel_pipeline.engine.spans import SPAN_KEY
@@ -116,11 +117,11 @@ class Sending:
                 if name is not None and offset is not None and offset >= 0:
                     span.set_attribute(name, offset)
                 if error is not None:
-                    span.set_attribute(semconv.ERROR_TYPE, error_type(error))
-                    span.set_status(Status(StatusCode.ERROR, str(error)))
+                    describe(span, error, with_text=engine.settings.exception_text, with_event=False)
             span.end(self.start_ns + elapsed_ns)
         except Exception:
             engine.guard.place("send.finish").failed()
+            end_anyway(self.span)
 
 
 def _nowhere(_answer: object) -> tuple[None, None]:
@@ -235,10 +236,10 @@ def key_text(key: object) -> str | None:
     """Return a message key as semconv wants it: text, or None where it has no unambiguous text form."""
     if isinstance(key, (bytes, bytearray, memoryview)):
         try:
-            return bytes(key).decode()
+            return cut(bytes(key).decode())
         except UnicodeDecodeError:
             return None
-    return str(key) if isinstance(key, (str, int)) else None
+    return text_of(key) if isinstance(key, (str, int)) else None
 
 
 def set_pipeline_header(

@@ -76,6 +76,13 @@ class EngineSettings:
         "Whether message keys stand on spans.",
         per_environment={"local": True, "test": True},
     )
+    exception_text: bool = option(
+        "capture.exception_text",
+        "boolean",
+        False,
+        "Whether the text of exceptions of handlers, models, serializers stands on our spans; their type always does.",
+        per_environment={"local": True, "test": True, "development": True},
+    )
     excluded_destinations: tuple[str, ...] = option(
         "exclude.destinations", "names", ("__*",), "Patterns of destinations that are left alone."
     )

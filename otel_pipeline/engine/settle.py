@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from otel_pipeline import semconv
-from otel_pipeline.engine.engine import error_type
+from otel_pipeline.engine.failure import error_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable

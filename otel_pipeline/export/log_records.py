@@ -6,12 +6,15 @@ import inspect
 import sys
 import threading
 import time
-import traceback
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opentelemetry import _logs, context, trace
 from opentelemetry._logs import SeverityNumber
 from opentelemetry.sdk.resources import Resource
+
+from otel_pipeline.engine.failure import text_of, type_name
+from otel_pipeline.export.log_values import attribute, message, stack
+from otel_pipeline.semconv import EXCEPTION_MESSAGE, EXCEPTION_STACKTRACE, EXCEPTION_TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,13 +26,10 @@ if TYPE_CHECKING:
 
 FIELDS = ("trace_id", "span_id", "trace_flags", "deployment_environment_name")
 
-# Semantic conventions, "code" and "exception".
+# Semantic conventions, "code".
 CODE_FILE_PATH = "code.file.path"
 CODE_FUNCTION_NAME = "code.function.name"
 CODE_LINE_NUMBER = "code.line.number"
-EXCEPTION_TYPE = "exception.type"
-EXCEPTION_MESSAGE = "exception.message"
-EXCEPTION_STACKTRACE = "exception.stacktrace"
 
 _DEPTH = 24
 _SEVERITIES = ((50, 21), (40, 17), (30, 13), (20, 9), (10, 5))
@@ -51,7 +51,7 @@ class Entry(NamedTuple):
     """One message, whichever library it came through."""
 
     scope: str
-    time_ns: int
+    time_ns: int | None
     level_number: int
     level_name: str
     body: str
@@ -112,11 +112,18 @@ def called_by(modules: frozenset[str], functions: frozenset[str]) -> bool:
 class Emission:
     """Emits entries as OTel logs; never raises. Callers ask `unwanted()` first."""
 
-    def __init__(self, provider: LoggerProvider, environment: str | None, level: int, problem: Problem) -> None:
+    def __init__(
+        self,
+        provider: LoggerProvider,
+        environment: str | None,
+        level: int,
+        problem: Problem,
+        count: Callable[[str], object] = str,
+    ) -> None:
         self.level = level
         self._provider = provider
         self._environment = environment
-        self._problem = problem
+        self._problem, self._count = problem, count
         self._new_record = _new_record()
 
     def emit(self, make: Callable[[Any], Entry], source: Any) -> None:
@@ -124,19 +131,20 @@ class Emission:
         _thread.emitting = True
         try:
             entry = make(source)
-            logger = self._provider.get_logger(entry.scope)
+            logger, now_ns = self._provider.get_logger(text_of(entry.scope)), time.time_ns()
             logger.emit(
                 self._new_record(
                     logger,
-                    timestamp=entry.time_ns,
-                    observed_timestamp=time.time_ns(),
-                    severity_text=entry.level_name,
+                    timestamp=entry.time_ns or now_ns,
+                    observed_timestamp=now_ns,
+                    severity_text=text_of(entry.level_name),
                     severity_number=SeverityNumber(_severity(entry.level_number)),
-                    body=entry.body,
+                    body=message(entry.body),
                     attributes=self._attributes(entry),
                 )
             )
         except Exception as error:
+            self._count("logs.emit")
             self._problem("logs.emit", f"a log record could not be emitted: {type(error).__name__}")
         finally:
             _thread.emitting = False
@@ -144,21 +152,21 @@ class Emission:
     def _attributes(self, entry: Entry) -> dict[str, Any]:
         ours = current_fields(self._environment)
         attributes: dict[str, Any] = {
-            name: value if _is_plain(value) else _text(value)
+            text_of(name): attribute(value)
             for name, value in entry.extra.items()
-            if value is not None and not (name in FIELDS and value == ours.get(name, ""))
+            if value is not None and not (name in FIELDS and type(value) is str and value == ours.get(name, ""))
         }
-        attributes[CODE_FILE_PATH] = entry.path
-        attributes[CODE_LINE_NUMBER] = entry.line
+        attributes[CODE_FILE_PATH] = text_of(entry.path)
+        attributes[CODE_LINE_NUMBER] = attribute(entry.line)
         if entry.function:
-            attributes[CODE_FUNCTION_NAME] = entry.function
+            attributes[CODE_FUNCTION_NAME] = text_of(entry.function)
         if entry.exception:
             kind, error, frames = entry.exception
             if kind is not None:
-                attributes[EXCEPTION_TYPE] = _qualified_name(kind)
-                attributes[EXCEPTION_STACKTRACE] = "".join(traceback.format_exception(kind, error, frames))
+                attributes[EXCEPTION_TYPE] = type_name(kind)
+                attributes[EXCEPTION_STACKTRACE] = stack(kind, error, frames)
             if error is not None:
-                attributes[EXCEPTION_MESSAGE] = _text(error)
+                attributes[EXCEPTION_MESSAGE] = text_of(error)
         return attributes
 
 
@@ -168,24 +176,6 @@ def _severity(level: int) -> int:
         if level >= lowest:
             return number + min(level - lowest, 3)
     return 1 if level > 0 else 0  # below DEBUG lies loguru's TRACE
-
-
-def _qualified_name(kind: type) -> str:
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _is_plain(value: object) -> bool:
-    if isinstance(value, list | tuple):
-        kinds = {type(item) for item in value}
-        return len(kinds) == 1 and kinds <= {str, bool, int, float}
-    return isinstance(value, str | bool | int | float)
-
-
-def _text(value: object) -> str:
-    try:
-        return str(value)
-    except Exception:
-        return f"<{type(value).__name__}>"
 
 
 def _new_record() -> Callable[..., Any]:

@@ -10,6 +10,8 @@ from otel_pipeline.export.log_records import Emission, level_number
 from otel_pipeline.export.stdlib_logs import StdlibLogs
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from opentelemetry._logs import LoggerProvider
 
     from otel_pipeline.engine.totals import Problem
@@ -36,10 +38,15 @@ class Connection:
 
 
 def connect(
-    logger_provider: LoggerProvider | None, environment: str | None, *, level: int | str, problem: Problem
+    logger_provider: LoggerProvider | None,
+    environment: str | None,
+    *,
+    level: int | str,
+    problem: Problem,
+    count: Callable[[str], object] = str,
 ) -> Connection:
     """Put trace fields on every record and emit records from `level` up; without a provider, add only the fields."""
     emission = None
     if logger_provider is not None and not isinstance(logger_provider.get_logger(__name__), NoOpLogger):
-        emission = Emission(logger_provider, environment, level_number(level, problem), problem)
+        emission = Emission(logger_provider, environment, level_number(level, problem), problem, count)
     return Connection(environment, emission, problem)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from loguru import logger
 
 from otel_pipeline.export.log_records import Emission, Entry, called_by, current_fields, unwanted
+from otel_pipeline.export.log_values import time_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -161,11 +162,18 @@ def _exported(record: Record) -> bool:
     return not called_by(_LOGGING, _LOGGING_HANDLES)
 
 
+def _time_ns(record: Record) -> int | None:
+    try:
+        return time_ns(record["time"].timestamp())
+    except Exception:
+        return None  # A patcher of the application's has put something else there.
+
+
 def _entry(record: Record) -> Entry:
     exception = record["exception"]
     return Entry(
         scope=record["name"] or "loguru",
-        time_ns=int(record["time"].timestamp() * 1e9),
+        time_ns=_time_ns(record),
         level_number=record["level"].no,
         level_name=record["level"].name,
         body=record["message"],

@@ -13,6 +13,7 @@ from functools import cache, wraps
 from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.export.log_records import FIELDS, Emission, Entry, called_by, current_fields, unwanted
+from otel_pipeline.export.log_values import message, time_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,13 +110,13 @@ def _message(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
     except Exception:
-        return str(record.msg)  # the arguments do not fit; the application's own handlers report that
+        return message(record.msg)  # the arguments do not fit; the application's own handlers report that
 
 
 def _entry(record: logging.LogRecord) -> Entry:
     return Entry(
         scope=record.name,
-        time_ns=int(record.created * 1e9),
+        time_ns=time_ns(record.created),
         level_number=record.levelno,
         level_name=record.levelname,
         body=_message(record),

@@ -36,6 +36,7 @@ def test_what_differs_between_two_environments(folder, capsys):
         "sample_rate": {"local": "0.5", "production": "0.1"},
         "receive_spans": {"local": "true", "production": "false"},
         "capture.message_key": {"local": "true", "production": "false"},
+        "capture.exception_text": {"local": "true", "production": "false"},
         "health.lost_after": {"local": "5s", "production": "150s"},
         "foreign_sampling.max_traces_per_second": {"local": "unlimited", "production": "1"},
     }

@@ -174,7 +174,7 @@ def test_the_page_has_its_rows():
         "| `cups.<cup>` | | | What it is drunk from. |",
         "| `cups.<cup>.size` | whole number | required | Its size in ml. |",
         "| `cups.<cup>.sugar` | boolean | false | Whether there is sugar. |",
-        "| `tea.boil` | 500ms | 3s | 3s | 3s |",
+        "| `tea.boil` | 500ms | 3s | 3s | 3s | 3s |",
     ]
 
 
@@ -338,11 +338,10 @@ def test_each_help_is_one_sentence_that_fits_into_a_row():
 
 
 def test_environments_with_defaults_of_their_own_are_known_and_stand_in_the_page():
-    """Its table has one column for development and staging, and one for production and all others."""
+    """Its table has a column for each of them, and one for production and all others."""
     special = [row.option.per_environment for row in own_rows()]
 
     assert {name for each in special for name in each} <= CODES.keys() - {"preproduction", "production"}
-    assert [each for each in special if each.get("development", REQUIRED) is not each.get("staging", REQUIRED)] == []
 
 
 def test_each_keyword_of_instrument_is_an_option():
