@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.cli.errors import CommandError
 from otel_pipeline.cli.output import as_json, printable, steering
-from otel_pipeline.cli.terminal import Terminal, add_color_option, detect, duration
+from otel_pipeline.cli.terminal import NARROW, Terminal, add_color_option, detect, duration, fold
 from otel_pipeline.config.state_folder import health_folders
 from otel_pipeline.verdict.report import lines
 from otel_pipeline.verdict.state_reader import read, read_all
@@ -117,20 +117,26 @@ def _json(found: Sequence[Found]) -> str:
 def _page(found: Sequence[Found], terminal: Terminal) -> Iterator[str]:
     if not found:
         yield "no process keeps its health here"
+        yield "  one that has ended in order leaves none"
         yield f"  start one with otel_pipeline.instrument(); looked in {' and '.join(map(str, health_folders()))}"
         return
 
     def paint(text: str, state: str) -> str:
         return terminal.paint(text, _STYLES.get(state, ""))
 
+    def folded(text: str, before: int) -> Iterator[str]:
+        return fold(text, None if terminal.width is None else max(terminal.width - before, NARROW))
+
     for at, each in enumerate(found):
         if at:
             yield ""
         trouble = _trouble(each)
-        for number, line in enumerate(lines(_printable(each.document), paint)):
+        for number, line in enumerate(lines(_printable(each.document), paint, folded)):
             yield line
             if number == 0 and trouble is not None:
-                yield f"  {paint('red', 'red')}  {trouble}"
+                first, *rest = folded(trouble, 7)
+                yield f"  {paint('red', 'red')}  {first}"
+                yield from (" " * 7 + more for more in rest)
 
 
 def _printable(value: Any) -> Any:

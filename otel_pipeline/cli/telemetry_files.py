@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from otel_pipeline.cli.errors import CommandError
-from otel_pipeline.config.state_folder import telemetry_folder
+from otel_pipeline.config.state_folder import demo_folder, telemetry_folder
 from otel_pipeline.export.otlp_reader import SpanRecord, read
 
 if TYPE_CHECKING:
@@ -66,9 +67,9 @@ def given(names: Iterable[str]) -> TelemetryFiles:
 
 
 def recorded(environ: Mapping[str, str] = os.environ) -> TelemetryFiles:
-    """Find what services on this machine have written."""
+    """Find what services on this machine have written, and the newest run of the demo."""
     folder = telemetry_folder(environ)
-    paths = _lines_in(folder) if folder.is_dir() else []
+    paths = [path for each in (folder, *_newest_demo(demo_folder(environ))) for path in _lines_in(each)]
     if not paths:
         raise CommandError(
             f"no telemetry in {folder}",
@@ -78,8 +79,18 @@ def recorded(environ: Mapping[str, str] = os.environ) -> TelemetryFiles:
     return TelemetryFiles(paths)
 
 
+def _newest_demo(folder: Path) -> list[Path]:
+    """Find the telemetry of its newest run; nothing where there was none."""
+    with suppress(OSError):
+        runs = [run for run in folder.iterdir() if run.is_dir()]
+        return [run / "telemetry" for run in sorted(runs)[-1:]]
+    return []
+
+
 def _lines_in(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if path.suffix in {".jsonl", ".json"} and path.is_file()]
+    with suppress(FileNotFoundError, NotADirectoryError):
+        return [path for path in folder.iterdir() if path.suffix in {".jsonl", ".json"} and path.is_file()]
+    return []
 
 
 def _modified(path: Path) -> float:

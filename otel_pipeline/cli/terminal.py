@@ -29,6 +29,8 @@ _CODES = {
 }
 _LONGEST_S = 1e12
 """What is longer, or no number, was not measured."""
+NARROW = 24
+"""Columns that a sentence gets at least, wherever it begins."""
 SERVICE_COLORS = ("cyan", "magenta", "yellow", "blue", "green")
 
 
@@ -142,12 +144,50 @@ def wrap(parts: Sequence[str], terminal: Terminal, indent: str = "") -> Iterator
         yield indent + line
 
 
+def fold(text: str, width: int | None) -> Iterator[str]:
+    """Yield the text on as many lines as it needs; only a word that is longer than a line is broken."""
+    text = printable(text)
+    if width is None or columns(text) <= width:
+        yield text
+        return
+    line = ""
+    for word in text.split(" "):
+        if line and columns(f"{line} {word}") > width:
+            yield line
+            line = ""
+        line = f"{line} {word}" if line else word
+        while (fitting := _fitting(line, width)) < len(line):
+            yield line[:fitting]
+            line = line[fitting:]
+    yield line
+
+
+def _fitting(text: str, width: int) -> int:
+    """Return how many letters fit, at least one."""
+    if columns(text) <= width:
+        return len(text)
+    taken = 0
+    for at, letter in enumerate(text):
+        taken += columns(letter)
+        if taken > width:
+            return max(at, 1)
+    return len(text)
+
+
+def hang(text: str, terminal: Terminal, style: str = "", first: str = "  ", rest: str = "    ") -> Iterator[str]:
+    """Yield a sentence that is never cut, with what stands before its first line and before the others."""
+    width = None if terminal.width is None else max(terminal.width - columns(rest), NARROW)
+    for at, line in enumerate(fold(text, width)):
+        yield terminal.paint((rest if at else first) + line, style)
+
+
 def facts(pairs: Sequence[tuple[str, Cell]], terminal: Terminal) -> Iterator[str]:
-    """Lay out names and what is to be said about them, one line each."""
+    """Lay out names and what is to be said about them, on as many lines as that needs."""
     width = max(columns(name) for name, _ in pairs)
     for name, cell in pairs:
-        room = None if terminal.width is None else max(terminal.width - width - 2, 1)
-        yield f"{name:{width}}  {terminal.paint(cut(cell.text, room, terminal), cell.style)}".rstrip()
+        room = None if terminal.width is None else max(terminal.width - width - 2, NARROW)
+        for at, line in enumerate(fold(cell.text, room)):
+            yield f"{'' if at else name:{width}}  {terminal.paint(line, cell.style)}".rstrip()
 
 
 def table(rows: Sequence[Sequence[Cell]], terminal: Terminal, gap: str = "  ") -> Iterator[str]:
@@ -165,6 +205,24 @@ def table(rows: Sequence[Sequence[Cell]], terminal: Terminal, gap: str = "  ") -
             line += before + terminal.paint(cut(cell.text, room, terminal), cell.style) + ("" if cell.right else blank)
             plain += before + cell.text + ("" if cell.right else blank)
         yield line.rstrip()
+
+
+def whole_table(rows: Sequence[Sequence[Cell]], terminal: Terminal, beside: int) -> Iterator[str]:
+    """Yield the table; where it does not fit, only the first columns stand beside each other, the others below them."""
+    if fits(rows, terminal):
+        yield from table(rows, terminal)
+        return
+    lines = list(table([row[:beside] for row in rows], terminal))
+    yield lines[0]
+    for line, row in zip(lines[1:], rows[1:], strict=True):
+        yield line
+        named = zip(rows[0][beside:], row[beside:], strict=True)
+        yield from wrap([f"{name.text} {cell.text}" for name, cell in named if cell.text], terminal, indent="    ")
+
+
+def fits(rows: Sequence[Sequence[Cell]], terminal: Terminal) -> bool:
+    """Tell whether nothing of the table would be cut."""
+    return terminal.width is None or max(map(columns, table(rows, Terminal()))) <= terminal.width
 
 
 def duration(seconds: float) -> str:

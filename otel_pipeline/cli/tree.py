@@ -12,9 +12,9 @@ from otel_pipeline.cli.terminal import (
     SERVICE_COLORS,
     Cell,
     Terminal,
-    columns,
     cut,
     duration,
+    fits,
     table,
     wrap,
 )
@@ -87,13 +87,12 @@ def _spans(trace: Trace, terminal: Terminal, limit: int) -> Iterator[str]:
     rows = [_row(branch, colors, terminal) for branch in branches]
     heading = [Cell(word, "dim", right) for word, right in zip(HEADER, _RIGHT, strict=True)]
     lines = list(table([heading, *rows], terminal))
-    measured = table([heading, *rows], Terminal())
-    fits = terminal.width is None or max(map(columns, measured)) <= terminal.width
-    if fits:
+    is_table = fits([heading, *rows], terminal)
+    if is_table:
         yield lines[0]
     for at, (branch, row) in enumerate(zip(branches, rows, strict=True)):
         below = _indent(branch, terminal, own=False)
-        if fits:
+        if is_table:
             yield lines[at + 1]
         else:
             yield _painted(row[0], terminal)

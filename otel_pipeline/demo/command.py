@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 IMAGES = 1797
 _STUCK_SECONDS = 30.0
 _EXIT_SECONDS = 20.0
+_PAUSE_SECONDS = 0.004
 _CONNECT_SECONDS = 3.0
 _TERMINATED = 143
 NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -173,7 +174,7 @@ class _Demo:
             self._start(scene)
             self._stream(scene.services, scene.witness)
             lights = settled(scene.folder / "health", self.arguments.messages)
-            notes = self._end(scene.services)
+            notes = [*scene.witness.too_busy(_PAUSE_SECONDS), *self._end(scene.services)]
         if not self.arguments.export:
             self.progress.say(f"reading the telemetry, {duration(time.monotonic() - scene.began)} after the start")
         result = self._result(scene, notes, lights)
@@ -221,7 +222,8 @@ class _Demo:
     def _start(self, scene: _Scene, more: Mapping[str, str] = NOTHING) -> None:
         """Start the services, consumers first: `ingest` starts when they listen."""
         services, scripts = scene.services, scene.folder / "services"
-        shared = {**scene.broker.variables, "OTEL_EXPORTER_OTLP_ENDPOINT": scene.endpoint, **more}
+        shared = {**scene.broker.variables, "OTEL_EXPORTER_OTLP_ENDPOINT": scene.endpoint}
+        shared |= {"PAUSE_SECONDS": str(_PAUSE_SECONDS), **more}
         wrapper = self.arguments.wrapper
         how = "under opentelemetry-instrument, without a line of it" if wrapper else "with one line each"
         self.progress.say(f"starting {' -> '.join(f'{name} ({tier})' for name, tier in SERVICES.items())}, {how}")

@@ -31,9 +31,10 @@ if TYPE_CHECKING:
     from otel_pipeline.demo.screen import Progress
 
 RELAYED_TOPICS = (RAW + RELAYED, FEATURES + RELAYED)
+PAUSE_SECONDS = 0.02
 VARIABLES = {
     "RELAYED_SUFFIX": RELAYED,
-    "PAUSE_SECONDS": "0.02",
+    "PAUSE_SECONDS": str(PAUSE_SECONDS),
     "OTEL_METRIC_EXPORT_INTERVAL": "1000",
 }
 """Metrics every second, and a stream that leaves a slow machine time."""
@@ -162,7 +163,7 @@ class FaultyStream:
             relay.stop()
         known = json.loads(self._baseline.communicate()[0])
         before, wall_s = _cpu_seconds(), time.monotonic() - began_s
-        notes = end()
+        notes = [*witness.too_busy(PAUSE_SECONDS), *end()]
         self._findings.flowing = False
         self._look()
         failed, operations = self._metrics.failed()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from otel_pipeline.cli.terminal import Cell, Terminal, cut, duration, facts, table
+from otel_pipeline.cli.terminal import Cell, Terminal, duration, facts, hang, table, whole_table
 from otel_pipeline.demo import lights
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def screen(result: FaultsResult, terminal: Terminal) -> Iterator[str]:
         terminal,
     )
     for note in result.notes:
-        yield cut(f"  {note}", terminal.width, terminal)
+        yield from hang(note, terminal)
     yield ""
     yield "what a dashboard says that knows nothing of the data"
     lines = [[Cell(""), Cell(""), Cell("")]]
@@ -102,7 +102,7 @@ def screen(result: FaultsResult, terminal: Terminal) -> Iterator[str]:
     yield ""
     reasons = result.findings.reasons()
     for reason in reasons:
-        yield terminal.paint(cut(f"failed  {reason}", terminal.width, terminal), "red")
+        yield from hang(reason, terminal, "red", first="failed  ", rest="        ")
     if not reasons:
         yield terminal.paint("every fault was found, and none was invented", "green")
     yield f"telemetry  {result.telemetry}"
@@ -125,7 +125,7 @@ def _table(result: FaultsResult, terminal: Terminal) -> Iterator[str]:
                 Cell(harm.words),
             ]
         )
-    yield from table(rows, terminal)
+    yield from whole_table(rows, terminal, beside=4)
 
 
 def _after(finding: Finding) -> str:

@@ -6,8 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from otel_pipeline.cli.output import printable
-from otel_pipeline.cli.terminal import Cell, Terminal, cut, duration, table
+from otel_pipeline.cli.terminal import Cell, Terminal, duration, facts, fits, hang, table, wrap
 from otel_pipeline.verdict.lights import TITLES
 from otel_pipeline.verdict.state_reader import read_all
 
@@ -110,7 +109,10 @@ def settled(folder: Path, messages: int) -> list[HopLights]:
 
 
 def screen(found: Sequence[HopLights], terminal: Terminal) -> Iterator[str]:
-    """Yield a line for each hop, what is not green with its reason, and how fresh the decisions were."""
+    """Yield a line for each hop, what is not green with its reason, and how fresh the decisions were.
+
+    Where the terminal is too narrow for the table, there is a line for each light: none is cut.
+    """
     arrow = f" {terminal.mark('arrow')} "
     rows = [
         [
@@ -133,12 +135,25 @@ def screen(found: Sequence[HopLights], terminal: Terminal) -> Iterator[str]:
                 *(Cell(text, right=True) for text in figures),
             ]
         )
-    yield from table(rows, terminal)
+    yield from table(rows, terminal) if fits(rows, terminal) else _narrow(rows, terminal)
     for hop in found:
         if not hop.states:
-            yield cut(f"  {hop.receiver}: kept no health", terminal.width, terminal)
+            yield from hang(f"{hop.receiver}: kept no health", terminal)
         for name, why in hop.whys.items():
             state = hop.states[name]
-            text = printable(f"  {hop.receiver}: {TITLES.get(name, name)} is {state}: {why}")
-            yield terminal.paint(cut(text, terminal.width, terminal), STYLES.get(state, ""))
-    yield from (hop.fresh for hop in found if "decisions" in hop.fresh)
+            said = f"{hop.receiver}: {TITLES.get(name, name)} is {state}: {why}"
+            yield from hang(said, terminal, STYLES.get(state, ""))
+    for hop in found:
+        if "decisions" in hop.fresh:
+            yield from hang(hop.fresh, terminal, first="", rest="  ")
+
+
+def _narrow(rows: Sequence[Sequence[Cell]], terminal: Terminal) -> Iterator[str]:
+    """Write each row of the table on lines of its own."""
+    heading, *hops = rows
+    yield heading[0].text
+    for hop in hops:
+        yield hop[0].text
+        named = [(f"  {name.text}", cell) for name, cell in zip(heading[1:], hop[1:], strict=True)]
+        yield from facts(named[: len(TITLES)], terminal)
+        yield from wrap([f"{name.strip()} {cell.text}" for name, cell in named[len(TITLES) :]], terminal, indent="  ")

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import shutil
+import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from otel_pipeline.cli.output import printable, steering
-from otel_pipeline.cli.terminal import Cell, Terminal, cut, duration, facts, table, wrap
+from otel_pipeline.cli.terminal import Cell, Terminal, duration, facts, hang, whole_table, wrap
 from otel_pipeline.cli.tree import draw
 from otel_pipeline.demo import lights
 from otel_pipeline.demo.check import SERVICES, Hop, Verdict
@@ -136,9 +141,9 @@ def _facts(result: Result, terminal: Terminal) -> Iterator[str]:
     ]
     yield from facts([(name, Cell(text, style)) for name, text, style in said], terminal)
     for reason in _reasons(result):
-        yield terminal.paint(cut(f"  {reason}", terminal.width, terminal), "red")
+        yield from hang(reason, terminal, "red")
     for note in result.notes:
-        yield cut(f"  {note}", terminal.width, terminal)
+        yield from hang(note, terminal)
 
 
 def _reasons(result: Result) -> Iterator[str]:
@@ -165,7 +170,7 @@ def _hops(hops: Iterable[Hop], terminal: Terminal) -> Iterator[str]:
             *("-" if seconds is None else duration(seconds) for seconds in (hop.age_p50, hop.age_p99, hop.process_p99)),
         )
         rows.append([Cell(text, right=at > 1) for at, text in enumerate(texts)])
-    yield from table(rows, terminal)
+    yield from whole_table(rows, terminal, beside=3)
 
 
 def _log(log: LogRecord) -> list[str]:
@@ -174,15 +179,28 @@ def _log(log: LogRecord) -> list[str]:
     return [f"{moment} {log.severity} {printable(str(log.body))}", f"trace_id={log.trace_id}", f"span_id={log.span_id}"]
 
 
+def command() -> str:
+    """Return how this very installation is called from the shell that is open: its script need not be on the path."""
+    script = Path(sys.executable).with_name("otel-pipeline.exe" if os.name == "nt" else "otel-pipeline")
+    found = shutil.which("otel-pipeline")
+    if not script.exists():
+        return f"{shlex.quote(sys.executable)} -m otel_pipeline"
+    if found is not None and script.samefile(found):
+        return "otel-pipeline"
+    with suppress(ValueError, OSError):  # Elsewhere, or the working folder was deleted.
+        return shlex.quote(str(script.relative_to(Path.cwd())))
+    return shlex.quote(str(script))
+
+
 def _where(result: Result, trace: Trace | None) -> Iterator[str]:
     said = [("telemetry", result.telemetry)]
     if result.verdict is None:
         said.append(("", "it was not read back: the tree, the ages and the log lines are there, not here"))
         said.append(("look up", f"trace {result.trace_id}"))
     elif trace:
-        path = shlex.quote(result.telemetry)
-        said.append(("open it", f"otel-pipeline show {trace.trace_id[:_SHORT_ID_LETTERS]} --file {path}"))
-        said.append(("all traces", f"otel-pipeline show --list --file {path}"))
+        show, path = f"{command()} show", shlex.quote(result.telemetry)
+        said.append(("open it", f"{show} {trace.trace_id[:_SHORT_ID_LETTERS]} --file {path}"))
+        said.append(("all traces", f"{show} --list --file {path}"))
     if result.wrapper:
         said.append(("your service", "opentelemetry-instrument python your_service.py   (no line of code)"))
     else:

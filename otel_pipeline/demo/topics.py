@@ -21,6 +21,8 @@ _TRACE_ID = slice(3, 35)
 _POLL_MS = 200
 _TOPICS_SECONDS = 15.0
 _REST_SECONDS = 5.0
+_FEWEST, _SLOWER = 50, 2
+"""A machine is too busy when so many scans took so many times as long as their pauses; an idle one takes 1.3 times."""
 
 
 class Broker:
@@ -163,6 +165,21 @@ class Witness:
             for image, time_ms in self._times_ms[PREDICTIONS].items()
             if image in scanned
         }
+
+    def too_busy(self, pause_s: float) -> list[str]:
+        """Say where the machine had no time for the demo's rate; nothing where it had, or where there were too few.
+
+        Args:
+            pause_s: between two scans.
+        """
+        times_ms = self._times_ms[RAW].values()
+        planned, took_s = 1 / pause_s, 0.0
+        if len(times_ms) >= _FEWEST:
+            took_s = (max(times_ms) - min(times_ms)) / 1000
+        if took_s * planned <= _SLOWER * len(times_ms):
+            return []
+        rate = f"{(len(times_ms) - 1) / took_s:.0f} scans per second instead of up to {planned:.0f}"
+        return [f"this machine was too busy for the demo's rate, {rate}: ages, and the lights on them, tell of that"]
 
     def scanned_between(self, first_ms: float, last_ms: float) -> list[int]:
         """Return the images whose scan was sent in that time."""

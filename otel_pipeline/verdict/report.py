@@ -11,12 +11,14 @@ from otel_pipeline.verdict.lights import TITLES
 from otel_pipeline.verdict.pace import PACE, status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from otel_pipeline.verdict.light import Light
     from otel_pipeline.verdict.verdict import FlowHealth
 
 SCHEMA = 2
+_SENTENCES = len(f"    {'':<18} {'':<5}  ")
+"""Columns before a light's reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +87,18 @@ class Health:
     __repr__ = __str__
 
 
-def lines(document: Mapping[str, Any], paint: Callable[[str, str], str] = lambda text, _state: text) -> Iterator[str]:
-    """Write one process for people, from what `to_dict` gives; `paint(text, state)` adds colour to the words."""
+def lines(
+    document: Mapping[str, Any],
+    paint: Callable[[str, str], str] = lambda text, _state: text,
+    fold: Callable[[str, int], Iterable[str]] = lambda text, _columns: (text,),
+) -> Iterator[str]:
+    """Write one process for people, from what `to_dict` gives.
+
+    Args:
+        document: of the process.
+        paint: called as `paint(text, state)`, adds colour to the words.
+        fold: called as `fold(text, columns)`, breaks a sentence that begins after so many columns into lines.
+    """
     process = document["process"]
     yield (
         f"{process['service']} in {process['environment'] or 'no environment'} (pid {process['pid']})"
@@ -102,9 +114,12 @@ def lines(document: Mapping[str, Any], paint: Callable[[str, str], str] = lambda
         yield f"  {flow['destination']}{group}  {paint(flow['state'], flow['state'])}{cluster}"
         for name, light in flow["lights"].items():
             state = light["state"]
-            yield f"    {TITLES.get(name, name):<18} {paint(f'{state:<5}', state)}  {light['why']}"
+            head = f"    {TITLES.get(name, name):<18} {paint(f'{state:<5}', state)}  "
+            for line in fold(light["why"], _SENTENCES):
+                yield head + line
+                head = " " * _SENTENCES
             if state != "green" and light["look"]:
-                yield f"    {'':<18} {'':<5}  look: {light['look']}"
+                yield from (" " * _SENTENCES + line for line in fold(f"look: {light['look']}", _SENTENCES))
 
 
 def _clock(bound_s: float | None) -> str:

@@ -222,3 +222,13 @@ def test_a_pipe_that_closes_early_is_no_error(telemetry, tmp_path):
     process.stderr.close()
 
     assert (process.wait(10), said) == (141, b"")
+
+
+def test_the_newest_run_of_the_demo_is_shown(telemetry, run, tmp_path):
+    """`otel-pipeline demo` keeps its telemetry by itself; who runs `show` after it wants to see it."""
+    path = telemetry(demo_lines())
+    for name in ("20260101-100000-1", "20260102-100000-2"):
+        (tmp_path / "demo" / name / "telemetry").mkdir(parents=True)
+    path.rename(tmp_path / "demo" / "20260102-100000-2" / "telemetry" / "telemetry.jsonl")
+
+    assert (run()[0], run()[1][0]) == (0, f"trace {TRACE}")

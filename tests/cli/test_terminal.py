@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from otel_pipeline.cli.terminal import Cell, Terminal, cut, detect, duration, table
+from otel_pipeline.cli.terminal import Cell, Terminal, cut, detect, duration, facts, fold, table, whole_table
 
 
 class Stream(io.TextIOWrapper):
@@ -86,3 +86,28 @@ def test_columns_with_nothing_in_them_are_left_out():
     rows = [[Cell("a"), Cell("empty"), Cell("b")], [Cell("1"), Cell(""), Cell("2")]]
 
     assert list(table(rows, Terminal())) == ["a  b", "1  2"]
+
+
+def test_a_sentence_is_folded_between_words():
+    """By columns; only a word that is longer than a line is broken, and nothing is lost."""
+    assert list(fold("aa bbb cccc ddddddddddd e", 6)) == ["aa bbb", "cccc", "dddddd", "ddddd", "e"]
+    assert list(fold("日本語 のト", 6)) == ["日本語", "のト"]
+    assert list(fold("日本語", 1)) == ["日", "本", "語"]
+    assert (list(fold("aa bb", None)), list(fold("", 5)), list(fold("a\nb", 80))) == (["aa bb"], [""], ["a\\nb"])
+
+
+def test_facts_are_never_cut():
+    """They go on below."""
+    assert list(facts([("name", Cell("a" * 20 + " " + "b" * 20)), ("n", Cell("x"))], Terminal(width=30))) == [
+        "name  " + "a" * 20,
+        "      " + "b" * 20,
+        "n     x",
+    ]
+
+
+def test_a_table_that_does_not_fit_is_told_in_lines():
+    """The first columns beside each other, the others by name."""
+    rows = [[Cell("a"), Cell("n", right=True), Cell("text")], [Cell("x"), Cell("12", right=True), Cell("some words")]]
+
+    assert list(whole_table(rows, Terminal(width=80), beside=2)) == ["a   n  text", "x  12  some words"]
+    assert list(whole_table(rows, Terminal(width=12), beside=2)) == ["a   n", "x  12", "    text so…"]

@@ -231,7 +231,7 @@ def test_a_failed_run_says_why(metrics):
 def test_faults_need_all_messages(capsys):
     """And telemetry that can be read."""
     assert (main(["demo", "--faults", "--messages", "40"]), capsys.readouterr().err.splitlines()[0]) == (
-        1,
+        2,
         "otel-pipeline: --faults reads the telemetry and needs all messages",
     )
 

@@ -136,3 +136,19 @@ def test_green_is_all_five():
     (whole,) = hops({"scorer": document()})[1:]
 
     assert (whole.green, replace(whole, states={"contract": "green"}).green) == (True, False)
+
+
+REASON = "53.3 % of 1,797 decisions used data younger than 5 s; 99 % is the objective and the objective is what counts"
+REMEDY = "the hop with the highest delivery age, then the keeping-pace light, and whether its producers run at all"
+
+
+@pytest.mark.parametrize("width", [40, 80, 120, 200])
+def test_no_light_is_cut(width):
+    """However narrow the terminal: each state, each reason, each remedy stands there whole."""
+    lights_of = {name: {**light("red", REASON), "look": REMEDY} for name in ("fresh", "order", "pace")}
+    lines = list(screen(hops({"scorer": document(**lights_of)}), Terminal(width=width)))
+    text = " ".join(" ".join(lines).split())
+
+    assert ("…" in text, max(map(len, lines)) <= width) == (False, True)
+    assert [text.count(word) for word in (REASON, f"look: {REMEDY}")] == [3, 3]
+    assert [text.count(title) for title in ("environment clean", "values checked")] == [2 if width < 200 else 1] * 2

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from otel_pipeline.cli.output import Output
 from otel_pipeline.cli.terminal import Terminal
 from otel_pipeline.demo.check import check
-from otel_pipeline.demo.screen import Progress, Result, screen
+from otel_pipeline.demo.screen import Progress, Result, command, screen
 from otel_pipeline.export.otlp_reader import LogRecord, parse
 from tests.cli.lines import START_NS, TRACE, demo_lines
 
@@ -43,8 +44,9 @@ def result(**changes):
     return replace(whole, **changes)
 
 
-def test_the_screen():
+def test_the_screen(monkeypatch):
     """All that issue B asks for, in that order."""
+    monkeypatch.setattr("otel_pipeline.demo.screen.command", lambda: "otel-pipeline")
     assert list(screen(result(), Terminal())) == [
         "",
         "broker         embedded at 127.0.0.1:9092",
@@ -163,3 +165,37 @@ def test_progress_on_a_terminal_is_in_place():
     progress.say("done")
 
     assert stream.getvalue() == "\rclassified 1/2\rclassified 2/2\ndone\n"
+
+
+@pytest.mark.parametrize("how", ["on the path", "not on the path", "without a script"])
+def test_the_command_that_is_printed_can_be_typed(tmp_path, monkeypatch, how):
+    """By its name where the path finds this very installation, else from where the shell is, else without a script."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin") if how == "on the path" else "/nowhere")
+    (tmp_path / "bin").mkdir()
+    if how != "without a script":
+        (tmp_path / "bin" / "otel-pipeline").write_text("")
+        (tmp_path / "bin" / "otel-pipeline").chmod(0o755)
+
+    assert (
+        command()
+        == {
+            "on the path": "otel-pipeline",
+            "not on the path": "bin/otel-pipeline",
+            "without a script": f"{tmp_path}/bin/python -m otel_pipeline",
+        }[how]
+    )
+
+
+def test_another_installation_on_the_path_is_not_the_one_that_is_printed(tmp_path, monkeypatch):
+    """It may be of another version, or without what the demo needs."""
+    for name in ("bin", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "otel-pipeline").write_text("")
+        (tmp_path / name / "otel-pipeline").chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path / "other"))
+    monkeypatch.chdir(tmp_path / "other")
+
+    assert command() == f"{tmp_path}/bin/otel-pipeline"

@@ -123,6 +123,7 @@ def message(topic, image, trace_id, **content):
 def witness():
     """A witness without a broker."""
     made = object.__new__(Witness)
+    made._times_ms = {topic: {} for topic in ("digits.raw", "digits.features", "digits.predictions")}
     made.trace_ids = {"digits.raw": {}, "digits.features": {}, "digits.predictions": {}}
     made.predictions = {}
     return made
@@ -178,7 +179,7 @@ def test_addresses_that_lead_nowhere_are_said(words, said, capsys, tmp_path, mon
     monkeypatch.setenv("OTEL_PIPELINE_STATE_DIR", str(tmp_path))
     code = main(["demo", *words])
 
-    assert (code, said in capsys.readouterr().err) == (1, True)
+    assert (code, said in capsys.readouterr().err) == (2, True)
 
 
 @pytest.mark.parametrize("number", ["0", "1798", "many"])
@@ -195,7 +196,7 @@ def test_a_missing_library_is_said(monkeypatch, capsys):
     monkeypatch.setattr(command, "find_spec", lambda name: None if name == "sklearn" else sys)
 
     assert (main(["demo"]), capsys.readouterr().err.splitlines()) == (
-        1,
+        2,
         ["otel-pipeline: the demo needs sklearn", "  pip install 'otel-pipeline[demo]'"],
     )
 
@@ -203,3 +204,15 @@ def test_a_missing_library_is_said(monkeypatch, capsys):
 def test_the_one_line_is_what_is_advised():
     """What the screen shows and what the wrapper's copies lack is the same."""
     assert services.LINE == ("import otel_pipeline", "otel_pipeline.instrument()")
+
+
+@pytest.mark.parametrize(
+    ("scans", "apart_ms", "said"),
+    [(49, 100, []), (50, 8, []), (50, 9, ["111 scans per second instead of up to 250"]), (1, 0, []), (0, 0, [])],
+)
+def test_a_machine_that_is_too_busy_is_said(witness, scans, apart_ms, said):
+    """Where scans took more than twice as long as their pauses; a few say nothing."""
+    witness._times_ms["digits.raw"] = {image: image * apart_ms for image in range(scans)}
+    found = witness.too_busy(0.004)
+
+    assert [line.split(", ")[1].split(":")[0] for line in found] == said
