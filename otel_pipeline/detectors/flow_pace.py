@@ -123,6 +123,8 @@ class FlowPace:
         self._paced: list[_Paced] = []
         self._clear_at = _CLEAR_AT
         self._looks: WeakKeyDictionary[Consumer, ConsumerLooks] = WeakKeyDictionary()
+        self.moves = 0
+        """Grows with each look at which something was written, read, or waited."""
         self._last_ms = 0
         self._ends_then = 0
 
@@ -170,9 +172,11 @@ class FlowPace:
         for consumer, live in self.live().items():
             written = read = 0
             for each in live:
-                ends += each.pace.end or 0
+                end = each.pace.end or 0
+                ends += end
                 if each.position.offset is not None:
                     moved = each.pace.look(each.position.offset, now_s, self._lost_after_s)
+                    self.moves += bool(moved.written or moved.read or end > each.position.offset)
                     written += moved.written
                     read += max(0, moved.read)
             self._looks_of(consumer, now_s).look(consumer, live, now_s, now_ns, written, read)

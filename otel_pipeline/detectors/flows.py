@@ -193,8 +193,16 @@ class Flows:
         """Bring the metrics' sums up to date."""
         with self._lock:
             for flow in self._flows.values():
-                flow.fold()
-                self._instruments.write(flow)
+                self._refresh(flow)
+
+    def refresh_one(self, flow: WatchedFlow) -> None:
+        """Bring those of one flow up to date."""
+        with self._lock:
+            self._refresh(flow)
+
+    def _refresh(self, flow: WatchedFlow) -> None:
+        flow.fold()
+        self._instruments.write(flow)
 
     def _flow_of(
         self, engine: Engine, consumer: Consumer, destination: str, *, headers_only: bool = False

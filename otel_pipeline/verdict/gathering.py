@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otel_pipeline import semconv
 from otel_pipeline.detectors.freshness import DATA_AGE
@@ -11,12 +11,25 @@ from otel_pipeline.engine.measures import Sums
 from otel_pipeline.verdict.evidence import Evidence, Freshness
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from otel_pipeline.contracts.contracts import Contracts
     from otel_pipeline.detectors.flow_pace import Pace
     from otel_pipeline.detectors.flows import Flows
     from otel_pipeline.detectors.watched_flow import FlowNow
     from otel_pipeline.engine.engine import Engine
+    from otel_pipeline.engine.measures import Label
     from otel_pipeline.engine.totals import HistogramCell
+
+
+class Gathered(NamedTuple):
+    """One flow."""
+
+    key: FlowKey
+    mark: Any
+    """Equal to that of before where nothing has moved since; None where that cannot be told."""
+    evidence: Evidence | None
+    """None where the flow is idle."""
 
 
 class Gathering:
@@ -29,13 +42,32 @@ class Gathering:
 
     def evidence(self) -> list[Evidence]:
         """Gather what is known of each flow now."""
-        self._flows.refresh()
-        refused, queued = self._refused_sends(), self._queued()
-        found = [self._of_flow(now, refused.get(now.flow.key.destination, {})) for now in self._flows.now()]
-        for each in found:
-            each.queued = queued.get(each.key.destination, 0)
+        return [each.evidence for each in self.every(lambda _key, _mark: False) if each.evidence is not None]
+
+    def every(self, is_idle: Callable[[FlowKey, Any], bool]) -> list[Gathered]:
+        """Gather what is known of each flow now, but for those that are idle: told by the flow and its mark."""
+        refused: dict[str, dict[str, int]] | None = None
+        queued: dict[str, int] = {}
+        found = []
+        for now in self._flows.now():
+            flow = now.flow
+            key, destination = flow.key, flow.key.destination
+            # Where messages are expected, that none comes is of interest, too.
+            mark = None if flow.settings.expect_every_s is not None else flow.mark()
+            evidence = None
+            if not is_idle(key, mark):
+                self._flows.refresh_one(flow)
+                if refused is None:
+                    refused, queued = self._refused_sends(), self._queued()
+                evidence = self._of_flow(now, refused.get(destination, {}))
+                evidence.queued = queued.get(destination, 0)
+            found.append(Gathered(key, mark, evidence))
         read = {each.key.destination for each in found}
-        return found + [self._only_sent(name) for name in self._contracts.sent_to() if name not in read]
+        for name in self._contracts.sent_to():
+            if name not in read:
+                key, counts = FlowKey(None, name, None), self._contracts.counts(name, "producer")
+                found.append(Gathered(key, counts, None if is_idle(key, counts) else self._only_sent(key, counts)))
+        return found
 
     def _of_flow(self, now: FlowNow, refused: dict[str, int]) -> Evidence:
         flow = now.flow
@@ -62,13 +94,9 @@ class Gathering:
             refused_sends=refused,
         )
 
-    def _only_sent(self, destination: str) -> Evidence:
-        return Evidence(
-            FlowKey(None, destination, None),
-            Sums(self._contracts.counts(destination, "producer")),
-            only_sent=True,
-            contract=self._contracts.evidence(destination, "producer"),
-        )
+    def _only_sent(self, key: FlowKey, counts: Mapping[Label, int]) -> Evidence:
+        contract = self._contracts.evidence(key.destination, "producer")
+        return Evidence(key, Sums(counts), only_sent=True, contract=contract)
 
     def _pace(self, now: FlowNow) -> Pace:
         """Read the pace, with how long handling takes: by processing spans, else by the time between two polls."""

@@ -18,8 +18,10 @@ from otel_pipeline.detectors.measures import FLOW
 from otel_pipeline.engine.measures import Attribute, Measure
 from otel_pipeline.verdict import require_fresh
 from otel_pipeline.verdict.case import Minimums
+from otel_pipeline.verdict.document import Document
 from otel_pipeline.verdict.gathering import Gathering
 from otel_pipeline.verdict.heartbeat import Heartbeat
+from otel_pipeline.verdict.idle import Idle
 from otel_pipeline.verdict.light import RANK
 from otel_pipeline.verdict.lights import NAMES
 from otel_pipeline.verdict.pace import PACE, STATUSES, status
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
     from otel_pipeline.contracts.contract import Contract
     from otel_pipeline.detectors.settings import HealthSettings
+    from otel_pipeline.detectors.watched_flow import FlowKey
     from otel_pipeline.engine.engine import Engine
     from otel_pipeline.engine.inference import Inferences
     from otel_pipeline.engine.totals import Attributes, AttributeValue, Totals
@@ -97,9 +100,11 @@ class Monitoring:
         HEALTH_LIGHT.gauge(totals, self._lights)
         STATUS.gauge(totals, self._statuses)
         self._gathering = Gathering(self.flows, self.contracts, engine)
+        self._flows_judged: dict[FlowKey, FlowHealth] = {}
         self.judge_anew(Minimums())
         self._judging = threading.Lock()
         self._latest: Health | None = None
+        self._document = Document()
         self._heartbeat: Heartbeat | None = None
         self._file: StateFile | None = None
         self._stay: Callable[[], None] | None = None
@@ -130,18 +135,18 @@ class Monitoring:
     def beat(self) -> None:
         """Look at everything once."""
         self.flows.look()
-        health = self.judge()
-        if self._file is not None:
-            self._file.write(health.to_dict())
+        health = self.judge(idle_too=False)
+        if self._file is not None and (self._document.is_due(health) or not self._file.is_there()):
+            self._file.write(self._document.text(health))
         if self.looked is not None:
             self.looked(self._totals.series_count)
 
-    def judge(self) -> Health:
-        """Judge all flows now."""
+    def judge(self, *, idle_too: bool = True) -> Health:
+        """Judge all flows now, those in which nothing moves only where they are due or asked for."""
         held = self._judging.acquire(timeout=MAX_WAIT_S)
         try:
             now = time.time()
-            flows = self._verdict.judge(self.evidence(), time.monotonic(), now)
+            flows = self._judged_now(time.monotonic(), now, idle_too=idle_too)
             process = Process(
                 os.getpid(), _STARTED_AT, self.settings.service_name, self._instance, self.settings.environment
             )
@@ -151,9 +156,27 @@ class Monitoring:
             if held:
                 self._judging.release()
 
+    def _judged_now(self, now_s: float, wall_s: float, *, idle_too: bool) -> tuple[FlowHealth, ...]:
+        idle, verdict = self._idle, self._verdict
+        every = self._gathering.every(
+            lambda key, mark: not idle_too and key in self._flows_judged and idle.is_idle(key, mark, now_s)
+        )
+        due = [each for each in every if each.evidence is not None]
+        judged = verdict.judge([each.evidence for each in due if each.evidence is not None], now_s, wall_s)
+        found = {each.key: self._flows_judged[each.key] for each in every if each.evidence is None}
+        for each, flow in zip(due, judged, strict=True):
+            before = self._flows_judged.get(each.key)
+            found[each.key] = before if before is not None and before == flow else flow
+            if each.evidence is not None:
+                idle.judged(each.key, each.mark, now_s, each.evidence, settled=verdict.is_settled(each.key))
+        self._flows_judged = {each.key: found[each.key] for each in every}
+        return tuple(self._flows_judged.values())
+
     def judge_anew(self, minimums: Minimums) -> None:
         """Judge by other minimums from now on, without what was remembered: for tests, which are short."""
         self._verdict = Verdict(self.settings, minimums, self.flows.detectors, self._guard)
+        self._idle = Idle()
+        self._flows_judged = {}
 
     def evidence(self) -> list[Evidence]:
         """Gather what is known of each flow now."""
@@ -172,7 +195,7 @@ class Monitoring:
         self.flows.renew()
         self.contracts.renew()
         self.clock.renew()
-        self._latest = None
+        self._latest, self._document = None, Document()
 
     def _statuses(self) -> Iterator[tuple[Attributes, float]]:
         for flow in self.health().flows:

@@ -54,6 +54,10 @@ class Health:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the document that the state file holds (docs/health.md)."""
+        return {**self.head(), "flows": [flow_to_dict(flow) for flow in self.flows]}
+
+    def head(self) -> dict[str, Any]:
+        """Return the document without its flows, which stand last."""
         process = self.process
         return {
             "schema": SCHEMA,
@@ -69,22 +73,23 @@ class Health:
             },
             "clock_bound_s": self.clock_bound_s,
             "reason": self.reason,
-            "flows": [
-                {
-                    "cluster": flow.cluster,
-                    "destination": flow.destination,
-                    "group": flow.group,
-                    "state": flow.state,
-                    "lights": {name: _light(name, light) for name, light in flow.lights.items()},
-                }
-                for flow in self.flows
-            ],
         }
 
     def __str__(self) -> str:
         return "\n".join(lines(self.to_dict()))
 
     __repr__ = __str__
+
+
+def flow_to_dict(flow: FlowHealth) -> dict[str, Any]:
+    """Return one flow, as the document has it."""
+    return {
+        "cluster": flow.cluster,
+        "destination": flow.destination,
+        "group": flow.group,
+        "state": flow.state,
+        "lights": {name: _light(name, light) for name, light in flow.lights.items()},
+    }
 
 
 def lines(

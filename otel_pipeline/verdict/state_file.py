@@ -59,19 +59,24 @@ class StateFile:
         self._writing = Lock()
         _files.add(self)
 
-    def write(self, document: Mapping[str, Any]) -> None:
-        """Replace the file. What goes wrong is told once, and tried again the next time."""
+    def is_there(self) -> bool:
+        """Tell whether the file that was written last is still there."""
+        return not self._failed and self._path.exists()
+
+    def write(self, document: Mapping[str, Any] | str) -> None:
+        """Replace the file by a document, or its text. What goes wrong is told once, and tried again the next time."""
         with self._writing:
             if not self._off:
                 self._write(document)
 
-    def _write(self, document: Mapping[str, Any]) -> None:
+    def _write(self, document: Mapping[str, Any] | str) -> None:
         try:
             if self._failed or self._pid != os.getpid() or (self._lock is not None and is_gone(self._lock)):
                 self._open()
             if self._lock is None:
                 self._take_lock()
-            self._replace(json.dumps(document, separators=(",", ":"), default=str))
+            text = document if isinstance(document, str) else json.dumps(document, separators=(",", ":"), default=str)
+            self._replace(text)
             self._failed = False
         except OSError as error:
             self._failed = True

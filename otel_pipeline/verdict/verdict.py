@@ -77,6 +77,10 @@ class Verdict:
             judged.append(flow.judge(each, now_s, wall_s))
         return tuple(judged)
 
+    def is_settled(self, key: FlowKey) -> bool:
+        """Tell whether no light of a flow that was judged is about to change its colour."""
+        return self._flows[key].is_settled
+
 
 class _Rules:
     """The rows that detectors add to lights."""
@@ -142,6 +146,11 @@ class _FlowVerdict:
         cluster, destination, group = evidence.key
         return FlowHealth(cluster, destination, group, _overall(shown), MappingProxyType(shown))
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether no light is about to change its colour."""
+        return all(shown.is_settled for shown in self._shown.values())
+
     def _held(self, evidence: Evidence, now_s: float) -> dict[str, float]:
         """Measure how long conditions have held without a break, s."""
         conditions = {name: holds(evidence) for table in LIGHTS for name, holds in table.held.items()}
@@ -164,6 +173,11 @@ class _Shown:
         self._light: Light | None = None
         self._worse = 0
         self._better_since_s: float | None = None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it shows what was judged last."""
+        return not self._worse and self._better_since_s is None
 
     def show(self, judged: Light, now_s: float, wall_s: float) -> Light:
         shown = self._light
