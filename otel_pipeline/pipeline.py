@@ -35,7 +35,7 @@ from otel_pipeline.libraries import Libraries
 from otel_pipeline.library_names import EVERY, GENAI, THREADING, spelled
 from otel_pipeline.owners import own_settings, settings_classes
 from otel_pipeline.registry import LibrarySettings, adapters
-from otel_pipeline.status import AdapterStatus, Status
+from otel_pipeline.status import AdapterStatus, ExportStatus, Status
 from otel_pipeline.verdict import require_fresh
 from otel_pipeline.verdict.monitoring import Monitoring
 from otel_pipeline.verdict.report import Health, Process
@@ -93,6 +93,7 @@ class Pipeline:
             errors=dict(self._guard.errors),
             foreign_not_followed=self._engine.foreign_traces.refused if self._engine is not None else 0,
             reason=self._reason,
+            exports=_exports(providers),
         )
 
     def _unsupported(self) -> list[AdapterStatus]:
@@ -394,7 +395,7 @@ def _begin_monitoring(
     answers = getattr(providers, "answers", None)
     if answers is not None:
         answers.listener = monitoring.clock.add
-    monitoring.looked = getattr(providers, "export_new_series", None)
+    monitoring.looked = getattr(providers, "each_second", None)
     # Where a test counts the clock's ticks, a thread of ours must not look at it.
     if getattr(providers, "clock_ns", None) is None:
         from otel_pipeline.export.ending import when_leaving
@@ -446,6 +447,11 @@ def _service_name(config: Config | None, providers: Any) -> str:
 
 def _said_by(config: Config | None) -> tuple[str, ...]:
     return () if config is None else tuple(str(problem) for problem in config.problems)
+
+
+def _exports(providers: Any) -> tuple[ExportStatus, ...]:
+    accounts: Callable[[], Iterable[Any]] | None = getattr(providers, "accounts", None)
+    return tuple(account.status() for account in accounts()) if accounts is not None else ()
 
 
 def _providers_in_force(providers: Any) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 
 
@@ -14,6 +15,54 @@ class AdapterStatus:
     """One of instrumented, waiting, skipped, failed, and unsupported: known, and nothing of ours instruments it."""
     reason: str = ""
     version: str | None = None
+
+
+@dataclass(frozen=True)
+class ExportStatus:
+    """What became of one signal on its way to one destination."""
+
+    signal: str
+    destination: str
+    exported: int = 0
+    queued: int = 0
+    """What may still arrive."""
+    dropped: dict[str, int] = field(default_factory=dict)
+    """What was lost, by reason."""
+    as_lines: int = 0
+    """Of the exported, what was written as lines since nobody took it."""
+    removed: int = 0
+    """Of these, what has been removed since to make room."""
+    failing_since_s: float | None = None
+    """When exports began not to arrive, s since the epoch; None while they do."""
+    last_success_s: float | None = None
+    """When an export last arrived, s since the epoch."""
+    last_error_s: float | None = None
+    last_error: str = ""
+    """Why the last that did not arrive did not, and what to do."""
+    trying: str = ""
+    """What the export in hand has met until now, if it is not going well."""
+
+    @property
+    def lost(self) -> int:
+        """All that nobody will see."""
+        return sum(self.dropped.values()) + self.removed
+
+    def __str__(self) -> str:
+        said = [f"{self.exported:,} exported"]
+        if self.as_lines:
+            said.append(f"{self.as_lines:,} of them as lines")
+        said.append(f"{self.queued:,} queued")
+        if self.removed:
+            said.append(f"{self.removed:,} removed to make room")
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(self.dropped.items()))
+        said.append(f"{sum(self.dropped.values()):,} lost" + (f" ({reasons})" if reasons else ""))
+        if self.last_success_s is not None:
+            said.append(f"last arrived {_clock(self.last_success_s)}")
+        if self.failing_since_s is not None:
+            said.append(f"none since {_clock(self.failing_since_s)}: {self.last_error}")
+        elif self.trying:
+            said.append(f"still trying: {self.trying}")
+        return ", ".join(said)
 
 
 @dataclass(frozen=True)
@@ -35,11 +84,14 @@ class Status:
     """Sampled messages from other environments that went on unrecorded, because of `foreign_sampling`."""
     reason: str = ""
     """Why nothing is instrumented, when `active` is false."""
+    exports: tuple[ExportStatus, ...] = ()
+    """By signal and destination, as far as exporters of ours go."""
 
     @property
     def ok(self) -> bool:
         """Whether everything that was asked for is in place."""
-        return self.active and not self.errors and not self.problems
+        failing = any(export.failing_since_s is not None or export.trying for export in self.exports)
+        return self.active and not self.errors and not self.problems and not failing
 
     def __str__(self) -> str:
         head = f"otel_pipeline: {self.service_name} in {self.environment or 'no environment'}"
@@ -47,6 +99,7 @@ class Status:
         if not self.active:
             lines.append(f"  off          {self.reason}")
         lines.append(f"  export       {self.export}")
+        lines += [f"  {export.signal:<12} {export}" for export in self.exports]
         lines += [f"  {'providers' if at == 0 else '':<12} {text}" for at, text in enumerate(self.providers)]
         lines += [_adapter_line(adapter) for adapter in self.adapters]
         if self.foreign_not_followed:
@@ -56,6 +109,10 @@ class Status:
         return "\n".join(lines)
 
     __repr__ = __str__
+
+
+def _clock(at_s: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(at_s))
 
 
 def _adapter_line(adapter: AdapterStatus) -> str:

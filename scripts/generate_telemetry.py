@@ -34,6 +34,15 @@ STANDARD = [
     "server.address",
     "server.port",
     "error.type",
+    "otel.component.name",
+    "otel.component.type",
+    "otel.sdk.exporter.log.exported",
+    "otel.sdk.exporter.metric_data_point.exported",
+    "otel.sdk.exporter.span.exported",
+    "otel.sdk.processor.log.processed",
+    "otel.sdk.processor.log.queue.size",
+    "otel.sdk.processor.span.processed",
+    "otel.sdk.processor.span.queue.size",
     "exception.type",
     "exception.message",
     "exception.stacktrace",
@@ -128,6 +137,9 @@ Every message counts, whatever the sampler decided. Never a key, offset, message
 | `messaging.client.consumed.messages` | counter | {{message}} | the same, and consumer group | semantic conventions |
 | `messaging.client.operation.duration` | histogram | s | system, operation, destination, server, cluster, group, error.type | send, poll and commit |
 | `messaging.process.duration` | histogram | s | the same | while the application handled a message |
+| `otel.sdk.exporter.span.exported`, `.log.exported`, `.metric_data_point.exported` | counter | {{span}}, {{log_record}}, {{data_point}} | otel.component.type, .name, server, error.type | semantic conventions: of our own exporters; with error.type those that [did not arrive](troubleshooting.md#export-that-does-not-arrive) |
+| `otel.sdk.processor.span.processed`, `.log.processed` | counter | {{span}}, {{log_record}} | otel.component.type, .name, error.type | the same: given to the exporter; with error.type lost before, such as `queue_full` |
+| `otel.sdk.processor.span.queue.size`, `.log.queue.size` | updowncounter | {{span}}, {{log_record}} | otel.component.type, .name | the same: what waits now |
 {metrics}
 
 ## Headers

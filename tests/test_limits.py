@@ -64,6 +64,7 @@ ELSEWHERE = {
     "export.attempt._MAX_LINES": COSTS,
     "export.causes._MAX_CHAIN": "of exceptions within one another; those of requests and urllib3 are five",
     "export.causes._PROBE_S": WAITS,
+    "export.border.HANGS_S": WAITS,
     "export.border._REDIRECTS": FORMAT,
     "export.compiled_spans._ENOUGH_ATTRIBUTES": COSTS,
     "export.compiled_spans._LOW_64_BITS": FORMAT,

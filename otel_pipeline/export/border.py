@@ -7,6 +7,7 @@ out alone. What does not arrive is lost with a cause that can be said in words.
 from __future__ import annotations
 
 import inspect
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opentelemetry.sdk.metrics.export import MetricExportResult
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 MAX_TRIES = 64
 """Requests that are too large, of one batch: then what is left of it is given up."""
+HANGS_S = 5.0
+"""An export that takes longer goes badly; and a queue that was full less long ago is still said to be."""
 _RESULTS: dict[str, Any] = {"traces": SpanExportResult, "metrics": MetricExportResult, "logs": LOG_EXPORT_RESULT}
 SIZES = frozenset({causes.TOO_LARGE.reason, "413"})
 """Reasons of failures after which less at once may pass."""
@@ -78,7 +81,11 @@ class Border:
         self._says = says
         self._results = _RESULTS[account.signal]
         self._stopped = False
+        self._trying: attempt.Attempt | None = None
+        self._full = 0
+        self._full_s = float("-inf")
         self.account = account
+        account.doubt = self._doubt
         # What a metric reader reads of its exporter.
         for name in ("_preferred_temporality", "_preferred_aggregation"):
             if hasattr(exporter, name):
@@ -126,6 +133,31 @@ class Border:
         account.dropped(count, causes.NOT_WRITTEN.reason)
         return False
 
+    def look(self) -> None:
+        """Take note of what the full queue in front has dropped since the last time. To be called each second."""
+        full = self.account.counts().dropped_before.get(causes.SLOW.reason, 0)
+        if full > self._full:
+            self._losses.lost(self.account.destination, self._signal, self._doubt() or causes.SLOW, full - self._full)
+            self._full, self._full_s = full, time.monotonic()
+        elif full < self._full:
+            self._full = full  # A forked child begins at zero.
+
+    def not_arrived(self) -> tuple[Signal, int, Cause] | None:
+        """Return what is still here when the program ends, and why, as far as that is known."""
+        counts, error = self.account.counts(), self.account.last_error
+        if not counts.queued:
+            return None
+        return self._signal, counts.queued, self._doubt() or (error[1] if error is not None else causes.TIMEOUT)
+
+    def _doubt(self) -> Cause | None:
+        """Say why the export in hand has not arrived yet."""
+        trying, began_s = self._trying, self.account.export_began_s
+        if trying is None or began_s is None:
+            return None
+        if trying.error is not None or trying.rpc is not None or (trying.status or 0) >= _REDIRECTS:
+            return causes.cause_of(trying, self._signal, self._endpoint, probes=False)
+        return causes.TIMEOUT if time.monotonic() - began_s > HANGS_S else None
+
     def force_flush(self, timeout_millis: float = 30_000) -> bool:
         """Make the exporter hand over what it keeps itself."""
         try:
@@ -155,7 +187,8 @@ class Border:
         """Take note that a batch has arrived, but for what the Collector says it rejected of it."""
         not_taken = min(outcome.rejected, count)
         self.account.exported(count - not_taken)
-        self._losses.arrived(self.account.destination, self._signal)
+        if time.monotonic() - self._full_s > HANGS_S:
+            self._losses.arrived(self.account.destination, self._signal)
         if not_taken:
             self.leave_out(not_taken, Cause("rejected", f"the Collector takes the rest, and says {outcome.said!r}"))
 
@@ -177,10 +210,12 @@ class Border:
         """Call the exporter, and say how that went."""
         raised: Exception | None = None
         with attempt.attempting(stops_encoding=not is_repaired) as trying:
+            self._trying = trying
             try:
                 result = self._exporter.export(batch, *args, **kwargs)
             except Exception as error:
                 raised = error
+            self._trying = None
         if raised is None and result.name == "SUCCESS":
             redirected = trying.status is not None and trying.status >= _REDIRECTS
             return Outcome(self._cause(trying)) if redirected else Outcome(None, False, *rejected(trying.body))

@@ -103,14 +103,14 @@ _CODES = {
 _MAX_CHAIN = 20
 
 
-def cause_of(trying: Attempt, signal: Signal, endpoint: str) -> Cause:
-    """Return the cause of a failed attempt; `endpoint` is what was connected to, for probing it once more."""
+def cause_of(trying: Attempt, signal: Signal, endpoint: str, *, probes: bool = True) -> Cause:
+    """Return the cause of a failed attempt; `endpoint` is what was connected to, and may be probed for 0.5 s."""
     if trying.rpc is not None:
         return _of_rpc(*trying.rpc, signal)
     if trying.status is not None:
         return _of_status(trying.status, trying.body, signal, endpoint)
     if trying.error is not None:
-        return _of_error(trying.error, endpoint)
+        return _of_error(trying.error, endpoint if probes else "")
     return Cause("unknown", "the exporter says no more than that", "does it log more by itself?")
 
 

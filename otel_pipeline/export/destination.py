@@ -109,6 +109,15 @@ def is_loopback(endpoint: str) -> bool:
         return False
 
 
+def server_of(endpoint: str) -> tuple[str, int | None]:
+    """Return host and port of an endpoint; "" and None for what is none."""
+    try:
+        parts = urlsplit(endpoint if "//" in endpoint else f"//{endpoint}")
+        return parts.hostname or "", parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+    except ValueError:
+        return "", None
+
+
 def reachable(endpoint: str) -> bool:
     """Tell whether somebody listens there; takes at most 0.1 s on this machine, 0.5 s elsewhere."""
     try:

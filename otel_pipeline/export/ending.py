@@ -39,6 +39,8 @@ class Ending:
         self._at_most_s = at_most_s
         self.sends_are_open: Callable[[], bool] = lambda: False
         """Whether clients are still delivering messages by themselves. Must not block."""
+        self.left: Callable[[], object] = lambda: None
+        """Called when the time is over, or all is done."""
         _register()
         _endings.add(self)
 
@@ -59,6 +61,8 @@ class Ending:
                 time.sleep(_LOOK_S)
         self._handing_over.stop(max(0.0, began_s + self._at_most_s - time.monotonic()))
         _endings.discard(self)
+        with suppress(Exception):
+            self.left()
 
     def _sends_are_open(self) -> bool:
         try:

@@ -9,22 +9,25 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk.metrics.export import MetricReader
 
+from otel_pipeline import semconv
 from otel_pipeline.export import attempt, causes, transports
 from otel_pipeline.export.accounting import Account
 from otel_pipeline.export.border import Border, Instead
-from otel_pipeline.export.destination import is_loopback, reachable
+from otel_pipeline.export.destination import is_loopback, reachable, server_of
 from otel_pipeline.export.otlp_lines import LogLines, MetricLines, SpanLines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from otel_pipeline.engine.totals import AttributeValue
     from otel_pipeline.export.collector_clock import Answers
     from otel_pipeline.export.destination import Destination, Signal
     from otel_pipeline.export.losses import Losses
     from otel_pipeline.export.otlp_lines import Lines
 
-_LINES: dict[str, Callable[[Lines], Any]] = {"traces": SpanLines, "metrics": MetricLines, "logs": LogLines}
+_LINES: dict[str, type] = {"traces": SpanLines, "metrics": MetricLines, "logs": LogLines}
 _CLASSES = {"traces": "OTLPSpanExporter", "metrics": "OTLPMetricExporter", "logs": "OTLPLogExporter"}
+_COMPONENTS = {"traces": "span", "metrics": "metric", "logs": "log"}
 _MODULES = {"traces": "trace_exporter", "metrics": "metric_exporter", "logs": "_log_exporter"}
 
 
@@ -59,19 +62,21 @@ def _make(
     problem: Callable[[str, str], None],
 ) -> Any:
     if name == "lines":
-        account = Account(signal, name, str(lines.folder))
+        account = Account(signal, str(lines.folder), component(_LINES[signal]))
         return Border(_LINES[signal](lines), account, losses, problem, says=causes.NOT_WRITTEN)
     if name == "otlp":
         with attempt.attempting():
             exporter, watched = _otlp(signal, destination, answers)
         attempt.watch_loggers()
+        kind = "grpc" if destination.protocol == "grpc" else "http"
+        named = component(f"otlp_{kind}_{_COMPONENTS[signal]}_exporter", destination.endpoint)
         instead = None
         if destination.lines_when_refused:
             words = f"they are written as OTLP JSON lines in {lines.folder}"
             instead = Instead(_LINES[signal](lines), words, partial(reachable, destination.endpoint))
         return Border(
             exporter,
-            Account(signal, name, destination.base),
+            Account(signal, destination.base, named, component(_LINES[signal])),
             losses,
             problem,
             endpoint=str(getattr(exporter, "_endpoint", "") or destination.endpoint),
@@ -85,8 +90,23 @@ def _make(
     return (
         exporter
         if isinstance(exporter, MetricReader)
-        else Border(exporter, Account(signal, name, name), losses, problem)
+        else Border(exporter, Account(signal, name, component(type(exporter))), losses, problem)
     )
+
+
+def component(kind: str | type, endpoint: str = "") -> Mapping[str, AttributeValue]:
+    """Return the attributes that name an exporter in metrics: its type, and the server that it connects to."""
+    named = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
+    found: dict[str, AttributeValue] = {
+        semconv.OTEL_COMPONENT_TYPE: named,
+        semconv.OTEL_COMPONENT_NAME: f"{named}/0",
+    }
+    host, port = server_of(endpoint)
+    if host:
+        found[semconv.SERVER_ADDRESS] = host
+        if port:
+            found[semconv.SERVER_PORT] = port
+    return found
 
 
 def _otlp(signal: Signal, destination: Destination, answers: Answers) -> tuple[Any, bool]:

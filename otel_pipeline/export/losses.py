@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
-import weakref
 from typing import TYPE_CHECKING
 
+from otel_pipeline.engine.forks import Step, forks
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from otel_pipeline.export.causes import Cause
     from otel_pipeline.export.destination import Signal
@@ -38,9 +38,7 @@ class Losses:
     def __init__(self, monotonic_s: Callable[[], float] = time.monotonic) -> None:
         self._monotonic_s = monotonic_s
         self._begin()
-        if hasattr(os, "register_at_fork"):
-            again = weakref.WeakMethod(self._begin)
-            os.register_at_fork(after_in_child=lambda: (begin := again()) and begin())
+        forks.add(self._begin, Step.ZERO)
 
     def _begin(self) -> None:
         self._lock = threading.Lock()
@@ -59,36 +57,52 @@ class Losses:
             if says:
                 loss.is_said, loss.said_s = True, now_s
         if says:
-            meanwhile = f"Meanwhile {instead}" if instead else "What is lost is counted: status()"
-            why = str(cause)
-            _say(f"{signal} do not arrive at {destination}: {why}{'' if why.endswith('?') else '.'} {meanwhile}")
+            meanwhile = f"Meanwhile {instead}." if instead else "What is lost is counted: status()"
+            _say(f"{signal} do not arrive at {destination}: {_sentence(cause)} {meanwhile}")
 
     def arrived(self, destination: str, signal: Signal) -> None:
         """Take note that an export has arrived."""
         loss = self._of.get(destination)
         if loss is None or signal not in loss.failing:
             return
+        now_s = self._monotonic_s()
         with self._lock:
             loss.failing.pop(signal, None)
             if loss.failing or not loss.is_said:
                 return
-            text = self._summary(loss)
+            lost, lasted_s = _listed(loss.lost), now_s - (loss.since_s or now_s)
             loss.is_said, loss.since_s, loss.lost = False, None, {}
-        _say(f"telemetry arrives at {destination} again; {text}")
+        _say(f"telemetry arrives at {destination} again; {lost} lost in {lasted_s:,.0f} s")
 
-    def ended(self) -> None:
-        """Say what was lost until now: the process ends."""
-        for destination, loss in list(self._of.items()):
-            with self._lock:
-                text = self._summary(loss) if loss.is_said and loss.failing and any(loss.lost.values()) else ""
-                loss.is_said, loss.lost = False, {}
-            if text:
-                _say(f"the program ends while telemetry does not arrive at {destination}; {text}")
+    def ended(self, destination: str, left: Sequence[tuple[Signal, int, Cause]]) -> None:
+        """Say what was lost at a destination, with what is left that has not arrived: the process ends."""
+        now_s = self._monotonic_s()
+        with self._lock:
+            loss = self._of.setdefault(destination, _Loss())
+            for signal, count, cause in left:
+                loss.failing[signal] = cause
+                loss.lost[signal] = loss.lost.get(signal, 0) + count
+            if not loss.failing or not any(loss.lost.values()):
+                return
+            lost, lasted_s = _listed(loss.lost), now_s - (loss.since_s or now_s)
+            cause, was_said = next(iter(loss.failing.values())), loss.is_said
+            self._of[destination] = _Loss()
+        if was_said:
+            _say(f"the program ends, and telemetry does not arrive at {destination}; {lost} lost in {lasted_s:,.0f} s")
+        else:
+            _say(f"the program ends, and {lost} did not arrive at {destination}: {_sentence(cause)}")
 
-    def _summary(self, loss: _Loss) -> str:
-        since_s = self._monotonic_s() - (loss.since_s or 0)
-        lost = [f"{count:,} {_ITEMS[signal][count != 1]}" for signal, count in sorted(loss.lost.items()) if count]
-        return f"lost in {since_s:,.0f} s: {', '.join(lost)}" if lost else f"nothing was lost in these {since_s:,.0f} s"
+
+def _listed(lost: dict[Signal, int]) -> str:
+    return (
+        ", ".join(f"{count:,} {_ITEMS[signal][count != 1]}" for signal, count in sorted(lost.items()) if count)
+        or "nothing was"
+    )
+
+
+def _sentence(cause: Cause) -> str:
+    words = str(cause)
+    return words if words.endswith("?") else f"{words}."
 
 
 def _say(message: str) -> None:

@@ -150,9 +150,14 @@ class Connection:
         self._undo.append(lambda: observed.active.remove(instrument))
 
 
+def meter_of(meter_provider: MeterProvider) -> Meter:
+    """Return the meter of everything of ours."""
+    return meter_provider.get_meter(SCOPE, VERSION, SCHEMA_URL)
+
+
 def connect(meter_provider: MeterProvider, totals: Totals, *, problem: Problem) -> Connection:
     """Export these totals through this provider, until `disconnect()`."""
-    connection = Connection(meter_provider.get_meter(SCOPE, VERSION, SCHEMA_URL), problem)
+    connection = Connection(meter_of(meter_provider), problem)
     if connection.how == "off":
         return connection
     try:

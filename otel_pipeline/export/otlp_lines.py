@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from otel_pipeline.engine.forks import forks
 from otel_pipeline.export import otlp_json
+from otel_pipeline.export.batches import count
 from otel_pipeline.own_files import FLAGS, is_gone, make_folder, own_files
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 _LogExporter: Any = getattr(logs_export, "LogRecordExporter", None) or logs_export.LogExporter
 LOG_EXPORT_RESULT: Any = getattr(logs_export, "LogRecordExportResult", None) or logs_export.LogExportResult
 
-_SIGNALS = {"resourceSpans": "traces", "resourceMetrics": "metrics", "resourceLogs": "logs"}
 MAX_FILE_BYTES = 16 * 1024 * 1024
 MAX_FILES = 4
 """Of a process: the oldest goes for a new one."""
@@ -55,9 +55,11 @@ class Lines:
         self._size = 0
         self._written: deque[Path] = deque()
         """This process's files, the oldest first."""
+        self._counts: dict[Path, dict[str, int]] = {}
+        """What each of these holds, by signal."""
+        self.count_removed: Callable[[str, int], object] = lambda _signal, _count: None
+        """Called with a signal and how much of it went with a file that made room; in any thread."""
         self.dropped = 0
-        self.count_dropped: Callable[[str], object] = lambda _signal: None
-        """Called with the signal of each line that is dropped; in any thread."""
         forks.add(self._renew)
 
     def _renew(self) -> None:
@@ -68,14 +70,16 @@ class Lines:
         """Where the lines lie."""
         return self._folder
 
-    def write(self, request: dict[str, Any]) -> bool:
-        """Append one export request; false when it was dropped."""
+    def write(self, request: dict[str, Any], signal: str = "", count: int = 0) -> bool:
+        """Append one export request, with so many spans, points or log records; false when it was dropped."""
         try:
             line = json.dumps(request, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace") + b"\n"
             with self._lock:
                 self._append(line)
+                held = self._counts.setdefault(self._written[-1], {})
+                held[signal] = held.get(signal, 0) + count
         except Exception as error:
-            self._drop(request)
+            self.dropped += 1
             self._say(str(getattr(error, "strerror", None) or error))
             return False
         return True
@@ -109,12 +113,14 @@ class Lines:
         if self._pid != os.getpid():
             self._pid = os.getpid()
             self._written.clear()  # They are the parent's.
+            self._counts.clear()
         make_folder(self._folder)
         _sweep(self._folder)
         while len(self._written) >= MAX_FILES:
             with suppress(OSError):
                 self._written[0].unlink()
-            self._written.popleft()
+            for signal, gone in self._counts.pop(self._written.popleft(), {}).items():
+                self.count_removed(signal, gone)
         path = self._folder / f"{self._service}-{self._pid}-{time.time_ns() // 1_000}.jsonl"
         self._file = file = os.open(path, FLAGS | os.O_WRONLY | os.O_EXCL | os.O_APPEND, 0o600)
         self._written.append(path)
@@ -125,12 +131,6 @@ class Lines:
         if file is not None:
             with suppress(OSError):
                 os.close(file)
-
-    def _drop(self, request: dict[str, Any]) -> None:
-        self.dropped += 1
-        for name, signal in _SIGNALS.items():
-            if name in request:
-                self.count_dropped(signal)
 
     def _say(self, why: str) -> None:
         self._problem(
@@ -159,7 +159,7 @@ class SpanLines(SpanExporter):
 
     def export(self, spans: Sequence[Any]) -> SpanExportResult:
         """Write a batch."""
-        written = self._lines.write(otlp_json.spans(spans))
+        written = self._lines.write(otlp_json.spans(spans), "traces", len(spans))
         return SpanExportResult.SUCCESS if written else SpanExportResult.FAILURE
 
 
@@ -173,7 +173,7 @@ class MetricLines(MetricExporter):
     def export(self, metrics_data: Any, timeout_millis: float = 10_000, **kwargs: Any) -> MetricExportResult:
         """Write a collection."""
         del timeout_millis, kwargs
-        written = self._lines.write(otlp_json.metrics(metrics_data))
+        written = self._lines.write(otlp_json.metrics(metrics_data), "metrics", count("metrics", metrics_data))
         return MetricExportResult.SUCCESS if written else MetricExportResult.FAILURE
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
@@ -193,7 +193,8 @@ class LogLines(_LogExporter):
 
     def export(self, batch: Sequence[Any]) -> Any:
         """Write a batch."""
-        return LOG_EXPORT_RESULT.SUCCESS if self._lines.write(otlp_json.logs(batch)) else LOG_EXPORT_RESULT.FAILURE
+        written = self._lines.write(otlp_json.logs(batch), "logs", len(batch))
+        return LOG_EXPORT_RESULT.SUCCESS if written else LOG_EXPORT_RESULT.FAILURE
 
     def shutdown(self) -> None:
         """Do nothing: there is nothing to stop."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import threading
-import weakref
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk._logs import export as logs_export
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
+from otel_pipeline.engine.forks import forks
 from otel_pipeline.export.causes import ENDED, SLOW
 
 if TYPE_CHECKING:
@@ -34,9 +33,7 @@ class _Queue:
         self.account = border.account
         self.is_closed = False
         self._new_lock()
-        if hasattr(os, "register_at_fork"):
-            again = weakref.WeakMethod(self._new_lock)
-            os.register_at_fork(after_in_child=lambda: (renew := again()) and renew())
+        forks.add(self._new_lock)
         border.account.queue_size = self.waiting.__len__
 
     def _new_lock(self) -> None:
@@ -50,7 +47,7 @@ class _Queue:
                 self.waiting.pop()
             except IndexError:
                 return  # Somebody exports: there is room.
-            self.account.dropped(1, SLOW.reason, in_hand=False)
+            self.account.dropped_before(1, SLOW.reason)
 
 
 class CountedSpans(BatchSpanProcessor):
@@ -68,7 +65,7 @@ class CountedSpans(BatchSpanProcessor):
         queue = self._counted
         queue.account.taken.cell.value += 1
         if queue.is_closed:
-            queue.account.dropped(1, ENDED.reason, in_hand=False)
+            queue.account.dropped_before(1, ENDED.reason)
         elif len(queue.waiting) < queue.nearly_full:
             super().on_end(span)
         else:
@@ -94,7 +91,7 @@ class CountedLogs(_BatchLogs):
         queue.account.taken.cell.value += 1
         take = getattr(super(), _TAKES_LOGS)
         if queue.is_closed:
-            queue.account.dropped(1, ENDED.reason, in_hand=False)
+            queue.account.dropped_before(1, ENDED.reason)
         elif len(queue.waiting) < queue.nearly_full:
             take(record)
         else:

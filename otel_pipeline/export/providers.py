@@ -19,6 +19,8 @@ from otel_pipeline import semconv
 from otel_pipeline.config.state_folder import telemetry_folder
 from otel_pipeline.export import compiled_spans, exporters, metrics, resource, sampling
 from otel_pipeline.export import destination as destinations
+from otel_pipeline.export.account_metrics import observe
+from otel_pipeline.export.border import Border
 from otel_pipeline.export.collector_clock import Answers
 from otel_pipeline.export.data_age import DataAge
 from otel_pipeline.export.early import EarlyExport
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.spans import RootDecision
     from otel_pipeline.engine.totals import Totals
     from otel_pipeline.engine.trace_context import Ids, LightSpan
+    from otel_pipeline.export.accounting import Account
     from otel_pipeline.export.destination import Destination
 
 LINES_DELAY_MS = 200
@@ -82,7 +85,9 @@ class Providers:
         self.answers = Answers()
         """What a Collector's answers say of its clock."""
         self._losses = Losses()
+        self._borders: list[Border] = []
         self._lines = Lines(telemetry_folder(), self.service_name, problem)
+        self._lines.count_removed = self._count_removed
         self._resource = resource.make(config)
         self.instance = str(self._resource.attributes[semconv.SERVICE_INSTANCE_ID])
         self._ours: dict[str, Any] = {}
@@ -90,8 +95,7 @@ class Providers:
         self._processors: list[Any] = []
         self._spans: list[FollowingSpans] = []
         self._readers: list[MetricReader] = []
-        self.export_new_series = EarlyExport(self._readers_now, self._not_exported).look
-        """To be told from one thread, again and again, how many series there are; never blocks."""
+        self._early = EarlyExport(self._readers_now, self._not_exported)
         self.tracer_provider: Any = self._traces()
         self.meter_provider: Any = self._metrics()
         self.logger_provider: Any = self._logs()
@@ -100,36 +104,41 @@ class Providers:
         self._handing_over = HandingOver(self._flush, self._stop)
         near = config.resolved.is_local or config.resolved.is_test
         self._ending = Ending(self._handing_over, EXIT_NEAR_S if near else EXIT_S) if self._ours else None
+        if self._ending is not None:
+            self._ending.left = self._say_what_is_lost
 
     def connect(self, totals: Totals, problem: Callable[[str, str], None]) -> None:
         """Collect these totals from now on."""
         if self._connection is not None:
             self._connection.disconnect()
         self._totals, self._problem = totals, problem
-        self._count_dropped(totals)
         self._connection = metrics.connect(self.meter_provider, totals, problem=problem)
+        observe(self.meter_provider, metrics.meter_of(self.meter_provider), self)
 
-    def _count_dropped(self, totals: Totals) -> None:
-        """Count lines that are lost from now on; each signal that may be written as lines has a series, first at 0."""
-        signals = [
-            signal
-            for signal, where in self._destinations.items()
-            if where.lines_when_refused or "lines" in where.exporters
-        ]
-        if not signals:
-            return
-        dropped = totals.counter(
-            semconv.OTEL_PIPELINE_SDK_DROPPED,
-            "{line}",
-            "Lines of telemetry that could not be written; each is one export, of many spans, points or records.",
-        )
-        for signal in signals:
-            dropped.cell({semconv.OTEL_PIPELINE_SIGNAL: signal})
+    def each_second(self, series: int) -> None:
+        """Take note of how many series there are, and of what is being lost. From one thread; never blocks."""
+        self._early.look(series)
+        for border in self._borders:
+            border.look()
 
-        def count(signal: str) -> None:
-            dropped.local({semconv.OTEL_PIPELINE_SIGNAL: signal}).cell.value += 1
+    def _say_what_is_lost(self) -> None:
+        """Say what has not arrived when the end comes, per destination."""
+        left: dict[str, list[Any]] = {}
+        for border in self._borders:
+            still_here = border.not_arrived()
+            left.setdefault(border.account.destination, []).extend(() if still_here is None else (still_here,))
+        for destination, found in left.items():
+            self._losses.ended(destination, found)
 
-        self._lines.count_dropped = count
+    def accounts(self) -> list[Account]:
+        """Return what became of telemetry on its way out, by signal and exporter."""
+        return [border.account for border in self._borders]
+
+    def _count_removed(self, signal: str, count: int) -> None:
+        """Count what went with a file of lines."""
+        account = next((each for each in self.accounts() if each.signal == signal), None)
+        if account is not None:
+            account.removed(count)
 
     @property
     def owned(self) -> frozenset[str]:
@@ -180,6 +189,7 @@ class Providers:
         """Hand over and stop what is ours, within the time."""
         self.stopped = True
         ended = self._handing_over.stop(timeout_s)
+        self._say_what_is_lost()
         self._connection.disconnect()
         return ended
 
@@ -265,7 +275,9 @@ class Providers:
     def _exporters(self, signal: destinations.Signal) -> Sequence[tuple[str, Any]]:
         decided = destinations.decide(signal, self._config)
         self._destinations[signal] = decided
-        return exporters.make(signal, decided, self._lines, self.answers, self._losses, self._problem)
+        made = exporters.make(signal, decided, self._lines, self.answers, self._losses, self._problem)
+        self._borders += [exporter for _, exporter in made if isinstance(exporter, Border)]
+        return made
 
     def _quick(self, signal: str, name: str) -> bool:
         """Tell whether to export at once: lines cost little, and what was recorded is to be seen."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import logging
 import os
 import threading
@@ -16,7 +17,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SpanExportResult
 
-from otel_pipeline.export import attempt, exporters, transports
+from otel_pipeline.export import attempt, causes, exporters, transports
 from otel_pipeline.export.accounting import Account, Counts
 from otel_pipeline.export.border import Border
 from otel_pipeline.export.collector_clock import Answers
@@ -97,6 +98,21 @@ def border(collector, problems):
     yield make
     for each in made:
         each.shutdown()
+
+
+def in_child(read):
+    """What a forked child reads."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(writing, repr(read()).encode())
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    os.close(writing)
+    with os.fdopen(reading) as found:
+        return ast.literal_eval(found.read())
 
 
 def counts(border):
@@ -225,7 +241,7 @@ class Raises:
 def test_an_exporter_that_raises(problems, names, taken, dropped):
     """One that somebody else has written, too."""
     exporter = Raises(ValueError("no"), names)
-    one = Border(exporter, Account("traces", "theirs", "theirs"), Losses(), lambda *said: problems.append(said[0]))
+    one = Border(exporter, Account("traces", "theirs", {}), Losses(), lambda *said: problems.append(said[0]))
     one.export(spans("a", "b", "c"))
     one.shutdown()
 
@@ -236,7 +252,7 @@ def test_an_exporter_that_raises(problems, names, taken, dropped):
 def test_an_exporter_that_raises_for_the_network_is_not_asked_again():
     """Nothing is wrong with what it was given."""
     exporter = Raises(ConnectionRefusedError())
-    one = Border(exporter, Account("traces", "theirs", "theirs"), Losses(), print)
+    one = Border(exporter, Account("traces", "theirs", {}), Losses(), print)
     one.export(spans("a", "b", "c"))
 
     assert (counts(one), one.account.last_error[1].reason) == ((3, 0, 0, {"refused": 3}), "refused")
@@ -323,11 +339,11 @@ def test_near_the_developer_what_is_refused_is_written_as_lines(border, tmp_path
     for _ in range(2):
         assert one.export(spans("a")) is SpanExportResult.SUCCESS
 
-    assert one.account.counts() == Counts(started=2, exported=2, queued=0, as_lines=2, dropped={})
+    assert one.account.counts() == Counts(started=2, given=2, exported=2, as_lines=2)
     assert [record.getMessage() for record in caplog.records] == [
         (
             f"otel_pipeline: traces do not arrive at {one.account.destination}: nobody listens there; start a Collector, or "
-            f"set OTEL_EXPORTER_OTLP_ENDPOINT to one. Meanwhile they are written as OTLP JSON lines in {tmp_path}"
+            f"set OTEL_EXPORTER_OTLP_ENDPOINT to one. Meanwhile they are written as OTLP JSON lines in {tmp_path}."
         )
     ]
 
@@ -357,10 +373,7 @@ def test_one_line_when_a_loss_begins_and_one_when_it_ends(border, collector, cap
         ),
         (
             logging.WARNING,
-            (
-                f"otel_pipeline: telemetry arrives at {collector.url} again; "
-                "lost in 0 s: 1 log record, 2 points, 6 spans"
-            ),
+            (f"otel_pipeline: telemetry arrives at {collector.url} again; 1 log record, 2 points, 6 spans lost in 0 s"),
         ),
     ]
 
@@ -385,7 +398,7 @@ class Holds:
 def held():
     """A tracer, its border and its exporter, which has the first span in its hands and waits; the queue is of 100."""
     exporter = Holds()
-    one = Border(exporter, Account("traces", "holds", "holds"), Losses(), print)
+    one = Border(exporter, Account("traces", "holds", {}), Losses(), print)
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(
         CountedSpans(one, max_queue_size=100, max_export_batch_size=100, schedule_delay_millis=3_600_000)
@@ -439,11 +452,7 @@ def test_the_sum_is_exact_when_many_threads_fill_a_queue(held):
 def test_a_forked_child_counts_from_zero(border):
     one = border()
     one.export(spans("a"))
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if counts(one) == (0, 0, 0, {}) else 1)
-
-    assert os.waitpid(child, 0)[1] == 0
+    assert in_child(lambda: counts(one)) == (0, 0, 0, {})
     assert counts(one) == (1, 1, 0, {})
 
 
@@ -470,3 +479,48 @@ def test_of_an_answer_so_much_is_kept(collector, size, outcome):
         transports.session("traces", Answers(), loopback=True).post(f"{collector.url}/v1/traces", data=b"")
 
     assert (trying.status, len(trying.body)) == (200, outcome)
+
+
+def test_a_queue_that_stays_full_is_said(held, caplog):
+    """While the export in hand hangs, and while exports are too slow; once, until it has been better for a while."""
+    tracer, one, _, _ = held
+    for _ in range(3):
+        for number in range(150):
+            tracer.start_span(str(number)).end()
+        one.look()
+        one.look()
+
+    assert [record.getMessage() for record in caplog.records] == [
+        (
+            "otel_pipeline: traces do not arrive at holds: it takes less than is recorded, and the queue is full; give the "
+            "Collector more capacity, record less (sample_rate), or set OTEL_BSP_MAX_QUEUE_SIZE higher. What is lost is "
+            "counted: status()"
+        )
+    ]
+
+
+def test_what_is_still_here_at_the_end(held, border):
+    """With what is known of why."""
+    tracer, one, _, _ = held
+    tracer.start_span("second").end()
+
+    assert one.not_arrived() == ("traces", 2, causes.TIMEOUT)
+    assert border().not_arrived() is None
+
+
+def test_an_export_in_hand_says_why_it_takes_so_long(border, collector):
+    """While the exporter tries again."""
+    collector.mode = "status:503"
+    one = border()
+    exporting = threading.Thread(target=one.export, args=(spans("a"),))
+    exporting.start()
+    deadline = time.monotonic() + 30
+    while not one.account.status().trying and time.monotonic() < deadline:
+        time.sleep(0.01)
+    found = one.account.status().trying, one.not_arrived()
+    collector.mode = "ok"
+    exporting.join()
+
+    cause = causes.Cause("503", "it is not available (HTTP 503)", "is it starting, overloaded, or behind a proxy?")
+    assert found == (str(cause), ("traces", 1, cause))
+    assert (counts(one), one.account.status().trying) == ((1, 1, 0, {}), "")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from importlib import import_module
+from operator import itemgetter
+from pathlib import Path
 
 import grpc
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
-from otel_pipeline.export import exporters
+from otel_pipeline.export import causes, exporters
 from otel_pipeline.export.collector_clock import Answers
 from otel_pipeline.export.destination import Destination
 from otel_pipeline.export.losses import Losses
@@ -19,7 +21,7 @@ from tests.export.fault_collector import CERTIFICATE, grpc_server, refused_port
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
     """Enough for one answer; exporters of old have a time for attempts of its own."""
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "2")
     for kind in ("http.trace_exporter", "grpc.exporter"):
         module = import_module(f"opentelemetry.exporter.otlp.proto.{kind}")
         if hasattr(module, "_create_exp_backoff_generator"):
@@ -238,3 +240,22 @@ def test_the_exporters_own_lines_are_kept_back(caplog, protocol):
     theirs = {record.name.split(".")[0] for record in caplog.records}
 
     assert (ours, bool(theirs & {"opentelemetry", "urllib3"})) == (["otel_pipeline"], True)
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "troubleshooting.md").read_text("utf-8").replace("`", "")
+NAMED = [value for value in vars(causes).values() if isinstance(value, causes.Cause)]
+WORDS = [*causes._STATUSES.values(), *causes._FAMILIES.values(), *causes._CODES.values(), *map(itemgetter(1, 2), NAMED)]
+OWN_WORDS = {"it fails", "it answers with an error", "no TLS connection comes about"}
+"""Which say as much as can be said."""
+
+
+@pytest.mark.parametrize("words", sorted({words for words, _ in WORDS} - OWN_WORDS))
+def test_the_page_has_the_words(words):
+    """Who reads a line in a log finds it there."""
+    assert words in PAGE
+
+
+@pytest.mark.parametrize("reason", sorted({each.reason for each in NAMED}))
+def test_the_page_has_the_reason(reason):
+    """Which is what a metric has."""
+    assert reason in PAGE

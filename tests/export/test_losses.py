@@ -58,7 +58,7 @@ def test_one_line_each_way(losses, clock, lines):
     assert lines() == []
     losses.arrived("x", "metrics")
     losses.arrived("x", "metrics")
-    assert lines() == ["otel_pipeline: telemetry arrives at x again; lost in 1,234 s: 1 point, 1,024 spans"]
+    assert lines() == ["otel_pipeline: telemetry arrives at x again; 1 point, 1,024 spans lost in 1,234 s"]
 
 
 def test_each_destination_by_itself(losses, lines):
@@ -69,7 +69,7 @@ def test_each_destination_by_itself(losses, lines):
     assert lines() == [
         BEGINS,
         BEGINS.replace("at x", "at y"),
-        "otel_pipeline: telemetry arrives at y again; lost in 0 s: 1 span",
+        "otel_pipeline: telemetry arrives at y again; 1 span lost in 0 s",
     ]
 
 
@@ -78,8 +78,8 @@ def test_what_is_written_instead_is_not_lost(losses, lines):
     losses.arrived("x", "traces")
 
     assert lines() == [
-        BEGINS.replace("What is lost is counted: status()", "Meanwhile they are written down"),
-        "otel_pipeline: telemetry arrives at x again; nothing was lost in these 0 s",
+        BEGINS.replace("What is lost is counted: status()", "Meanwhile they are written down."),
+        "otel_pipeline: telemetry arrives at x again; nothing was lost in 0 s",
     ]
 
 
@@ -98,7 +98,7 @@ def test_what_flaps_does_not_fill_the_log(losses, clock, lines, size, outcome):
     losses.lost("x", "traces", REFUSED, 4)
     losses.arrived("x", "traces")
     lost = 6 if outcome == 0 else 4
-    assert lines()[1].endswith(f" s: {lost} spans")
+    assert f" again; {lost} spans lost in " in lines()[1]
 
 
 def test_what_lasts_is_said_after_the_minute(losses, clock, lines):
@@ -115,12 +115,25 @@ def test_what_lasts_is_said_after_the_minute(losses, clock, lines):
 def test_the_end_of_the_program_says_what_was_lost(losses, clock, lines):
     losses.lost("x", "traces", REFUSED, 512)
     clock.now_s += 3
-    losses.ended()
-    losses.ended()
+    losses.ended("x", [("logs", 2, REFUSED)])
+    losses.ended("x", [])
 
     assert lines() == [
         BEGINS,
-        "otel_pipeline: the program ends while telemetry does not arrive at x; lost in 3 s: 512 spans",
+        "otel_pipeline: the program ends, and telemetry does not arrive at x; 2 log records, 512 spans lost in 3 s",
+    ]
+
+
+def test_a_program_that_ends_before_the_first_export_has_failed(losses, lines):
+    """The exporter was still trying."""
+    losses.ended("x", [("traces", 5, REFUSED), ("logs", 1, REFUSED)])
+    losses.ended("y", [])
+
+    assert lines() == [
+        (
+            "otel_pipeline: the program ends, and 1 log record, 5 spans did not arrive at x: nobody listens there; start a "
+            "Collector, or set OTEL_EXPORTER_OTLP_ENDPOINT to one."
+        )
     ]
 
 
@@ -131,9 +144,13 @@ def test_a_forked_child_knows_of_no_loss(losses, lines):
     lines()
     child = os.fork()
     if child == 0:
-        losses.arrived("x", "traces")
-        losses.ended()
-        os._exit(len(lines()))
+        code = 255
+        try:
+            losses.arrived("x", "traces")
+            losses.ended("x", [])
+            code = len(lines())
+        finally:
+            os._exit(code)
 
     assert os.waitpid(child, 0)[1] == 0
 

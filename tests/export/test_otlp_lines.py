@@ -11,6 +11,7 @@ import pytest
 
 from otel_pipeline.export import otlp_lines
 from otel_pipeline.export.otlp_lines import Lines
+from tests.limits import below_at_above
 
 posix = pytest.mark.skipif(os.name == "nt", reason="POSIX permissions, links and forks")
 
@@ -145,20 +146,16 @@ def test_what_cannot_be_encoded_is_dropped_alone(lines):
     assert [lines.write({"a": {1, 2}}), lines.write({"a": 1})] == [False, True]
 
 
-def test_each_dropped_line_is_counted_by_its_signal(lines, monkeypatch):
-    """When it is too large, and when a line cannot be made; what is written is not counted."""
-    dropped = []
-    lines.count_dropped = dropped.append
-    monkeypatch.setattr(otlp_lines, "MAX_FILE_BYTES", 30)
-    for request in (
-        {"resourceSpans": []},
-        {"resourceSpans": ["x" * 50]},
-        {"resourceMetrics": {1, 2}},
-        {"resourceLogs": ["x" * 50]},
-    ):
-        lines.write(request)
+@below_at_above("what lines of a process take in all, of 1 MB each", 64, (63, 0), (64, 0), (49, 16))
+def test_a_process_keeps_64_mb_and_counts_what_goes(lines, size, outcome):
+    """In four files, of which the oldest makes room."""
+    removed = []
+    lines.count_removed = lambda signal, count: removed.append((signal, count))
+    line = {"a": "x" * (1024 * 1024 - 9)}
+    assert all(lines.write(line, "traces", 1) for _ in range(size))
 
-    assert (dropped, lines.dropped) == (["traces", "metrics", "logs"], 3)
+    kept = sum(path.stat().st_size for path in lines.folder.glob("*.jsonl"))
+    assert (kept // 1024**2, kept % 1024**2, sum(count for _, count in removed)) == (outcome[0], 0, outcome[1])
 
 
 @posix

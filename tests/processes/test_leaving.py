@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -67,6 +68,19 @@ def test_a_refused_endpoint_falls_back_to_lines(programs, refused, environment):
 
     assert (ran.code, ran.names(), ran.err.count("nobody listens")) == (0, ["predict model"], 1), ran.err
     assert ran.seconds < 5
+
+
+@pytest.mark.parametrize("kind", ["refused", "silent"])
+def test_what_has_not_arrived_at_the_end_is_said(programs, request, kind):
+    """In one line, with why: the exporter is still trying, and none of its own lines is there."""
+    endpoint = request.getfixturevalue(kind)
+    source = "import logging; logging.basicConfig(level=logging.INFO)\n" + APP.format(arguments="")
+    ran = programs.run(source, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint, OTEL_PIPELINE_ENVIRONMENT="production")
+    why = {"refused": "nobody listens there", "silent": "it gives no answer in time"}[kind]
+
+    (line,) = [line for line in ran.err.splitlines() if "otel_pipeline" in line and "the program ends" in line]
+    assert re.search(rf"and .*1 span.* did not arrive at {re.escape(endpoint)}: {why}; ", line), line
+    assert "opentelemetry" not in ran.err
 
 
 @pytest.mark.parametrize("environment", ["local", "production"])
@@ -159,22 +173,23 @@ def test_instrumenting_again_goes_on(programs, end):
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
 def test_lines_that_are_lost_are_counted(programs, tmp_path):
-    """By signal, from 0, and on whatever metrics still leave; nothing of it where no lines are written."""
+    """By signal; where nothing is to leave, nothing is lost."""
     (tmp_path / "taken").write_text("")
     source = (
         APP.format(arguments="")
         + """
-def dropped():
-    return {point["otel_pipeline.signal"]: value for counter in pipe._monitoring._totals.counters
-            if counter.name == "otel_pipeline.sdk.dropped" for point, value in counter.points()}
-print(sorted(dropped()))
+import logging
+logging.warning("hello")
 pipe.flush()
-print(dropped().get("traces", 0) >= 1, dropped().get("metrics", 0) >= 1, dropped().get("logs"))
+exports = pipe.status().exports
+print({each.signal: (each.exported, each.queued, list(each.dropped)) for each in exports})
+print(all(each.lost >= 1 for each in exports))
 """
     )
     lost = programs.run(source, OTEL_PIPELINE_STATE_DIR=tmp_path / "taken")
     elsewhere = programs.run(source, OTEL_PIPELINE_ENVIRONMENT="production", OTEL_TRACES_EXPORTER="none",
                              OTEL_METRICS_EXPORTER="none", OTEL_LOGS_EXPORTER="none")  # fmt: skip
 
-    assert lost.out.splitlines() == ["['logs', 'metrics', 'traces']", "True True 0"], lost.err
-    assert elsewhere.out.splitlines() == ["[]", "False False None"], elsewhere.err
+    gone = (0, 0, ["not_written"])
+    assert lost.out.splitlines() == [str({"traces": gone, "metrics": gone, "logs": gone}), "True"], lost.err
+    assert elsewhere.out.splitlines() == ["{}", "True"], elsewhere.err
