@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from typing import Literal
 
+from otel_pipeline.detectors.producer_numbers import MAX_PRODUCERS, Room
+from otel_pipeline.detectors.producer_window import NUMBERS
+
 WINDOW = 1024
-MAX_PRODUCERS = 64
-NUMBERS = 0xFFFF_FFFF
 _HALF = NUMBERS // 2
 _ALL = (1 << WINDOW) - 1
 
-Found = Literal["duplicate", "reordered"]
+Found = Literal["duplicate", "reordered", "turned away"]
 
 
 class _Window:
@@ -30,11 +31,12 @@ class _Window:
 
 
 class DestinationNumbers:
-    """What has come of each producer in one partition. Used by the consumer's thread alone."""
+    """What has come of each producer in one partition. Used by the consumer's thread; `drop_silent` by any."""
 
-    __slots__ = ("_windows",)
+    __slots__ = ("_room", "_windows")
 
-    def __init__(self) -> None:
+    def __init__(self, room: Room | None = None) -> None:
+        self._room = room or Room()
         self._windows: dict[int, _Window] = {}
 
     def __len__(self) -> int:
@@ -44,8 +46,8 @@ class DestinationNumbers:
         """Judge a number that has come; None where it is a newer one, or the producer's first."""
         window = self._windows.get(producer)
         if window is None:
-            if len(self._windows) >= MAX_PRODUCERS:
-                del self._windows[min(self._windows, key=lambda known: self._windows[known].offset)]
+            if len(self._windows) >= MAX_PRODUCERS or not self._room.take():
+                return "turned away"
             self._windows[producer] = _Window(number, offset)
             return None
         ahead = (number - window.newest) % NUMBERS
@@ -54,6 +56,13 @@ class DestinationNumbers:
             window.newest, window.offset = number, offset
             return None
         return _late(window, -ahead % NUMBERS)
+
+    def drop_silent(self, highest: int) -> None:
+        """Forget the producers of whom nothing newer has come behind this offset."""
+        for producer, window in list(self._windows.items()):
+            if window.offset <= highest:
+                self._windows.pop(producer, None)
+                self._room.give_back(1)
 
 
 def _late(window: _Window, back: int) -> Found | None:

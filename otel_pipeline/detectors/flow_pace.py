@@ -169,7 +169,9 @@ class FlowPace:
             last_ms: when the last message came, ms since the epoch.
         """
         ends = 0
-        for consumer, live in self.live().items():
+        living = self.live()
+        self._leave_unassigned(living.values(), now_s)
+        for consumer, live in living.items():
             written = read = 0
             for each in live:
                 end = each.pace.end or 0
@@ -182,6 +184,18 @@ class FlowPace:
             self._looks_of(consumer, now_s).look(consumer, live, now_s, now_ns, written, read)
         if last_ms != self._last_ms or ends < self._ends_then:
             self._last_ms, self._ends_then = last_ms, ends
+
+    def _leave_unassigned(self, living: Iterable[list[Live]], now_s: float) -> None:
+        """Leave the gaps of partitions that others read: no fetch here will tell whether their messages come."""
+        assigned = {id(each.pace) for live in living for each in live}
+        for each in self._paced:
+            order = each.pace.order
+            if order is None or not order.gapped or id(each.pace) in assigned:
+                each.pace.away_since_s = None
+            elif each.pace.away_since_s is None:
+                each.pace.away_since_s = now_s
+            elif now_s - each.pace.away_since_s >= self._lost_after_s:
+                order.leave()
 
     def _looks_of(self, consumer: Consumer, now_s: float) -> ConsumerLooks:
         looks = self._looks.get(consumer)

@@ -22,6 +22,7 @@ from otel_pipeline.detectors.measures import detectors
 from otel_pipeline.detectors.objectives import Objectives
 from otel_pipeline.detectors.pace import PartitionPace
 from otel_pipeline.detectors.partition import PartitionWatch
+from otel_pipeline.detectors.producer_numbers import MAX_ALL_PRODUCERS, MAX_PRODUCERS, Room
 from otel_pipeline.detectors.watched_flow import FlowKey, FlowNow, Watched, WatchedFlow
 from otel_pipeline.detectors.watched_partition import WatchedPartition
 from otel_pipeline.engine.engine import OTHER
@@ -76,6 +77,7 @@ class Flows:
         self._lock = threading.RLock()
         self._flows: dict[FlowKey, WatchedFlow] = {}
         self._groups: set[str] = set()
+        self._room = Room()
         self.objectives = Objectives(settings.objectives, totals)
         found = detectors(self._guard) if tables is None else tables
         self._instruments = Instruments(totals, found, self._guard, self.now, self.refresh)
@@ -151,6 +153,7 @@ class Flows:
             destination_settings=flow.settings,
             guard=self._guard,
             monotonic_s=self._monotonic_s,
+            room=self._room,
             work_ns=self._work_ns,
             objectives=flow.objectives,
             values=values,
@@ -179,10 +182,20 @@ class Flows:
         return pace
 
     def look(self) -> None:
-        """Update, once a second, rates and what stands still."""
-        now_s, now_ns = self._monotonic_s(), self._work_ns()
+        """Update, once a second, rates, what stands still, and who is followed."""
+        now_s, now_ns, followed = self._monotonic_s(), self._work_ns(), 0
         for flow in self.every():
             flow.pace.look(now_s, now_ns, flow.last_ms)
+            for watch in flow.watches():
+                watch.order.look(now_s)
+                followed += watch.order.followed
+            if flow.latest.get(order.TURNED_AWAY):
+                self._guard.problem(
+                    "order.producers",
+                    f"more than {MAX_PRODUCERS:,} producers in a partition, or {MAX_ALL_PRODUCERS:,} in the process: "
+                    "whether messages of the rest are lost is not known",
+                )
+        self._room.taken = followed
 
     def now(self) -> list[FlowNow]:
         """Return each flow as it is now."""

@@ -11,7 +11,7 @@ from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from otel_pipeline.detectors.order import PartitionOrder
+    from otel_pipeline.detectors.partition_order import PartitionOrder
     from otel_pipeline.engine.observer import Resumed
 
 MAX_POINTS = 64
@@ -40,6 +40,7 @@ class PartitionPace:
         "_out_of_range",
         "_points",
         "answered_s",
+        "away_since_s",
         "longest_stand_s",
         "order",
         "since_s",
@@ -61,6 +62,8 @@ class PartitionPace:
         """The position at the last look."""
         self.still_since_s = now_s
         """Since when the position has not moved."""
+        self.away_since_s: float | None = None
+        """Since when the partition has not been assigned here, as far as that is of interest."""
         self.answered_s: float | None = None
         """When the latest fetch was answered; None before the first."""
         self.unstable = 0

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from otel_pipeline.detectors.environments import PartitionEnvironments
     from otel_pipeline.detectors.freshness import PartitionFreshness
-    from otel_pipeline.detectors.order import PartitionOrder
+    from otel_pipeline.detectors.partition_order import PartitionOrder
     from otel_pipeline.detectors.watched_partition import ValueWatch
     from otel_pipeline.engine.guard import Place
     from otel_pipeline.engine.messages import Message, MessageFields

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary, ref
 
 from otel_pipeline.detectors.measures import MAX_VALUES
+from otel_pipeline.detectors.producer_window import MAX_PLACES
 from otel_pipeline.engine.measures import Label
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from otel_pipeline.detectors.measures import Detector
     from otel_pipeline.detectors.objectives import ObjectiveCounts
     from otel_pipeline.detectors.partition import PartitionWatch
+    from otel_pipeline.detectors.producer_window import Between
     from otel_pipeline.detectors.settings import DestinationSettings
     from otel_pipeline.engine.clients import Consumer
     from otel_pipeline.engine.guard import Place
@@ -90,6 +92,7 @@ class WatchedFlow:
         """Newest number by (partition, producer) of what is no longer watched."""
         self._newest_origin_gone_ms = 0
         self._last_gone_ms = 0
+        self._missing_gone: list[tuple[int, Between]] = []
         self.series: dict[Label, CounterCell] = {}
         """The cells of the counts that are metrics."""
         self._own_cells: WeakKeyDictionary[object, dict[Measure, HistogramCell]] = WeakKeyDictionary()
@@ -142,6 +145,9 @@ class WatchedFlow:
                 continue
             self._last_gone_ms = max(self._last_gone_ms, each.watch.last_ms)
             self._newest_origin_gone_ms = max(self._newest_origin_gone_ms, each.watch.freshness.newest_origin_ms)
+            each.watch.order.leave()
+            missing = ((each.partition, place) for place in each.watch.order.missing_places)
+            self._missing_gone = [*self._missing_gone, *missing][-MAX_PLACES:]
             for label, count in _read(each):
                 self.gone[label] = self.gone.get(label, 0) + count
             for producer, number in each.watch.order.numbers().items():
@@ -172,6 +178,16 @@ class WatchedFlow:
             for producer, number in each.watch.order.numbers().items():
                 newest[each.partition, producer] = number
         return newest
+
+    def open_places(self) -> list[tuple[int, Between]]:
+        """Return partition and offsets between which messages have not come yet."""
+        found = [(each.partition, each.watch.order.open_places()) for each in self.watched if each.watch.order.gapped]
+        return [(partition, place) for partition, places in found for place in places]
+
+    def missing_places(self) -> list[tuple[int, Between]]:
+        """Return partition and offsets between which the latest of the missing messages should have come."""
+        found = ((each.partition, place) for each in self.watched for place in each.watch.order.missing_places)
+        return [*self._missing_gone, *found][-MAX_PLACES:]
 
     def at_risk(self) -> int:
         """Count the offsets that are committed and still in hand: lost if the process dies now."""

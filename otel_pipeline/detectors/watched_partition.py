@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from otel_pipeline.detectors.objectives import ObjectiveCounts
+    from otel_pipeline.detectors.producer_numbers import Room
     from otel_pipeline.detectors.settings import DestinationSettings, HealthSettings
     from otel_pipeline.engine.guard import Guard
     from otel_pipeline.engine.measures import Measure
@@ -85,6 +86,8 @@ class WatchedPartition:
     """What the configuration says of the destination."""
     guard: Guard
     monotonic_s: Callable[[], float]
+    room: Room
+    """How many producers may be followed."""
     work_ns: Callable[[], int]
     """The clock that the engine measures durations with, ns."""
     objectives: tuple[ObjectiveCounts, ...]

@@ -10,7 +10,7 @@ from otel_pipeline import duration, semconv
 from otel_pipeline.contracts.measures import FILE, checked
 from otel_pipeline.detectors.decisions import DECISION_AGE
 from otel_pipeline.detectors.freshness import DATA_AGE, DELIVERY_AGE, NEGATIVE_AGES
-from otel_pipeline.detectors.order import BY_DESTINATION, DUPLICATE, MISSING, REORDERED, UNNUMBERED
+from otel_pipeline.detectors.order import BY_DESTINATION, DUPLICATE, LEFT_OPEN, MISSING, REORDERED, UNNUMBERED
 from otel_pipeline.detectors.partition import HEADER_MISSING, HEADER_OK, HEADER_RELAYED, HEADER_UNREADABLE, MESSAGES
 from otel_pipeline.detectors.times import EVENT_TIME_REGRESSION
 from otel_pipeline.engine.measures import Sums
@@ -147,6 +147,8 @@ class PipelineFlow:
                 "messages have no number of their partition",
             )
             found = {cause: count for (cause,), count in evidence.counts.of(MISSING).items() if count}
+            if left_open := evidence.counts[LEFT_OPEN]:
+                found["not come when their consumer closed"] = left_open
             refused = evidence.refused_sends
             told = f"; sends that were refused: {_listed(refused)}" if refused else ""
             _require(
@@ -221,7 +223,9 @@ class PipelineFlow:
         """Count numbers that producers of this process gave beyond the newest that came, in partitions it has read."""
         engine = self.pipeline._engine
         come = flow.numbers()
-        read = {partition for partition, _ in come} | {each.partition for each in flow.pace.live()}
+        read = {partition for partition, _ in come} | {
+            each.partition for live in flow.pace.live().values() for each in live
+        }
         given: dict[tuple[int, int], int] = {}
         for tell in engine.given if engine is not None else ():
             for (producer, topic, partition), number in tell().items():

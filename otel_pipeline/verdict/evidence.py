@@ -14,9 +14,10 @@ from otel_pipeline.detectors.partition import MESSAGES
 from otel_pipeline.engine.measures import Sums
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from otel_pipeline.detectors.objectives import ObjectiveEvidence
+    from otel_pipeline.detectors.producer_window import Between
     from otel_pipeline.detectors.watched_flow import FlowKey
 
 
@@ -48,6 +49,12 @@ class Evidence:
     freshness: Freshness = field(default_factory=Freshness)
     pace: Pace = field(default_factory=Pace)
     contract: ContractEvidence = field(default_factory=ContractEvidence)
+    ordered: bool = False
+    """Whether the configuration demands the order of this destination."""
+    open_places: Sequence[tuple[int, Between]] = ()
+    """Partitions and offsets between which messages have not come yet."""
+    missing_places: Sequence[tuple[int, Between]] = ()
+    """The same of the latest ones that are given up."""
     at_risk: int = 0
     """Offsets that are committed and still in hand: lost if the process dies now."""
     refused_sends: Mapping[str, int] = field(default_factory=dict)

@@ -90,6 +90,9 @@ class Gathering:
             ),
             pace=self._pace(now),
             contract=self._contracts.evidence(destination, "consumer"),
+            ordered=flow.settings.ordered,
+            open_places=flow.open_places(),
+            missing_places=flow.missing_places(),
             at_risk=flow.at_risk(),
             refused_sends=refused,
         )

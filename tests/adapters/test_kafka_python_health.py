@@ -86,6 +86,25 @@ def test_a_lost_tail_is_found_by_what_was_given(pipeline_flow, kafka):
     assert failure(pipeline_flow.assert_nothing_lost) == f"{topic}: the last 2 messages sent have not come"
 
 
+def test_a_partition_of_which_nothing_comes_is_looked_at_too(pipeline_flow, kafka):
+    """Where it is assigned: what was sent to it has not come."""
+    topic, other = kafka.topic(), kafka.topic("other")
+    kafka.send(topic, b"1")
+    kafka.send(other, b"1", b"2")
+    kafka.poll(kafka.consumer(topic), 1)
+    pipeline_flow.assert_nothing_lost()
+
+    consumer = kafka.consumer(other)
+    consumer.seek_to_end(TopicPartition(other, 0))
+    deadline = time.monotonic() + 20
+    while not any(
+        flow.pace.live() for flow in pipeline_flow.pipeline._monitoring.flows.every() if flow.key[1] == other
+    ):
+        assert consumer.poll(100) == {}
+        assert time.monotonic() < deadline
+    assert failure(pipeline_flow.assert_nothing_lost) == f"{other}: the last 2 messages sent have not come"
+
+
 @plain_functions
 def test_a_contract_is_checked_on_both_sides(telemetry, kafka, contracts):
     """The object before the serializer and after the deserializer."""

@@ -19,7 +19,7 @@ def test_it_is_said_how_the_client_goes_on(telemetry, kafka, reset):
     kafka.poll(consumer, 3)
 
     told = []
-    (live,) = [each for flow in flows.every() if flow.key.group for each in flow.pace.live()]
+    (live,) = [each for flow in flows.every() if flow.key.group for live in flow.pace.live().values() for each in live]
     live.pace.order = type("Order", (), {"out_of_range": lambda _, *what: told.append(what), "gapped": False})()
     consumer.seek(TopicPartition(topic, 0), 100)
     for _ in range(50):

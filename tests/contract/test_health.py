@@ -137,6 +137,20 @@ def test_duplicates_and_disorder_are_named(driver, pipeline_flow, kind):
     )
 
 
+@pytest.mark.parametrize("looked", [False, True])
+def test_a_gap_is_no_success_though_its_consumer_has_closed(driver, pipeline_flow, looked):
+    """Whether or not somebody has looked at the lights in between."""
+    topic = driver.topic()
+    flags, tag = pipeline_header.PER_PARTITION, pipeline_header.tag_of(topic, 0)
+    for number in (1, 2, 5):
+        send_as(pipeline_flow, driver, topic, header(number=number, tag=tag, flags=flags))
+    handle_all(driver, topic, 3).close()
+    if looked:
+        assert lights(pipeline_flow, topic)["order"] == "amber"
+
+    assert "2 messages are missing: 2 " in failure(pipeline_flow.assert_nothing_lost)
+
+
 def test_messages_that_a_relay_copied_are_not_judged(driver, pipeline_flow):
     """With the numbers of another destination, of both kinds."""
     topic = driver.topic()

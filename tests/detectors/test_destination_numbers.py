@@ -6,14 +6,16 @@ import random
 
 import pytest
 
-from otel_pipeline.detectors.destination_numbers import MAX_PRODUCERS, NUMBERS, WINDOW, DestinationNumbers
+from otel_pipeline.detectors.destination_numbers import WINDOW, DestinationNumbers
 from otel_pipeline.detectors.environments import PartitionEnvironments
 from otel_pipeline.detectors.freshness import PartitionFreshness
 from otel_pipeline.detectors.order import PartitionOrder
 from otel_pipeline.detectors.partition import PartitionWatch
+from otel_pipeline.detectors.producer_window import NUMBERS
 from otel_pipeline.engine import pipeline_header
 from otel_pipeline.engine.messages import MessageFields
 from otel_pipeline.engine.totals import Totals
+from tests.limits import below_at_above
 
 PARTITION_TAG, DESTINATION_TAG, ELSEWHERE = 1, 2, 3
 
@@ -76,14 +78,14 @@ def test_a_jump_beyond_the_window_forgets_what_was_in_it(ahead, expected):
     assert told(1, 10, 10 + ahead, 10)[-1] == expected
 
 
-@pytest.mark.parametrize(("producers", "expected"), [(MAX_PRODUCERS, "duplicate"), (MAX_PRODUCERS + 1, None)])
-def test_producers_are_bounded(producers, expected):
-    """The one that has been silent for longest is forgotten."""
-    seen = DestinationNumbers()
-    for producer in range(producers):
-        seen.one(producer, 1, producer)
+@below_at_above("detectors.producer_numbers.MAX_PRODUCERS, of a destination", 4_096, (0, 1), (0, 1), (1, 1))
+def test_producers_are_bounded(order, size, outcome):
+    """A full table turns newcomers away, and keeps comparing those that it has."""
+    for producer in range(1, size + 1):
+        order.one_of_destination(producer, producer, 1, DESTINATION_TAG)
+    order.one_of_destination(size + 1, 1, 1, DESTINATION_TAG)
 
-    assert (len(seen), seen.one(0, 1, producers)) == (MAX_PRODUCERS, expected)
+    assert (order.turned_away, order.duplicate) == outcome
 
 
 @pytest.mark.parametrize("seed", range(5))

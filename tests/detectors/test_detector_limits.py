@@ -11,6 +11,7 @@ from otel_pipeline.detectors.freshness import PartitionFreshness
 from otel_pipeline.detectors.keys_in_hand import KeysInHand
 from otel_pipeline.detectors.order import PartitionOrder
 from otel_pipeline.detectors.pace import PartitionPace
+from otel_pipeline.detectors.producer_numbers import Room
 from otel_pipeline.engine.pipeline_header import encode
 from otel_pipeline.engine.totals import Totals
 from tests.limits import below_at_above
@@ -41,7 +42,7 @@ def read(order, *numbers, producer=1):
         order.one(order.highest + 1 if order.highest >= 0 else 0, producer, number, TAG)
 
 
-@below_at_above("detectors.order.WINDOW", 1_024, (1, 0), (0, 1), (0, 1))
+@below_at_above("detectors.producer_window.WINDOW", 1_024, (1, 0), (0, 1), (0, 1))
 def test_a_message_that_comes_late(order, size, outcome):
     """Up to 1,023 numbers late it is reordered; later it was counted as missing, and that stays."""
     read(order, 1, 3, *range(4, size + 3))
@@ -60,18 +61,43 @@ def test_a_gap_that_is_given_up(order, clock, size, outcome):
     assert (order.missing_before_broker, order.open) == outcome
 
 
-@below_at_above("detectors.order.MAX_PRODUCERS", 64, 1, 1, 0)
+@below_at_above("detectors.producer_numbers.MAX_PRODUCERS", 4_096, (0, 1), (0, 1), (1, 1))
 def test_producers_of_a_partition(order, size, outcome):
-    """64 are followed; of the one that was silent the longest nothing is known any more."""
-    read(order, 1)
-    for producer in range(2, size + 1):
+    """4,096 are followed; of one that comes then every message is turned away, and the others are compared on."""
+    for producer in range(1, size + 1):
         read(order, 1, producer=producer)
     read(order, 3)
 
-    assert order.open == outcome
+    assert (order.turned_away, order.open) == outcome
 
 
-@below_at_above("detectors.order.MAX_GAPS", 8, 7, 8, 8)
+@below_at_above("detectors.producer_numbers.MAX_ALL_PRODUCERS", 65_536, (0, 2), (1, 1), (2, 0))
+def test_producers_of_a_process(clock, size, outcome):
+    """65,536 are followed together, of either kind; those beyond are turned away."""
+    room = Room()
+    order = PartitionOrder(TAG, clock, TAG + 1, room)
+    room.taken = size - 1
+    read(order, 1)
+    order.one_of_destination(1, 2, 1, TAG + 1)
+
+    assert (order.turned_away, order.followed) == outcome
+
+
+@below_at_above("detectors.producer_numbers.SILENT_S", 600, 4_096, 3_996, 3_996)
+def test_producers_that_have_fallen_silent(order, size, outcome):
+    """A hundred of a full table say nothing any more, while others speak: after 10 min they make room."""
+    for producer in range(1, 4_097):
+        read(order, 1, producer=producer)
+    order.look(0.0)
+    for second in range(1, size + 1):
+        for producer in range(101, 4_097) if second == 1 else range(101, 102):
+            read(order, second + 1 if producer == 101 else 2, producer=producer)
+        order.look(float(second))
+
+    assert order.followed == outcome
+
+
+@below_at_above("detectors.producer_window.MAX_GAPS", 8, 7, 8, 8)
 def test_gaps_of_a_producer(order, clock, size, outcome):
     """Eight are told apart; the newest are given up together, no message of them too early."""
     read(order, 1)
@@ -83,7 +109,19 @@ def test_gaps_of_a_producer(order, clock, size, outcome):
     assert (len(window.gaps), order.open) == (outcome, size)
 
 
-@below_at_above("detectors.order.NUMBERS", 0xFFFF_FFFF, 0, 0, 1)
+@below_at_above("detectors.producer_window.MAX_PLACES", 8, (7, (0, 1)), (8, (0, 1)), (8, (1, 2)))
+def test_places_of_what_is_missing(order, size, outcome):
+    """The latest eight are remembered."""
+    read(order, 1)
+    for gap in range(size):
+        read(order, 3 + 2 * gap)
+        order.close()
+
+    assert (len(order.missing_places), order.missing_places[0]) == outcome
+    assert order.missing_places[-1] == (size - 1, size)
+
+
+@below_at_above("detectors.producer_window.NUMBERS", 0xFFFF_FFFF, 0, 0, 1)
 def test_numbers_that_begin_again(order, size, outcome):
     """1 follows the last one; where it does not, the numbers between are missing."""
     read(order, 0xFFFF_FFFD, 0xFFFF_FFFE)

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from otel_pipeline.detectors.order import NUMBERS, WINDOW, PartitionOrder
+from otel_pipeline.detectors.order import PartitionOrder
+from otel_pipeline.detectors.producer_window import NUMBERS, WINDOW
 
 TAG = 7
 

@@ -118,7 +118,7 @@ def test_a_light_that_is_worse_itself_says_so(watching):
     found = watching(tables=(*own_detectors(), tea(rules=(Rule("order", lambda _: Row("amber", "tea")),))))
     found.deliver(*found.numbered(1, 2, 3, 5))
 
-    assert found.lights()["order"].why == "1 message has not come yet"
+    assert found.lights()["order"].row == "gap"
 
 
 TOLD = ("delivered", "processed", "processed_to", "began", "ended", "look")

@@ -19,7 +19,7 @@ EVERYDAY = {
     *("traces", "metrics", "logs"),  # OpenTelemetry's signals
     *("file", "learned"),  # what options, files and learners are called
     *("duplicate", "reordered", "relayed"),  # what testing.faults injects
-    "rewound",  # of a position, and of a consumer
+    *("rewound", "redelivered"),  # of a position, of a consumer, and what a partition's order counts
     *("ok", "true", "false", "unknown", "missing", "skipped", "unreadable"),
 }
 """Values that are words of other things as well."""

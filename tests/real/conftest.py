@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from otel_pipeline.detectors.order import MISSING, OPEN, VIOLATIONS
 from otel_pipeline.detectors.partition import HEADER_MISSING, HEADER_RELAYED, HEADER_UNREADABLE
-from otel_pipeline.engine.pipeline_header import NAME, decode
+from otel_pipeline.engine.pipeline_header import NAME, PER_PARTITION, decode, encode, tag_of
 
 LOST_AFTER_S = 1.0
 LOOK_S = 0.1
@@ -98,6 +98,35 @@ class Watched:
         for future in waiting:
             future.get(30)
         return producers
+
+    def send_as_many(self, topic, producers, count, chance, *, drop, duplicate, reorder):
+        """Send as so many producers would, in turn, with harm in the middle of their numbers; returns what was done."""
+        from confluent_kafka import cimpl
+
+        client = cimpl.Producer({"bootstrap.servers": self.address, "log_level": 0})
+        tag, done, waiting = tag_of(topic, 0), Counter(), {}
+        for number in range(1, count + 1):
+            for producer in range(1, producers + 1):
+                harm = chance.random() if 1 < number < count else 1.0
+                numbers = [number]
+                if harm < drop:
+                    done["before_broker"] += 1
+                    numbers = []
+                elif harm < drop + duplicate:
+                    done["duplicate"] += 1
+                    numbers = [number, number]
+                elif harm < drop + duplicate + reorder and producer not in waiting and number < count - 1:
+                    waiting[producer] = number
+                    continue
+                if producer in waiting and numbers:
+                    done["reordered"] += 1
+                    numbers.append(waiting.pop(producer))
+                for each in numbers:
+                    client.produce(topic, b"", partition=0, headers=[(NAME, _header(producer, each, tag))])
+                    done["written"] += 1
+            client.poll(0)
+        assert client.flush(30) == 0
+        return done
 
     def consumer(self, *topics, group=None, partitions=1, subscribe=False, **options):
         """A consumer from the beginning on; it has its partitions at once unless it is to join its group."""
@@ -220,6 +249,11 @@ class Watched:
         for stream, numbers in seen.items():
             counts["before_broker"] += highest[stream] - lowest[stream] + 1 - len(numbers)
         return {name: count for name, count in counts.items() if count}
+
+
+def _header(producer, number, tag):
+    said = {"hops": 1, "origin_ms": 1_795_435_200_000, "newest_ms": 0, "path": 1, "environment": "test"}
+    return encode(flags=PER_PARTITION, producer_id=producer, sequence=number, tag=tag, **said)
 
 
 @pytest.fixture

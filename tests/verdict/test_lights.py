@@ -12,17 +12,7 @@ from otel_pipeline.detectors.consumer_pace import ConsumerPace
 from otel_pipeline.detectors.environments import FOREIGN, UNLABELLED
 from otel_pipeline.detectors.flow_pace import Pace
 from otel_pipeline.detectors.objectives import ObjectiveEvidence
-from otel_pipeline.detectors.order import (
-    BEFORE_BROKER,
-    BY_DESTINATION,
-    DUPLICATE,
-    EXPIRED,
-    OFFSET_RESET,
-    OPEN,
-    REDELIVERED,
-    REORDERED,
-    UNNUMBERED,
-)
+from otel_pipeline.detectors.order import BEFORE_BROKER
 from otel_pipeline.detectors.partition import HEADER_MISSING, HEADER_OK, MESSAGES
 from otel_pipeline.detectors.settings import HealthSettings
 from otel_pipeline.detectors.shares import wilson_lower
@@ -72,22 +62,6 @@ def judged(found, *, seconds=3, settings=None, minimums=None):
     for second in range(seconds):
         (flow,) = verdict.judge([found], 1000.0 + second, 1_700_000_000.0 + second)
     return flow
-
-
-@pytest.mark.parametrize(
-    ("unjudged", "state"), [(99, "green"), (100, "green"), (101, "grey")], ids=["below", "at", "above"]
-)
-@pytest.mark.parametrize("kind", [BY_DESTINATION, UNNUMBERED], ids=str)
-def test_no_green_where_losses_would_not_be_seen(kind, unjudged, state):
-    """Producers that number over all partitions, or not at all: in order, and nobody knows whether all came."""
-    light = judged(evidence(counts={kind: unjudged})).lights["order"]
-
-    assert light.state == state
-    assert light.why == (
-        "1,000 messages in order, none missing"
-        if state == "green"
-        else "1,000 messages in order; whether any is missing is not known: 101 have no number of a partition"
-    )
 
 
 def test_everything_green():
@@ -170,59 +144,6 @@ def test_old_data_with_messages_waiting_is_red_after_ten_seconds():
         "red",
         "the newest data processed is 30 s old, and 70 messages wait (orders_fresh: 99 % under 2 s)",
     )
-
-
-@pytest.mark.parametrize(
-    ("parts", "state", "why"),
-    [
-        ({"messages": 99}, "grey", "too few yet: 99 of 100 messages in 24 h"),
-        (
-            {"counts": {HEADER_OK: 400, HEADER_MISSING: 600}},
-            "grey",
-            "only 400 of 1,000 messages say which number they have",
-        ),
-        ({"counts": {OPEN: 2}}, "amber", "2 messages have not come yet"),
-        (
-            {"counts": {REORDERED: 1}},
-            "amber",
-            "1 reordered, 0 duplicate of 1,000 messages",
-        ),
-        (
-            {"counts": {REORDERED: 2, DUPLICATE: 2}},
-            "red",
-            "2 reordered, 2 duplicate of 1,000 messages",
-        ),
-        ({"counts": {REDELIVERED: 10}}, "green", "1,000 messages in order, none missing"),
-        (
-            {"counts": {REDELIVERED: 11}},
-            "amber",
-            "11 of 1,000 messages were delivered again",
-        ),
-        (
-            {"counts": {OFFSET_RESET: 7}},
-            "amber",
-            "7 messages were skipped: the position was gone, and auto_offset_reset is latest",
-        ),
-        ({"counts": {BEFORE_BROKER: 3}}, "red", "messages lost: 3 before the broker"),
-        (
-            {"messages": 5, "counts": {EXPIRED: 1, BEFORE_BROKER: 2}},
-            "red",
-            "messages lost: 2 before the broker, 1 deleted by retention before they were read",
-        ),
-    ],
-)
-def test_in_order(parts, state, why):
-    """A loss is red however few messages there were."""
-    light = judged(evidence(**parts)).lights["order"]
-
-    assert (light.state, light.why) == (state, why)
-
-
-def test_a_loss_names_the_sends_that_this_process_was_told_had_failed():
-    """Rule 9."""
-    found = evidence(counts={BEFORE_BROKER: 3}, refused_sends={"KafkaTimeoutError": 3})
-
-    assert judged(found).lights["order"].look == "failed sends of this process: 3 x KafkaTimeoutError"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,164 @@
+"""More producers than can be followed: newcomers are turned away, whoever speaks is kept, and it is said."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from otel_pipeline.detectors import producer_numbers
+from otel_pipeline.detectors.order import TURNED_AWAY
+from otel_pipeline.detectors.partition_order import PartitionOrder
+from otel_pipeline.detectors.producer_numbers import Room, Silence
+
+TAG = 7
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """A table of 40, in a process with room for 100."""
+    monkeypatch.setattr(producer_numbers, "MAX_PRODUCERS", 40)
+    monkeypatch.setattr(producer_numbers, "MAX_ALL_PRODUCERS", 100)
+    for name in ("partition_order", "destination_numbers"):
+        module = __import__(f"otel_pipeline.detectors.{name}", fromlist=["MAX_PRODUCERS"])
+        for limit in ("MAX_PRODUCERS", "MAX_ALL_PRODUCERS"):
+            if hasattr(module, limit):
+                monkeypatch.setattr(module, limit, getattr(producer_numbers, limit))
+
+
+def take_turns(producers, count, *, lost=0.01, seed=1):
+    """What is found among so many producers that take turns, and what was lost."""
+    order, chance, numbers = PartitionOrder(TAG, lambda: 0.0), random.Random(seed), [0] * producers
+    offset, truth = 0, []
+    for turn in range(count):
+        producer = turn % producers
+        numbers[producer] += 1
+        if chance.random() < lost and 1 < numbers[producer] < count // producers:
+            truth.append(producer)
+        else:
+            order.one(offset, producer + 1, numbers[producer], TAG)
+            offset += 1
+    order.close()
+    return order, truth
+
+
+@pytest.mark.parametrize("producers", [10, 64, 65, 1_000, 4_096])
+def test_all_losses_are_found(producers):
+    """However many producers there are, up to as many as are followed."""
+    order, truth = take_turns(producers, producers * 20)
+
+    assert (order.missing_before_broker, order.reordered + order.duplicate) == (len(truth), 0)
+    assert (order.followed, order.turned_away) == (producers, 0)
+
+
+def test_of_more_producers_those_that_are_followed_are_judged():
+    """And nothing is made up about the others."""
+    order, truth = take_turns(5_000, 60_000)
+    known = [each for each in truth if each < 4_096]
+    newcomers = 12 * (5_000 - 4_096) - (len(truth) - len(known))
+
+    assert (order.missing_before_broker, order.reordered + order.duplicate) == (len(known), 0)
+    assert (len(truth), len(known), order.turned_away) == (525, 432, newcomers)
+
+
+def test_partitions_share_the_room_of_the_process(few):
+    """And give it back when they begin anew."""
+    room = Room()
+    orders = [PartitionOrder(TAG, lambda: 0.0, -1, room) for _ in range(4)]
+    for order in orders:
+        for producer in range(1, 40):
+            order.one(producer, producer, 1, TAG)
+    assert [(order.followed, order.turned_away) for order in orders] == [(39, 0), (39, 0), (22, 17), (0, 39)]
+
+    orders[0].sought()
+    orders[0].one(900, 1, 1, TAG)
+    orders[3].one(40, 40, 1, TAG)
+
+    assert ([order.followed for order in orders], room.taken) == ([1, 39, 22, 1], 63)
+
+
+def test_the_silent_make_room_only_where_it_is_needed(few):
+    """A producer that comes back after an hour is still compared with what it had sent."""
+    order = PartitionOrder(TAG, lambda: 0.0)
+    for producer in range(1, 40):
+        order.one(producer, producer, 1, TAG)
+    speak(order, 39, seconds=700)
+    assert order.followed == 39
+
+    order.one(order.highest + 1, 40, 1, TAG)
+    order.look(701.0)
+    assert (order.followed, sorted(order.numbers())) == (2, [39, 40])
+
+
+def speak(order, producer, *, seconds, since_s=0):
+    """This producer alone says something each second."""
+    for second in range(since_s, since_s + seconds):
+        order.one(order.highest + 1, producer, order.numbers().get(producer, 0) + 1, TAG)
+        order.look(float(second))
+
+
+def test_gaps_of_the_silent_are_left_open(few):
+    """They are no loss: nobody has read to the end of the log."""
+    order = PartitionOrder(TAG, lambda: 0.0)
+    for producer in range(1, 41):
+        order.one(producer, producer, 1, TAG)
+    order.one(41, 5, 3, TAG)
+    speak(order, 7, seconds=700)
+
+    assert (order.followed, order.open, order.left_open, order.gapped) == (1, 0, 1, False)
+
+
+def test_producers_without_a_partition_lock_make_room_too(few):
+    """Those that number over all partitions."""
+    order = PartitionOrder(0, lambda: 0.0, TAG)
+    for producer in range(1, 42):
+        order.one_of_destination(producer, producer, 1, TAG)
+    for second in range(700):
+        order.one_of_destination(order.highest + 1, 7, 2 + second, TAG)
+        order.look(float(second))
+
+    assert (order.followed, order.turned_away, order.by_destination) == (1, 1, 740)
+
+
+def test_a_process_that_was_stopped_forgets_nobody():
+    """Nor one that reads nothing for an hour."""
+    silence = Silence()
+    newest = [silence.look(float(second), 1_000 + second) for second in range(60)]
+    stopped = [silence.look(3_600.0 + second, 1_060 + second) for second in range(60)]
+    still = [silence.look(7_200.0 + second, 1_119) for second in range(900)]
+
+    assert {*newest, *stopped, *still} == {-1}
+
+
+def test_silence_begins_anew_with_another_log():
+    """Its offsets say nothing about those of before."""
+    silence = Silence()
+    before = [silence.look(float(second), second) for second in range(700)][-1]
+    after = [silence.look(700.0 + second, second // 2) for second in range(590)]
+
+    assert (before > 0, {*after}) == (True, {-1})
+
+
+def test_the_silent_are_those_of_ten_to_eleven_minutes_ago():
+    """Whoever has spoken since has a newer offset."""
+    silence = Silence()
+    found = [silence.look(float(second), second) for second in range(1_800)]
+
+    assert all(600 <= second - offset <= 661 for second, offset in enumerate(found) if offset >= 0)
+    assert found.index(next(each for each in found if each >= 0)) == 600
+
+
+def test_it_is_said_once(watching, few):
+    """In the light, and in the status."""
+    found = watching()
+    header = found.header
+    found.deliver(*(found.message(offset, header=header(1, producer=1 + offset)) for offset in range(41)))
+    assert found.evidence().counts[TURNED_AWAY] == 1
+    for _ in range(2):
+        found.flows.look()
+
+    (problem,) = [each for each in found.guard.problems.values() if "producers" in each]
+    assert problem == (
+        "more than 4,096 producers in a partition, or 65,536 in the process: "
+        "whether messages of the rest are lost is not known"
+    )
