@@ -12,7 +12,6 @@ import re
 import sys
 from dataclasses import dataclass
 from difflib import get_close_matches
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -112,7 +111,7 @@ class Surroundings:
 
 def surroundings(environ: Mapping[str, str] = os.environ) -> Surroundings:
     """Return the real surroundings of this process."""
-    return Surroundings(environ, frozenset(sys.modules), _interactive(), lambda path: Path(path).exists())
+    return Surroundings(environ, frozenset(sys.modules), _interactive(), os.path.exists)
 
 
 def _interactive() -> bool:

@@ -79,7 +79,7 @@ def _named(given: str, said: str, tell: Tell) -> File | None:
     try:
         return _not_too_large(path, _content(path, None), tell)
     except (OSError, ValueError) as error:
-        if not path.is_file():
+        if not os.path.isfile(path):  # noqa: PTH113 - never raises
             tell(said, f"{path} is no file", f"give the path of an {FILE_NAME}")
             return None
         tell(str(path), f"cannot be read: {getattr(error, 'strerror', None) or error}", "make it readable")

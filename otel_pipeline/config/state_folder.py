@@ -72,7 +72,8 @@ def _can_be_made(folder: str) -> bool:
     while folder and not os.path.lexists(folder):
         above = os.path.dirname(folder)  # noqa: PTH120 - never raises
         folder = above if above != folder else ""
-    return bool(folder) and Path(folder).is_dir() and os.access(folder, os.W_OK | os.X_OK)
+    # `Path.is_dir()` raises where a folder above may not be looked into.
+    return bool(folder) and os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)  # noqa: PTH112
 
 
 def _user() -> str:

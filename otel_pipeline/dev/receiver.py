@@ -2,58 +2,35 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import threading
+import zlib
 from base64 import b64encode
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
+
+from otel_pipeline.export.otlp_json import double
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 _PATHS = ("/v1/traces", "/v1/metrics", "/v1/logs")
 _PROTOBUF = "application/x-protobuf"
+MAX_BODY_BYTES = 64_000_000
+"""Of a request, as it comes and unpacked: ten times what the largest batch of an exporter takes."""
+_DIGITS = 8
+_TIMEOUT_SECONDS = 30
+_LONGEST_ANSWER = 1000
 
 
 @contextmanager
 def otlp_receiver(folder: Path) -> Iterator[str]:
     """Keep what arrives in `folder/telemetry.jsonl` while the `with` lasts, and yield the endpoint for exporters."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    lines = (folder / "telemetry.jsonl").open("a", encoding="utf-8")
-    lock = threading.Lock()
-
-    class Keep(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"  # Exporters keep their connection.
-
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            try:
-                if self.headers.get("Content-Encoding") == "gzip":
-                    body = gzip.decompress(body)
-                line = json.dumps(request(self.path, body), separators=(",", ":"))
-            except Exception as error:  # Whatever the bytes, the exporter gets an answer.
-                self._answer(400, str(error).encode(errors="replace"))
-                return
-            with lock:
-                lines.write(line + "\n")
-                lines.flush()  # Who reads along, or after a crash, finds whole lines.
-            self._answer(200, b"")
-
-        def _answer(self, status: int, body: bytes) -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", _PROTOBUF)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base's name
-            """Say nothing."""
-
-    with lines, _Server(("127.0.0.1", 0), Keep) as server:
+    with (folder / "telemetry.jsonl").open("a", encoding="utf-8") as lines, _Server(lines) as server:
         serving = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         serving.start()
         try:
@@ -66,8 +43,86 @@ def otlp_receiver(folder: Path) -> Iterator[str]:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
+    def __init__(self, lines: TextIO) -> None:
+        super().__init__(("127.0.0.1", 0), _Request)
+        self._lines = lines
+        self._lock = threading.Lock()
+
+    def keep(self, line: str) -> None:
+        """Append a line; safe in any thread. Raises OSError where that cannot be done."""
+        with self._lock:
+            self._lines.write(line + "\n")
+            self._lines.flush()  # Who reads along, or after a crash, finds whole lines.
+
     def handle_error(self, request: object, client_address: object) -> None:
         """Say nothing: a service that ends breaks its connection."""
+
+
+class _Request(BaseHTTPRequestHandler):
+    server: _Server
+    protocol_version = "HTTP/1.1"  # Exporters keep their connection.
+    timeout = _TIMEOUT_SECONDS
+
+    def do_POST(self) -> None:
+        try:
+            self.server.keep(json.dumps(request(self.path, self._body()), separators=(",", ":")))
+        except _RefusedError as error:
+            self.close_connection = True  # What is left of the body would be taken for the next request.
+            self._answer(error.status, str(error))
+        except OSError as error:
+            self.close_connection = True
+            self._answer(503, f"it cannot be kept: {error.strerror or error}")
+        except Exception as error:  # Whatever the bytes, the exporter gets an answer.
+            self._answer(400, str(error))
+        else:
+            self._answer(200, "")
+
+    def _body(self) -> bytes:
+        """Read what was sent. Raises _RefusedError for what no exporter of this machine sends."""
+        if self.headers.get("Origin") is not None:
+            raise _RefusedError(403, "pages of browsers do not write here")
+        length = self.headers.get("Content-Length", "")
+        if not (length.isascii() and length.isdigit()):
+            raise _RefusedError(411, "Content-Length is missing")
+        if len(length) > _DIGITS or int(length) > MAX_BODY_BYTES:
+            raise _RefusedError(413, f"it is larger than {MAX_BODY_BYTES} bytes")
+        body = self.rfile.read(int(length))
+        return _unpacked(body) if self.headers.get("Content-Encoding") == "gzip" else body
+
+    def _answer(self, status: int, said: str) -> None:
+        body = said.encode(errors="replace")[:_LONGEST_ANSWER]
+        self.send_response(status)
+        self.send_header("Content-Type", _PROTOBUF)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base's name
+        """Say nothing."""
+
+
+def _unpacked(body: bytes) -> bytes:
+    """Unpack gzip, up to the size that is allowed unpacked."""
+    unpacking = zlib.decompressobj(wbits=31)
+    unpacked = unpacking.decompress(body, MAX_BODY_BYTES)
+    if unpacking.unconsumed_tail:
+        raise _RefusedError(413, f"it is larger than {MAX_BODY_BYTES} bytes")
+    if not unpacking.eof:
+        raise ValueError("its compression is cut short")
+    return unpacked
+
+
+class _RefusedError(Exception):
+    """What is not taken.
+
+    Args:
+        status: of the answer.
+        message: its text.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 def request(path: str, body: bytes) -> dict[str, Any]:
@@ -167,15 +222,19 @@ def _value(value: Any) -> dict[str, Any]:
     if kind is None:
         return {}
     content = getattr(value, kind)
-    if kind == "int_value":
-        return {"intValue": str(content)}
     if kind == "array_value":
         return {"arrayValue": {"values": [_value(item) for item in content.values]}}
     if kind == "kvlist_value":
         return {"kvlistValue": {"values": _attributes(content.values)}}
     if kind == "bytes_value":
         return {"bytesValue": b64encode(content).decode()}
-    return {_PLAIN[kind]: content}
+    name, made = _MADE[kind]
+    return {name: made(content)}
 
 
-_PLAIN = {"string_value": "stringValue", "double_value": "doubleValue", "bool_value": "boolValue"}
+_MADE: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "string_value": ("stringValue", str),
+    "bool_value": ("boolValue", bool),
+    "int_value": ("intValue", str),
+    "double_value": ("doubleValue", double),
+}

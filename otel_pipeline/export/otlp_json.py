@@ -13,6 +13,14 @@ _REMOTE_KNOWN, _REMOTE = 0x100, 0x200
 Json = dict[str, Any]
 
 
+_NO_NUMBERS = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
+
+
+def double(of: float) -> float | str:
+    """Write a number, or the word that protobuf's JSON, and so OTLP's readers, have for what JSON has no number for."""
+    return _NO_NUMBERS.get(str(of), of)
+
+
 def value(of: Any) -> Json:  # noqa: PLR0911 - one return per type
     """Write an attribute's value; what has no type of its own becomes text."""
     if isinstance(of, str):
@@ -22,7 +30,7 @@ def value(of: Any) -> Json:  # noqa: PLR0911 - one return per type
     if isinstance(of, int):
         return {"intValue": str(of)}
     if isinstance(of, float):
-        return {"doubleValue": of if of == of and abs(of) != float("inf") else str(of)}  # noqa: PLR0124 - NaN
+        return {"doubleValue": double(of)}
     if isinstance(of, (bytes, bytearray)):
         return {"bytesValue": base64.b64encode(of).decode()}
     if isinstance(of, Mapping):

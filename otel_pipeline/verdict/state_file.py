@@ -78,12 +78,13 @@ class StateFile:
             text = document if isinstance(document, str) else json.dumps(document, separators=(",", ":"), default=str)
             self._replace(text)
             self._failed = False
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: no path is like that.
             self._failed = True
+            reason = getattr(error, "strerror", None) or error
             self._problem(
                 "state_file",
-                f"health cannot be written to {self._given or self._folder}: {error.strerror or error}; set "
-                "OTEL_PIPELINE_STATE_DIR to another folder, or `health: {state_file: off}`",
+                f"health cannot be written to {self._given or self._folder}: {reason}; set OTEL_PIPELINE_STATE_DIR to "
+                "another folder, or `health: {state_file: off}`",
             )
 
     def _replace(self, text: str) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import gzip
 import http.client
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ from otel_pipeline.export.otlp_reader import (
     SpanRecord,
     read,
 )
+from tests.limits import below_at_above
 
 
 def post(endpoint, path, body, headers=None):
@@ -134,3 +136,82 @@ def test_what_cannot_be_read_is_refused(tmp_path, path, body, headers):
         status, _ = post(endpoint, path, body, headers)
 
     assert (status, (tmp_path / "telemetry.jsonl").read_text()) == (400, "")
+
+
+def test_numbers_that_are_none_are_words(tmp_path):
+    """As protobuf's JSON has them: other readers refuse a bare NaN."""
+    sent = ExportTraceServiceRequest()
+    span = sent.resource_spans.add().scope_spans.add().spans.add(trace_id=b"\1" * 16, span_id=b"\2" * 8)
+    put(span.attributes, none=float("nan"), most=float("inf"), least=-float("inf"), half=0.5)
+    with otlp_receiver(tmp_path) as endpoint:
+        assert post(endpoint, "/v1/traces", sent.SerializeToString())[0] == 200
+    text = (tmp_path / "telemetry.jsonl").read_text()
+    (span,) = read(tmp_path / "telemetry.jsonl")
+
+    assert [f'{{"doubleValue":{word}}}' in text for word in ('"NaN"', '"Infinity"', '"-Infinity"', "0.5")] == [True] * 4
+    assert span.attributes["least"] == -float("inf")
+
+
+@below_at_above("the receiver's largest body", 64_000_000, 400, 400, 413)
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_size_of_a_request(tmp_path, size, outcome, packed):
+    """As it comes, and unpacked: a small one can be anything. (400: it is no telemetry either.)"""
+    body = b"\xff" * size
+    with otlp_receiver(tmp_path) as endpoint:
+        sent = gzip.compress(body, 1) if packed else body
+        status = answer_to(endpoint, sent, {"Content-Encoding": "gzip"} if packed else {})
+
+    assert status == outcome
+
+
+def answer_to(endpoint, body, headers):
+    """The status; what is too large is answered before it was read."""
+    connection = http.client.HTTPConnection(urlsplit(endpoint).netloc, timeout=30)
+    connection.putrequest("POST", "/v1/traces")
+    for name, value in {"Content-Length": str(len(body)), **headers}.items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    with contextlib.suppress(OSError):
+        connection.send(body)
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Content-Length": "9" * 30}, 413),
+        ({"Content-Length": "-1"}, 411),
+        ({"Content-Length": "x"}, 411),
+        ({"Transfer-Encoding": "chunked", "Content-Length": ""}, 411),
+        ({"Origin": "http://somewhere.invalid"}, 403),
+        ({"Content-Encoding": "gzip"}, 400),
+    ],
+)
+def test_what_no_exporter_sends_is_refused(tmp_path, headers, status):
+    """And the next request is answered."""
+    with otlp_receiver(tmp_path) as endpoint:
+        answers = [answer_to(endpoint, b"", headers), post(endpoint, "/v1/traces", b"")[0]]
+
+    assert answers == [status, 200]
+
+
+def test_a_body_that_is_cut_short_is_refused(tmp_path):
+    """Half of what was packed is nothing."""
+    with otlp_receiver(tmp_path) as endpoint:
+        packed = gzip.compress(ExportTraceServiceRequest().SerializeToString() + b"x" * 100)
+        status, said = post(endpoint, "/v1/traces", packed[:-10], {"Content-Encoding": "gzip"})
+
+    assert (status, said) == (400, b"its compression is cut short")
+
+
+def test_a_full_disk_is_said(tmp_path, monkeypatch):
+    """So that the exporter tries again later."""
+
+    def full(_server, _line):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("otel_pipeline.dev.receiver._Server.keep", full)
+    with otlp_receiver(tmp_path) as endpoint:
+        assert post(endpoint, "/v1/traces", b"") == (503, b"it cannot be kept: No space left on device")

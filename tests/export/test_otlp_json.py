@@ -102,3 +102,16 @@ def test_metrics_equal_the_official_encoders():
     provider.shutdown()
 
     assert parsed(otlp_json.metrics(data), ExportMetricsServiceRequest) == MessageToDict(encode_metrics(data))
+
+
+@pytest.mark.parametrize(
+    ("number", "written"),
+    [(0.5, 0.5), (float("nan"), "NaN"), (float("inf"), "Infinity"), (-float("inf"), "-Infinity")],
+)
+def test_numbers_that_json_has_not(number, written):
+    """As protobuf's JSON has them, so that a Collector reads them."""
+    assert otlp_json.value(number) == {"doubleValue": written}
+    assert parsed(
+        {"resourceSpans": [{"resource": {"attributes": otlp_json.attributes({"a": number})}}]},
+        ExportTraceServiceRequest,
+    )
