@@ -144,8 +144,11 @@ class Border:
 
     def not_arrived(self) -> tuple[Signal, int, Cause] | None:
         """Return what is still here when the program ends, and why, as far as that is known."""
+        self.look()
         counts, error = self.account.counts(), self.account.last_error
         if not counts.queued:
+            if self.account.failing_since_s is None and counts.exported:
+                self._losses.arrived(self.account.destination, self._signal)
             return None
         return self._signal, counts.queued, self._doubt() or (error[1] if error is not None else causes.TIMEOUT)
 

@@ -17,11 +17,11 @@ from opentelemetry.sdk.util import BoundedList
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, Status
 
+from otel_pipeline.engine.failure import MAX_TEXT_BYTES, cut, text_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MAX_TEXT = 4096
-"""Characters that are kept of a text that had to be repaired."""
 MAX_DEPTH = 16
 _INT64 = 1 << 63
 
@@ -123,15 +123,12 @@ def _value(value: Any, depth: int = 0) -> Any:  # noqa: PLR0911 - one return a t
         return _attributes(value, depth + 1)
     if isinstance(value, Sequence):
         return _all(value, lambda each: _value(each, depth + 1))
-    try:
-        return _text(str(value))
-    except Exception:
-        return f"<{type(value).__name__}>"
+    return text_of(value)
 
 
 def _digits(value: int) -> str:
     # More of them cost time that grows with their square, and Python refuses to write them.
-    return str(value) if value.bit_length() <= MAX_TEXT else f"an integer of {value.bit_length()} bits"
+    return str(value) if value.bit_length() <= MAX_TEXT_BYTES else f"an integer of {value.bit_length()} bits"
 
 
 def _text(text: str) -> str:
@@ -139,7 +136,7 @@ def _text(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")[:MAX_TEXT]
+        return cut(text)
     return text
 
 
