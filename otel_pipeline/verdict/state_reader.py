@@ -112,7 +112,9 @@ def _is_state(document: Any) -> bool:
 
 
 def _has(value: Any, shape: Mapping[str, tuple[type, ...]]) -> bool:
-    return isinstance(value, dict) and all(isinstance(value.get(name), kinds) for name, kinds in shape.items())
+    return isinstance(value, dict) and all(
+        name in value and isinstance(value[name], kinds) for name, kinds in shape.items()
+    )
 
 
 def _is_number(value: Any) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
+import random
 from functools import reduce
 
 import pytest
@@ -183,3 +185,68 @@ def test_contract_of_nothing(tmp_path, capsys, content):
     harmless(code, *capsys.readouterr())
 
     assert code == 2
+
+
+ANYTHING = [
+    None,
+    True,
+    -1,
+    1.5,
+    2**70,
+    float("nan"),
+    "",
+    ESCAPE,
+    "1700000000000000000",
+    TRACE,
+    [],
+    {},
+    [[]],
+    [{}],
+    {"stringValue": 5},
+    {"arrayValue": 5},
+    {"intValue": "x"},
+    {"bytesValue": "%"},
+]
+"""What one part of a file is replaced by."""
+
+
+def places(content):
+    """Every part of a document, as the container and the key that it has there."""
+    inner = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    for key, each in inner:
+        yield content, key
+        yield from places(each)
+
+
+def changed(content, chance):
+    """The document with a part or two left out, renamed, or replaced."""
+    found = copy.deepcopy(content)
+    for _ in range(chance.randint(1, 3)):
+        for container, key in chance.sample(at := list(places(found)), min(1, len(at))):
+            how = chance.random()
+            if how < 0.2:
+                del container[key]
+            elif how < 0.3 and isinstance(container, dict):
+                container[ESCAPE] = container.pop(key)
+            else:
+                container[key] = copy.deepcopy(chance.choice(ANYTHING))
+    return found
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whatever_part_is_changed(state_folder, tmp_path, capsys, monkeypatch, seed):
+    """Files that are nearly right, at any width."""
+    chance = random.Random(seed)
+    (state_folder / "health").mkdir(parents=True)
+    state = {**STATE, "process": {**STATE["process"], "pid": 1}}
+    shown = [FILES[name] for name in ("link", "status", "offset", "hops", "partition", "time at the end")]
+    for _ in range(25):
+        monkeypatch.setenv("COLUMNS", str(chance.choice([1, 10, 40, 80, 200])))
+        (tmp_path / "x.jsonl").write_text(json.dumps(changed(chance.choice(shown), chance)))
+        words = chance.choice([(), ("--json",), ("--list",), ("--list", "--all", "--json")])
+        harmless(main(["show", "--file", str(tmp_path / "x.jsonl"), *words]), *capsys.readouterr())
+        (state_folder / "health" / "scorer-7-abcdefgh.json").write_text(json.dumps(changed(state, chance)))
+        code = main(["health", *words[:1]] if words[:1] != ("--list",) else ["health"])
+        out, err = capsys.readouterr()
+        assert (code in {0, 1, 2}, "fault of otel-pipeline" in err) == (True, False)
+        assert [letter for letter in out + err if letter != "\n" and not letter.isprintable()] == []

@@ -70,6 +70,19 @@ def test_what_lacks_a_part_is_left_out(tmp_path, name):
     assert read_all(tmp_path) == []
 
 
+@pytest.mark.parametrize("name", [*PROCESS, *FLOW, *LIGHT])
+def test_what_lacks_a_part_of_a_part_is_left_out(tmp_path, name):
+    """Also what may be nothing has to be there."""
+
+    def without(part):
+        return {each: part[each] for each in part if each != name}
+
+    flow = without({**FLOW, "lights": {"order": without(LIGHT)}})
+    (tmp_path / "x.json").write_text(json.dumps({**DOCUMENT, "process": without(PROCESS), "flows": [flow]}))
+
+    assert read_all(tmp_path) == []
+
+
 @pytest.mark.parametrize("name", ["x.json", "x.json.lock"])
 def test_a_pipe_is_not_waited_for(tmp_path, name):
     """In the place of the file, or of its lock."""
