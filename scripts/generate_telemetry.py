@@ -33,6 +33,7 @@ STANDARD = [
     "messaging.batch.message_count",
     "server.address",
     "server.port",
+    "service.peer.name",
     "error.type",
     "otel.component.name",
     "otel.component.type",
@@ -107,18 +108,20 @@ Standard names first: OpenTelemetry semantic conventions v1.45.0. What they lack
 |---|---|---|---|---|
 | send | `send {{destination}}` | PRODUCER; CLIENT when the application had put a context into the message | the current span | a context that the application had put in |
 | create | `create {{destination}}`, by `inject()` where no span is current | PRODUCER | none | |
-| receive | `poll {{destination}}` | CLIENT; none for an empty pull | the current span | the creation context of every sampled message, 128 at most |
+| receive | `poll {{destination}}` | CLIENT; none for an empty pull | the current span | the creation context of every sampled message, 128 at most, each with the message's destination, partition, offset, age, `kafka.message.tombstone` where it is one, and its key with `capture.message_key` |
 | process | `process {{destination}}` | CONSUMER | the message's creation context | the creation context; the application's current span where it is not the parent |
 | model call | `predict {{model}}` | INTERNAL | the current span | |
 
-A send ends when the broker has acknowledged or refused. Commits have no span but a duration. A failed operation has
+A send ends when the broker has acknowledged or refused. A topic name that the client refuses is a failed operation, counted
+under `_other`, and no sent message. A batch in `process()` has links as a pull has them. Commits have no span but a duration.
+A failed operation has
 status ERROR and `error.type`; status OK is never set. A message older than `process.parent_max_age`, or with more hops
 than `process.max_hops`, starts a new trace with a link; so does one whose sender is not [trusted](production.md).
 
 Attributes of messaging spans are those of the semantic conventions: `messaging.system.name`, `.operation.name`,
 `.operation.type`, `.destination.name`, `.destination.partition.id`, `.consumer.group.name`, `.client.id`,
 `.batch.message_count`, `kafka.cluster.id`, `kafka.offset`, `kafka.message.key` where switched on,
-`kafka.message.tombstone`, `server.address`, `server.port`. Process spans also have {process}.
+`kafka.message.tombstone`, `server.address`, `server.port`, with `peer_name: true` `service.peer.name`. Process spans also have {process}.
 
 ## Attributes of ours
 

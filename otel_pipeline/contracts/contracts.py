@@ -56,6 +56,7 @@ class Contracts:
     def attach(self, engine: Engine) -> None:
         """Watch what is sent through this engine."""
         engine.check_sent = self._check_sent
+        engine.forget_sent = self._forget_sent
         engine.unreadable = self.unreadable
 
     def renew(self) -> None:
@@ -119,6 +120,11 @@ class Contracts:
     def _check_sent(self, destination: str) -> Callable[[Any, int], None] | None:
         watch = self.of(destination, "producer")
         return None if watch is None else watch.check
+
+    def _forget_sent(self, destination: str) -> None:
+        with self._lock:
+            watch = self._watches.pop((destination, "producer"), None)
+            self._series = {key: cell for key, cell in self._series.items() if key[0] is not watch}
 
     def _made(self, destination: str, side: Side) -> ContractWatch | None:
         settings = self._configured.destination(DestinationContract, destination)

@@ -67,7 +67,7 @@ class SentTo(Destination):
 
     __slots__ = ()
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, with_peer: bool) -> None:
         self.name = name
         self.span_name = f"create {name}"
         self.first_hop = None
@@ -77,6 +77,8 @@ class SentTo(Destination):
             semconv.MESSAGING_OPERATION_TYPE: "create",
             semconv.MESSAGING_DESTINATION_NAME: name,
         }
+        if with_peer:
+            self.attributes[semconv.SERVICE_PEER_NAME] = name
 
 
 class Carrier:
@@ -118,7 +120,9 @@ class Carrier:
         if name not in known:
             if len(known) >= MAX_PARTITION_STATES:  # Names are the application's: bounded.
                 known.clear()
-            known[name] = None if self.engine.settings.excludes_destination(name) else SentTo(name)
+            settings = self.engine.settings
+            excluded = settings.excludes_destination(name)
+            known[name] = None if excluded else SentTo(name, with_peer=settings.peer_name)
         return known[name]
 
     def _created(self, sent_to: SentTo, context: Context, start_ns: int) -> Any:
@@ -143,7 +147,7 @@ class Carrier:
             return None, False
         heal()
         held = in_hand()
-        if held is not None and not held.ended and _is_same(held, message.headers):
+        if held is not None and held.is_here and _is_same(held, message.headers):
             return held, True
         with self._alone():
             state = self._consumer.partition(message.destination, NO_PARTITION)

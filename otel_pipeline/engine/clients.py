@@ -87,6 +87,8 @@ class PartitionState:
             semconv.MESSAGING_OPERATION_TYPE: "process",
             semconv.MESSAGING_DESTINATION_NAME: destination,
         }
+        if engine.settings.peer_name:
+            self.attributes[semconv.SERVICE_PEER_NAME] = destination
         if consumer.fields.names.partition is not None:
             self.attributes[consumer.fields.names.partition] = str(partition)
         metric_attributes = {
@@ -237,6 +239,7 @@ class Destination:
         "span_name",
     )
 
+    metric_attributes: dict[str, AttributeValue]
     sent: ThreadCells[CounterCell]
     duration: ThreadCells[HistogramCell]
     acknowledged: dict[int, int]
@@ -253,20 +256,33 @@ class Destination:
             semconv.MESSAGING_OPERATION_TYPE: "send",
             semconv.MESSAGING_DESTINATION_NAME: name,
         }
-        self.metric_attributes = {
-            **self.attributes,
-            semconv.MESSAGING_DESTINATION_NAME: engine.metric_destination(name),
-        }
-        del self.metric_attributes[semconv.MESSAGING_OPERATION_TYPE]
         if producer.client_id:
             self.attributes[semconv.MESSAGING_CLIENT_ID] = producer.client_id
+        if engine.settings.peer_name:
+            self.attributes[semconv.SERVICE_PEER_NAME] = name
+
+    def learned(self, producer: Producer) -> dict[str, AttributeValue]:
+        """Return the attributes of spans, with the cluster from the moment that the client knows it."""
+        name = producer.names.cluster
+        if name is not None and name not in self.attributes and (cluster := producer.cluster_id()):
+            self.attributes = {**self.attributes, name: cluster}
+        return self.attributes
+
+    def counted_as(self, producer: Producer, destination: str) -> dict[str, AttributeValue]:
+        """Return the attributes of the metrics, with the destination as metrics have it."""
+        return {
+            **producer.attributes,
+            semconv.MESSAGING_OPERATION_NAME: self.attributes[semconv.MESSAGING_OPERATION_NAME],
+            semconv.MESSAGING_DESTINATION_NAME: destination,
+        }
 
     def bind(self, engine: Engine, producer: Producer) -> None:
         """Make the series to count under, at the first acknowledgement, when the client knows its cluster."""
         name, cluster = producer.names.cluster, producer.cluster_id()
+        self.learned(producer)
+        self.metric_attributes = self.counted_as(producer, engine.metric_destination(self.name))
         if name is not None and cluster:
-            self.attributes = {**self.attributes, name: cluster}
-            self.metric_attributes = {**self.metric_attributes, name: cluster}
+            self.metric_attributes[name] = cluster
         self.duration = engine.operation_duration.local(
             {**self.metric_attributes, semconv.MESSAGING_OPERATION_TYPE: "send"}
         )

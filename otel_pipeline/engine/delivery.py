@@ -70,6 +70,11 @@ class OpenDelivery:
     """What an explicit `process()` saw of a message that an iterator had handed out."""
 
     @property
+    def is_here(self) -> bool:
+        """Whether it is open, and this thread's: one that a pool was given may end while the pool is at work."""
+        return not self.ended and self.execution is not None and self.execution[0] == get_ident()
+
+    @property
     def origin(self) -> Origin:
         """Where its data began."""
         found = self.known_origin

@@ -99,6 +99,8 @@ class Engine:
         """The same for what brokers say of the end of a partition."""
         self.check_sent: CheckSent | None = None
         """Makes what looks at the values that are sent to a destination: (value, size in bytes, 0 when unknown)."""
+        self.forget_sent: Callable[[str], None] | None = None
+        """Called with a destination that there is not: what was made to look at its values is dropped."""
         self.unreadable: Callable[[str, Literal["producer", "consumer"]], None] | None = None
         """Called with a destination and side of which a value could not be serialized or deserialized."""
         self.acknowledged: dict[Acknowledged, dict[int, int]] = {}

@@ -141,7 +141,7 @@ class Processing:
             return
         heal()
         delivery = in_hand()
-        if delivery is not None and not delivery.ended and delivery.message is message:
+        if delivery is not None and delivery.message is message and delivery.is_here:
             self._delivery, self._adopted = delivery, True
             return
         state = self._state(engine, client, message)

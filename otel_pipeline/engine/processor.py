@@ -13,9 +13,9 @@ from otel_pipeline.engine.engine import with_error
 from otel_pipeline.engine.exemplars import EXEMPLARS_APART_NS
 from otel_pipeline.engine.failure import describe, end_anyway
 from otel_pipeline.engine.headers import own_header
+from otel_pipeline.engine.links import CreationLinks
 from otel_pipeline.engine.origin import merge, origin_of
 from otel_pipeline.engine.pipeline_header import ENVIRONMENTS, OTHER_ENVIRONMENT
-from otel_pipeline.engine.receive import CreationLinks
 from otel_pipeline.engine.send import key_text
 from otel_pipeline.engine.spans import SPAN_KEY
 from otel_pipeline.engine.trace_context import LightLink, LightSpan, links_to
@@ -202,7 +202,7 @@ class Processor:
             attributes[semconv.MESSAGING_BATCH_MESSAGE_COUNT] = len(messages)
             _describe_origin(attributes, delivery, start_ns / 1e9)
             name = states[0].span_name if len({state.destination for state in states}) == 1 else "process"
-            links = CreationLinks(engine, fields.headers, (messages,))
+            links = CreationLinks(engine, fields, (messages,))
             span = engine.spans.start(name, _CONSUMER, parent, context, attributes, links, start_ns)
         self._open(delivery, span, context, current=True)
         if self._hook.given is not None and span.is_recording():

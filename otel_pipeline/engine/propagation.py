@@ -28,14 +28,14 @@ from otel_pipeline.engine.headers import (
 )
 from otel_pipeline.engine.merged import merged
 from otel_pipeline.engine.pipeline_header import PipelinePropagator
-from otel_pipeline.engine.trace_context import LastOfSeveral, LightSpan, TraceContext, chosen, links_to
+from otel_pipeline.engine.trace_context import LastOfSeveral, LightLink, LightSpan, TraceContext, chosen, links_to
 from otel_pipeline.engine.w3c import MAX_TRACESTATE_BYTES, as_bytes, encode_baggage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from opentelemetry.propagators.textmap import TextMapPropagator
-    from opentelemetry.trace import Link, Span
+    from opentelemetry.trace import Span
 
     from otel_pipeline.engine.trace_context import Ids, Incoming
 
@@ -62,7 +62,7 @@ class Propagation:
     """(headers, span, context) -> a copy as `write` makes it, with this span instead of the context's."""
     outgoing_ids: Callable[[Any, Ids, Context], list[tuple[str, bytes]]]
     """(headers, ids, context) -> the same for a span that is not recorded."""
-    creation_links: Callable[[Any], tuple[Link, ...]]
+    creation_links: Callable[[Any], tuple[LightLink, ...]]
     """(headers) -> links to the contexts that they carry."""
     sampled: Callable[[Any], bool]
     """(headers) -> a cheap look at the sampled flag."""
@@ -110,7 +110,7 @@ class _Configured:
     def sampled(self, headers: Any) -> bool:
         return any(link.context.trace_flags & TraceFlags.SAMPLED for link in self.creation_links(headers))
 
-    def creation_links(self, headers: Any) -> tuple[Link, ...]:
+    def creation_links(self, headers: Any) -> tuple[LightLink, ...]:
         created = self.incoming(headers, Context())[0] if headers else None
         return () if created is None else links_to(created)
 

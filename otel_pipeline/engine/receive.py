@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
-from opentelemetry.trace import Link, SpanKind
+from opentelemetry.trace import SpanKind
 
 from otel_pipeline import semconv
 from otel_pipeline.engine.awaited_batch import hand_over, take_back
@@ -13,53 +12,16 @@ from otel_pipeline.engine.batch import Batch
 from otel_pipeline.engine.delivery import ambient, heal
 from otel_pipeline.engine.engine import with_error
 from otel_pipeline.engine.headers import own_headers
+from otel_pipeline.engine.links import CreationLinks
 from otel_pipeline.engine.spans import SPAN_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Sequence
 
     from otel_pipeline.engine.clients import Consumer
     from otel_pipeline.engine.engine import Engine
     from otel_pipeline.engine.messages import Message, MessageFields
     from otel_pipeline.engine.totals import AttributeValue
-
-
-class CreationLinks(Sequence[Link]):
-    """Links to the creation contexts of sampled messages, read only if the span is recorded."""
-
-    def __init__(self, engine: Engine, headers: Callable[[Message], Any], batches: Iterable[Sequence[Message]]) -> None:
-        self._engine = engine
-        self._headers = headers
-        self._batches = batches
-        self._links: list[Link] | None = None
-
-    def _read(self) -> list[Link]:
-        if self._links is None:
-            self._links = list(self._sampled())[: self._engine.settings.max_links]
-        return self._links
-
-    def _sampled(self) -> Iterable[Link]:
-        propagation, limit, count = self._engine.propagation, self._engine.settings.max_links, 0
-        for batch in self._batches:
-            for message in batch:
-                headers = self._headers(message)
-                if not headers or not propagation.sampled(headers):
-                    continue
-                for link in propagation.creation_links(headers):
-                    yield link
-                    count += 1
-                    if count >= limit:
-                        return
-
-    def __len__(self) -> int:
-        return len(self._read())
-
-    @overload
-    def __getitem__(self, index: int) -> Link: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Link]: ...
-    def __getitem__(self, index: int | slice) -> Link | Sequence[Link]:
-        return self._read()[index]
 
 
 def receiver(
@@ -174,7 +136,7 @@ def _receive_span(
         if len(judged) == 1 and fields.names.partition is not None:
             attributes[fields.names.partition] = str(fields.partition(judged[0][0]))
     end_ns = engine.clock_ns()
-    links = CreationLinks(engine, fields.headers, judged)
+    links = CreationLinks(engine, fields, judged)
     span = engine.spans.start(name, SpanKind.CLIENT, parent, context, attributes, links, end_ns - elapsed_ns)
     span.end(end_ns)
 

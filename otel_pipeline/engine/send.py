@@ -13,7 +13,7 @@ from otel_pipeline.engine.awaited_batch import strays
 from otel_pipeline.engine.batch import batch_in_hand
 from otel_pipeline.engine.clients import Destination
 from otel_pipeline.engine.delivery import DELIVERY_KEY, OpenDelivery, ambient, heal
-from otel_pipeline.engine.engine import with_error
+from otel_pipeline.engine.engine import OTHER, with_error
 from otel_pipeline.engine.failure import cut, describe, end_anyway, text_of
 from otel_pipeline.engine.headers import own_header, without
 from otel_pipeline.engine.origin import origin_of
@@ -83,6 +83,31 @@ class Sending:
             if place.off:
                 self._producer.read = _nowhere
             self.finish(None, None)
+
+    def refused(self, error: BaseException) -> None:
+        """Finish where the client took the destination's name for none. Never raises.
+
+        An operation has failed, and nothing was sent. Names without end make neither series nor anything else.
+        """
+        engine, producer, destination = self._engine, self._producer, self.destination
+        if destination.bound:
+            self.finish(None, None, error)
+            return
+        try:
+            elapsed_ns = engine.monotonic_ns() - self.started_ns
+            producer.destinations.pop(destination.name, None)
+            if engine.forget_sent is not None:
+                engine.forget_sent(destination.name)
+            attributes = with_error(destination.counted_as(producer, OTHER), error)
+            attributes[semconv.MESSAGING_OPERATION_TYPE] = "send"
+            engine.operation_duration.local(attributes).cell.record(elapsed_ns / 1e9)
+            if self.span is not None:
+                if self.span.is_recording():
+                    describe(self.span, error, with_text=engine.settings.exception_text, with_event=False)
+                self.span.end(self.start_ns + elapsed_ns)
+        except Exception:
+            engine.guard.place("send.finish").failed()
+            end_anyway(self.span)
 
     def finish(  # noqa: C901 - the end of one message's path, read in one place
         self, partition: int | None, offset: int | None, error: BaseException | None = None
@@ -175,7 +200,7 @@ def sender(  # noqa: C901, PLR0915
             ids = dropped_ids(parent)
             span: Span | None = None
             if ids is None:
-                attributes = destination.attributes.copy()
+                attributes = (destination.attributes if destination.bound else destination.learned(producer)).copy()
                 if value is None or partition is not None or with_key:
                     _add_message(attributes, producer.names, partition, key, value, with_key=with_key)
                 links = creation_links(headers) if kept else ()

@@ -69,6 +69,12 @@ class EngineSettings:
     receive_spans: bool = option(
         "receive_spans", "boolean", True, "One CLIENT span for each batch that the application polled."
     )
+    peer_name: bool = option(
+        "peer_name",
+        "boolean",
+        False,
+        "Whether PRODUCER and CONSUMER spans carry the topic's name as `service.peer.name`, for maps that need a peer.",
+    )
     message_key: bool = option(
         "capture.message_key",
         "boolean",

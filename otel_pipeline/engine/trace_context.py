@@ -108,7 +108,7 @@ class LightLink(Link):
         return 0
 
 
-def links_to(created: Span) -> tuple[Link, ...]:
+def links_to(created: Span) -> tuple[LightLink, ...]:
     """Return the links to a message's creation context, and to the others that it has."""
     return (LightLink(created), *map(LightLink, getattr(created, "others", ())))
 
@@ -164,7 +164,7 @@ class TraceContext:
         except Exception:
             return False
 
-    def creation_links(self, headers: Any) -> tuple[Link, ...]:
+    def creation_links(self, headers: Any) -> tuple[LightLink, ...]:
         """Link to the contexts that the headers carry."""
         created = self.incoming(headers, Context())[0] if headers else None
         return () if created is None else links_to(created)

@@ -73,7 +73,7 @@ INJECTED = [
     ("send.follow", FutureRecordMetadata, "_add_cb_eb" if hasattr(FutureRecordMetadata, "_add_cb_eb") else "add_both"),
     ("send.headers", pipeline_header, "path_hash"),
     ("send.headers", send, "_first_hop"),
-    ("send.headers", send, "_set_pipeline_header"),
+    ("send.headers", send, "set_pipeline_header"),
     ("detector.order sequence", pipeline_header, "tag_of"),
     ("sequence", pipeline_header.Template, "filled"),
     ("sequence", sequence.Sequences, "_count"),
@@ -83,6 +83,9 @@ INJECTED = [
 
 ELSEWHERE = {
     "abort": "below",
+    "extract": "tests/engine/test_by_hand.py",
+    "inject": "tests/engine/test_by_hand.py",
+    "pool": "tests/engine/test_pools.py",
     "framework": "tests/contract/test_framework.py",
     "event_time": "test_kafka_python_ages.py",
     "health": "tests/verdict: the thread that judges",

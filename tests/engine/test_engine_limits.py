@@ -12,8 +12,8 @@ from otel_pipeline.engine.engine import Engine
 from otel_pipeline.engine.exemplars import Exemplars
 from otel_pipeline.engine.guard import Guard
 from otel_pipeline.engine.inference import Inferences
+from otel_pipeline.engine.links import CreationLinks
 from otel_pipeline.engine.pipeline_header import NAME, PER_PARTITION, Template, decode, encode
-from otel_pipeline.engine.receive import CreationLinks
 from otel_pipeline.engine.send import _destination
 from otel_pipeline.engine.sequence import Sequences
 from otel_pipeline.engine.totals import HistogramCell, Totals
@@ -68,7 +68,7 @@ def test_links_of_a_batch(size, outcome):
     """To the first 128 sampled messages."""
     engine = Side(ALWAYS_ON).engine
     batch = [(at, NOW_MS, [("traceparent", b"00-%032x-%016x-01" % (at + 1, 9))]) for at in range(size)]
-    links = CreationLinks(engine, FIELDS.headers, [batch])
+    links = CreationLinks(engine, FIELDS, [batch])
 
     assert (len(links), links[-1].context.trace_id) == (outcome, outcome)
 

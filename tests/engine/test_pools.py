@@ -11,6 +11,7 @@ from opentelemetry import trace
 from opentelemetry.context import attach, get_current, set_value
 
 import otel_pipeline
+from otel_pipeline.engine import pools
 from otel_pipeline.engine.delivery import in_hand
 
 
@@ -119,6 +120,17 @@ def test_it_can_be_switched_off(telemetry, disable):
     original = ThreadPoolExecutor.submit
     telemetry.instrument(disable=disable)
     assert ThreadPoolExecutor.submit is original
+
+
+def test_a_failure_of_ours_is_not_the_applications(telemetry, monkeypatch):
+    """The work is done all the same, and after a hundred the place is off."""
+    pipe = telemetry.instrument()
+    monkeypatch.setattr(pools, "get_current", lambda: 1 / 0)
+    with ThreadPoolExecutor(1) as pool:
+        done = [pool.submit(str, at).result() for at in range(102)]
+
+    assert done == [str(at) for at in range(102)]
+    assert pipe.status().errors == {"pool": 100}
 
 
 def test_it_is_put_back(telemetry):

@@ -11,7 +11,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.brokers.kafka.acknowledgements import follow
-from otel_pipeline.brokers.kafka.client import NAMES, KafkaConsumers, KafkaProducers, Library, tell_unreadable
+from otel_pipeline.brokers.kafka.client import NAMES, KafkaConsumers, KafkaProducers, Library, failed, tell_unreadable
 from otel_pipeline.engine.async_loop import AsyncIteration
 from otel_pipeline.engine.messages import MessageFields
 from otel_pipeline.engine.patching import DriftedError
@@ -138,7 +138,7 @@ def _make_send(engine: Engine, producers: KafkaProducers, original: Callable[...
         try:
             future = await original(self, topic, value, key, partition, timestamp_ms, sending.headers)
         except BaseException as error:
-            sending.finish(None, None, error)
+            failed(sending, error)
             tell_unreadable(engine, error, "producer", "aiokafka.", frozenset({"_serialize"}))
             raise
         follow(engine, sending, future)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.consumers import Make
     from otel_pipeline.engine.engine import Engine
     from otel_pipeline.engine.messages import MessageFields
+    from otel_pipeline.engine.send import Sending
     from otel_pipeline.engine.sequence import Sequences
 
 SYSTEM = "kafka"
@@ -216,6 +217,21 @@ def producer_hazards(settings: Mapping[str, Any]) -> Iterator[str]:
         yield "retries_repeat"
         if (settings.get("max_in_flight_requests_per_connection") or 1) > 1:
             yield "retries_reorder"
+
+
+def failed(sending: Sending, error: BaseException) -> None:
+    """Finish a send whose call has raised. Never raises.
+
+    Where the client has refused the topic's name, nothing was sent and there is no such destination.
+    """
+    frames, refused = error.__traceback__, type(error).__name__.startswith("InvalidTopic")
+    while frames is not None and not refused:
+        refused = frames.tb_frame.f_code.co_name.endswith("ensure_valid_topic_name")
+        frames = frames.tb_next
+    if refused:
+        sending.refused(error)
+    else:
+        sending.finish(None, None, error)
 
 
 def tell_unreadable(

@@ -13,7 +13,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.brokers.kafka import kafka_python_fetches
-from otel_pipeline.brokers.kafka.client import NAMES, KafkaConsumers, KafkaProducers, Library, tell_unreadable
+from otel_pipeline.brokers.kafka.client import NAMES, KafkaConsumers, KafkaProducers, Library, failed, tell_unreadable
 from otel_pipeline.brokers.kafka.feeds import teller_of_assignments
 from otel_pipeline.engine.messages import MessageFields
 from otel_pipeline.engine.receive import leave_batch, receiver
@@ -165,7 +165,7 @@ def _make_send(engine: Engine, producers: KafkaProducers, original: Callable[...
                 timestamp_ms=timestamp_ms,
             )
         except BaseException as error:
-            sending.finish(None, None, error)
+            failed(sending, error)
             tell_unreadable(engine, error, "producer", "kafka.", _SERIALIZE)
             raise
         _follow(place, sending, future)
