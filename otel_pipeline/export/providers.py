@@ -186,7 +186,7 @@ class Providers:
         return self._handing_over.wait(self._handing_over.ask(), timeout_s)
 
     def shutdown(self, timeout_s: float) -> bool:
-        """Hand over and stop what is ours, within the time."""
+        """Hand over and stop what is ours, within the time; false when it did not end in time."""
         self.stopped = True
         ended = self._handing_over.stop(timeout_s)
         self._say_what_is_lost()
@@ -212,7 +212,6 @@ class Providers:
             if provider is not None:
                 try:
                     provider.shutdown()
-                    _leave_alone(provider)
                 except Exception as error:
                     self._problem(f"shutdown.{signal}", f"{signal} could not be handed over: {error!r}")
 
@@ -305,15 +304,6 @@ class Providers:
         self._destinations.pop(signal, None)
         if ours is not None and not self.stopped:
             threading.Thread(target=ours.shutdown, name="otel_pipeline.giving_way", daemon=True).start()
-
-
-def _leave_alone(provider: Any) -> None:
-    """Let what comes after the end go nowhere; the SDK would say so of each span in the application's log."""
-    for several, names in (("_active_span_processor", "_span_processors"),
-                           ("_multi_log_record_processor", "_log_record_processors")):  # fmt: skip
-        processor = getattr(provider, several, None)
-        if hasattr(processor, names):
-            setattr(processor, names, ())
 
 
 class FollowingSpans:
