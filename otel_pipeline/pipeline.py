@@ -21,9 +21,10 @@ from otel_pipeline.config.variables import without_bad_values
 from otel_pipeline.contracts.files import contract_in
 from otel_pipeline.contracts.settings import ContractSettings
 from otel_pipeline.detectors.settings import HealthSettings
-from otel_pipeline.engine import inference, pools, process
+from otel_pipeline.engine import inference, pools, process, uwsgi
 from otel_pipeline.engine.batch import leave_last_batch
 from otel_pipeline.engine.engine import Engine
+from otel_pipeline.engine.forks import Step, forks
 from otel_pipeline.engine.guard import Guard
 from otel_pipeline.engine.inference import Inferences
 from otel_pipeline.engine.patching import Patches
@@ -52,6 +53,14 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger("otel_pipeline")
 _lock = threading.RLock()
+
+
+def _new_lock() -> None:
+    global _lock  # noqa: PLW0603 - in a forked child, the parent's may be held by a thread that is not there
+    _lock = threading.RLock()
+
+
+forks.add(_new_lock)
 _pipeline: Pipeline | None = None
 
 
@@ -72,6 +81,12 @@ class Pipeline:
         self._connections: list[Any] = []
         self._undo: list[Callable[[], Any]] = []
 
+    def _renamed(self) -> None:
+        """Say, in a forked child, who writes the state file."""
+        instance = getattr(self._providers, "instance", None)
+        if self._monitoring is not None:
+            self._monitoring.rename(instance or str(uuid4()))
+
     @property
     def active(self) -> bool:
         """Whether calls are instrumented now."""
@@ -79,6 +94,7 @@ class Pipeline:
 
     def status(self) -> Status:
         """Return what was patched, what was skipped and why, where it exports, and what failed. Print it."""
+        forks.notice()
         config, providers = self._config, self._providers
         environment = config.resolved if config is not None else None
         return Status(
@@ -101,6 +117,7 @@ class Pipeline:
 
     def health(self) -> Health | None:
         """Return the five lights of each flow of data in this process; None where nothing is instrumented."""
+        forks.notice()
         if self._monitoring is None:
             return None
         found: Health | None = self._guarded("health", self._monitoring.health)
@@ -312,6 +329,7 @@ def _start(pipeline: Pipeline, config: Config, guard: Guard, offered: tuple[Adap
 
     from otel_pipeline.export import logs, metrics
 
+    forks.count_failure = guard.failed
     totals = Totals(problem=guard.problem)
     failures = totals.counter(semconv.OTEL_PIPELINE_SDK_ERRORS, "{error}", "Failures inside the instrumentation.")
 
@@ -355,7 +373,9 @@ def _start(pipeline: Pipeline, config: Config, guard: Guard, offered: tuple[Adap
     if wait_for_sends is not None:
         wait_for_sends(engine.is_delivering)
     pipeline._guarded("health", _begin_monitoring, pipeline, config, engine, inferences, totals)
+    forks.add(pipeline._renamed, Step.NAME)
     pipeline._patches = patches = Patches(guard)
+    pipeline._guarded("fork", uwsgi.follow, patches)
     connected = pipeline._guarded(
         "logs",
         lambda: logs.connect(

@@ -59,9 +59,11 @@ class Contracts:
         engine.forget_sent = self._forget_sent
         engine.unreadable = self.unreadable
 
-    def renew(self) -> None:
-        """Replace the lock in a forked child, which must not wait for a thread that only its parent has."""
+    def begin_anew(self) -> None:
+        """Know no value, in a forked child, and wait for no thread that only its parent has."""
         self._lock = RLock()
+        self._watches.clear()
+        self._series.clear()
 
     def of(self, destination: str, side: Side) -> ContractWatch | None:
         """Return the watch of a destination, made when it is first asked for; None where nothing is to be watched."""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from threading import Lock
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
 
 from otel_pipeline.contracts.fields import FieldHealth, FieldsHealth
 from otel_pipeline.contracts.learning import ContractLearner
@@ -23,6 +21,7 @@ from otel_pipeline.contracts.measures import (
 from otel_pipeline.contracts.paths import ROOT
 from otel_pipeline.contracts.sampling import Sampler
 from otel_pipeline.contracts.text import NOT_READ, NOTHING, TEXTS, TextReader
+from otel_pipeline.engine.forks import forks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 MAX_DIFFERING = 20
 _LAST_100 = (1 << 100) - 1
 _UNREADABLE = ((ROOT, UNREADABLE),)
-_watches: WeakSet[ContractWatch] = WeakSet()
 
 
 @dataclass(slots=True)
@@ -114,7 +112,7 @@ class ContractWatch:
         self.sampler = Sampler(clock_ns)
         self.sampler.watchful = self._from_file
         self.sampler.learning = self._learner is not None
-        _watches.add(self)
+        forks.add(self._renew)
 
     def check(self, value: Any, size_bytes: int, told: Callable[[Any], None] | None = None) -> None:
         """Take note of a message with this value that was sent or received.
@@ -311,12 +309,3 @@ class ContractWatch:
     def _renew(self) -> None:
         """Replace the lock in a forked child: it may be held by a thread that is not there."""
         self._learning = Lock()
-
-
-def _renew_all() -> None:
-    for watch in list(_watches):
-        watch._renew()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_all)

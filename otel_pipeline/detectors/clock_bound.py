@@ -21,6 +21,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from otel_pipeline.engine.forks import forks
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -71,10 +73,10 @@ class ClockBound:
         # lower ends fall at the same rate, so the greatest stays the greatest, and one of each is all there is to keep.
         self._slots: dict[int, Interval] = {}
         self._zero: tuple[float, Interval] | None = None
-        self.renew()
+        self._new_lock()
+        forks.add(self._new_lock)
 
-    def renew(self) -> None:
-        """Replace the lock in a forked child, which must not wait for a thread that only its parent has."""
+    def _new_lock(self) -> None:
         self._lock = threading.Lock()
 
     def add(self, sent_s: float, received_s: float, date_s: float) -> None:

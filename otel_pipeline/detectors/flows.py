@@ -91,9 +91,12 @@ class Flows:
             self.histogram(age).refresh = engine.exemplars.show
         self._instruments.attach(engine)
 
-    def renew(self) -> None:
-        """Replace the lock in a forked child, which must not wait for a thread that only its parent has."""
+    def begin_anew(self) -> None:
+        """Know no flow, in a forked child, and wait for no thread that only its parent has."""
         self._lock = threading.RLock()
+        self._flows.clear()
+        self._groups.clear()
+        self.objectives.begin_anew()
 
     def every(self) -> list[WatchedFlow]:
         """List all flows."""

@@ -66,11 +66,14 @@ class ObjectiveCounts:
         self.threshold_ms = objective.threshold_s * 1000
         self._counter = counter
         self._attributes = [SLO_EVENTS.label(objective.name, met).attributes for met in _MET.values]
-        # All three exist from the start, at 0: a series that is born above it raises no alert.
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Have all three counts from the start, at 0: a series that is born above it raises no alert."""
         self._met: ThreadCells[CounterCell]
         self._missed: ThreadCells[CounterCell]
         self._unknown: ThreadCells[CounterCell]
-        self._met, self._missed, self._unknown = (counter.local(each) for each in self._attributes)
+        self._met, self._missed, self._unknown = (self._counter.local(each) for each in self._attributes)
 
     def count(self, age_ms: float | None) -> None:
         """Count one case; None where the age is not known, or negative."""
@@ -98,6 +101,11 @@ class Objectives:
         self.counter = SLO_EVENTS.counter(totals)
         self._all = tuple(ObjectiveCounts(objective, self.counter) for objective in objectives)
         SLO_OBJECTIVE.gauge(totals, self._shares)
+
+    def begin_anew(self) -> None:
+        """Count none, in a forked child."""
+        for counts in self._all:
+            counts.begin_anew()
 
     def of_flow(self, destination: str, group: str | None) -> tuple[ObjectiveCounts, ...]:
         """Return those that look at the messages of this destination and group."""

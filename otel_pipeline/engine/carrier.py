@@ -17,6 +17,7 @@ from otel_pipeline import semconv
 from otel_pipeline.engine.clients import MAX_PARTITION_STATES, Consumer, Destination, Producer
 from otel_pipeline.engine.delivery import ambient, heal, in_hand
 from otel_pipeline.engine.engine import OTHER
+from otel_pipeline.engine.forks import forks
 from otel_pipeline.engine.messages import MessageFields
 from otel_pipeline.engine.pipeline_header import NAME
 from otel_pipeline.engine.process import engine_in_force
@@ -92,6 +93,10 @@ class Carrier:
         self._producer = Producer(attributes=SYSTEM)
         self._destinations: dict[str, SentTo | None] = {}
         self._names = engine.propagation.names | {NAME}
+        self._new_lock()
+        forks.add(self._new_lock)
+
+    def _new_lock(self) -> None:
         self._counting = Lock()
 
     def write(self, headers: Any, destination: str | None) -> Any:
@@ -169,8 +174,6 @@ class Carrier:
         finally:
             if held:
                 lock.release()
-            else:
-                self._counting = Lock()  # In a forked child a thread holds the old one that only the parent has.
 
 
 def _pairs(headers: Any) -> Iterable[Any]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from otel_pipeline.engine.forks import Step, forks
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -40,6 +42,12 @@ class ClientObjects(Generic[T]):
         self.by_id: dict[int, T] = {}
         """What has been made. Where each message asks, `by_id.get(id(client)) or of(client)` saves a call."""
         self._references: dict[int, weakref.ref[Any]] = {}
+        forks.add(self.begin_anew, Step.ZERO)
+
+    def begin_anew(self) -> None:
+        """Know no client, in a forked child: one that is used there has its side made there."""
+        self.by_id.clear()
+        self._references.clear()
 
     def of(self, client: Any) -> T:
         """Return the engine's side of a client, made at its first use."""
@@ -76,6 +84,7 @@ class ClientObjects(Generic[T]):
             return self._left_alone
         key = id(client)
         try:
+            forks.notice()
             made = self._make(client)
         except Exception:
             self._place.failed()

@@ -6,11 +6,12 @@ Each is made once; what changes from message to message is in plain slots.
 from __future__ import annotations
 
 from collections import deque
-from random import getrandbits
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otel_pipeline import semconv
 from otel_pipeline.engine.engine import Acknowledged
+from otel_pipeline.engine.forks import Step, forks
+from otel_pipeline.engine.ids import getrandbits
 from otel_pipeline.engine.messages import NO_NAMES
 from otel_pipeline.engine.trust import continues, is_foreign
 
@@ -179,6 +180,7 @@ class Consumer:
         self.fetches: dict[tuple[str, int], FetchObserver] = {}
         self.assignments: dict[tuple[str, int], object] = {}
         """For each partition that messages have come from, an object that is the same as long as it stays assigned."""
+        forks.add(self.begin_anew, Step.ZERO)
 
     def fetch_observer(self, destination: str, partition: int) -> FetchObserver | None:
         """Return the observer of a partition's fetches; from the client's own thread, before the first message."""
@@ -190,6 +192,12 @@ class Consumer:
             return None
         self._learn_cluster()
         return engine.observe_fetches(self, destination, partition)
+
+    def begin_anew(self) -> None:
+        """Know nothing of any partition, in a forked child: what is used there is made there."""
+        self.partitions.clear()
+        self.fetches.clear()
+        self.assignments.clear()
 
     def close(self) -> None:
         """Let go of everything: the application is done with the client."""

@@ -6,12 +6,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from concurrent.futures import thread as _thread
 from threading import get_ident, main_thread
 from typing import TYPE_CHECKING, Any
 
+from otel_pipeline.engine.forks import forks
 from otel_pipeline.engine.headers import own_header
 from otel_pipeline.engine.pipeline_header import fields as fields_of
 from otel_pipeline.engine.pools import RUN_CODE
@@ -35,8 +35,7 @@ _POOL_CODES = {
 
 # A look at the thread spares the look at the frame: the main thread is never a pool's.
 _main_thread = [main_thread().ident]
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: _main_thread.__setitem__(0, get_ident()))
+forks.add(lambda: _main_thread.__setitem__(0, get_ident()))
 
 
 def called_by_pool(depth: int) -> bool:

@@ -10,6 +10,7 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 from otel_pipeline import semconv
 from otel_pipeline.engine.exemplars import Exemplars
 from otel_pipeline.engine.failure import error_type
+from otel_pipeline.engine.forks import Step, forks
 from otel_pipeline.engine.guard import Guard
 from otel_pipeline.engine.living import Living
 from otel_pipeline.engine.settings import EngineSettings
@@ -141,6 +142,14 @@ class Engine:
             "Duration of processing operation.",
             semconv.DURATION_BUCKETS_S,
         )
+        forks.add(self.begin_at_zero, Step.ZERO)
+
+    def begin_at_zero(self) -> None:
+        """Know nothing of any message, in a forked child: its parent tells of them."""
+        self.acknowledged.clear()
+        self.hazards.clear()
+        self.consumers.clear()
+        self._destinations.clear()
 
     def is_delivering(self) -> bool:
         """Whether messages are on their way that nobody has to wait for."""

@@ -9,6 +9,8 @@ from collections import deque
 from operator import itemgetter
 from typing import TYPE_CHECKING, TypeAlias
 
+from otel_pipeline.engine.forks import Step, forks
+
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
 
@@ -31,13 +33,17 @@ MAX_EXEMPLARS = 2048
 class Exemplars:
     """Added to by any thread, read by those that collect metrics."""
 
-    __slots__ = ("_place", "_waiting", "add")
+    __slots__ = ("__weakref__", "_place", "_waiting", "add")
 
     def __init__(self, guard: Guard) -> None:
         self._place = guard.place("exemplars")
         self._waiting: deque[Recorded] = deque(maxlen=MAX_EXEMPLARS)
         self.add = self._waiting.append
         """Adds what is kept of a finished delivery."""
+        forks.add(self._begin_anew, Step.ZERO)
+
+    def _begin_anew(self) -> None:
+        self._waiting.clear()
 
     def show(self) -> None:
         """Show them to the observers that have counted their ages. Never raises."""

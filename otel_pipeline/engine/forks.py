@@ -6,6 +6,9 @@ does, the process id tells: it is looked at by `notice()`, at doors that are sel
 
 from __future__ import annotations
 
+# Their hooks, which give free locks to a child, are to run before ours.
+import concurrent.futures.thread  # noqa: F401
+import logging  # noqa: F401
 import os
 import threading
 import weakref

@@ -8,6 +8,8 @@ import traceback
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from otel_pipeline.engine.forks import Step, forks
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -24,7 +26,7 @@ class Guard:
     Safe to use from any thread: a count may miss one of two failures at the same instant, nothing else.
     """
 
-    __slots__ = ("_places", "_said", "counted", "errors", "problems")
+    __slots__ = ("__weakref__", "_places", "_said", "counted", "errors", "problems")
 
     def __init__(self, counted: Callable[[str], None] | None = None) -> None:
         self.counted = counted
@@ -32,6 +34,11 @@ class Guard:
         self.problems: dict[str, str] = {}
         self._said: set[str] = set()
         self._places: dict[str, Place] = {}
+        forks.add(self.begin_at_zero, Step.ZERO)
+
+    def begin_at_zero(self) -> None:
+        """Count no failure of a parent's, in a forked child. What was said is said, and what is off stays off."""
+        self.errors.clear()
 
     def place(self, name: str, *takes: Place) -> Place:
         """Give the place of this name, one for all who ask.

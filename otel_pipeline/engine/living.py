@@ -21,6 +21,10 @@ class Living(Generic[T]):
         # A new tuple each time: other threads may be reading the old one.
         self._known = (*(known for known in self._known if known() is not None), ref(each))
 
+    def clear(self) -> None:
+        """Forget them all."""
+        self._known = ()
+
     def all(self) -> list[T]:
         """Return the objects that are still alive."""
         return [each for known in self._known if (each := known()) is not None]

@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from otel_pipeline.engine import pipeline_header
+from otel_pipeline.engine.forks import Step, forks
 from otel_pipeline.engine.pipeline_header import NAME
 
 if TYPE_CHECKING:
@@ -42,13 +43,19 @@ Stamped = tuple[int, _Count, tuple[str, bytes]]
 class Sequences:
     """The last number of each (producer id, topic, partition). The caller holds the partition's lock."""
 
-    __slots__ = ("_counts", "_forgotten", "_place", "_templates")
+    __slots__ = ("__weakref__", "_counts", "_forgotten", "_place", "_templates")
 
     def __init__(self, guard: Guard) -> None:
         self._place = guard.place("sequence")
         self._counts: dict[Key, _Count] = {}
         self._forgotten: dict[Key, int] = {}
         self._templates: dict[bytes, tuple[int, Template, dict[int, _Count]]] = {}
+        forks.add(self.begin_anew, Step.ZERO)
+
+    def begin_anew(self) -> None:
+        """Have given no number, in a forked child: under the parent's ids, the parent does."""
+        for known in (self._counts, self._forgotten, self._templates):
+            known.clear()
 
     def template(self, producer: int, template: Template) -> None:
         """Remember a first hop's placeholder: what it lacks is filled in together with the number."""

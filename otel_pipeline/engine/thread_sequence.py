@@ -8,10 +8,11 @@ all partitions, or per partition where the application names it (docs/design/ord
 from __future__ import annotations
 
 import threading
-from random import getrandbits
 from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.engine import pipeline_header
+from otel_pipeline.engine.forks import Step, forks
+from otel_pipeline.engine.ids import getrandbits
 from otel_pipeline.engine.pipeline_header import NAME
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class _Numbering:
 class _Held:
     """A thread's hold on a numbering; the thread drops it when it ends, and the next one goes on with the numbering."""
 
-    __slots__ = ("_free", "numbering")
+    __slots__ = ("__weakref__", "_free", "numbering")
 
     def __init__(self, free: list[_Numbering]) -> None:
         self._free = free
@@ -74,6 +75,11 @@ class ThreadSequences:
 
     def __init__(self, guard: Guard) -> None:
         self._place = guard.place("sequence")
+        self.begin_anew()
+        forks.add(self.begin_anew, Step.ZERO)
+
+    def begin_anew(self) -> None:
+        """Have given no number, in a forked child: under the parent's ids, the parent does."""
         self._free: list[_Numbering] = []
         self._numberings: list[_Numbering] = []
         self._local = threading.local()

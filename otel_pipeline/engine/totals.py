@@ -7,7 +7,6 @@ is kept.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 import weakref
@@ -16,6 +15,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
+
+from otel_pipeline.engine.forks import Step, forks
 
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
@@ -42,6 +43,10 @@ class CounterCell:
     def __init__(self) -> None:
         self.value: float = 0
 
+    def clear(self) -> None:
+        """Count from zero."""
+        self.value = 0
+
     def absorb(self, other: CounterCell) -> None:
         """Add what the other counted."""
         self.value += other.value
@@ -64,6 +69,12 @@ class HistogramCell:
         self.above = self.up_to = inf
         self.exemplars: Exemplars = ()
         """The newest of each bucket; empty before the first."""
+
+    def clear(self) -> None:
+        """Record from nothing."""
+        self.bucket_counts[:] = [0] * len(self.bucket_counts)
+        self.sum, self.min, self.max = 0, inf, -inf
+        self.exemplars = ()
 
     def record(self, seconds: float) -> None:
         """Count one value; the bounds are inclusive above, as OpenTelemetry's are."""
@@ -132,6 +143,7 @@ class HistogramPoint:
 
 
 class _Cell(Protocol):
+    def clear(self) -> None: ...
     def absorb(self, other: Any) -> None: ...
 
 
@@ -145,9 +157,8 @@ class _Creation:
     """
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self.renew)
+        self.renew()
+        forks.add(self.renew)
 
     def renew(self) -> None:
         self.lock = threading.RLock()
@@ -208,6 +219,12 @@ class _Series(Generic[CellT]):
     def every_cell(self) -> list[CellT]:
         return [self.shared, *self.cells]
 
+    def clear(self) -> None:
+        """Begin at zero, in the cells that are in use."""
+        self.folding = False
+        for cell in (self.folded, *self.every_cell()):
+            cell.clear()
+
     def total(self) -> CellT:
         with _creation.lock:
             self.folding = True
@@ -221,6 +238,13 @@ class _Series(Generic[CellT]):
         return total
 
 
+_Key: TypeAlias = "frozenset[tuple[str, Any]]"
+
+
+def _key(attributes: Attributes) -> _Key:
+    return frozenset((name, tuple(v) if isinstance(v, list) else v) for name, v in attributes.items())
+
+
 class _Recorded(Generic[CellT]):
     """What counters and histograms have in common: a bounded table of series."""
 
@@ -231,7 +255,9 @@ class _Recorded(Generic[CellT]):
         self.start_ns = time.time_ns()
         self._limit = limit
         self._problem = problem
-        self._table: dict[frozenset[tuple[str, Any]], _Series[CellT]] = {}
+        self._table: dict[_Key, _Series[CellT]] = {}
+        self._inherited: dict[_Key, _Series[CellT]] = {}
+        """In a forked child: series of its parent, until the child asks for them or counts in them."""
         self._overflow: _Series[CellT] | None = None
 
     def cell(self, attributes: Attributes, *, owner: object | None = None) -> CellT:
@@ -253,23 +279,44 @@ class _Recorded(Generic[CellT]):
 
     def total(self, attributes: Attributes) -> CellT:
         """Return a cell with all that one attribute set has counted since the start."""
-        return self._series(attributes).total()
+        return (self._inherited.get(_key(attributes)) or self._series(attributes)).total()
+
+    def begin_at_zero(self) -> None:
+        """Count for a forked child: what its parent has counted is exported there."""
+        self.start_ns = time.time_ns()
+        for series in (*self._table.values(), *([self._overflow] if self._overflow is not None else ())):
+            series.clear()
+        self._inherited.update(self._table)
+        self._table.clear()
+
+    def _take_over(self) -> None:
+        """Own the series that the child has counted in: who holds a cell does not ask for it again."""
+        for key, series in list(self._inherited.items()):
+            if not self._is_zero(series.total()):
+                self._table.setdefault(key, series)
+                self._inherited.pop(key, None)
+
+    def _is_zero(self, total: CellT) -> bool:
+        raise NotImplementedError
 
     @property
     def series_count(self) -> int:
         """The number of attribute sets; it never falls."""
+        if self._inherited:
+            self._take_over()
         return len(self._table)
 
     def _new_cell(self, attributes: Attributes) -> CellT:
         raise NotImplementedError
 
     def _series(self, attributes: Attributes) -> _Series[CellT]:
-        key = frozenset((name, tuple(v) if isinstance(v, list) else v) for name, v in attributes.items())
+        key = _key(attributes)
         series = self._table.get(key)
         if series is None:
             with _creation.lock:
                 if key in self._table or len(self._table) < self._limit:
-                    return self._table.setdefault(key, _Series(attributes, self._new_cell))
+                    made = self._inherited.pop(key, None) or _Series(attributes, self._new_cell)
+                    return self._table.setdefault(key, made)
             series = self._overflowing()
         return series
 
@@ -285,6 +332,8 @@ class _Recorded(Generic[CellT]):
         return series
 
     def _every_series(self) -> list[_Series[CellT]]:
+        if self._inherited:
+            self._take_over()
         with _creation.lock:
             series = [self._table[key] for key in list(self._table)]
         return series if self._overflow is None else [*series, self._overflow]
@@ -298,6 +347,9 @@ class Counter(_Recorded[CounterCell]):
 
     def _new_cell(self, attributes: Attributes) -> CounterCell:  # noqa: ARG002
         return CounterCell()
+
+    def _is_zero(self, total: CounterCell) -> bool:
+        return not total.value
 
     def value(self, attributes: Attributes) -> float:
         """Return what one attribute set has counted since the start."""
@@ -341,6 +393,9 @@ class Histogram(_Recorded[HistogramCell]):
                 for cell in series.every_cell():
                     cell.forward = self._forward(series.attributes)
                     cell.above = cell.up_to = inf
+
+    def _is_zero(self, total: HistogramCell) -> bool:
+        return not any(total.bucket_counts)
 
     def points(self) -> list[tuple[Attributes, HistogramPoint]]:
         """Return each attribute set that has values, cumulative since the start."""
@@ -405,6 +460,14 @@ class Totals:
         self._problem = problem
         self._by_name: dict[str, Instrument] = {}
         self._callbacks: list[Callable[[Instrument], None]] = []
+        forks.add(self.begin_at_zero, Step.ZERO)
+
+    def begin_at_zero(self) -> None:
+        """Count for a forked child."""
+        for counter in self.counters:
+            counter.begin_at_zero()
+        for histogram in self.histograms:
+            histogram.begin_at_zero()
 
     def counter(self, name: str, unit: str, description: str) -> Counter:
         """Return the counter of this name."""

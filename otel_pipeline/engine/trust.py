@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from otel_pipeline.engine import pipeline_header
+from otel_pipeline.engine.forks import Step, forks
 from otel_pipeline.engine.trace_context import LightSpan
 
 if TYPE_CHECKING:
@@ -79,12 +80,17 @@ class ForeignTraces:
         per_second: the rate, None for all. Below 1 the window is longer: 0.5 is one trace every two seconds.
     """
 
-    __slots__ = ("_admitted", "_ends_ns", "_lock", "_maximum", "_window_ns", "refused")
+    __slots__ = ("__weakref__", "_admitted", "_ends_ns", "_lock", "_maximum", "_window_ns", "refused")
 
     def __init__(self, per_second: float | None) -> None:
         rate = math.inf if per_second is None else per_second
         self._maximum = _MAX_REMEMBERED if rate > _MAX_REMEMBERED else math.ceil(rate)
         self._window_ns = self._maximum / rate * _NS if rate > 0 else math.inf
+        self.begin_at_zero()
+        forks.add(self.begin_at_zero, Step.ZERO)
+
+    def begin_at_zero(self) -> None:
+        """Have let nobody through; a forked child has a rate of its own."""
         self._ends_ns: float = 0
         self._admitted: set[int] = set()
         self._lock = threading.Lock()

@@ -7,10 +7,8 @@ another, the tracer makes the spans.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
-from random import Random
 from time import time_ns
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +24,7 @@ from opentelemetry.sdk.trace.sampling import (
 )
 from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
 
+from otel_pipeline.engine.ids import getrandbits, randrange
 from otel_pipeline.engine.spans import TracerSpans
 from otel_pipeline.engine.trace_context import LightSpan
 from otel_pipeline.export.sampling import root_decision
@@ -46,12 +45,7 @@ _LOW_64_BITS = (1 << 64) - 1
 _SAMPLED = 1
 _RANDOM = 2
 _RLOCK = type(threading.RLock())
-# A generator of our own: an application that seeds the shared one would give the same ids to two processes.
-_ids = Random()  # noqa: S311 - ids are no secrets
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_ids.seed)
 _FLAGS = tuple(map(TraceFlags, range(256)))
-getrandbits, randrange = _ids.getrandbits, _ids.randrange
 
 
 def make(provider: Any, tracer: Any) -> Spans:

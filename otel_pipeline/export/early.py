@@ -10,6 +10,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from otel_pipeline.engine.forks import Step, forks
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -41,6 +43,11 @@ class EarlyExport:
         self._readers = readers
         self._failed = failed
         self._monotonic_s = monotonic_s
+        self._begin()
+        forks.add(self._begin, Step.ZERO)
+
+    def _begin(self) -> None:
+        """Have exported nothing; in a forked child the thread of its parent is not alive."""
         self._exported = 0
         self._last_s = float("-inf")
         self._thread: threading.Thread | None = None
@@ -48,7 +55,6 @@ class EarlyExport:
     def look(self, series: int) -> None:
         """Note how many series there are now, and export when there are new ones; never blocks."""
         now = self._monotonic_s()
-        # In a forked child the thread of its parent is not alive.
         busy = self._thread is not None and self._thread.is_alive()
         if series == self._exported or busy or now - self._last_s < AT_MOST_EVERY_S:
             return

@@ -15,6 +15,8 @@ from itertools import count
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
+from otel_pipeline.engine.forks import forks
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -116,11 +118,13 @@ def _in_child(_program: _Program) -> None:
 
 
 def _main_thread_ended() -> None:
+    forks.notice()
     for ending in list(_endings):
         ending.main_thread_ended()
 
 
 def _leave() -> None:
+    forks.notice()
     while _acts:
         _, act = _acts.popitem()
         with suppress(Exception):

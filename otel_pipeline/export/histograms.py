@@ -5,7 +5,6 @@ The SDK has neither a MetricProducer nor asynchronous histograms. Its own aggreg
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 import weakref
@@ -30,6 +29,7 @@ from opentelemetry.sdk.metrics.export import Histogram as HistogramData
 from opentelemetry.sdk.metrics.view import View
 from opentelemetry.sdk.resources import Resource
 
+from otel_pipeline.engine.forks import Step, forks
 from otel_pipeline.engine.totals import Attributes, Histogram, HistogramPoint, Problem, Totals, newest
 
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ class CollectedHistograms:
             weakref.WeakKeyDictionary()
         )
         self._attached = False
-        self.renew()
-        _living.add(self)
+        self._begin_anew()
+        forks.add(self._begin_anew, Step.ZERO)
 
     @property
     def exemplars(self) -> bool:
@@ -65,9 +65,10 @@ class CollectedHistograms:
         """
         return not isinstance(getattr(self._sdk_config, "exemplar_filter", None), AlwaysOffExemplarFilter)
 
-    def renew(self) -> None:
-        """Make a new lock: a forked child must not wait for a collecting thread that only its parent has."""
+    def _begin_anew(self) -> None:
+        """Wait for no thread of a parent's, and subtract nothing that it has exported."""
         self._lock = threading.Lock()
+        self._previous.clear()
 
     def attach(self) -> None:
         """Take the place of the SDK's collect."""
@@ -150,18 +151,6 @@ class CollectedHistograms:
             ours = replace(known[0], metrics=[*known[0].metrics, *metrics])
         scopes = [found for found in first.scope_metrics if found.scope != scope]
         return MetricsData([replace(first, scope_metrics=[*scopes, ours]), *others])
-
-
-_living: weakref.WeakSet[CollectedHistograms] = weakref.WeakSet()
-
-
-def _renew_all() -> None:
-    for collected in list(_living):
-        collected.renew()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_all)
 
 
 def _visible(points: Iterable[tuple[Attributes, HistogramPoint]], keys: Collection[str] | None) -> Points:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, NoOpMeter, Observation
 
+from otel_pipeline.engine.forks import Step, forks
 from otel_pipeline.engine.totals import Counter, Gauge, Histogram
 from otel_pipeline.version import VERSION
 
@@ -33,6 +34,10 @@ class _Observed:
         self.active: list[Counter | Gauge] = []
         # Those that were disconnected too: a sum that started anew would be a fall to a provider that goes on.
         self.counters: list[Counter] = []
+        forks.add(self._begin_anew, Step.ZERO)
+
+    def _begin_anew(self) -> None:
+        self.counters = [each for each in self.active if isinstance(each, Counter)]
 
     def add(self, instrument: Counter | Gauge) -> None:
         self.active.append(instrument)
@@ -70,6 +75,15 @@ class Connection:
         self._exemplars = False
         self._waiting: deque[Instrument] = deque()
         self._undo: list[Callable[[], object]] = []
+        self._made: list[Any] = []
+        forks.add(self._begin_anew, Step.ZERO)
+
+    def _begin_anew(self) -> None:
+        """Have the SDK forget, in a forked child, what it last read of our counters; readers of deltas subtract it."""
+        for made in self._made:
+            consumer = getattr(made, "_measurement_consumer", None)
+            for storage in getattr(consumer, "_reader_storages", {}).values():
+                storage._instrument_view_instrument_matches.pop(made, None)
 
     def disconnect(self) -> None:
         """Leave the provider as it was. The observable instruments that it made stay, and yield nothing."""
@@ -147,6 +161,7 @@ class Connection:
             if isinstance(callback, _Observed):
                 observed = callback
         observed.add(instrument)
+        self._made.append(made)
         self._undo.append(lambda: observed.active.remove(instrument))
 
 

@@ -34,11 +34,20 @@ class _Queue:
         self.is_closed = False
         self._new_lock()
         forks.add(self._new_lock)
+        # Called by the SDK at the first item in a child that no hook was run in.
+        self._reinit = inner._at_fork_reinit
+        inner._at_fork_reinit = self._untold
         border.account.queue_size = self.waiting.__len__
 
     def _new_lock(self) -> None:
         # Reentrant: a finalizer may end a span while one is being added.
         self.lock = threading.RLock()
+
+    def _untold(self) -> None:
+        if forks.notice():
+            self.account.taken.cell.value += 1  # What is being added: it was counted before all counts were at zero.
+        else:
+            self._reinit()
 
     def make_room(self) -> None:
         """Drop the oldest where nothing more fits in. The caller has the lock."""

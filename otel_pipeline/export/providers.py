@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from otel_pipeline import semconv
 from otel_pipeline.config.state_folder import telemetry_folder
+from otel_pipeline.engine.forks import Step, forks
 from otel_pipeline.export import compiled_spans, exporters, metrics, resource, sampling
 from otel_pipeline.export import destination as destinations
 from otel_pipeline.export.account_metrics import observe
@@ -25,6 +26,7 @@ from otel_pipeline.export.collector_clock import Answers
 from otel_pipeline.export.data_age import DataAge
 from otel_pipeline.export.early import EarlyExport
 from otel_pipeline.export.ending import Ending
+from otel_pipeline.export.forked import ForkedProviders
 from otel_pipeline.export.giving_way import give_way
 from otel_pipeline.export.handing_over import HandingOver
 from otel_pipeline.export.losses import Losses
@@ -89,7 +91,6 @@ class Providers:
         self._lines = Lines(telemetry_folder(), self.service_name, problem)
         self._lines.count_removed = self._count_removed
         self._resource = resource.make(config)
-        self.instance = str(self._resource.attributes[semconv.SERVICE_INSTANCE_ID])
         self._ours: dict[str, Any] = {}
         self._destinations: dict[str, Destination] = {}
         self._processors: list[Any] = []
@@ -102,6 +103,8 @@ class Providers:
         self._connection: Any = None
         self.connect(totals, problem)
         self._handing_over = HandingOver(self._flush, self._stop)
+        self._forked = ForkedProviders(self._resource, self._ours)
+        forks.add(self._begin_at_zero, Step.ZERO)
         near = config.resolved.is_local or config.resolved.is_test
         self._ending = Ending(self._handing_over, EXIT_NEAR_S if near else EXIT_S) if self._ours else None
         if self._ending is not None:
@@ -139,6 +142,17 @@ class Providers:
         account = next((each for each in self.accounts() if each.signal == signal), None)
         if account is not None:
             account.removed(count)
+
+    @property
+    def instance(self) -> str:
+        """`service.instance.id` of this process."""
+        return str(self._resource.attributes[semconv.SERVICE_INSTANCE_ID])
+
+    def _begin_at_zero(self) -> None:
+        """Count what is dropped here, in a forked child, and have the first span find the resource of then."""
+        self._count_dropped(self._totals)
+        for spans in self._spans:
+            spans.follow_again()
 
     @property
     def owned(self) -> frozenset[str]:
@@ -183,10 +197,12 @@ class Providers:
 
     def flush(self, timeout_s: float) -> bool:
         """Hand over what was recorded, within the time; false when that was not possible."""
+        forks.notice()
         return self._handing_over.wait(self._handing_over.ask(), timeout_s)
 
     def shutdown(self, timeout_s: float) -> bool:
         """Hand over and stop what is ours, within the time; false when it did not end in time."""
+        forks.notice()
         self.stopped = True
         ended = self._handing_over.stop(timeout_s)
         self._say_what_is_lost()
@@ -318,8 +334,17 @@ class FollowingSpans:
         self._named = (name, version, schema_url)
         self.follow(provider)
 
+    def follow_again(self) -> None:
+        """Look at the provider again when the next span is recorded."""
+        self.start = self._start_first
+
+    def _start_first(self, *args: Any, **kwargs: Any) -> Span:
+        self.follow(self._provider)
+        return self.start(*args, **kwargs)
+
     def follow(self, provider: Any) -> None:
         """Use another provider from now on."""
+        self._provider = provider
         name, version, schema_url = self._named
         spans = compiled_spans.make(provider, provider.get_tracer(name, version, schema_url=schema_url))
         self.dropped_ids, self.dropped, self.start = spans.dropped_ids, spans.dropped, spans.start

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from typing import TYPE_CHECKING
-from weakref import WeakSet
+
+from otel_pipeline.engine.forks import Step, forks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from otel_pipeline.engine.guard import Place
-
-_beating: WeakSet[Heartbeat] = WeakSet()
 
 
 class Heartbeat:
@@ -28,17 +26,20 @@ class Heartbeat:
         self._beat = beat
         self._interval_s = interval_s
         self._place = place
+        self._is_over = False
         self.start()
-        _beating.add(self)
+        forks.add(self.start, Step.THREADS)
 
     def start(self) -> None:
         """Begin; in a forked child anew, since threads do not come along."""
+        if self._is_over:
+            return
         self._stopped = threading.Event()
         threading.Thread(target=self._run, args=(self._stopped,), name="otel_pipeline.health", daemon=True).start()
 
     def stop(self) -> None:
         """End, without waiting for a call that is under way."""
-        _beating.discard(self)
+        self._is_over = True
         self._stopped.set()
 
     def _run(self, stopped: threading.Event) -> None:
@@ -49,12 +50,3 @@ class Heartbeat:
                 self._place.failed()
                 if self._place.off:
                     return
-
-
-def _in_child() -> None:
-    for heartbeat in list(_beating):
-        heartbeat.start()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_child)

@@ -6,7 +6,6 @@ import os
 import threading
 import time
 from typing import TYPE_CHECKING
-from weakref import WeakSet
 
 from otel_pipeline import semconv
 from otel_pipeline.contracts.contracts import Contracts
@@ -15,6 +14,7 @@ from otel_pipeline.detectors.clock_bound import ClockBound
 from otel_pipeline.detectors.decisions import Decisions
 from otel_pipeline.detectors.flows import Flows
 from otel_pipeline.detectors.measures import FLOW
+from otel_pipeline.engine.forks import Step, forks
 from otel_pipeline.engine.measures import Attribute, Measure
 from otel_pipeline.verdict import require_fresh
 from otel_pipeline.verdict.case import Minimums
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from otel_pipeline.verdict.evidence import Evidence
     from otel_pipeline.verdict.state_file import StateFile
 
-_STARTED_AT = time.time()
+_IMPORTED_AT = time.time()
 MAX_WAIT_S = 0.5
 HEALTH_LIGHT = Measure(
     "otel_pipeline.health.light",
@@ -58,7 +58,6 @@ STATUS = Measure(
     (*FLOW, semconv.KAFKA_CLUSTER_ID, Attribute("otel_pipeline.state", "In which state a consumer is.", STATUSES)),
 )
 MEASURES = (HEALTH_LIGHT, STATUS)
-_all: WeakSet[Monitoring] = WeakSet()
 
 
 class Monitoring:
@@ -81,6 +80,7 @@ class Monitoring:
         self._totals = totals
         self._guard = engine.guard
         self._instance = instance
+        self._started_at = _IMPORTED_AT
         self.contracts = Contracts(totals, settings.configured, load=load_contract, problem=engine.guard.problem)
         self.flows = Flows(
             totals,
@@ -108,7 +108,7 @@ class Monitoring:
         self._heartbeat: Heartbeat | None = None
         self._file: StateFile | None = None
         self._stay: Callable[[], None] | None = None
-        _all.add(self)
+        forks.add(self._begin_anew, Step.ZERO)
 
     def begin(self, file: StateFile | None, when_leaving: Callable[[Callable[[], object]], Callable[[], None]]) -> None:
         """Judge once every `interval_s` from now on, and keep the result in the file.
@@ -124,7 +124,6 @@ class Monitoring:
 
     def stop(self) -> None:
         """Stop judging, and remove the state file."""
-        _all.discard(self)
         if self._heartbeat is not None:
             self._heartbeat.stop()
         if self._file is not None:
@@ -148,7 +147,7 @@ class Monitoring:
             now = time.time()
             flows = self._judged_now(time.monotonic(), now, idle_too=idle_too)
             process = Process(
-                os.getpid(), _STARTED_AT, self.settings.service_name, self._instance, self.settings.environment
+                os.getpid(), self._started_at, self.settings.service_name, self._instance, self.settings.environment
             )
             self._latest = Health(process, now, self._interval_s, flows, self.clock.bound())
             return self._latest
@@ -189,12 +188,20 @@ class Monitoring:
             return self.judge()
         return latest
 
-    def renew(self) -> None:
-        """Replace the locks in a forked child, which must not wait for a thread that only its parent has."""
+    def rename(self, instance: str) -> None:
+        """Say another `service.instance.id` from now on: a forked child is none of its parent."""
+        self._instance = instance
+        if self._file is not None:
+            self._file.instance = instance
+
+    def _begin_anew(self) -> None:
+        """Know nothing of the data, in a forked child: what its parent has seen, the parent tells."""
+        self._started_at = time.time()
         self._judging = threading.Lock()
-        self.flows.renew()
-        self.contracts.renew()
-        self.clock.renew()
+        self.flows.begin_anew()
+        self.contracts.begin_anew()
+        self._verdict.begin_anew()
+        self._idle, self._flows_judged = Idle(), {}
         self._latest, self._document = None, Document()
 
     def _statuses(self) -> Iterator[tuple[Attributes, float]]:
@@ -219,12 +226,3 @@ def _attributes_of(flow: FlowHealth) -> dict[str, AttributeValue]:
     if flow.cluster is not None:
         attributes[semconv.KAFKA_CLUSTER_ID] = flow.cluster
     return attributes
-
-
-def _in_child() -> None:
-    for monitoring in list(_all):
-        monitoring.renew()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_child)

@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
 
+from otel_pipeline.engine.forks import forks
 from otel_pipeline.own_files import FLAGS, is_gone, lock, make_folder, own_files
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ _WAIT_S = 0.5
 _BEGINNING = b'{"schema":'
 """Of every state file."""
 _OURS = re.compile(r"[A-Za-z0-9._-]{1,60}-([0-9]+)-[A-Za-z0-9._-]{1,8}\.json(\.lock|\.\1\.part)?")
-_files: WeakSet[StateFile] = WeakSet()
 
 
 class StateFile:
@@ -49,7 +48,9 @@ class StateFile:
         path: Path | None = None,
     ) -> None:
         self._folder = folder
-        self._name = f"{_safe(service)}-{{pid}}-{_safe(instance)[:8]}"
+        self._service = service
+        self.instance = instance
+        """What is written from now on in a new file's name."""
         self._problem = problem
         self._given = path
         self._pid = 0
@@ -57,7 +58,7 @@ class StateFile:
         self._path = Path()
         self._off = self._failed = False
         self._writing = Lock()
-        _files.add(self)
+        forks.add(self.renew)
 
     def is_there(self) -> bool:
         """Tell whether the file that was written last is still there."""
@@ -128,9 +129,12 @@ class StateFile:
             with suppress(OSError):
                 os.close(descriptor)
 
+    def _name(self) -> str:
+        return f"{_safe(self._service)}-{os.getpid()}-{_safe(self.instance)[:8]}.json"
+
     def _open(self) -> None:
         self.forget_lock()
-        self._path = path = self._given or self._folder / f"{self._name.format(pid=os.getpid())}.json"
+        self._path = path = self._given or self._folder / self._name()
         if self._given is None:
             make_folder(self._folder)
             _remove_old(self._folder)
@@ -200,12 +204,3 @@ def _beginning(path: Path) -> bytes:
 
 def _safe(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "_", name)[:60] or "service"
-
-
-def _in_child() -> None:
-    for file in list(_files):
-        file.renew()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_child)

@@ -61,6 +61,10 @@ class Verdict:
         self._rules = _Rules(detectors, guard or Guard())
         self._flows: dict[FlowKey, _FlowVerdict] = {}
 
+    def begin_anew(self) -> None:
+        """Remember nothing, in a forked child."""
+        self._flows.clear()
+
     def judge(self, evidence: Iterable[Evidence], now_s: float, wall_s: float) -> tuple[FlowHealth, ...]:
         """Judge each flow; to be called once a second.
 

@@ -1,0 +1,160 @@
+"""The SDK's parts that are ours, in a forked child: its locks, its name, its counts, its connections, its threads.
+
+The SDK makes its queues and threads anew by itself, where hooks run. It keeps locks that a thread of the parent may
+hold for ever, sums that the parent has exported already, and connections that the parent is writing to.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from opentelemetry.sdk import resources
+from opentelemetry.sdk.metrics._internal.metric_reader_storage import MetricReaderStorage
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.util._once import Once
+
+from otel_pipeline import semconv
+from otel_pipeline.engine.forks import Step, forks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+_NEW: dict[type, Callable[[], Any]] = {
+    type(threading.Lock()): threading.Lock,
+    type(threading.RLock()): threading.RLock,
+    threading.Condition: threading.Condition,
+}
+
+
+def renew_locks(things: Iterable[Any]) -> None:
+    """Give these objects locks that nobody holds; events are set that were set."""
+    for thing in things:
+        for name, value in list(getattr(thing, "__dict__", {}).items()):
+            kind = type(value)
+            if kind in _NEW:
+                setattr(thing, name, _NEW[kind]())
+            elif kind is threading.Event:
+                made = threading.Event()
+                if value.is_set():
+                    made.set()
+                setattr(thing, name, made)
+            elif isinstance(value, Once):
+                renew_locks((value,))
+
+
+def rename(resource: Resource) -> None:
+    """Have all that refer to this resource say this process, and no longer its parent.
+
+    It is changed in its place: tracers, loggers and spans keep the object, and not every SDK has a list of them. Where
+    the SDK gives an instance id to each process, as later ones do, it is that one: they add it themselves as well.
+    """
+    own: dict[str, Any] = {semconv.PROCESS_PID: os.getpid(), semconv.SERVICE_INSTANCE_ID: str(uuid4())}
+    detector = getattr(resources, "ServiceInstanceIdResourceDetector", None)
+    if detector is not None:
+        resources._service_instance_id_lock = threading.Lock()  # type: ignore[attr-defined,unused-ignore]
+        own.update(detector().detect().attributes)
+    resource._attributes = Resource({**resource.attributes, **own})._attributes
+
+
+class ForkedProviders:
+    """Makes anew, in a child, what the SDK does not. One for the providers that we made.
+
+    Args:
+        resource: of all of them.
+        ours: the providers by signal, as they are now.
+    """
+
+    def __init__(self, resource: Resource, ours: dict[str, Any]) -> None:
+        self._resource = resource
+        self._ours = ours
+        for step, renew in (
+            (Step.LOCKS, self._renew_locks),
+            (Step.ZERO, self._begin_at_zero),
+            (Step.NAME, self._rename),
+            (Step.NAME, self._connect),
+            (Step.THREADS, self._start),
+        ):
+            forks.add(renew, step)
+
+    def _renew_locks(self) -> None:
+        """Replace all locks that the SDK's threads may have held."""
+        for provider in self._ours.values():
+            renew_locks(_parts(provider))
+        metrics = self._ours.get("metrics")
+        if metrics is not None:
+            type(metrics)._all_metric_readers_lock = threading.Lock()
+
+    def _begin_at_zero(self) -> None:
+        """Forget the sums of the application's own instruments too; the parent exports them."""
+        metrics = self._ours.get("metrics")
+        if metrics is None:
+            return
+        consumer = metrics._measurement_consumer
+        consumer._reader_storages = {
+            reader: MetricReaderStorage(
+                consumer._sdk_config, reader._instrument_class_temporality, reader._instrument_class_aggregation
+            )
+            for reader in consumer._reader_storages
+        }
+
+    def _rename(self) -> None:
+        """Say this process in all that is exported."""
+        rename(self._resource)
+        for signal, provider in self._ours.items():
+            if signal == "metrics":
+                provider._sdk_config.resource = self._resource
+                continue
+            provider._resource = self._resource
+            for tracer in getattr(provider, "_tracers", {}).values():
+                tracer.resource = self._resource
+            for logger in getattr(provider, "_active_loggers", ()):
+                logger._resource = self._resource
+
+    def _connect(self) -> None:
+        """Have connections of our own: what two processes write on one is torn."""
+        for provider in self._ours.values():
+            for part in _parts(provider):
+                for adapter in getattr(part, "adapters", {}).values():
+                    # As an adapter does that is unpickled. What it had is closed here, not there.
+                    adapter.init_poolmanager(adapter._pool_connections, adapter._pool_maxsize, adapter._pool_block)
+
+    def _start(self) -> None:
+        """Start the SDK's threads, where it was told of nothing."""
+        if forks.told:
+            return
+        for provider in self._ours.values():
+            for part in _parts(provider):
+                start = getattr(part, "_at_fork_reinit", None)
+                if start is not None:
+                    start()
+
+
+_INSIDE = ("_batch_processor", "_exporter", "span_exporter", "_client", "_transport", "_session", "cookies")
+"""From a processor or reader to the connections of its exporter, in all versions of the SDK; cookies have a lock."""
+
+
+def _parts(provider: Any) -> Iterator[Any]:
+    """Yield all objects of a provider that have locks, threads or connections."""
+    yield provider
+    for several, names in (
+        ("_active_span_processor", "_span_processors"),
+        ("_multi_log_record_processor", "_log_record_processors"),
+        ("_measurement_consumer", "_reader_storages"),
+    ):
+        holder = getattr(provider, several, None)
+        if holder is not None:
+            yield holder
+            for part in list(getattr(holder, names, ())):
+                yield from _inside(part)
+    yield from list(getattr(provider, "_meters", {}).values())
+
+
+def _inside(part: Any) -> Iterator[Any]:
+    yield part
+    for name in _INSIDE:
+        inner = getattr(part, "__dict__", {}).get(name)
+        if inner is not None:
+            yield from _inside(inner)
