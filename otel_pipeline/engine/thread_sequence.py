@@ -42,7 +42,7 @@ class _Numbering:
 class _Held:
     """A thread's hold on a numbering; the thread drops it when it ends, and the next one goes on with the numbering."""
 
-    __slots__ = ("__weakref__", "_free", "numbering")
+    __slots__ = ("_free", "numbering")
 
     def __init__(self, free: list[_Numbering]) -> None:
         self._free = free
@@ -71,7 +71,7 @@ class ThreadSequences:
     of ended threads again, with the numbers that follow. What an ended thread has handed over comes before them.
     """
 
-    __slots__ = ("_free", "_local", "_numberings", "_place")
+    __slots__ = ("__weakref__", "_free", "_local", "_numberings", "_place")
 
     def __init__(self, guard: Guard) -> None:
         self._place = guard.place("sequence")

@@ -27,6 +27,8 @@ class Ran:
     err: str
     seconds: float
     lines: Path
+    ended_s: float
+    """When it was gone, s since the epoch."""
 
     def spans(self):
         """All spans of all its processes."""
@@ -93,7 +95,9 @@ class Programs:
         done = subprocess.run(
             command, capture_output=True, text=True, check=False, env=clean, timeout=timeout, cwd=self.folder
         )
-        return Ran(done.returncode, done.stdout, done.stderr, time.monotonic() - started, state / "telemetry")
+        return Ran(
+            done.returncode, done.stdout, done.stderr, time.monotonic() - started, state / "telemetry", time.time()
+        )
 
 
 @pytest.fixture
