@@ -284,10 +284,10 @@ class _Recorded(Generic[CellT]):
     def begin_at_zero(self) -> None:
         """Count for a forked child: what its parent has counted is exported there."""
         self.start_ns = time.time_ns()
-        for series in (*self._table.values(), *([self._overflow] if self._overflow is not None else ())):
-            series.clear()
         self._inherited.update(self._table)
         self._table.clear()
+        for series in (*self._inherited.values(), *([self._overflow] if self._overflow is not None else ())):
+            series.clear()
 
     def _take_over(self) -> None:
         """Own the series that the child has counted in: who holds a cell does not ask for it again."""

@@ -104,7 +104,6 @@ class Providers:
         self.connect(totals, problem)
         self._handing_over = HandingOver(self._flush, self._stop)
         self._forked = ForkedProviders(self._resource, self._ours)
-        forks.add(self._begin_at_zero, Step.ZERO)
         near = config.resolved.is_local or config.resolved.is_test
         self._ending = Ending(self._handing_over, EXIT_NEAR_S if near else EXIT_S) if self._ours else None
         if self._ending is not None:
@@ -147,12 +146,6 @@ class Providers:
     def instance(self) -> str:
         """`service.instance.id` of this process."""
         return str(self._resource.attributes[semconv.SERVICE_INSTANCE_ID])
-
-    def _begin_at_zero(self) -> None:
-        """Count what is dropped here, in a forked child, and have the first span find the resource of then."""
-        self._count_dropped(self._totals)
-        for spans in self._spans:
-            spans.follow_again()
 
     @property
     def owned(self) -> frozenset[str]:
@@ -333,9 +326,10 @@ class FollowingSpans:
     def __init__(self, provider: Any, name: str, version: str, schema_url: str) -> None:
         self._named = (name, version, schema_url)
         self.follow(provider)
+        forks.add(self._look_again, Step.NAME)
 
-    def follow_again(self) -> None:
-        """Look at the provider again when the next span is recorded."""
+    def _look_again(self) -> None:
+        """Find, with the first span of a forked child, the resource that its tracer has then."""
         self.start = self._start_first
 
     def _start_first(self, *args: Any, **kwargs: Any) -> Span:

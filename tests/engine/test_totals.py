@@ -306,3 +306,41 @@ def test_recording_is_not_slow(totals):
     sys.setprofile(None)
 
     assert calls == ["call"]
+
+
+def test_a_child_counts_from_zero_in_the_cells_that_are_in_use(totals):
+    """A series of the parent is none of the child's until it counts there, or asks for it; it starts then."""
+    sent, ages = totals.counter("sent", "1", ""), totals.histogram("ages", "s", "", (1, 2))
+    held, thread, age = sent.cell({"to": "held"}), sent.local({"to": "thread"}), ages.cell({})
+    for value in (held, sent.cell({"to": "idle"}), sent.cell({"to": "asked for"}), thread.cell):
+        value.value += 7
+    age.record(1.5)
+    age.exemplify(1.5, 1, None)
+    started_ns = sent.start_ns
+    totals.begin_at_zero()
+
+    assert (sent.points(), ages.points(), totals.series_count, sent.value({"to": "held"})) == ([], [], 0, 0)
+    assert sent.start_ns > started_ns
+    held.value += 1
+    thread.cell.value += 2
+    sent.cell({"to": "asked for"})
+    age.record(0.5)
+    points = {series["to"]: value for series, value in sent.points()}
+    assert points == {"asked for": 0, "held": 1, "thread": 2}
+    assert [(point.bucket_counts, point.sum, point.min, point.max, point.exemplars) for _, point in ages.points()] == [
+        ((1, 0, 0), 0.5, 0.5, 0.5, ())
+    ]
+    assert totals.series_count == 4
+
+
+def test_a_grandchild_counts_from_zero_as_well(totals):
+    """What the child has counted is the child's."""
+    sent = totals.counter("sent", "1", "")
+    cell = sent.cell({})
+    for _ in range(2):
+        cell.value += 1
+        totals.begin_at_zero()
+
+    assert sent.points() == []
+    cell.value += 1
+    assert sent.points() == [({}, 1)]
