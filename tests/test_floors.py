@@ -9,7 +9,7 @@ from pathlib import Path
 import otel_pipeline
 
 ROOT = Path(otel_pipeline.__file__).parent
-GROUND = {"config", "duration", "own_files", "semconv", "settings", "status", "version"}
+GROUND = {"config", "duration", "own_files", "plain_text", "semconv", "settings", "status", "version"}
 FLOORS = {
     **dict.fromkeys(GROUND, 0),
     "engine": 1,
@@ -38,7 +38,7 @@ FLOORS = {
 SEES = {
     0: {*GROUND},
     1: {"engine", "semconv", "settings"},
-    2: {"engine", "semconv", "duration", "own_files", "settings"},
+    2: {"engine", "semconv", "duration", "own_files", "plain_text", "settings"},
     3: {"engine", "verdict", *GROUND},
     4: {
         "owners",

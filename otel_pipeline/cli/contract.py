@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.cli.errors import CommandError
-from otel_pipeline.cli.output import as_json, printable
+from otel_pipeline.cli.output import as_json
 from otel_pipeline.contracts.comparing import compare, verdict
 from otel_pipeline.contracts.contract import Contract
 from otel_pipeline.contracts.files import file_of, read
 from otel_pipeline.contracts.learning import REQUIRED_PARENTS, ContractLearner
 from otel_pipeline.contracts.measures import BREAKS, UNREADABLE
 from otel_pipeline.contracts.paths import ROOT, ContractError
+from otel_pipeline.plain_text import printable
 
 if TYPE_CHECKING:
     import argparse

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.cli.errors import CommandError
-from otel_pipeline.cli.output import as_json, printable, steering
+from otel_pipeline.cli.output import as_json, steering
 from otel_pipeline.cli.terminal import NARROW, Terminal, add_color_option, detect, duration, fold
 from otel_pipeline.config.state_folder import health_folders
+from otel_pipeline.plain_text import printable
 from otel_pipeline.verdict.report import lines
 from otel_pipeline.verdict.state_reader import read, read_all
 

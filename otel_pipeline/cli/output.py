@@ -14,20 +14,13 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from math import isfinite
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
+from otel_pipeline.plain_text import printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _KEY = secrets.token_hex(8)
 _STEERING = re.compile(f"\0{_KEY}([^\0]*)\0")
-
-
-def printable(text: str) -> str:
-    """Spell out control characters, those that change the direction of writing, and what cannot be seen."""
-    if text.isprintable():
-        return text
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape", "surrogatepass").decode() for letter in text
-    )
 
 
 def steering(code: str) -> str:

@@ -7,11 +7,12 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.cli.errors import CommandError
-from otel_pipeline.cli.output import as_json, printable
+from otel_pipeline.cli.output import as_json
 from otel_pipeline.cli.telemetry_files import TelemetryFiles, given, recorded
 from otel_pipeline.cli.terminal import Cell, Terminal, add_color_option, detect, duration, table
 from otel_pipeline.cli.traces import Trace, group
 from otel_pipeline.cli.tree import SPANS, chain, count, draw, local_time
+from otel_pipeline.plain_text import printable
 
 if TYPE_CHECKING:
     import argparse

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 from unicodedata import east_asian_width
 
-from otel_pipeline.cli.output import printable, steering
+from otel_pipeline.cli.output import steering
+from otel_pipeline.plain_text import printable
 
 if TYPE_CHECKING:
     import argparse

@@ -7,7 +7,6 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from otel_pipeline import semconv
-from otel_pipeline.cli.output import printable
 from otel_pipeline.cli.terminal import (
     SERVICE_COLORS,
     Cell,
@@ -19,6 +18,7 @@ from otel_pipeline.cli.terminal import (
     wrap,
 )
 from otel_pipeline.cli.traces import LEVELS, Branch, Trace, environment, service
+from otel_pipeline.plain_text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from otel_pipeline.config.options import IN_THINGS, Mapped
 from otel_pipeline.config.patterns import said_of
+from otel_pipeline.plain_text import printable
 from otel_pipeline.settings import DESTINATIONS, options
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ class Problem:
 
 
 def _cut(text: str) -> str:
-    """Cut what a file can make as long as it likes."""
+    """Cut what a file can make as long as it likes, and spell out what would steer the terminal that it is said on."""
+    text = printable(text)
     return text if len(text) <= MAX_PART else f"{text[:MAX_PART]}..."
 
 

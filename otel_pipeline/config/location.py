@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_pipeline.own_files import open_plain
+from otel_pipeline.plain_text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -60,13 +61,14 @@ def find(
             content = _content(path, trusted)
         except (OSError, ValueError, _RefusedError) as error:
             reason = getattr(error, "strerror", None) or error
-            remark(f"{path} was found and is not read: {reason}; if it is meant, set {VARIABLE} to it")
+            remark(printable(f"{path} was found and is not read: {reason}; if it is meant, set {VARIABLE} to it"))
         else:
             return _not_too_large(path, content, tell)
     for path in filter(os.path.lexists, above):
         with suppress(OSError, ValueError, _RefusedError):  # Somebody else's, who put it there for whomever.
             _content(path, trusted)
-            remark(f"{path} is not read: it lies above the program and is in no repository; set {VARIABLE} to it")
+            said = f"{path} is not read: it lies above the program and is in no repository; set {VARIABLE} to it"
+            remark(printable(said))
             break
     return None
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from otel_pipeline.contracts.contract import Contract
 from otel_pipeline.contracts.paths import ContractError
 from otel_pipeline.own_files import open_plain
+from otel_pipeline.plain_text import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,9 +41,9 @@ def contract_in(directory: Path, topic: str) -> Contract | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise ContractError(f"{path} cannot be read: {error.strerror or error}") from None
+        raise ContractError(printable(f"{path} cannot be read: {error.strerror or error}")) from None
     except ContractError as error:
-        raise ContractError(f"{path} is no contract: {error}") from None
+        raise ContractError(printable(f"{path} is no contract: {error}")) from None
 
 
 def read(path: Path) -> Contract:

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from otel_pipeline.cli.output import printable, steering
+from otel_pipeline.cli.output import steering
 from otel_pipeline.cli.terminal import Cell, Terminal, duration, facts, hang, whole_table, wrap
 from otel_pipeline.cli.tree import draw
 from otel_pipeline.demo import lights
 from otel_pipeline.demo.check import SERVICES, Hop, Verdict
+from otel_pipeline.plain_text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

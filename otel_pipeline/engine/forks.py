@@ -13,6 +13,7 @@ import os
 import threading
 import weakref
 from enum import IntEnum
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +57,9 @@ class Forks:
         number, parts = next(self._numbers), self._parts[step]
         if hasattr(renew, "__self__"):
             bound: Any = renew
-            parts[number] = weakref.WeakMethod(bound, lambda _reference: parts.pop(number, None))
+            # Not a `WeakMethod`: one whose object outlives it complains when the interpreter ends.
+            owner, method = weakref.ref(bound.__self__, lambda _reference: parts.pop(number, None)), bound.__func__
+            parts[number] = lambda: None if (found := owner()) is None else partial(method, found)
         else:
             parts[number] = lambda: renew
 

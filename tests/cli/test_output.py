@@ -9,8 +9,9 @@ import sys
 
 import pytest
 
-from otel_pipeline.cli.output import Output, as_json, harmless_output, printable, steering
+from otel_pipeline.cli.output import Output, as_json, harmless_output, steering
 from otel_pipeline.cli.terminal import Cell, Terminal
+from otel_pipeline.plain_text import printable
 
 CONTROLS = [
     *map(chr, range(32)),

@@ -71,6 +71,15 @@ def test_the_length_of_a_sentence(size, outcome):
     assert str(Problem("", "x" * size, "remedy")) == f"{outcome}; remedy"
 
 
+def test_a_sentence_steers_no_terminal(tmp_path):
+    """It is logged when a program starts, whatever names and values a file has."""
+    (tmp_path / "otel_pipeline.yaml").write_text('"\\e[2J\\u202e": 1\nstrict: "\\x07"\n')
+    config = load({}, own_settings(), environ={}, directory=tmp_path, raises=False)
+
+    assert len(config.problems) == 2
+    assert [str(problem).isprintable() for problem in config.problems] == [True, True]
+
+
 @below_at_above("config.loading.MAX_PROBLEMS", 100, 99, 100, 101)
 def test_how_many_mistakes_are_said(tmp_path, size, outcome):
     """Each of them is logged when a program starts."""

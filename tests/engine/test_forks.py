@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -91,3 +93,17 @@ def test_the_interpreters_hook_is_told_of_in_a_child():
 
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert said == []
+
+
+def test_a_part_that_lives_until_the_interpreter_ends_is_silent():
+    """Whatever is taken down first."""
+    program = (
+        "from otel_pipeline.engine.forks import forks\n"
+        "class Part:\n"
+        "    def renew(self): pass\n"
+        "part = Part()\n"
+        "forks.add(part.renew)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
