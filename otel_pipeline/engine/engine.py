@@ -152,7 +152,7 @@ class Engine:
         self._destinations.clear()
 
     def is_delivering(self) -> bool:
-        """Whether messages are on their way that nobody has to wait for."""
+        """Tell whether messages are on their way that nobody has to wait for."""
         place = self.guard.place("delivering")
         for tell in () if place.off else self.delivering:
             try:

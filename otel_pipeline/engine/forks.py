@@ -64,7 +64,7 @@ class Forks:
             parts[number] = lambda: renew
 
     def notice(self) -> bool:
-        """Whether this process turns out to be a child that no hook was run in: then everything is made anew, now.
+        """Tell whether this process turns out to be a child that no hook was run in: then everything is made anew, now.
 
         Costs a system call: for doors that are passed once per batch, export, request or client, not per message.
         """
@@ -83,7 +83,7 @@ class Forks:
             self._noticing.release()
 
     def in_child(self) -> None:
-        """For the interpreter's hook."""
+        """Make everything anew; for the interpreter's hook."""
         self.told = True
         self._noticing = threading.Lock()
         self._renew()

@@ -94,7 +94,7 @@ class _Program:
 
 
 def _register() -> None:
-    """Once a process, and at the first `instrument()`: whatever is registered later ends before us."""
+    """Register once per process, at the first `instrument()`: whatever is registered later ends before us."""
     if _registered:
         return
     program = _Program()

@@ -46,7 +46,7 @@ class HandingOver:
         return None if self._stopping_since_s is None else time.monotonic() - self._stopping_since_s
 
     def ask(self) -> int:
-        """Have what was recorded until now handed over, without waiting; the number is for `wait`."""
+        """Start handing over what was recorded until now, without waiting; the number is for `wait`."""
         with self._changed:
             if self._stopping_since_s is None:
                 self._asked = self._begun + 1

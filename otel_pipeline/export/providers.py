@@ -184,7 +184,7 @@ class Providers:
             add(DataAge())
 
     def wait_for_sends(self, open_now: Callable[[], bool]) -> None:
-        """When the program ends, wait within the deadline for as long as messages are on their way."""
+        """Wait, when the program ends, within the deadline for as long as messages are on their way."""
         if self._ending is not None:
             self._ending.sends_are_open = open_now
 
