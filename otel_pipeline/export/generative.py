@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -96,6 +97,9 @@ class ObservedTracers(TracerProvider):
         return getattr(self._provider(), name)
 
 
+_USE_SPAN = getattr(inspect.unwrap(use_span), "__code__", None)
+
+
 class _Unrecorded(NonRecordingSpan):
     """Stands in for a span that is not recorded: such a one does not know whether what it is of has failed."""
 
@@ -116,7 +120,8 @@ class _Unrecorded(NonRecordingSpan):
         told, self.told = self.told, None
         if told is not None:
             # `use_span` gives no status to such a span: it ends it on its way out, while the exception is under way.
-            under_way = sys.exc_info()[1]
+            # Whoever else ends it may do so in the handler of a `StopIteration`, at the end of a stream.
+            under_way = sys.exc_info()[1] if sys._getframe(1).f_code is _USE_SPAN else None
             told(self._failed or (under_way is not None and under_way is not self._handled))
 
 

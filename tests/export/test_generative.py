@@ -309,15 +309,20 @@ def test_a_failed_call_is_no_decision(telemetry, official, record, sampler):
         call_of_util = official[0].tracer.start_span("chat m")
         call_of_util.set_status(trace.Status(trace.StatusCode.ERROR, "no"))
         call_of_util.end()
+        stream = official[0].tracer.start_span("chat s")
+        try:
+            next(iter(()))
+        except StopIteration:
+            stream.end()  # As a stream that has been read to its end.
         try:
             raise TimeoutError  # noqa: TRY301
         except TimeoutError:
             with call("chat n") as span:  # Another try, in the handler of the first one's exception.
                 span.end()  # Twice, as a stream that is closed may do.
 
-    assert decisions(telemetry) == {("n", "orders"): 1}
+    assert decisions(telemetry) == {("s", "orders"): 1, ("n", "orders"): 1}
     statuses = {span.name: span.status for span in telemetry.spans() if span.name.startswith("chat")}
-    assert statuses == ({"chat m": "ERROR", "chat n": "UNSET"} if sampler is ALWAYS_ON else {})
+    assert statuses == ({"chat m": "ERROR", "chat s": "UNSET", "chat n": "UNSET"} if sampler is ALWAYS_ON else {})
     assert "end" not in vars(span)
 
 
