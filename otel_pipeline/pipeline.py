@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import threading
 import time
 from dataclasses import replace
@@ -32,6 +31,7 @@ from otel_pipeline.engine.propagation import Propagation
 from otel_pipeline.engine.settings import DestinationTrust, EngineSettings
 from otel_pipeline.engine.totals import Totals
 from otel_pipeline.export.settings import ExportSettings
+from otel_pipeline.greeting import say_where
 from otel_pipeline.libraries import Libraries
 from otel_pipeline.library_names import EVERY, GENAI, THREADING, spelled
 from otel_pipeline.owners import own_settings, settings_classes
@@ -395,8 +395,7 @@ def _start(pipeline: Pipeline, config: Config, guard: Guard, offered: tuple[Adap
     pipeline._guarded("genai", _switch_on_generative, pipeline, providers, inferences)
     process.activate(engine)
     inference.activate(inferences)
-    if config.resolved.is_local and sys.stderr is not None:
-        _greet(pipeline)
+    say_where(pipeline.status(), guard, on_stderr=config.resolved.is_local)
 
 
 def _begin_monitoring(
@@ -479,12 +478,3 @@ def _providers_in_force(providers: Any) -> tuple[str, ...]:
         return ()
     describe: Callable[[], Iterable[str]] | None = getattr(providers, "in_force", None)
     return tuple(describe()) if describe is not None else ()
-
-
-def _greet(pipeline: Pipeline) -> None:
-    """Write the one line on stderr, in `local` only."""
-    status = pipeline.status()
-    try:
-        sys.stderr.write(f"otel_pipeline: {status.service_name} ({status.environment}) -> {status.export}\n")
-    except Exception:
-        pipeline._guard.count("stderr")

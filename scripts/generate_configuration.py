@@ -127,8 +127,13 @@ one, and the status says how to set it. Production is never guessed. `print(pipe
 | | local | test | development | staging | production, anything else |
 |---|---|---|---|---|---|
 | export | to an endpoint that was given; else to a collector that listens on loopback; else OTLP JSON lines in the state folder | to an endpoint that was given, else OTLP JSON lines | OTLP | OTLP | OTLP |
-| one line on stderr | yes | no | no | no | no |
 {environments}
+
+Where the environment is unknown and a person sits at the process (a notebook kernel, or a terminal that no scheduler such as
+Kubernetes has opened, stderr redirected or not), telemetry goes as in `local` while no endpoint is given. An application that
+has a provider of its own, for whichever signal, gets no exporter of ours unless an endpoint or an exporter is named
+(`OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_METRICS_EXPORTER`, ...). Where telemetry goes and why is said in one line, always: on
+stderr in `local`, in a terminal and in a notebook, elsewhere as a log record of level INFO of the logger `otel_pipeline`.
 
 The state folder is `OTEL_PIPELINE_STATE_DIR`, else `otel-pipeline` in `XDG_STATE_HOME` or the user's `~/.local/state`
 (Windows: `LOCALAPPDATA`). A process that has no home, or one that it cannot write to, as in many containers, has folders

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
+
 import pytest
 
 import otel_pipeline
@@ -71,15 +74,27 @@ def test_status_reads_well(telemetry):
     assert found.endswith(": switched off by configuration")
 
 
-def test_one_line_on_stderr_in_local_only(telemetry, capsys):
-    """Nothing on stdout, ever."""
+def test_one_line_says_where_telemetry_goes(telemetry, capsys, caplog):
+    """On stderr where a person looks, elsewhere as a log record; nothing on stdout, ever."""
+    caplog.set_level("INFO", "otel_pipeline")
     telemetry.instrument("scorer", environment="local").uninstrument()
     local = capsys.readouterr()
+    assert (local.out, local.err, caplog.messages) == ("", "otel_pipeline: test (local) -> memory\n", [])
+
     telemetry.instrument("scorer", environment="staging")
     staging = capsys.readouterr()
-
-    assert (local.out, local.err.count("\n"), local.err.startswith("otel_pipeline: ")) == ("", 1, True)
     assert (staging.out, staging.err) == ("", "")
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("INFO", "otel_pipeline: test (staging) -> memory")
+    ]
+
+
+def test_one_line_in_a_notebook(telemetry, capsys, monkeypatch):
+    """Whatever the environment is called: what a cell writes to stderr stands below it."""
+    monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
+    telemetry.instrument("scorer", environment="staging")
+
+    assert capsys.readouterr().err == "otel_pipeline: test (staging) -> memory\n"
 
 
 def test_only_the_named_libraries(telemetry):

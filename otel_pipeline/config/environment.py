@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -37,7 +37,7 @@ _CI = (
     "CODEBUILD_BUILD_ID",
     "DRONE",
 )
-_CLUSTER = (
+_SCHEDULED = (
     "KUBERNETES_SERVICE_HOST",
     "ECS_CONTAINER_METADATA_URI_V4",
     "ECS_CONTAINER_METADATA_URI",
@@ -46,8 +46,8 @@ _CLUSTER = (
     "CONTAINER_APP_NAME",
     "WEBSITE_INSTANCE_ID",
     "DYNO",
-    "container",
 )
+_CLUSTER = (*_SCHEDULED, "container")
 _EDITORS = {
     "PYCHARM_HOSTED": "PyCharm runs it",
     "VSCODE_PID": "VS Code runs it",
@@ -82,6 +82,8 @@ class Environment:
     """Why, as a sentence for `status()`."""
     source: str = "default"
     """argument, environment, file, or detected."""
+    person: str = ""
+    """Why a person seems to sit at this process, whatever the environment is called; "" where nobody does."""
 
     @property
     def code(self) -> int:
@@ -107,11 +109,13 @@ class Surroundings:
     modules: frozenset[str]
     interactive: bool
     exists: Callable[[str], bool]
+    terminal: bool = False
+    """Whether input comes from a terminal, wherever output goes."""
 
 
 def surroundings(environ: Mapping[str, str] = os.environ) -> Surroundings:
     """Return the real surroundings of this process."""
-    return Surroundings(environ, frozenset(sys.modules), _interactive(), os.path.exists)
+    return Surroundings(environ, frozenset(sys.modules), _interactive(), os.path.exists, _types())
 
 
 def _interactive() -> bool:
@@ -124,8 +128,20 @@ def _interactive() -> bool:
         return False  # Closed, or None under pythonw.
 
 
+def _types() -> bool:
+    """Tell whether somebody can type to this process."""
+    try:
+        return sys.stdin.isatty()
+    except Exception:
+        return False
+
+
 def resolve(argument: str | None, file_value: str | None, around: Surroundings) -> Environment:
     """Find the environment, in the order that the module's docstring gives."""
+    return replace(_found(argument, file_value, around), person=_person(around))
+
+
+def _found(argument: str | None, file_value: str | None, around: Surroundings) -> Environment:
     environ = around.environ
     if argument:
         return Environment(argument.strip(), "given as argument", "argument")
@@ -161,6 +177,18 @@ def _detect(around: Surroundings) -> Environment:  # noqa: PLR0911 - one return 
     if around.interactive:
         return Environment("local", "an interactive terminal", "detected")
     return Environment(None, f"no sign of where it runs: set {VARIABLE} or the file's `environment`", "detected")
+
+
+def _person(around: Surroundings) -> str:
+    """Say what tells of a person at this process. A terminal tells of nobody where a scheduler has started it."""
+    for name, reason in _EDITORS.items():
+        if around.environ.get(name, "").lower() not in _OFF:
+            return reason
+    if "ipykernel" in around.modules:
+        return "a notebook kernel"
+    if (around.interactive or around.terminal) and not any(around.environ.get(name) for name in _SCHEDULED):
+        return "a terminal"
+    return ""
 
 
 def _contained(around: Surroundings) -> str | None:

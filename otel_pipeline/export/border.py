@@ -80,7 +80,7 @@ class Border:
         self._instead = instead
         self._says = says
         self._results = _RESULTS[account.signal]
-        self._stopped = False
+        self._stopped = self._closed = False
         self._trying: attempt.Attempt | None = None
         self._full = 0
         self._full_s = float("-inf")
@@ -98,6 +98,8 @@ class Border:
 
     def export(self, batch: Any, *args: Any, **kwargs: Any) -> Any:
         """Export spans, metrics or log records, and return the SDK's own word for how that went."""
+        if self._closed:
+            return self._results.SUCCESS
         try:
             count = batches.count(self._signal, batch)
             return self._results.SUCCESS if self._pass(batch, count, args, kwargs) else self._results.FAILURE
@@ -132,6 +134,10 @@ class Border:
             return True
         account.dropped(count, causes.NOT_WRITTEN.reason)
         return False
+
+    def close(self) -> None:
+        """Let nothing more pass, and say nothing of it: this export is not wanted."""
+        self._closed = True
 
     def look(self) -> None:
         """Take note of what the full queue in front has dropped since the last time. To be called each second."""

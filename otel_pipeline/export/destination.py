@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
@@ -36,6 +37,10 @@ class Destination:
     """The endpoint to hand to the exporter; None lets it read the variables itself."""
     lines_when_refused: bool
     """Whether lines are written while nobody listens: in `local` and `test` nothing waits for a collector."""
+    reason: str = ""
+    """Why there, for people."""
+    is_asked_for: bool = True
+    """Whether somebody has named an endpoint or an exporter."""
 
     @property
     def base(self) -> str:
@@ -61,28 +66,64 @@ def decide(
     environ: Mapping[str, str] = os.environ,
     listening: Callable[[str], bool] | None = None,
 ) -> Destination:
-    """Decide where a signal goes: a given endpoint; in `local` a collector on loopback, else lines; in `test` lines."""
+    """Decide where a signal goes: to an endpoint that was given, else to the environment's default.
+
+    That is in `local`, and where a person sits at a process of an unknown environment, a collector on loopback, else
+    lines; in `test` lines; elsewhere a collector on loopback, which is tried on and on.
+    """
     upper = signal.upper()
     near = config.resolved.is_local or config.resolved.is_test
     protocol = (
         environ.get(f"OTEL_EXPORTER_OTLP_{upper}_PROTOCOL") or environ.get("OTEL_EXPORTER_OTLP_PROTOCOL") or ""
     ).strip() or "http/protobuf"
-    said = environ.get(f"OTEL_EXPORTER_OTLP_{upper}_ENDPOINT") or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
-    configured, source = config.of(ExportSettings).endpoint, config.source(ExportSettings, "endpoint").kind
-    in_code = configured if configured and source != "environment" else None
-    if in_code is not None and (source == "argument" or not said):
-        endpoint, given = in_code, _of_signal(in_code, signal, protocol)
-    else:
-        endpoint, given = said or DEFAULT_ENDPOINTS.get(protocol, DEFAULT_ENDPOINTS["http/protobuf"]), None
+    endpoint, given, reason = _endpoint(signal, config, environ, protocol)
     named = environ.get(f"OTEL_{upper}_EXPORTER", "").strip()
     if named:
         names = tuple(name.strip() for name in named.split(",") if name.strip() and name.strip() != "none")
-        return Destination(names, protocol, endpoint, given, near and "otlp" in names)
-    if said or in_code or not near:
-        return Destination(("otlp",), protocol, endpoint, given, near)
-    if config.resolved.is_local and (listening or reachable)(endpoint):
-        return Destination(("otlp",), protocol, endpoint, given, lines_when_refused=True)
-    return Destination(("lines",), protocol, endpoint, given, lines_when_refused=False)
+        why = reason if reason and "otlp" in names else f"OTEL_{upper}_EXPORTER"
+        return Destination(names, protocol, endpoint, given, near and "otlp" in names, why)
+    if reason:
+        return Destination(("otlp",), protocol, endpoint, given, near, reason)
+    listens = partial(listening or reachable, endpoint)
+    return _default(Destination(("otlp",), protocol, endpoint, given, lines_when_refused=False), config, listens)
+
+
+def _endpoint(signal: Signal, config: Config, environ: Mapping[str, str], protocol: str) -> tuple[str, str | None, str]:
+    """Return the endpoint, what of it is to be handed to the exporter, and who has given it; "" where nobody has."""
+    names = (f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    variable = next((name for name in names if environ.get(name)), None)
+    configured, source = config.of(ExportSettings).endpoint, config.source(ExportSettings, "endpoint")
+    in_code = configured if configured and source.kind != "environment" else None
+    if in_code is not None and (source.kind == "argument" or variable is None):
+        reason = "given as argument" if source.kind == "argument" else source.where or "the configuration file"
+        return in_code, _of_signal(in_code, signal, protocol), reason
+    if variable is not None:
+        return environ[variable], None, variable
+    return DEFAULT_ENDPOINTS.get(protocol, DEFAULT_ENDPOINTS["http/protobuf"]), None, ""
+
+
+def _default(otlp: Destination, config: Config, listens: Callable[[], bool]) -> Destination:
+    """Decide where nobody has said anything."""
+    environment, none = config.resolved, "no endpoint was given"
+    if environment.is_test:
+        return replace(otlp, exporters=("lines",), reason=f"{none}, in `test`", is_asked_for=False)
+    person = environment.person if environment.name is None else ""
+    if not environment.is_local and not person:
+        return replace(otlp, reason=f"{none}: OpenTelemetry's default", is_asked_for=False)
+    if listens():
+        reason = f"{none}, and a Collector listens there"
+        return replace(otlp, lines_when_refused=True, reason=reason, is_asked_for=False)
+    why = f"{none}, there is {person}," if person else f"{none},"
+    reason = f"{why} and nobody listens at {otlp.endpoint}; `otel-pipeline show` reads them"
+    return replace(otlp, exporters=("lines",), reason=reason, is_asked_for=False)
+
+
+def left_to_others(destination: Destination) -> Destination:
+    """Return what comes of it where the application has providers of its own: no exporter that nobody asked for."""
+    if destination.is_asked_for:
+        return destination
+    reason = "the application has providers of its own, and no endpoint was given"
+    return replace(destination, exporters=(), lines_when_refused=False, reason=reason)
 
 
 def _of_signal(endpoint: str, signal: Signal, protocol: str) -> str:

@@ -160,7 +160,7 @@ class Providers:
         said: dict[str, list[str]] = {}
         for signal, destination in self._destinations.items():
             text = str(destination).replace("OTLP JSON lines", f"OTLP JSON lines in {self._lines.folder}")
-            said.setdefault(text, []).append(signal)
+            said.setdefault(f"{text} ({destination.reason})", []).append(signal)
         if len(said) == 1:
             return next(iter(said))
         return "; ".join(f"{', '.join(signals)}: {text}" for text, signals in said.items())
@@ -282,10 +282,28 @@ class Providers:
 
     def _exporters(self, signal: destinations.Signal) -> Sequence[tuple[str, Any]]:
         decided = destinations.decide(signal, self._config)
+        if self._has_others():
+            decided = destinations.left_to_others(decided)
         self._destinations[signal] = decided
         made = exporters.make(signal, decided, self._lines, self.answers, self._losses, self._problem)
         self._borders += [exporter for _, exporter in made if isinstance(exporter, Border)]
         return made
+
+    def _has_others(self) -> bool:
+        """Tell whether the application has a provider of its own, for whichever signal."""
+        found = (trace._TRACER_PROVIDER, metrics_api._METER_PROVIDER, logs_api._LOGGER_PROVIDER)
+        ours = {id(each) for each in self._ours.values()}
+        return any(each is not None and id(each) not in self._dead | ours for each in found)
+
+    def _leave_to_others(self) -> None:
+        """Stop exporting what nobody asked for: the application has set a provider of its own."""
+        for signal, decided in list(self._destinations.items()):
+            left = destinations.left_to_others(decided)
+            if left is not decided:
+                self._destinations[signal] = left
+                for border in [each for each in self._borders if each.account.signal == signal]:
+                    border.close()
+                    self._borders.remove(border)
 
     def _quick(self, signal: str, name: str) -> bool:
         """Tell whether to export at once: lines cost little, and what was recorded is to be seen."""
@@ -311,6 +329,7 @@ class Providers:
         """Shut our provider down: what it has recorded so far still leaves, and nothing new reaches it."""
         ours = self._ours.pop(signal, None)
         self._destinations.pop(signal, None)
+        self._leave_to_others()
         if ours is not None and not self.stopped:
             threading.Thread(target=ours.shutdown, name="otel_pipeline.giving_way", daemon=True).start()
 

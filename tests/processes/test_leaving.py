@@ -154,6 +154,35 @@ def test_the_applications_own_providers_are_in_force(programs, first):
     assert "not allowed" not in ran.err
 
 
+@pytest.mark.parametrize("endpoint", [False, True])
+@pytest.mark.parametrize("first", ["ours", "theirs"])
+def test_beside_one_provider_of_the_applications_own(programs, collector, first, endpoint):
+    """Nothing of ours exports what nobody asked for; with an endpoint that was given the other signals go there."""
+    theirs = """
+    from opentelemetry import trace
+    from opentelemetry.sdk.trace import TracerProvider
+    trace.set_tracer_provider(TracerProvider())
+    """
+    ours = """
+    import otel_pipeline, logging
+    pipe = otel_pipeline.instrument("app")
+    """
+    work = """
+    with otel_pipeline.inference("model"):
+        logging.warning("hello")
+    pipe.flush()
+    print(pipe.status().export)
+    """
+    url, paths = collector
+    given = {"OTEL_EXPORTER_OTLP_ENDPOINT": url} if endpoint else {}
+    ran = programs.run((theirs + ours if first == "theirs" else ours + theirs) + work, **given)
+
+    nothing = "nothing (the application has providers of its own, and no endpoint was given)"
+    expected = f"OTLP http/protobuf to {url} (OTEL_EXPORTER_OTLP_ENDPOINT)" if endpoint else nothing
+    assert (ran.out.strip(), list(ran.lines.glob("*"))) == (expected, []), ran.err
+    assert set(paths) == ({"/v1/logs", "/v1/metrics"} if endpoint else set())
+
+
 @pytest.mark.parametrize("end", ["uninstrument", "shutdown"])
 def test_instrumenting_again_goes_on(programs, end):
     """After `uninstrument()` with the same providers, after `shutdown()` with new ones; nothing is lost or doubled."""
