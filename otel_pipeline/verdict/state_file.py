@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 REMOVED_AFTER_S = 3600.0
 """Files of dead processes are kept for as long, so that somebody can see that they died."""
 _WAIT_S = 0.5
+MISSED = 3
+"""How often the lock of a named file was another's before that is said."""
 _BEGINNING = b'{"schema":'
 """Of every state file."""
 _OURS = re.compile(r"[A-Za-z0-9._-]{1,60}-([0-9]+)-[A-Za-z0-9._-]{1,8}\.json(\.lock|\.\1\.part)?")
@@ -57,6 +59,7 @@ class StateFile:
         self._lock: int | None = None
         self._path = Path()
         self._off = self._failed = False
+        self._missed = 0
         self._writing = Lock()
         forks.add(self.renew)
 
@@ -74,8 +77,10 @@ class StateFile:
         try:
             if self._failed or self._pid != os.getpid() or (self._lock is not None and is_gone(self._lock)):
                 self._open()
-            if self._lock is None:
-                self._take_lock()
+            if self._lock is None and not self._take_lock() and self._given is not None:
+                self._leave_to_another()
+                return
+            self._missed = 0
             text = document if isinstance(document, str) else json.dumps(document, separators=(",", ":"), default=str)
             self._replace(text)
             self._failed = False
@@ -86,6 +91,16 @@ class StateFile:
                 "state_file",
                 f"health cannot be written to {self._given or self._folder}: {reason}; set OTEL_PIPELINE_STATE_DIR to "
                 "another folder, or `health: {state_file: off}`",
+            )
+
+    def _leave_to_another(self) -> None:
+        """Write nothing: a file tells of one process. A reader may have had the lock at that moment."""
+        self._missed += 1
+        if self._missed == MISSED:
+            self._problem(
+                "state_file",
+                f"{self._given} tells of another process, which has its lock; where a service has several, leave "
+                "`health.state_file` at auto: then each has a file",
             )
 
     def _replace(self, text: str) -> None:
@@ -106,7 +121,7 @@ class StateFile:
         held = self._writing.acquire(timeout=_WAIT_S)
         try:
             self._off = True
-            if self._pid == os.getpid():
+            if self._pid == os.getpid() and (self._given is None or self._lock is not None):
                 with suppress(OSError):
                     self._path.unlink()
                 if self._lock is not None:
@@ -144,15 +159,16 @@ class StateFile:
                 raise FileExistsError(0, "a file that is no state file is there already")
         self._pid = os.getpid()
 
-    def _take_lock(self) -> None:
+    def _take_lock(self) -> bool:
         descriptor = os.open(lock_of(self._path), FLAGS | os.O_RDWR, 0o600)
         if os.fstat(descriptor).st_size:
             os.close(descriptor)
             raise FileExistsError(0, f"{lock_of(self._path).name} is somebody else's")
         if lock(descriptor, exclusive=True) is False:
             os.close(descriptor)  # A reader looks at this moment.
-        else:
-            self._lock = descriptor
+            return False
+        self._lock = descriptor
+        return True
 
 
 def is_name(name: str) -> bool:

@@ -12,6 +12,7 @@ import pytest
 from otel_pipeline.verdict import state_file
 from otel_pipeline.verdict.state_file import StateFile
 from otel_pipeline.verdict.state_reader import read, read_all
+from tests.limits import below_at_above
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="permissions and forks of POSIX")
 
@@ -222,3 +223,31 @@ def test_text_that_cannot_be_encoded_is_replaced(tmp_path, problems, document):
 
     assert (found.document["reason"], problems) == ("\udcff", {})
     file.close()
+
+
+@below_at_above("verdict.state_file.MISSED", 3, 0, 1, 1)
+def test_a_named_file_tells_of_one_process(tmp_path, problems, document, size, outcome):
+    """As of gunicorn's workers: the first that has it; said to the others, who take over when it is gone."""
+    first, second = (make(tmp_path, problems, path=tmp_path / "health.json") for _ in range(2))
+    first.write({**document, "reason": "first"})
+    for _ in range(size):
+        second.write({**document, "reason": "second"})
+    told = [read(tmp_path / "health.json").document["reason"], len(problems)]
+    first.close()
+    left = [path.name for path in tmp_path.iterdir()]
+    second.write({**document, "reason": "second"})
+
+    assert (told, left) == (["first", outcome], [])
+    assert read(tmp_path / "health.json").document["reason"] == "second"
+    second.close()
+
+
+def test_who_was_not_in_a_named_file_leaves_it_as_it_is(tmp_path, problems, document):
+    """It is the other one's."""
+    first, second = (make(tmp_path, problems, path=tmp_path / "health.json") for _ in range(2))
+    first.write(document)
+    second.write(document)
+    second.close()
+
+    assert read(tmp_path / "health.json").alive
+    first.close()
