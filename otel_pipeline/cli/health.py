@@ -6,7 +6,7 @@ import sys
 import time
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otel_pipeline.cli.errors import CommandError
 from otel_pipeline.cli.output import as_json, steering
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Mapping, Sequence
 
+    from otel_pipeline.verdict.light import State
     from otel_pipeline.verdict.state_reader import Found
 
 RED = 1
@@ -36,8 +37,8 @@ def add_parser(subparsers: Any) -> None:
         help="is the data healthy: the five lights of every process on this machine",
         description="Read what each instrumented process of this user keeps: fresh, in order, keeping pace, contract "
         "kept, environment clean, for each destination and group. Grey is no evidence. "
-        f"Exit code {RED} when a light is red or a process has died or does not answer, {CANNOT} when a file cannot be "
-        f"read, {NOBODY} when there is no process.",
+        f"Exit code {RED} when a light is red, a process does not answer, or one is gone with messages in hand that "
+        f"are lost; {CANNOT} when a file cannot be read, {NOBODY} when there is no process.",
     )
     parser.add_argument("services", nargs="*", metavar="SERVICE", help="only these services")
     parser.add_argument(
@@ -67,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def code(found: Sequence[Found], left_out: Sequence[Path] = ()) -> int:
     """Return the exit code: 0 where everything is known and nothing is red."""
-    if any(_trouble(each) or not each.document["ok"] for each in found):
+    if any(_is_red(each) for each in found):
         return RED
     if left_out:
         return CANNOT
@@ -86,17 +87,37 @@ def _found(files: Sequence[Path] | None, services: Sequence[str]) -> tuple[list[
             known.append(each)
     else:
         known = [each for folder in health_folders() for each in read_all(folder, left_out.append)]
-    return [each for each in known if not services or each.document["process"]["service"] in services], left_out
+    asked_for = [each for each in known if not services or each.document["process"]["service"] in services]
+    return sorted(asked_for, key=lambda each: not each.alive), left_out
 
 
-def _trouble(found: Found) -> str | None:
-    """Say what is wrong with the process itself; None when nothing is."""
+def _is_red(found: Found) -> bool:
+    """Tell whether somebody has to look; the lights of a process that is gone are no longer true."""
+    trouble = _trouble(found)
+    return trouble.state == "red" if trouble is not None else not found.document["ok"]
+
+
+class _Trouble(NamedTuple):
+    """What is to be said of the process itself."""
+
+    state: State
+    words: str
+
+
+def _trouble(found: Found) -> _Trouble | None:
+    """Say what is wrong with the process itself; None when nothing is.
+
+    One that is gone without a goodbye need not have crashed: Kubernetes and process managers stop it by SIGTERM.
+    """
     if not found.alive:
+        gone = f"gone without a goodbye {duration(found.age_s)} ago"
         at_risk = sum(_at_risk(flow["lights"].get("order")) for flow in found.document["flows"])
-        lost = f", with {at_risk:.0f} messages in hand whose offsets were committed: they are lost" if at_risk else ""
-        return f"the process died {duration(found.age_s)} ago{lost}; this is what it knew"
+        if at_risk:
+            lost = f"with {at_risk:.0f} messages in hand whose offsets were committed: they are lost"
+            return _Trouble("red", f"{gone}, {lost}; this is what it knew")
+        return _Trouble("grey", f"{gone}, by a signal or a crash; this is what it knew")
     if found.silent:
-        return f"the process does not answer: it wrote last {duration(found.age_s)} ago"
+        return _Trouble("red", f"the process does not answer: it wrote last {duration(found.age_s)} ago")
     return None
 
 
@@ -109,7 +130,12 @@ def _at_risk(order: Mapping[str, Any] | None) -> float:
 def _json(found: Sequence[Found]) -> str:
     return as_json(
         [
-            {**each.document, "alive": each.alive, "age_s": round(each.age_s, 3), "trouble": _trouble(each)}
+            {
+                **each.document,
+                "alive": each.alive,
+                "age_s": round(each.age_s, 3),
+                "trouble": trouble.words if (trouble := _trouble(each)) is not None else None,
+            }
             for each in found
         ]
     )
@@ -135,9 +161,10 @@ def _page(found: Sequence[Found], terminal: Terminal) -> Iterator[str]:
         for number, line in enumerate(lines(_printable(each.document), paint, folded)):
             yield line
             if number == 0 and trouble is not None:
-                first, *rest = folded(trouble, 7)
-                yield f"  {paint('red', 'red')}  {first}"
-                yield from (" " * 7 + more for more in rest)
+                before = len(trouble.state) + 4
+                first, *rest = folded(trouble.words, before)
+                yield f"  {paint(trouble.state, trouble.state)}  {first}"
+                yield from (" " * before + more for more in rest)
 
 
 def _printable(value: Any) -> Any:

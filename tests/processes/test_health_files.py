@@ -13,6 +13,7 @@ import time
 import pytest
 
 from otel_pipeline.cli.main import main
+from otel_pipeline.config.state_folder import health_folder
 from otel_pipeline.verdict.report import SCHEMA
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
@@ -89,15 +90,37 @@ def test_a_process_is_found_and_goes_without_a_trace(start, capsys):
     assert health(capsys)[0] == 3
 
 
-def test_a_killed_process_is_said_to_have_died(start, capsys):
-    """Red, by its lock."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
+def test_a_process_that_is_stopped_is_gone_and_has_not_crashed(start, capsys, number):
+    """As Kubernetes and process managers stop it: grey, and no reason for anybody to look."""
     process = start()
     wait_for(lambda: documents(capsys))
-    process.kill()
+    process.send_signal(number)
     process.wait()
     code, out = health(capsys)
 
-    assert (code, "red  the process died " in out) == (1, True)
+    assert (process.returncode, code, "grey  gone without a goodbye " in out) == (-number, 0, True)
+
+
+def test_a_process_that_is_gone_with_committed_messages_in_hand(start, capsys):
+    """Red: nobody will ever process them. What else was red is no longer true of anybody."""
+    process = start()
+    (document,) = wait_for(lambda: documents(capsys))
+    process.kill()
+    process.wait()
+    (path,) = [path for path in health_folder().iterdir() if path.suffix == ".json"]
+    light = {"state": "red", "why": "", "look": None, "figures": {}, "since_s": 1.0}
+
+    def lose(count):
+        lights = {"order": {**light, "figures": {"at_risk": count}}, "fresh": light}
+        flow = {"destination": "orders", "group": "g", "cluster": None, "state": "red", "lights": lights}
+        known = {name: value for name, value in document.items() if name not in ("alive", "age_s", "trouble")}
+        path.write_text(json.dumps({**known, "ok": False, "flows": [flow]}))
+        return health(capsys)
+
+    (kept, _), (lost, out) = lose(0), lose(3)
+    assert (kept, lost) == (0, 1)
+    assert "with 3 messages in hand whose offsets were committed: they are lost" in " ".join(out.split())
 
 
 def test_a_process_that_hangs_does_not_answer(start, capsys):
