@@ -69,7 +69,7 @@ class ObjectiveCounts:
         self.begin_anew()
 
     def begin_anew(self) -> None:
-        """Have all three counts from the start, at 0: a series that is born above it raises no alert."""
+        """Make all three counts at 0 from the start: a series that is born above it raises no alert."""
         self._met: ThreadCells[CounterCell]
         self._missed: ThreadCells[CounterCell]
         self._unknown: ThreadCells[CounterCell]

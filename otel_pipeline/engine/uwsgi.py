@@ -16,7 +16,7 @@ _DECORATORS = "uwsgidecorators"
 
 
 def follow(patches: Patches) -> None:
-    """Have workers noticed right after their fork, where this process is uWSGI's; beside the application's own hook."""
+    """Notice workers right after their fork, where this process is uWSGI's; beside the application's own hook."""
     try:
         server: Any = importlib.import_module("uwsgi")  # There is such a module only inside of it.
     except ImportError:

@@ -46,11 +46,7 @@ def renew_locks(things: Iterable[Any]) -> None:
 
 
 def rename(resource: Resource) -> None:
-    """Have all that refer to this resource say this process, and no longer its parent.
-
-    It is changed in its place: tracers, loggers and spans keep the object, and not every SDK has a list of them. Where
-    the SDK gives an instance id to each process, as later ones do, it is that one: they add it themselves as well.
-    """
+    """Make all that refer to this resource say this process, and no longer its parent."""
     own: dict[str, Any] = {semconv.PROCESS_PID: os.getpid(), semconv.SERVICE_INSTANCE_ID: str(uuid4())}
     detector = getattr(resources, "ServiceInstanceIdResourceDetector", None)
     if detector is not None:
@@ -114,7 +110,7 @@ class ForkedProviders:
                 logger._resource = self._resource
 
     def _connect(self) -> None:
-        """Have connections of our own: what two processes write on one is torn."""
+        """Open connections of our own: what two processes write on one is torn."""
         for provider in self._ours.values():
             for part in _parts(provider):
                 for adapter in getattr(part, "adapters", {}).values():

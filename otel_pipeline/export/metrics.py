@@ -79,7 +79,7 @@ class Connection:
         forks.add(self._begin_anew, Step.ZERO)
 
     def _begin_anew(self) -> None:
-        """Have the SDK forget, in a forked child, what it last read of our counters; readers of deltas subtract it."""
+        """Make the SDK forget, in a forked child, what it last read of our counters; readers of deltas subtract it."""
         for made in self._made:
             consumer = getattr(made, "_measurement_consumer", None)
             for storage in getattr(consumer, "_reader_storages", {}).values():
