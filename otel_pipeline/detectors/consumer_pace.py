@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from otel_pipeline.detectors.pace import Rates
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from otel_pipeline.detectors.pace import PartitionPace
     from otel_pipeline.detectors.partition import PartitionWatch
     from otel_pipeline.engine.clients import Consumer, Position
@@ -95,6 +97,8 @@ class ConsumerPace:
     """How long it has worked most of the time while something waited."""
     falling_s: float = 0.0
     """How long it has been falling behind; 0 where it does not."""
+    gaining: bool = False
+    """Whether it has been getting less behind for a minute."""
     drain_s: float | None = None
     """Until the backlog is worked off at this pace; None where it is not getting smaller."""
     starved: tuple[int, int] | None = None
@@ -270,6 +274,7 @@ class ConsumerLooks:
             utilization=self.rates.utilization,
             busy_s=0.0 if self._busy_since_s is None else now_s - self._busy_since_s,
             falling_s=0.0 if self._falling_since_s is None else now_s - self._falling_since_s,
+            gaining=_grows([-each for each in list(self._behind)]),
             starved=self._starved(parts, now_s),
         )
         found.drain_s = self.rates.drain_time_s(found.behind)
@@ -387,7 +392,7 @@ def _oldest(watch: PartitionWatch) -> int | None:
         return min(list(watch.in_flight), default=None)
 
 
-def _grows(values: deque[int]) -> bool:
+def _grows(values: Sequence[int]) -> bool:
     """Tell whether they have only grown for a minute: each quarter of it lies above the one before."""
     if len(values) < FALLING_S:
         return False

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from otel_pipeline import semconv
 from otel_pipeline.detectors.freshness import TOLERANCE_MS
 from otel_pipeline.detectors.measures import Detector
+from otel_pipeline.detectors.objectives import ObjectiveCounts
 from otel_pipeline.engine.measures import Attribute, Measure
 
 if TYPE_CHECKING:
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import Span
 
-    from otel_pipeline.detectors.objectives import ObjectiveCounts, Objectives
+    from otel_pipeline.detectors.objectives import Objectives
+    from otel_pipeline.detectors.settings import Objective
     from otel_pipeline.engine.delivery import OpenDelivery
     from otel_pipeline.engine.totals import AttributeValue, HistogramCell, ThreadCells, Totals
 
@@ -40,7 +42,9 @@ class Decisions:
         self._totals = totals
         self._bounded = bounded_destination
         self._cells: dict[tuple[str, str | None, str | None], ThreadCells[HistogramCell]] = {}
+        self._counter = objectives.counter
         self._by_model: dict[str, list[ObjectiveCounts]] = {}
+        """Those of decisions that rest on no message."""
         for counts in objectives.of_models():
             self._by_model.setdefault(counts.objective.model or "", []).append(counts)
 
@@ -65,19 +69,22 @@ class Decisions:
             cells.cell.record(age_ms / 1000)
             if span is not None and self._totals.exemplars and span.is_recording():
                 cells.cell.exemplify(age_ms / 1000, now_ns, span.get_span_context())
-        objectives = self._by_model.get(model)
-        if objectives is not None:
-            for objective in objectives:
-                objective.count(age_ms if objective.objective.age != "event" else _event_age_ms(delivery, now_ms))
-                if delivery is not None:
-                    self._attribute(objective, delivery)
+        for elsewhere in self._by_model.get(model, ()):
+            objective = elsewhere.objective
+            counts = self._of_flow(objective, delivery) or elsewhere
+            counts.count(age_ms if objective.age != "event" else _event_age_ms(delivery, now_ms))
 
-    def _attribute(self, objective: ObjectiveCounts, delivery: OpenDelivery) -> None:
-        """Give the objective to the flow whose messages are decided on: its light shows it."""
-        observer = delivery.state.observer
+    def _of_flow(self, objective: Objective, delivery: OpenDelivery | None) -> ObjectiveCounts | None:
+        """Find the counts of the flow whose messages are decided on; None where that is not known."""
+        observer = None if delivery is None else delivery.state.observer
         flow = None if observer is None else observer.flow
-        if flow is not None:
-            flow.decisions.setdefault(objective)
+        if flow is None:
+            return None
+        found: ObjectiveCounts | None = flow.decisions.get(objective.name)
+        if found is None:
+            made = ObjectiveCounts(objective, self._counter, flow.attributes)
+            found = flow.decisions.setdefault(objective.name, made)
+        return found
 
     def _cells_of(self, model: str, version: str | None, destination: str | None) -> ThreadCells[HistogramCell]:
         attributes: dict[str, AttributeValue] = {semconv.OTEL_PIPELINE_MODEL_NAME: model}

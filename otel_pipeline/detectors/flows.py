@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from math import inf
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
@@ -23,6 +24,7 @@ from otel_pipeline.detectors.objectives import Objectives
 from otel_pipeline.detectors.pace import PartitionPace
 from otel_pipeline.detectors.partition import PartitionWatch
 from otel_pipeline.detectors.producer_numbers import MAX_ALL_PRODUCERS, MAX_PRODUCERS, Room
+from otel_pipeline.detectors.wall_clock import WallClock
 from otel_pipeline.detectors.watched_flow import FlowKey, FlowNow, Watched, WatchedFlow
 from otel_pipeline.detectors.watched_partition import WatchedPartition
 from otel_pipeline.engine.engine import OTHER
@@ -52,6 +54,7 @@ class Flows:
         clock_ms: wall clock, ms since the epoch.
         monotonic_s: clock for waiting times, s.
         work_ns: clock that the engine measures durations with, ns.
+        steady_s: clock that nobody sets and that counts while the machine sleeps, s; the machine's without it.
         values: what looks at values, for detectors that ask for them.
         tables: the detectors; all that are installed where none are given.
     """
@@ -65,6 +68,7 @@ class Flows:
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         monotonic_s: Callable[[], float] = time.monotonic,
         work_ns: Callable[[], int] = time.perf_counter_ns,
+        steady_s: Callable[[], float] | None = None,
         values: Values | None = None,
         tables: Iterable[Detector] | None = None,
     ) -> None:
@@ -74,11 +78,14 @@ class Flows:
         self._monotonic_s = monotonic_s
         self._work_ns = work_ns
         self._values = values
+        self._looked = False
+        """Whether somebody looks regularly."""
         self._lock = threading.RLock()
         self._flows: dict[FlowKey, WatchedFlow] = {}
         self._groups: set[str] = set()
         self._room = Room()
         self.objectives = Objectives(settings.objectives, totals)
+        self.clock = WallClock(lambda: clock_ms() / 1000, steady_s)
         found = detectors(self._guard) if tables is None else tables
         self._instruments = Instruments(totals, found, self._guard, self.now, self.refresh)
         self.detectors = self._instruments.detectors
@@ -126,11 +133,14 @@ class Flows:
             freshness=in_place[freshness.DETECTOR],
             environments=in_place[environments.DETECTOR],
             values=values,
+            begins_here=flow.settings.origin == "message",
             flow=flow,
         )
         pace = consumer.fetches.get((state.destination, state.partition))
         if isinstance(pace, PartitionPace):
             pace.watched_by(watch.order)
+            watch.freshness.replay_until = pace.began_at_end or -1
+            watch.freshness.settled = not self._looked
         every_part = ((partition.DETECTOR, watch), *in_place.items(), *parts.items())
         if headers_only:
             held = dict(every_part)
@@ -140,7 +150,7 @@ class Flows:
             flow.process_attributes = state.process_attributes
             # Before it is added: what no consumer observes with is folded.
             state.observer = watch
-            flow.add(Watched(ref(consumer), state.partition, watch, read))
+            flow.add(Watched(ref(consumer), state.partition, watch, self._monotonic_s(), read))
         return watch
 
     def _at(
@@ -159,6 +169,7 @@ class Flows:
             room=self._room,
             work_ns=self._work_ns,
             objectives=flow.objectives,
+            clock=self.clock,
             values=values,
             cell=lambda measure: flow.own_cell(weak, self.histogram(measure), measure),
             cells=lambda measure: self.histogram(measure).local(measure.among(flow.attributes)),
@@ -185,10 +196,13 @@ class Flows:
         return pace
 
     def look(self) -> None:
-        """Update, once a second, rates, what stands still, and who is followed."""
-        now_s, now_ns, followed = self._monotonic_s(), self._work_ns(), 0
+        """Update, once a second, rates, what stands still, who is followed, and whether the clock was set."""
+        now_s, now_ns, now_ms = self._monotonic_s(), self._work_ns(), self._clock_ms()
+        self._looked = True
+        followed, newest_s = 0, inf
         for flow in self.every():
             flow.pace.look(now_s, now_ns, flow.last_ms)
+            newest_s = min(newest_s, flow.look(now_s, now_ms))
             for watch in flow.watches():
                 watch.order.look(now_s)
                 followed += watch.order.followed
@@ -199,6 +213,7 @@ class Flows:
                     "whether messages of the rest are lost is not known",
                 )
         self._room.taken = followed
+        self.clock.look(newest_s)
 
     def now(self) -> list[FlowNow]:
         """Return each flow as it is now."""
@@ -271,7 +286,7 @@ class Flows:
             key,
             attributes,
             said,
-            self.objectives.of_flow(key.destination, key.group),
+            self.objectives.of_flow(key.destination, key.group, attributes),
             FlowPace(key.destination, lost_after_s=settings.lost_after_s),
             born,
         )

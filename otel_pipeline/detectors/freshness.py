@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 from otel_pipeline import semconv
 from otel_pipeline.detectors import objectives
-from otel_pipeline.detectors.measures import FLOW, Detector, where_known
-from otel_pipeline.engine.measures import Measure
+from otel_pipeline.detectors.measures import Detector, where_known
+from otel_pipeline.detectors.sender_delay import SenderDelays
+from otel_pipeline.detectors.wall_clock import WallClock
+from otel_pipeline.engine.measures import FLOW, Measure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
 
     from otel_pipeline.detectors.objectives import ObjectiveCounts
+    from otel_pipeline.detectors.sender_delay import Delay
     from otel_pipeline.detectors.watched_partition import WatchedPartition
     from otel_pipeline.engine.totals import HistogramCell, ThreadCells
 
@@ -64,6 +67,7 @@ def _watch(at: WatchedPartition) -> PartitionFreshness:
         at.cells(DATA_AGE),
         tuple(each for each in at.objectives if each.objective.age == "delivery"),
         tuple(each for each in at.objectives if each.objective.age == "data"),
+        at.clock,
     )
 
 
@@ -84,9 +88,23 @@ class PartitionFreshness:
         data_age: one cell per thread, because processing ends in any thread.
         by_delivery: the objectives that look at the delivery age.
         by_data: those that look at the data age.
+        clock: says whether this machine's clock can be believed.
     """
 
-    __slots__ = ("by_data", "by_delivery", "data_age", "delivery_age", "negative_ages", "newest_origin_ms")
+    __slots__ = (
+        "_clock",
+        "by_data",
+        "by_delivery",
+        "data_age",
+        "delay",
+        "delays",
+        "delivery_age",
+        "looked_at",
+        "negative_ages",
+        "newest_origin_ms",
+        "replay_until",
+        "settled",
+    )
 
     def __init__(
         self,
@@ -94,7 +112,9 @@ class PartitionFreshness:
         data_age: ThreadCells[HistogramCell],
         by_delivery: tuple[ObjectiveCounts, ...] = (),
         by_data: tuple[ObjectiveCounts, ...] = (),
+        clock: WallClock | None = None,
     ) -> None:
+        self._clock = clock or WallClock()
         self.delivery_age = delivery_age
         self.data_age = data_age
         self.by_delivery = by_delivery
@@ -103,8 +123,17 @@ class PartitionFreshness:
         """Messages that came before they were sent: their clock, or this one, is wrong."""
         self.newest_origin_ms = 0
         """Newest origin of what has been processed, ms since the epoch."""
+        self.replay_until = -1
+        """Messages at offsets below it are read again, or are from before the consumer first began."""
+        self.settled = True
+        """Whether what senders add was looked for: until then nobody knows whose fault a high age is."""
+        self.looked_at = -1
+        """The newest offset at the last look."""
+        self.delays = SenderDelays()
+        self.delay: Delay | None = None
+        """By how much its senders' clocks are behind, or they hold messages back, as far as that is proven."""
 
-    def delivered(self, timestamp_ms: int, now_ms: int) -> None:
+    def delivered(self, timestamp_ms: int, now_ms: int, offset: int) -> None:
         """Record the age of a message that arrived and was sent at `timestamp_ms`; 0 is unknown."""
         age_ms: int | None
         if 0 < timestamp_ms <= now_ms:
@@ -119,47 +148,65 @@ class PartitionFreshness:
             age_ms = None
             self.negative_ages += 1
         if self.by_delivery:
-            for objective in self.by_delivery:
+            self._count(self.by_delivery, age_ms, offset)
+
+    def _count(
+        self, objectives: Sequence[ObjectiveCounts], age_ms: int | None, offset: int, *, at_least: bool = False
+    ) -> None:
+        """Count one case for each objective."""
+        delay_ms = 0.0 if self.delay is None else self.delay.seconds * 1000
+        for objective in objectives:
+            if offset < self.replay_until:
+                objective.count_replayed()
+            elif (
+                age_ms is None
+                or self._clock.off
+                or (age_ms > objective.threshold_ms and (not self.settled or self._clock.is_off()))
+            ):
+                objective.count(None)
+            elif at_least or delay_ms:
+                objective.count_at_least(age_ms - delay_ms)
+            else:
                 objective.count(age_ms)
 
-    def delivered_many(self, timestamps_ms: Sequence[int], now_ms: int) -> None:
-        """Record the ages of a batch that arrived; its messages may have no time."""
+    def delivered_many(self, timestamps_ms: Sequence[int], now_ms: int, offset: int) -> None:
+        """Do the same for a batch, whose messages may have no time, and which ended with this offset."""
         try:
             if not self.by_delivery and _record_many(self.delivery_age, timestamps_ms, now_ms):
                 return
         except TypeError:
             pass
         for timestamp_ms in timestamps_ms:
-            self.delivered(timestamp_ms if type(timestamp_ms) is int else 0, now_ms)
+            self.delivered(timestamp_ms if type(timestamp_ms) is int else 0, now_ms, offset)
 
-    def processed(self, origin_ms: int, now_ms: int) -> None:
-        """Record the age of a processed message whose oldest origin is this; 0 is unknown."""
+    def processed(self, origin_ms: int, now_ms: int, offset: int) -> None:
+        """Take in that a message has been processed whose oldest origin is this; 0 is unknown, below 0 a bound."""
         age_ms: int | None = None
-        if 0 < origin_ms <= now_ms + TOLERANCE_MS:
-            age_ms = now_ms - origin_ms if origin_ms < now_ms else 0
+        known_ms = abs(origin_ms)
+        if 0 < known_ms <= now_ms + TOLERANCE_MS:
+            age_ms = max(now_ms - known_ms, 0)
             self.data_age.cell.record(age_ms / 1000)
-            if origin_ms > self.newest_origin_ms:  # noqa: PLR1730 - calling max() costs twice as much
-                self.newest_origin_ms = origin_ms
+            self.newest_origin_ms = max(self.newest_origin_ms, known_ms)
         if self.by_data:
-            for objective in self.by_data:
-                objective.count(age_ms)
+            self._count(self.by_data, age_ms, offset, at_least=origin_ms < 0)
 
     def exemplify(self, span: SpanContext, origin_ms: int, now_ns: int, timestamp_ms: int, delivered_ms: int) -> None:
         """Keep a recorded span that shows how a message's ages came about, for those ages that were counted."""
         if isinstance(timestamp_ms, int) and 0 < timestamp_ms <= delivered_ms:
             self.delivery_age.exemplify((delivered_ms - timestamp_ms) / 1000, now_ns, span)
-        age_ms = now_ns // 1_000_000 - origin_ms
-        if origin_ms > 0 and age_ms >= 0:
+        known_ms = abs(origin_ms)
+        age_ms = now_ns // 1_000_000 - known_ms
+        if known_ms > 0 and age_ms >= 0:
             self.data_age.cell.exemplify(age_ms / 1000, now_ns, span)
 
-    def processed_many(self, origins_ms: Sequence[int], now_ms: int) -> None:
-        """Record the ages of a processed batch."""
+    def processed_many(self, origins_ms: Sequence[int], now_ms: int, offset: int) -> None:
+        """Do the same for a batch that ended with this offset."""
         if not self.by_data and _record_many(self.data_age.cell, origins_ms, now_ms):
             newest_ms = max(origins_ms)
             self.newest_origin_ms = max(self.newest_origin_ms, newest_ms)
             return
         for origin_ms in origins_ms:
-            self.processed(origin_ms, now_ms)
+            self.processed(origin_ms, now_ms, offset)
 
 
 def _record_many(cell: HistogramCell, times_ms: Sequence[int], now_ms: int) -> bool:

@@ -14,7 +14,6 @@ from importlib.metadata import entry_points
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
 
-from otel_pipeline import semconv
 from otel_pipeline.engine.measures import Attribute, Label, Measure, Window
 
 if TYPE_CHECKING:
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
 
 ENTRY_POINTS = "otel_pipeline_observer"
 MAX_VALUES = 256
-FLOW = (semconv.MESSAGING_DESTINATION_NAME, semconv.MESSAGING_CONSUMER_GROUP_NAME)
-"""The attributes that most measures of a flow carry."""
 BOUND = Attribute("otel_pipeline.bound", "Which end of an interval.", ("lower", "upper"))
 _RESERVED = ("messaging.", "otel_pipeline.")
 _NOTHING: Mapping[Any, Any] = MappingProxyType({})

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from otel_pipeline.detectors.measures import FLOW, Detector, Row, Rule, Windows
+from otel_pipeline.detectors.measures import Detector, Row, Rule, Windows
 from otel_pipeline.detectors.shares import wilson_lower, wilson_upper
-from otel_pipeline.engine.measures import Attribute, Measure
+from otel_pipeline.engine.measures import FLOW, Attribute, Measure
 from otel_pipeline.settings import option
 
 if TYPE_CHECKING:

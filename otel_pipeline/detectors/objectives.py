@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from otel_pipeline.engine.measures import Attribute, Measure
+from otel_pipeline import semconv
+from otel_pipeline.engine.measures import FLOW, Attribute, Measure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -16,13 +18,13 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.totals import Attributes, Counter, CounterCell, ThreadCells, Totals
 
 _NAME = Attribute("otel_pipeline.slo.name", "Name of a freshness objective.")
-_MET = Attribute("otel_pipeline.slo.met", "Whether the objective was met.", ("true", "false", "unknown"))
+_MET = Attribute("otel_pipeline.slo.met", "Whether the objective was met.", ("true", "false", "unknown", "replayed"))
 SLO_EVENTS = Measure(
     "otel_pipeline.slo.events",
     "counter",
     "{event}",
-    "Cases that met a freshness objective, missed it, or are of unknown age.",
-    (_NAME, _MET),
+    "Cases that met a freshness objective, or did not, or were of unknown age, or were read again.",
+    (*FLOW, semconv.KAFKA_CLUSTER_ID, _NAME, _MET),
 )
 SLO_OBJECTIVE = Measure(
     "otel_pipeline.slo.objective", "gauge", "1", "The share of cases that an objective asks for.", (_NAME,)
@@ -32,24 +34,26 @@ MEASURES = (SLO_EVENTS, SLO_OBJECTIVE)
 
 @dataclass(slots=True)
 class ObjectiveEvidence:
-    """One freshness objective: how many cases met it."""
+    """One freshness objective of one flow: how many cases met it."""
 
     name: str
     threshold_s: float
     objective: float
     subject: str = "messages"
-    """`messages`, or `decisions` of a model."""
+    """messages, or decisions of a model."""
     met: int = 0
     missed: int = 0
     unknown: int = 0
+    replayed: int = 0
+    """Cases that were processed before, and count for neither side."""
 
     def counts(self) -> dict[Label, int]:
-        """Return the same as counts, to be compared over time."""
-        return dict(zip(self._labels(), (self.met, self.missed, self.unknown), strict=True))
+        """Return the same figures by label, to be followed over time."""
+        return dict(zip(self._labels(), (self.met, self.missed, self.unknown, self.replayed), strict=True))
 
     def within(self, window: Window) -> tuple[int, int, int]:
-        """Count those met, missed and unknown within a time."""
-        met, missed, unknown = (window[label] for label in self._labels())
+        """Return how many were met, missed and unknown within a window."""
+        met, missed, unknown, _ = (window[label] for label in self._labels())
         return met, missed, unknown
 
     def _labels(self) -> list[Label]:
@@ -57,23 +61,31 @@ class ObjectiveEvidence:
 
 
 class ObjectiveCounts:
-    """How often a freshness objective was met. Safe in any thread."""
+    """How often a freshness objective was met in one flow. Safe in any thread.
 
-    __slots__ = ("_attributes", "_counter", "_met", "_missed", "_unknown", "objective", "threshold_ms")
+    Args:
+        objective: what is asked for.
+        counter: counts the cases.
+        flow: attributes of the flow that they belong to; none for decisions that rest on no message.
+    """
 
-    def __init__(self, objective: Objective, counter: Counter) -> None:
+    __slots__ = ("_attributes", "_counter", "_met", "_missed", "_replayed", "_unknown", "objective", "threshold_ms")
+
+    def __init__(self, objective: Objective, counter: Counter, flow: Attributes = MappingProxyType({})) -> None:
         self.objective = objective
         self.threshold_ms = objective.threshold_s * 1000
         self._counter = counter
-        self._attributes = [SLO_EVENTS.label(objective.name, met).attributes for met in _MET.values]
+        known = SLO_EVENTS.among(flow)
+        self._attributes = [{**known, **SLO_EVENTS.label(objective.name, met).attributes} for met in _MET.values]
         self.begin_anew()
 
     def begin_anew(self) -> None:
-        """Make all three counts at 0 from the start: a series that is born above it raises no alert."""
+        """Begin all counts at 0: a series that is born above it raises no alert."""
         self._met: ThreadCells[CounterCell]
         self._missed: ThreadCells[CounterCell]
         self._unknown: ThreadCells[CounterCell]
-        self._met, self._missed, self._unknown = (self._counter.local(each) for each in self._attributes)
+        self._replayed: ThreadCells[CounterCell]
+        self._met, self._missed, self._unknown, self._replayed = map(self._counter.local, self._attributes)
 
     def count(self, age_ms: float | None) -> None:
         """Count one case; None where the age is not known, or negative."""
@@ -84,14 +96,20 @@ class ObjectiveCounts:
         else:
             self._missed.cell.value += 1
 
+    def count_at_least(self, age_ms: float) -> None:
+        """Count one case of which only a lower bound of the age is known."""
+        self.count(age_ms if age_ms > self.threshold_ms else None)
+
+    def count_replayed(self) -> None:
+        """Count one case that was processed before."""
+        self._replayed.cell.value += 1
+
     def evidence(self) -> ObjectiveEvidence:
         """Return what was counted so far."""
         objective = self.objective
         subject = "messages" if objective.model is None else "decisions"
-        met, missed, unknown = (int(self._counter.value(each)) for each in self._attributes)
-        return ObjectiveEvidence(
-            objective.name, objective.threshold_s, objective.objective, subject, met, missed, unknown
-        )
+        counted = (int(self._counter.value(each)) for each in self._attributes)
+        return ObjectiveEvidence(objective.name, objective.threshold_s, objective.objective, subject, *counted)
 
 
 class Objectives:
@@ -99,28 +117,33 @@ class Objectives:
 
     def __init__(self, objectives: Iterable[Objective], totals: Totals) -> None:
         self.counter = SLO_EVENTS.counter(totals)
-        self._all = tuple(ObjectiveCounts(objective, self.counter) for objective in objectives)
+        self._all = tuple(objectives)
+        models = (objective for objective in self._all if objective.model is not None)
+        self._of_models = tuple(ObjectiveCounts(objective, self.counter) for objective in models)
         SLO_OBJECTIVE.gauge(totals, self._shares)
 
     def begin_anew(self) -> None:
-        """Count none, in a forked child."""
-        for counts in self._all:
+        """Count none, in a forked child, whose flows begin anew by themselves."""
+        for counts in self._of_models:
             counts.begin_anew()
 
-    def of_flow(self, destination: str, group: str | None) -> tuple[ObjectiveCounts, ...]:
-        """Return those that look at the messages of this destination and group."""
+    def of_flow(self, destination: str, group: str | None, attributes: Attributes) -> tuple[ObjectiveCounts, ...]:
+        """Make the counts of one flow for those that look at the messages of its destination and group.
+
+        Each flow is counted by itself: a pattern must not turn one destination red for another's lateness.
+        """
         return tuple(
-            counts
-            for counts in self._all
-            if counts.objective.destination is not None
-            and fnmatchcase(destination, counts.objective.destination)
-            and counts.objective.group in {None, group}
+            ObjectiveCounts(objective, self.counter, attributes)
+            for objective in self._all
+            if objective.destination is not None
+            and fnmatchcase(destination, objective.destination)
+            and objective.group in {None, group}
         )
 
     def of_models(self) -> tuple[ObjectiveCounts, ...]:
-        """Return those that look at decisions."""
-        return tuple(counts for counts in self._all if counts.objective.model is not None)
+        """Return the counts of those that look at decisions, for decisions that rest on no message."""
+        return self._of_models
 
     def _shares(self) -> Iterator[tuple[Attributes, float]]:
-        for counts in self._all:
-            yield SLO_OBJECTIVE.label(counts.objective.name).attributes, counts.objective.objective
+        for objective in self._all:
+            yield SLO_OBJECTIVE.label(objective.name).attributes, objective.objective

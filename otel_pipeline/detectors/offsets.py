@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from otel_pipeline import semconv
-from otel_pipeline.detectors.measures import FLOW, Detector
-from otel_pipeline.engine.measures import Measure
+from otel_pipeline.detectors.measures import Detector
+from otel_pipeline.engine.measures import FLOW, Measure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -9,10 +9,10 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from otel_pipeline.detectors.measures import FLOW, Detector
+from otel_pipeline.detectors.measures import Detector
 from otel_pipeline.detectors.partition_order import PartitionOrder, Unplaced
 from otel_pipeline.engine import pipeline_header
-from otel_pipeline.engine.measures import Attribute, Measure
+from otel_pipeline.engine.measures import FLOW, Attribute, Measure
 
 if TYPE_CHECKING:
     from otel_pipeline.detectors.watched_partition import WatchedPartition

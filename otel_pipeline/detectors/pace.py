@@ -41,6 +41,7 @@ class PartitionPace:
         "_points",
         "answered_s",
         "away_since_s",
+        "began_at_end",
         "longest_stand_s",
         "order",
         "since_s",
@@ -64,6 +65,8 @@ class PartitionPace:
         """Since when the position has not moved."""
         self.away_since_s: float | None = None
         """Since when the partition has not been assigned here, as far as that is of interest."""
+        self.began_at_end: int | None = None
+        """Where the log ended when its consumer began at its first message; None where it began elsewhere."""
         self.answered_s: float | None = None
         """When the latest fetch was answered; None before the first."""
         self.unstable = 0
@@ -79,8 +82,12 @@ class PartitionPace:
         if self._out_of_range is not None:
             order.out_of_range(*self._out_of_range)
 
-    def fetched(self, sent_s: float, arrived_s: float, position: int, end: int | None, written: int = -1) -> None:
+    def fetched(
+        self, sent_s: float, arrived_s: float, position: int, end: int | None, written: int = -1, start: int = -1
+    ) -> None:
         """Do as `FetchObserver` says."""
+        if self.answered_s is None and end is not None and position == start:
+            self.began_at_end = end
         self.answered_s = arrived_s
         if end is not None:
             self._stand(arrived_s, end, max(0, written - end))

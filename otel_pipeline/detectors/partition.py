@@ -7,9 +7,9 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from otel_pipeline import semconv
-from otel_pipeline.detectors.measures import FLOW, Detector
+from otel_pipeline.detectors.measures import Detector
 from otel_pipeline.engine import pipeline_header
-from otel_pipeline.engine.measures import Attribute, Measure
+from otel_pipeline.engine.measures import FLOW, Attribute, Measure
 from otel_pipeline.engine.pipeline_header import fields as fields_of
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 MAX_IN_FLIGHT = 10_000
 _SOUGHT = 64
+_AGAIN = 3
 _BEGUN = 0.9
 """Share of the offsets, up to the highest one begun, that shows that those above it wait for their turn."""
 _PER_PARTITION = pipeline_header.PER_PARTITION
@@ -82,6 +83,7 @@ class PartitionWatch:
     Order, freshness and environments are asked in place, because every message comes through here.
 
     Args:
+        begins_here: whether data begins with a message that has no header of ours.
         values: looks at the shape of values, sometimes.
         parts: those of further detectors.
         flow: the one that the partition belongs to.
@@ -106,6 +108,7 @@ class PartitionWatch:
         "_value",
         "_values",
         "ahead",
+        "begins_here",
         "begun",
         "committed_offset",
         "environments",
@@ -115,6 +118,7 @@ class PartitionWatch:
         "highest_begun",
         "in_flight",
         "last_ms",
+        "last_sent_ms",
         "order",
         "processed_offset",
         "readable",
@@ -132,6 +136,7 @@ class PartitionWatch:
         freshness: PartitionFreshness,
         environments: PartitionEnvironments,
         values: ValueWatch | None = None,
+        begins_here: bool = True,
         parts: Parts = (),
         flow: Any = None,
     ) -> None:
@@ -152,11 +157,15 @@ class PartitionWatch:
         self.freshness = freshness
         self.environments = environments
         self.rejects = environments.raises
+        self.begins_here = begins_here
+        """Whether data begins with a message that has no header of ours."""
         self.readable = 0
         self.unreadable = 0
         self.without_header = 0
         self.last_ms = 0
         """When the last message came, ms since the epoch."""
+        self.last_sent_ms: Any = 0
+        """Its own time, where it has one."""
         self.processed_offset = -1
         self.in_flight: dict[int, bool] = {}
         """Offsets that `process()` has in hand; True once a commit went past the offset."""
@@ -176,7 +185,7 @@ class PartitionWatch:
     ) -> int:
         """Judge a message that is handed to the application; returns its oldest origin, ms, 0 when unknown."""
         # Every message of every consumer comes through here: what can be read in place is not called.
-        self.last_ms = now_ms
+        self.last_ms, self.last_sent_ms = now_ms, timestamp_ms
         head, high, low, _, _, _, producer, number, tag = fields or _NO_FIELDS
         if head & _ALL_BUT_HOPS == self._usual:
             self.readable += 1
@@ -198,9 +207,9 @@ class PartitionWatch:
                 cell.bucket_counts[cell.at] += 1
                 cell.sum += age_s
             else:
-                self.freshness.delivered(timestamp_ms, now_ms)
+                self.freshness.delivered(timestamp_ms, now_ms, offset)
         else:
-            self.freshness.delivered(0, now_ms)
+            self.freshness.delivered(0, now_ms, offset)
         sampler = self._sampler
         if sampler is not None:
             size_bytes = self._body_bytes(message)
@@ -217,7 +226,10 @@ class PartitionWatch:
             else:
                 self.unreadable += 1
             self.order.without_header(offset)
-            return timestamp_ms if type(timestamp_ms) is int and timestamp_ms > 0 else 0
+            if type(timestamp_ms) is not int or timestamp_ms <= 0:
+                return 0
+            # Its data is as old at least; nobody can tell whether it began here, unless somebody says so.
+            return self.origin_ms(None, timestamp_ms)
         self.readable += 1
         head, high, low, _, _, _, producer, number, tag = fields
         code = head & 0xFF
@@ -251,7 +263,9 @@ class PartitionWatch:
             for code, header in zip(codes, headers, strict=True):
                 if code != own:
                     self.environments.other(code, header)
-        self.freshness.delivered_many(list(map(self._timestamp_ms, messages)), now_ms)
+        times_ms = list(map(self._timestamp_ms, messages))
+        self.last_sent_ms = times_ms[-1]
+        self.freshness.delivered_many(times_ms, now_ms, self._offset(messages[-1]))
         if self._values is not None:
             self._values.check_many(messages, self._value, self._body_bytes, self._looked)
         return block.origins_ms()
@@ -275,6 +289,10 @@ class PartitionWatch:
                 order.one(offset, producer, number, tag)
             else:
                 order.one_of_destination(offset, producer, number, tag)
+
+    def origin_ms(self, header: Any, origin_ms: int) -> int:
+        """Do as `PartitionObserver` says."""
+        return origin_ms if header is not None or self.begins_here else -origin_ms
 
     def began(self, offset: int, message: Message) -> None:
         """Note that the application begins to process a message by itself."""
@@ -313,12 +331,12 @@ class PartitionWatch:
             if origin_ms > freshness.newest_origin_ms:  # noqa: PLR1730 - as above
                 freshness.newest_origin_ms = origin_ms
         else:
-            freshness.processed(origin_ms, now_ms)
+            freshness.processed(origin_ms, now_ms, offset)
 
     def processed_batch(self, offset: int, origins_ms: Sequence[int], now_ms: int) -> None:
         """Note that the application has processed a batch that ended with this offset."""
         self.processed_offset = max(self.processed_offset, offset)
-        self.freshness.processed_many(origins_ms, now_ms)
+        self.freshness.processed_many(origins_ms, now_ms, offset)
 
     def event_ms(self, offset: int | None) -> int:  # noqa: ARG002 - known where it is asked for
         """Return when the event of a message in hand happened, ms since the epoch; 0 is unknown."""
@@ -334,6 +352,10 @@ class PartitionWatch:
         """Do as `PartitionObserver` says."""
         self.sought_to.append(offset)
         self._begin_anew()
+        again = list(self.sought_to)[-_AGAIN:]
+        # The third time in a row to one offset is no replay: something fails there.
+        if (offset is None or offset <= self.processed_offset) and again != [offset] * _AGAIN:
+            self.freshness.replay_until = max(self.freshness.replay_until, self.processed_offset + 1)
         self.order.sought()
 
     def assigned(self) -> None:
@@ -355,6 +377,12 @@ class PartitionWatch:
         """Messages that are committed and not processed: in hand, or where all are begun in turn, not begun yet."""
         not_begun = self.committed_offset - 1 - self.highest_begun if self.begins_all else 0
         return sum(list(self.in_flight.values())) + max(0, not_begun)
+
+    @property
+    def replaying(self) -> int:
+        """Messages that are still to be read again before something new comes."""
+        until = self.freshness.replay_until
+        return max(0, until - 1 - self.order.highest) if self.order.highest >= 0 else 0
 
     @property
     def begins_all(self) -> bool:

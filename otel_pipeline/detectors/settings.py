@@ -30,6 +30,12 @@ class DestinationSettings:
     ordered: bool = option(
         "destinations.*.ordered", "boolean", False, "Whether events must come in the order of their times."
     )
+    origin: Literal["unknown", "message"] = option(
+        "destinations.*.origin",
+        Literal["unknown", "message"],
+        "unknown",
+        "Where data begins of messages without the header `otelp`: nobody knows, or with the message.",
+    )
     expect_every_s: float | None = option(
         "destinations.*.expect_every", "duration", None, "No message for longer than this is a finding."
     )

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from otel_pipeline.detectors import event_time
 from otel_pipeline.detectors.freshness import AGED, TOLERANCE_MS
-from otel_pipeline.detectors.measures import FLOW, Detector
+from otel_pipeline.detectors.measures import Detector
 from otel_pipeline.detectors.order import VIOLATIONS
-from otel_pipeline.engine.measures import Measure
+from otel_pipeline.engine.measures import FLOW, Measure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from itertools import islice
+from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary, ref
 
 from otel_pipeline.detectors.measures import MAX_VALUES
+from otel_pipeline.detectors.pace import PartitionPace
 from otel_pipeline.detectors.producer_window import MAX_PLACES
 from otel_pipeline.engine.measures import Label
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from otel_pipeline.detectors.objectives import ObjectiveCounts
     from otel_pipeline.detectors.partition import PartitionWatch
     from otel_pipeline.detectors.producer_window import Between
+    from otel_pipeline.detectors.sender_delay import Delay
     from otel_pipeline.detectors.settings import DestinationSettings
     from otel_pipeline.engine.clients import Consumer
     from otel_pipeline.engine.guard import Place
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.totals import Attributes, CounterCell, Histogram, HistogramCell
 
 _FOLD_AT = 64
+_SETTLED_S = 10.0
 MAX_NUMBERS = 10_000
 """The most producers that are remembered of partitions that are no longer watched."""
 
@@ -44,6 +48,8 @@ class Watched(NamedTuple):
     consumer: ref[Consumer]
     partition: int
     watch: PartitionWatch
+    since_s: float
+    """When it began, monotonic."""
     parts: tuple[tuple[Detector, Place, Any], ...]
     """Each with the place where its failures are counted."""
 
@@ -77,8 +83,8 @@ class WatchedFlow:
         self.attributes = dict(attributes)
         self.settings = settings
         self.objectives = objectives
-        self.decisions: dict[ObjectiveCounts, None] = {}
-        """Objectives of models that decided on messages of this flow, in the order of their first decisions."""
+        self.decisions: dict[str, ObjectiveCounts] = {}
+        """Objectives of models that decided on messages of this flow, by name, the first decided on first."""
         self.pace = pace
         self._born = dict.fromkeys(born, 0)
         self.latest: dict[Label, int] = self._born
@@ -135,6 +141,45 @@ class WatchedFlow:
         self.watched.append(watched)
         if len(self.watched) >= self._fold_at:
             self.fold()
+
+    def look(self, now_s: float, now_ms: int) -> float:
+        """Follow, once a second, how late messages reach the broker, where an objective asks for it.
+
+        Returns the age of the newest message of a partition that is read to its end, s; infinite where it is not known.
+        """
+        objectives = (*self.objectives, *list(self.decisions.values()))
+        threshold_s = min((each.objective.threshold_s for each in objectives), default=None)
+        newest_s = inf
+        for each in self.watched if threshold_s is not None else ():
+            consumer, watch, freshness = each.consumer(), each.watch, each.watch.freshness
+            pace = None if consumer is None else consumer.fetches.get((self.key.destination, each.partition))
+            sent_ms = watch.last_sent_ms
+            if not freshness.settled:
+                freshness.settled = freshness.delays.settled or now_s - each.since_s > _SETTLED_S
+            if not isinstance(pace, PartitionPace) or not isinstance(sent_ms, int) or sent_ms <= 0:
+                continue
+            offset = watch.order.highest
+            written, age_s = pace.time_lag(offset, now_s), (watch.last_ms - sent_ms) / 1000
+            if written is not None and offset != freshness.looked_at:
+                freshness.looked_at = offset
+                ago_s = (now_ms - watch.last_ms) / 1000
+                interval_s = written.lower - ago_s, written.upper - ago_s
+                freshness.delays.look(now_s, watch.order.latest.producer, age_s, interval_s)
+                if pace.lag(offset + 1) == 0:
+                    newest_s = min(age_s, newest_s)
+            freshness.delay = freshness.delays.delay(now_s, threshold_s or 0.0)
+        return newest_s
+
+    @property
+    def delay(self) -> Delay | None:
+        """What a partition's senders add to the ages of its messages, the most of it; None where nothing is proven."""
+        delays = [each.freshness.delay for each in self.watches() if each.freshness.delay is not None]
+        return max(delays, default=None)
+
+    @property
+    def replaying(self) -> int:
+        """How many messages are still to be read again, or are from before the consumer first began."""
+        return sum(each.replaying for each in self.watches())
 
     def fold(self) -> None:
         """Keep what was counted by watches that are no longer used, but not the watches."""

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from otel_pipeline.detectors.objectives import ObjectiveCounts
     from otel_pipeline.detectors.producer_numbers import Room
     from otel_pipeline.detectors.settings import DestinationSettings, HealthSettings
+    from otel_pipeline.detectors.wall_clock import WallClock
     from otel_pipeline.engine.guard import Guard
     from otel_pipeline.engine.measures import Measure
     from otel_pipeline.engine.messages import Message, MessageFields
@@ -92,6 +93,7 @@ class WatchedPartition:
     """The clock that the engine measures durations with, ns."""
     objectives: tuple[ObjectiveCounts, ...]
     """The objectives that look at the messages of the flow."""
+    clock: WallClock
     values: Values | None
     """None where the destination's values are not looked at."""
     cell: Callable[[Measure], HistogramCell]

@@ -35,7 +35,7 @@ class Batch:
         """Add the messages of one more partition."""
         self.parts.append((observer, offset, origins_ms))
         self._headers += headers
-        self._origins_ms += origins_ms
+        self._origins_ms += map(abs, origins_ms)  # Below 0 it is a lower bound, which is what a first hop has.
 
     @property
     def origin(self) -> Origin:

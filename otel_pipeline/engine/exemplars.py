@@ -63,9 +63,10 @@ def _show(recorded: Recorded) -> None:
     if not span.trace_flags.sampled:
         return
     if members is not None:
-        known = [member for member in members if member[2] > 0]
+        # Below 0 it is a bound, which is shown as the age that was counted.
+        known = [(observed, abs(member_ms)) for observed, _, member_ms in members if member_ms]
         if known:
-            oldest, _, oldest_ms = min(known, key=itemgetter(2))
+            oldest, oldest_ms = min(known, key=itemgetter(1))
             oldest.exemplify(span, oldest_ms, end_ns)
     elif observer is not None and origin_ms is not None:
         observer.exemplify(span, origin_ms, end_ns, timestamp_ms, start_ns // 1_000_000)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.totals import Attributes, AttributeValue, Counter, Gauge, GaugeRead, Histogram, Totals
 
 Instrument = Literal["counter", "histogram", "gauge"]
+FLOW = (semconv.MESSAGING_DESTINATION_NAME, semconv.MESSAGING_CONSUMER_GROUP_NAME)
+"""What most measures of a flow carry."""
 
 
 @dataclass(frozen=True)

@@ -29,12 +29,17 @@ class PartitionObserver(Protocol):
     ) -> int:
         """Take a message that is handed to the application; returns its oldest origin, ms, 0 when unknown.
 
+        Below 0 it is the latest that it can be: of a message without our header the data is as old at least.
         The data-flow header is given as it came (`header`) and as it was read (`fields`).
         """
         ...
 
     def batch(self, messages: Sequence[Message], headers: Sequence[Any], now_ms: int) -> Sequence[int]:
         """Take a batch that is handed over, with the data-flow header of each message or None; returns the origins."""
+        ...
+
+    def origin_ms(self, header: Any, origin_ms: int) -> int:
+        """Return an origin that was read elsewhere as `one` would: below 0 where it is no more than a bound."""
         ...
 
     def began(self, offset: int, message: Message) -> None:
@@ -71,11 +76,13 @@ class PartitionObserver(Protocol):
 class FetchObserver(Protocol):
     """Learns what brokers say of the end of one partition's log. From any thread; times are monotonic, in s."""
 
-    def fetched(self, sent_s: float, arrived_s: float, position: int, end: int | None, written: int = -1) -> None:
+    def fetched(
+        self, sent_s: float, arrived_s: float, position: int, end: int | None, written: int = -1, start: int = -1
+    ) -> None:
         """Note that a fetch from `position` was answered.
 
         `end` is where what may be read ends: the offset of the next message to come; None when it is unchanged, and
-        then `written`, where the log itself ends, is, too. Below 0 that is not known.
+        then `written`, where the log itself ends, is, too. `start` is its first offset. Below 0 they are not known.
         """
 
     def out_of_range(self, offset: int, resumed: Resumed) -> None:

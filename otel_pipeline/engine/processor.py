@@ -188,11 +188,12 @@ class Processor:
         start_ns = engine.clock_ns()
         delivery = OpenDelivery(states[0], messages, None, 0, None, None, None, start_ns, self._now(), context)
         delivery.batched = True
-        origins = [origin_of(own_header(fields.headers(message)), fields.timestamp_ms(message)) for message in messages]
+        headers = [own_header(fields.headers(message)) for message in messages]
+        origins = list(map(origin_of, headers, map(fields.timestamp_ms, messages)))
         delivery.known_origin = merge(origins)
         delivery.members = [
-            (state.observer, fields.offset(message), origin.origin_ms)
-            for state, message, origin in zip(states, messages, origins, strict=True)
+            (state.observer, fields.offset(message), state.observer.origin_ms(header, origin.origin_ms))
+            for state, message, header, origin in zip(states, messages, headers, origins, strict=True)
             if state.observer is not None
         ]
         parent: Any = context.get(SPAN_KEY)

@@ -53,7 +53,7 @@ class Sequences:
         forks.add(self.begin_anew, Step.ZERO)
 
     def begin_anew(self) -> None:
-        """Begin without numbers in a forked child: under the parent's ids, the parent gives them."""
+        """Forget, in a forked child, which numbers were given: under the parent's ids, the parent does."""
         for known in (self._counts, self._forgotten, self._templates):
             known.clear()
 

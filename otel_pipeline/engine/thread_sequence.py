@@ -79,7 +79,7 @@ class ThreadSequences:
         forks.add(self.begin_anew, Step.ZERO)
 
     def begin_anew(self) -> None:
-        """Begin without numbers in a forked child: under the parent's ids, the parent gives them."""
+        """Forget, in a forked child, which numbers were given: under the parent's ids, the parent does."""
         self._free: list[_Numbering] = []
         self._numberings: list[_Numbering] = []
         self._local = threading.local()

@@ -90,7 +90,7 @@ class ForeignTraces:
         forks.add(self.begin_at_zero, Step.ZERO)
 
     def begin_at_zero(self) -> None:
-        """Begin anew in a forked child: nobody was let through, and the rate is its own."""
+        """Forget who was let through; a forked child has a rate of its own."""
         self._ends_ns: float = 0
         self._admitted: set[int] = set()
         self._lock = threading.Lock()

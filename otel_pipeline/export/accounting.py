@@ -143,7 +143,7 @@ class Account:
         with self._lock:
             self._removed += count
 
-    def failed(self, cause: Cause) -> None:
+    def count_failure(self, cause: Cause) -> None:
         """Take note that an export has not arrived."""
         with self._lock:
             now_s = time.time()

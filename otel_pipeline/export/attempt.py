@@ -60,7 +60,7 @@ class Attempt:
         self.requests += 1
         self.rpc = code, details
 
-    def failed(self, error: BaseException) -> None:
+    def note_failure(self, error: BaseException) -> None:
         """Note that there was no answer over HTTP."""
         self.requests += 1
         # A last try with no time left is no attempt: `requests` refuses a timeout of 0.

@@ -122,7 +122,7 @@ class Border:
     def turn_away(self, batch: Any, count: int, cause: Cause) -> bool:
         """Take note that a batch has not arrived; return whether it was written instead."""
         account, instead = self.account, self._instead
-        account.failed(cause)
+        account.count_failure(cause)
         if instead is None:
             account.dropped(count, cause.reason)
             if self._says is None:

@@ -47,7 +47,7 @@ class EarlyExport:
         forks.add(self._begin, Step.ZERO)
 
     def _begin(self) -> None:
-        """Begin anew in a forked child: nothing was exported, and its parent's thread is not alive."""
+        """Forget what was exported; in a forked child the thread of its parent is not alive."""
         self._exported = 0
         self._last_s = float("-inf")
         self._thread: threading.Thread | None = None

@@ -46,7 +46,7 @@ def renew_locks(things: Iterable[Any]) -> None:
 
 
 def rename(resource: Resource) -> None:
-    """Make all that refer to this resource say this process, and no longer its parent.
+    """Describe this process, no longer its parent, to all that refer to this resource.
 
     It is changed in its place: tracers, loggers and spans keep the object, and not every SDK has a list of them. Where
     the SDK gives an instance id to each process, as later ones do, it is that one: they add it themselves as well.

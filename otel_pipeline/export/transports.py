@@ -40,7 +40,7 @@ def session(signal: str, answers: Answers, *, loopback: bool) -> Any:
                 response = super().send(request, **{**kwargs, "allow_redirects": False, "stream": True})
             except Exception as error:
                 if trying is not None:
-                    trying.failed(error)
+                    trying.note_failure(error)
                 raise
             answers.note(sent_s, time.time(), response)
             body = _read(response)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from otel_pipeline.detectors.objectives import ObjectiveEvidence
     from otel_pipeline.detectors.producer_window import Between
+    from otel_pipeline.detectors.sender_delay import Delay
     from otel_pipeline.detectors.watched_flow import FlowKey
 
 
@@ -33,6 +34,12 @@ class Freshness:
     quiet_s: float | None = None
     """Since the last message came; None before the first."""
     expect_every_s: float | None = None
+    replaying: int = 0
+    """Messages that are still to be read again, or are from before the consumer first began."""
+    delay: Delay | None = None
+    """What senders add to the ages of a partition's messages at least; None where nothing is proven."""
+    clock_step_s: float | None = None
+    """By how much this machine's clock was set, while it is not known to be right; None else."""
 
 
 @dataclass(slots=True)

@@ -57,11 +57,18 @@ def _of(case: Case, objective: ObjectiveEvidence) -> ObjectiveCase:
 
 
 def _waiting_too_long(of: ObjectiveCase) -> Light | None:
-    staleness_s, lag = of.case.evidence.freshness.staleness_s, of.case.evidence.pace.lag
-    if of.case.held_s.get("behind_and_stale", 0.0) < WAITS_S or staleness_s is None:
+    oldest_s, threshold_s = _oldest_s(of.case.evidence), of.objective.threshold_s
+    replaying = of.case.evidence.freshness.replaying
+    if of.case.held_s.get("waiting too long", 0.0) < WAITS_S or oldest_s <= threshold_s or replaying:
         return None
-    why = f"the newest data processed is {words.span(staleness_s)} old, and {lag or 0:,} messages wait ({of.target})"
-    return of.light("red", why, "whether the consumer is stuck", staleness_s=staleness_s, lag=float(lag or 0))
+    lag = of.case.evidence.pace.lag
+    why = f"a message waits that is {words.span(oldest_s)} old at least, {lag or 0:,} behind it ({of.target})"
+    return of.light("red", why, "the keeping-pace light: why it is not handled", oldest_s=oldest_s)
+
+
+def _oldest_s(evidence: Evidence) -> float:
+    """Return how old the oldest message is that waits or is in hand, as far as that is proven."""
+    return max((each.oldest_s for each in evidence.pace.consumers), default=0.0)
 
 
 def _missed(of: ObjectiveCase) -> Light | None:
@@ -80,6 +87,35 @@ def _kept(of: ObjectiveCase) -> str:
     return f"{words.share(of.met / known)} of {known:,} {objective.subject} used data younger than {threshold}"
 
 
+def _before_the_broker(of: ObjectiveCase) -> Light | None:
+    delay = of.case.evidence.freshness.delay
+    if delay is None or of.unknown <= (1 - JUDGED) * of.n:
+        return None
+    late = words.span(delay.seconds)
+    why = (
+        f"data of producer {delay.sender} is {late} old when the broker has it: its clock is behind, or it holds "
+        f"messages back ({of.target})"
+    )
+    return of.light("amber", why, "send durations of its process, and its buffer, linger and retries")
+
+
+def _replaying(of: ObjectiveCase) -> Light | None:
+    left = of.case.evidence.freshness.replaying
+    if not left:
+        return None
+    why = f"{words.count(left, 'message')} of before are read first: their ages do not count ({of.target})"
+    return of.light("amber", why, "whether somebody meant to read again")
+
+
+def _clock_here(of: ObjectiveCase) -> Light | None:
+    step_s = of.case.evidence.freshness.clock_step_s
+    if step_s is None:
+        return None
+    way = "forward" if step_s > 0 else "back"
+    why = f"this machine's clock was set {way} by {words.span(abs(step_s))}: ages are unknown until it is right"
+    return of.light("grey", why, "what sets the clock of this machine")
+
+
 def _aged(of: ObjectiveCase) -> Light | None:
     return aged(of.case)
 
@@ -94,13 +130,22 @@ def _too_few(of: ObjectiveCase) -> Light | None:
     )
 
 
-def _unknown(of: ObjectiveCase) -> Light | None:
+def _catching_up(of: ObjectiveCase) -> Light | None:
+    gaining = any(each.gaining and each.behind for each in of.case.evidence.pace.consumers)
+    if not gaining or not of.missed:
+        return None
+    lag = of.case.evidence.pace.lag
+    return of.light("amber", f"{_kept(of)}; catching up, {lag or 0:,} to go", "nothing, if it goes on like this")
+
+
+def _at_least(of: ObjectiveCase) -> Light | None:
     if of.n - of.unknown >= JUDGED * of.n:
         return None
+    destination = of.case.evidence.key.destination
     return of.light(
         "grey",
         f"the age of {of.unknown:,} of {of.n:,} {of.objective.subject} is not known ({of.target})",
-        "clocks, and whether producers are instrumented",
+        f"clocks; or, if data begins there, destinations: {{{destination}: {{origin: message}}}}",
     )
 
 
@@ -114,9 +159,13 @@ OBJECTIVE = Table(
     {
         "waiting too long": _waiting_too_long,
         "missed": _missed,
+        "before the broker": _before_the_broker,
+        "replaying": _replaying,
+        "clock here": _clock_here,
         "nothing judged": _aged,
         "too few": _too_few,
-        "age unknown": _unknown,
+        "catching up": _catching_up,
+        "at least": _at_least,
         "met": _met,
     },
 )
@@ -143,10 +192,9 @@ def _not_set_up(case: Case) -> Light | None:
     return Light("grey", why, f"to judge it, add {paste}", figures={"p99_s": p99_s})
 
 
-def _behind_and_stale(evidence: Evidence) -> bool:
+def _waits(evidence: Evidence) -> bool:
     threshold_s = min((each.threshold_s for each in evidence.freshness.objectives), default=None)
-    staleness_s = evidence.freshness.staleness_s
-    return threshold_s is not None and bool(evidence.pace.lag) and (staleness_s or 0.0) > threshold_s
+    return threshold_s is not None and _oldest_s(evidence) > threshold_s
 
 
 def _worst(case: Case) -> Light:
@@ -169,5 +217,5 @@ FRESH = Table(
     "fresh",
     "fresh",
     {"not set up": _not_set_up, "silent": _silent, "objectives": _worst},
-    held={"behind_and_stale": _behind_and_stale},
+    held={"waiting too long": _waits},
 )

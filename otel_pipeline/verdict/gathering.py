@@ -72,7 +72,7 @@ class Gathering:
     def _of_flow(self, now: FlowNow, refused: dict[str, int]) -> Evidence:
         flow = now.flow
         destination = flow.key.destination
-        objectives = [counts.evidence() for counts in (*flow.objectives, *list(flow.decisions))]
+        objectives = [counts.evidence() for counts in (*flow.objectives, *list(flow.decisions.values()))]
         counts = Sums(flow.latest)
         for objective in objectives:
             counts.update(objective.counts())
@@ -87,6 +87,9 @@ class Gathering:
                 staleness_s=now.staleness_s,
                 quiet_s=now.quiet_s,
                 expect_every_s=flow.settings.expect_every_s,
+                replaying=flow.replaying,
+                delay=flow.delay,
+                clock_step_s=self._flows.clock.step_s if self._flows.clock.off else None,
             ),
             pace=self._pace(now),
             contract=self._contracts.evidence(destination, "consumer"),

@@ -13,9 +13,8 @@ from otel_pipeline.detectors import clock
 from otel_pipeline.detectors.clock_bound import ClockBound
 from otel_pipeline.detectors.decisions import Decisions
 from otel_pipeline.detectors.flows import Flows
-from otel_pipeline.detectors.measures import FLOW
 from otel_pipeline.engine.forks import Step, forks
-from otel_pipeline.engine.measures import Attribute, Measure
+from otel_pipeline.engine.measures import FLOW, Attribute, Measure
 from otel_pipeline.verdict import require_fresh
 from otel_pipeline.verdict.case import Minimums
 from otel_pipeline.verdict.document import Document

@@ -54,6 +54,7 @@ class Watching:
             clock_ms=lambda: self.now_ms,
             monotonic_s=lambda: self.now_s,
             work_ns=lambda: int(self.now_s * 1e9),
+            steady_s=lambda: self.now_s,
             values=self.contracts,
             tables=tables,
         )

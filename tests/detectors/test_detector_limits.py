@@ -225,6 +225,6 @@ def test_ages_below_zero(size, outcome):
     """Within 5 ms they are 0; beyond, a clock is wrong, and the age is not known."""
     age = Totals().histogram("age", "s", "", (1.0,))
     freshness = PartitionFreshness(age.cell({}), age.local({}))
-    freshness.delivered(1_000 + size, 1_000)
+    freshness.delivered(1_000 + size, 1_000, 0)
 
     assert (age.total({}).bucket_counts[0], freshness.negative_ages) == outcome

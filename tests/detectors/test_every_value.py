@@ -11,7 +11,6 @@ from otel_pipeline.detectors.settings import Objective
 from otel_pipeline.engine.clients import Consumer
 from otel_pipeline.engine.messages import MessageFields
 from otel_pipeline.engine.totals import Totals
-from otel_pipeline.export.otlp_lines import Lines
 from otel_pipeline.testing import registry
 from otel_pipeline.verdict.pace import STATUSES
 
@@ -107,6 +106,7 @@ HAPPENS = {
     ("otel_pipeline.policy", "reject"): (FOREIGN, {"foreign": {"*": "reject"}}, with_header(environment="local")),
     ("otel_pipeline.slo.met", "true"): (SLO, OBJECTIVE, delivered(age_ms=900)),
     ("otel_pipeline.slo.met", "false"): (SLO, OBJECTIVE, delivered(age_ms=1_100)),
+    ("otel_pipeline.slo.met", "replayed"): (SLO, OBJECTIVE, set_back),
     ("otel_pipeline.slo.met", "unknown"): (SLO, OBJECTIVE, delivered(age_ms=-1_000)),
     ("otel_pipeline.side", "consumer"): (CHECKED, FILE, value({"id": 1})),
     ("otel_pipeline.side", "producer"): (CHECKED, FILE, value({"id": 1}, "producer")),
@@ -157,17 +157,6 @@ def test_both_ends_of_each_clock(monkeypatch):
     }
 
 
-def test_each_signal_whose_lines_are_dropped(tmp_path):
-    """By what stands in an export request."""
-    (tmp_path / "taken").write_text("")
-    lines, dropped = Lines(tmp_path / "taken", "app", lambda _key, _message: None), []
-    lines.count_dropped = dropped.append
-    for request in ("resourceSpans", "resourceMetrics", "resourceLogs"):
-        lines.write({request: []})
-
-    assert dropped == ["traces", "metrics", "logs"]
-
-
 def test_each_light(telemetry):
     """Of every flow."""
     pipe = telemetry.instrument()
@@ -187,6 +176,7 @@ def test_no_value_is_left_out():
     by_themselves = {
         *(("otel_pipeline.reference", name) for name in ("collector", "kernel")),
         *(("otel_pipeline.bound", name) for name in ("lower", "upper")),
+        # tests/export/test_losses.py: what is dropped of each.
         *(("otel_pipeline.signal", name) for name in ("traces", "metrics", "logs")),
         # tests/verdict/test_pace.py: each word, from a row that it stands for.
         *(("otel_pipeline.state", name) for name in STATUSES),

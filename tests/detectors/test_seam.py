@@ -14,7 +14,6 @@ import pytest
 
 from otel_pipeline.detectors.measures import (
     ENTRY_POINTS,
-    FLOW,
     MAX_VALUES,
     Detector,
     Row,
@@ -24,7 +23,7 @@ from otel_pipeline.detectors.measures import (
 )
 from otel_pipeline.engine.clients import Consumer
 from otel_pipeline.engine.guard import OFF_AFTER, Guard
-from otel_pipeline.engine.measures import Attribute, Measure, Sums
+from otel_pipeline.engine.measures import FLOW, Attribute, Measure, Sums
 from otel_pipeline.engine.messages import MessageFields
 
 FIELDS = MessageFields(*map(itemgetter, range(8)))
@@ -270,8 +269,8 @@ THEIRS = """
 from dataclasses import dataclass
 from operator import attrgetter
 
-from otel_pipeline.detectors.measures import FLOW, Detector
-from otel_pipeline.engine.measures import Measure
+from otel_pipeline.detectors.measures import Detector
+from otel_pipeline.engine.measures import FLOW, Measure
 from otel_pipeline.settings import option
 
 LARGE = Measure("their.large_messages", "counter", "{message}", "Messages above the limit.", FLOW).label()

@@ -155,9 +155,9 @@ class Observer:
         self.shown.append(oldest_ms)
 
 
-@pytest.mark.parametrize(("origins_ms", "shown"), [((0, 1, 5), [1]), ((0,), []), ((-1, 3), [3])])
+@pytest.mark.parametrize(("origins_ms", "shown"), [((0, 1, 5), [1]), ((0,), []), ((-1, 3), [1])])
 def test_the_exemplar_of_a_batch(side, origins_ms, shown):
-    """Its oldest message whose age is known."""
+    """Its oldest message whose age is known, or a bound of it."""
     observer = Observer()
     span = side.engine.spans.start("a", 0, None, Context(), {}, (), 1).get_span_context()
     _show((span, None, None, None, [(observer, 0, origin) for origin in origins_ms], 0, 0, 0))

@@ -159,7 +159,7 @@ def test_status_says_what_became_of_it(lossy, monkeypatch):
     lossy.last_success_s = 1_700_000_000.0
     lossy.removed(4)
     arrives = status(lossy.status())
-    lossy.failed(REFUSED)
+    lossy.count_failure(REFUSED)
     lossy.failing_since_s = 1_700_000_100.0
     failing = status(lossy.status())
     lossy.failing_since_s, lossy.doubt = None, lambda: TIMEOUT

@@ -162,7 +162,7 @@ class Simulation(Watching):
                     if each.paused or each.fetched - each.position > 500:
                         continue
                     observer = self.consumer.fetch_observer("orders", each.number)
-                    observer.fetched(sent_s, self.now_s, each.fetched, each.stable, each.end)
+                    observer.fetched(sent_s, self.now_s, each.fetched, each.stable, each.end, 0)
                     each.fetched = min(each.stable, each.fetched + 500)
             yield 0.4
 
@@ -281,6 +281,7 @@ class Simulation(Watching):
     # The verdict
 
     def _looks(self):
+        self.flows.look()  # The process has been looked at before its first message comes.
         while True:
             yield 1.0
             self.look()

@@ -219,6 +219,67 @@ def day_and_night():
     return found.run(3_600)
 
 
+def fresh(threshold_s=4.0, seconds=300, **how):
+    """A healthy consumer of a producer that is not."""
+    found = Simulation(threshold_s=threshold_s)
+    found.spawn(found.producer(5, **how))
+    found.spawn(found.iterator(constant(QUICK)))
+    return found.run(seconds)
+
+
+def late_at_times(share):
+    """So many of the messages are held back for 20 s by something before their producer stamps them."""
+    found = Simulation(threshold_s=4.0)
+    found.spawn(found.producer(10 * (1 - share)))
+    found.spawn(found.producer(10 * share, age_s=20.0, producer=8))
+    found.spawn(found.iterator(constant(QUICK)))
+    return found.run(300)
+
+
+def read_again():
+    """An operator sets the group back by 500 messages, all of them old by now."""
+    found = Simulation(threshold_s=4.0)
+    found.spawn(found.producer(5))
+    found.spawn(found.iterator(constant(QUICK)))
+    found.run(200)
+    found.leave()
+    found.seek(0, max(0, found.partitions[0].position - 500))
+    return found.run(200)
+
+
+def first_start():
+    """A new group begins with a history of 20 minutes."""
+    found = Simulation(threshold_s=4.0)
+    found.spawn(found.producer(5))
+    found.fetching = False
+    found.run(1_200)
+    found.fetching = True
+    found.spawn(found.iterator(constant(0.000_1)))
+    return found.run(200)
+
+
+def clock_is_set(step_s, back_after_s=None):
+    """Somebody sets the clock of the consumer's machine."""
+    found = Simulation(threshold_s=4.0)
+    found.spawn(found.producer(5))
+    found.spawn(found.iterator(constant(QUICK)))
+    found.run(100)
+    found.skew_s += step_s
+    found.run(back_after_s or 200)
+    if back_after_s:
+        found.skew_s -= step_s
+        found.run(100)
+    return found
+
+
+def cannot_keep_up():
+    """It handles half of what comes; data gets old while it waits."""
+    found = Simulation(threshold_s=10.0)
+    found.spawn(found.producer(20))
+    found.spawn(found.iterator(constant(0.1)))
+    return found.run(120)
+
+
 NEVER = math.inf
 SITUATIONS = {
     # name: (what happens, the light, colours allowed, first amber or red between, first red between)
@@ -238,6 +299,14 @@ SITUATIONS = {
     "no broker for 50 s": (lambda: broker_away(50.0), "pace", "green amber"),
     "a message that fails for 8 s": (lambda: round_and_round(8.0), "pace", "green"),
     "asks for nothing for 140 s": (lambda: asks_for_nothing(140.0), "pace", "green grey"),
+    "fresh data": (fresh, "fresh", "grey green"),
+    "a history that is read at first": (first_start, "fresh", "grey amber green"),
+    "read again": (read_again, "fresh", "grey amber green"),
+    "a producer's clock that is 5 s behind": (lambda: fresh(age_s=5.0), "fresh", "grey amber"),
+    "a clock that is set by 0.9 s": (lambda: clock_is_set(0.9), "fresh", "grey green"),
+    "a clock that is set by an hour": (lambda: clock_is_set(3_600.0), "fresh", "grey green"),
+    "a clock that is set back by an hour": (lambda: clock_is_set(-3_600.0), "fresh", "grey green"),
+    "a clock that is wrong for a minute": (lambda: clock_is_set(60.0, 60.0), "fresh", "grey green"),
     "quiet for 9 min": (lambda: quiet(540.0), "fresh", "grey green"),
     "bursts": (bursts, "pace", "green amber"),
     "day and night": (day_and_night, "pace", "green amber"),
@@ -252,6 +321,10 @@ HARMS = {
     "no broker for 80 s": (lambda: broker_away(80.0), "pace", "no answer", (70, 73), (120, 124)),
     "a message that always fails": (lambda: round_and_round(90.0), "pace", "going round", (68, 76), (88, 96)),
     "asks for nothing": (lambda: asks_for_nothing(400.0), "pace", "not polling", (208, 214), (358, 364)),
+    "one of ten is late": (lambda: late_at_times(0.1), "fresh", "missed", (5, 12), NEVER),
+    "half of them are late": (lambda: late_at_times(0.5), "fresh", "missed", (2, 9), (2, 9)),
+    "it cannot keep up, and data gets old": (cannot_keep_up, "fresh", "waiting too long", (28, 40), (20, 40)),
+    "the clock behind a producer": (lambda: fresh(age_s=5.0), "fresh", "before the broker", (1, 12), NEVER),
     "a rarely slow message hangs for good": (
         lambda: rarely_slow(400.0),
         "pace",

@@ -26,6 +26,8 @@ class Answer(NamedTuple):
     """The offset of the next message to come that may be read; below 0 where it is not said."""
     written: int = -1
     """The offset of the next message to come, that of an open transaction included; below 0 where it is not said."""
+    start: int = -1
+    """The offset of the first message that the log still has; below 0 where it is not said."""
 
 
 def resumed(settings: Mapping[str, object]) -> Resumed:
@@ -107,4 +109,5 @@ def tell_fetched(
         elif answer.error == OFFSET_OUT_OF_RANGE:
             observer.out_of_range(position, reset)
         elif answer.error == 0:
-            observer.fetched(sent_s, arrived_s, position, answer.end if answer.end >= 0 else None, answer.written)
+            end = answer.end if answer.end >= 0 else None
+            observer.fetched(sent_s, arrived_s, position, end, answer.written, answer.start)

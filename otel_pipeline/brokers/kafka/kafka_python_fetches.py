@@ -139,21 +139,21 @@ def _times_s(sent: float) -> tuple[float, float]:
 
 def _answers(response: Any, *, committed: bool) -> dict[tuple[str, int], Answer]:
     return {
-        (topic, partition): Answer(
-            error, last_stable if committed and last_stable >= 0 else high_watermark, high_watermark
-        )
-        for topic, partition, error, high_watermark, last_stable in _partitions(response)
+        where: Answer(error, last_stable if committed and last_stable >= 0 else high_watermark, high_watermark, start)
+        for where, error, high_watermark, last_stable, start in _partitions(response)
     }
 
 
-def _partitions(response: Any) -> Iterator[tuple[str, int, int, int, int]]:
-    """Yield topic, partition, error, high watermark and last stable offset: objects in 3.x, tuples before."""
+def _partitions(response: Any) -> Iterator[tuple[tuple[str, int], int, int, int, int]]:
+    """Yield where, error, high watermark, last stable and first offset: objects in 3.x, tuples before."""
     if hasattr(response, "responses"):
         for topic in response.responses:
             for each in topic.partitions:
-                yield topic.topic, each.partition_index, each.error_code, each.high_watermark, each.last_stable_offset
+                start = getattr(each, "log_start_offset", -1)
+                stable = each.last_stable_offset
+                yield (topic.topic, each.partition_index), each.error_code, each.high_watermark, stable, start
         return
-    with_last_stable = response.API_VERSION >= 4  # noqa: PLR2004 - Kafka's Fetch protocol
+    with_last_stable, with_start = response.API_VERSION >= 4, response.API_VERSION >= 5  # noqa: PLR2004 - Kafka's Fetch
     for topic, partitions in response.topics:
         for each in partitions:
-            yield topic, each[0], each[1], each[2], each[3] if with_last_stable else -1
+            yield (topic, each[0]), each[1], each[2], each[3] if with_last_stable else -1, each[4] if with_start else -1
