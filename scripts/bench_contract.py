@@ -46,7 +46,7 @@ def main() -> None:
         watch = ContractWatch("orders", "consumer", contract=contract)
 
         def taken(watch: ContractWatch = watch, value: Any = value) -> None:
-            watch._sampler.left = 1
+            watch.sampler.left = 1
             watch.check(value, SIZE_BYTES)
 
         row = (
@@ -72,8 +72,8 @@ def _stream() -> None:
         if at >= messages // 2:
             checking_ns += perf_counter_ns() - started_ns
     average_ns = checking_ns / (messages / 2)
-    print(f"stream of orders, 10 us each: {average_ns:.0f} ns per message, one in {watch._sampler.every} compared")
-    watch._sampler.left = 10**9
+    print(f"stream of orders, 10 us each: {average_ns:.0f} ns per message, one in {watch.sampler.every} compared")
+    watch.sampler.left = 10**9
     print(f"a message that is not taken: {best_ns(lambda: watch.check(value, SIZE_BYTES), 100_000):.0f} ns")
 
 

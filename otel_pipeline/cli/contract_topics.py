@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.cli.errors import CommandError
+from otel_pipeline.contracts.schema_ids import registry_id
 from otel_pipeline.contracts.text import NOTHING, TextReader
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class TopicValues:
                 for record in records:
                     if record.value is None or taken == messages:
                         continue
-                    value = reader.read(record.value)
+                    value = reader.read(record.value[registry_id(record.value)[1] :])
                     if value is NOTHING:
                         self.unreadable += 1
                         continue

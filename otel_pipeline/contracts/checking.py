@@ -219,13 +219,16 @@ def _parts_fit(node: Known, value: Any) -> bool:  # noqa: PLR0911  # one call fo
     return True
 
 
-def differ(node: Known, value: Any, found: dict[tuple[str, str], None]) -> None:
-    """Note every difference of a value as (path, kind). May raise what the value's own methods raise."""
+def differ(node: Known, value: Any, found: dict[tuple[str, str], str]) -> None:
+    """Note every difference of a value by (path, kind), with the type that is there; empty where there is nothing.
+
+    May raise what the value's own methods raise.
+    """
     if not node.judged:
         return
     name, value = reduced(value)
     if name not in node.types and not (name == "int" and "float" in node.types):
-        found[node.path, _difference(node, name)] = None
+        found[node.path, _difference(node, name)] = name
     elif name == "object" and (node.children or node.any_key is not None):
         _differ_in_fields(node, value, found)
     elif name == "array" and node.items is not None:
@@ -239,13 +242,13 @@ def _difference(node: Known, name: str) -> str:
     return INT_TO_FLOAT if name == "float" and "int" in node.types else TYPE_CHANGED
 
 
-def _differ_in_fields(node: Known, value: dict[Any, Any], found: dict[tuple[str, str], None]) -> None:
+def _differ_in_fields(node: Known, value: dict[Any, Any], found: dict[tuple[str, str], str]) -> None:
     # Keys that are no strings are known by their text.
     plain = all(isinstance(key, str) for key in value)
     is_there: Callable[[str], bool] = value.__contains__ if plain else {key_text(key) for key in value}.__contains__
     for key in sorted(node.required_keys):
         if not is_there(key):
-            found[node.children[key].path, FIELD_MISSING] = None
+            found[node.children[key].path, FIELD_MISSING] = ""
     added = 0
     for key, item in fields_of(value):
         text = key_text(key)
@@ -254,4 +257,4 @@ def _differ_in_fields(node: Known, value: dict[Any, Any], found: dict[tuple[str,
             differ(child, item, found)
         elif added < MAX_ADDED and len(found) < MAX_DIFFERENCES:
             added += 1
-            found[child_path(node.path, text[:MAX_KEY_LETTERS]), FIELD_ADDED] = None
+            found[child_path(node.path, text[:MAX_KEY_LETTERS]), FIELD_ADDED] = ""

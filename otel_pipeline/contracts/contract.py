@@ -9,11 +9,15 @@ import json
 from collections.abc import Mapping
 from hashlib import blake2b
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.contracts.checking import Field, compiled, differ, fits
+from otel_pipeline.contracts.measures import FIELD_ADDED, FIELD_MISSING
 from otel_pipeline.contracts.paths import ContractError
 from otel_pipeline.contracts.values import TYPES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 SCHEMA = 1
 MAX_PATHS = 512
@@ -32,14 +36,16 @@ class Contract:
         contract.differences({"id": "7"})  # [("id", "type_changed")]
     """
 
-    __slots__ = ("_known", "fields", "hash", "topic")
+    __slots__ = ("_known", "core", "fields", "hash", "topic")
 
     def __init__(self, topic: str, fields: Mapping[str, Field], *, core: Mapping[str, Field] | None = None) -> None:
         if len(fields) > MAX_PATHS:
             raise ContractError(f"{len(fields)} paths; a contract has at most {MAX_PATHS}")
         self.topic = topic
         self.fields: Mapping[str, Field] = MappingProxyType(dict(fields))
-        self.hash = _hash(self.fields if core is None else core)
+        self.core: Mapping[str, Field] = self.fields if core is None else MappingProxyType(dict(core))
+        """What the hash is made of."""
+        self.hash = _hash(self.core)
         """16 hexadecimal digits; the same in every process."""
         self._known = compiled(self.fields)
 
@@ -52,11 +58,32 @@ class Contract:
 
         May raise what the methods of the value's own classes raise.
         """
-        if fits(self._known, value):
-            return []
-        found: dict[tuple[str, str], None] = {}
-        differ(self._known, value, found)
-        return list(found)
+        return list(self.departures(value))
+
+    def departures(self, value: Any) -> dict[tuple[str, str], str]:
+        """Return the same differences, each with the type that is there instead; empty where there is nothing."""
+        found: dict[tuple[str, str], str] = {}
+        if not fits(self._known, value):
+            differ(self._known, value, found)
+        return found
+
+    def with_optional(self, path: str, kind: str, types: Iterable[str]) -> Contract:
+        """Return a contract from which values with this difference do not depart any more. Its hash stays the same.
+
+        Args:
+            path: where they differ.
+            kind: how they differ.
+            types: what was there instead.
+
+        Raises:
+            ContractError: that is impossible: the table is full, or its rows do not lead to the path.
+        """
+        field = self.fields.get(path, Field((), False))
+        if kind == FIELD_MISSING:
+            field = Field(field.types, False)
+        elif kind != FIELD_ADDED:
+            field = Field(tuple(sorted({*field.types, *types})), field.required)
+        return Contract(self.topic, {**self.fields, path: field}, core=self.core)
 
     def to_json(self) -> dict[str, Any]:
         """Return what `contracts/<topic>.json` holds; its hash is of the whole table."""

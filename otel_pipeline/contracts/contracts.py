@@ -6,11 +6,12 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from otel_pipeline import semconv
+from otel_pipeline.contracts.evidence import ContractEvidence
 from otel_pipeline.contracts.fields import FieldsHealth
 from otel_pipeline.contracts.measures import CHECKED, INFO, VIOLATIONS
 from otel_pipeline.contracts.paths import ContractError
 from otel_pipeline.contracts.settings import ContractSettings, DestinationContract
-from otel_pipeline.contracts.watch import ContractEvidence, ContractWatch
+from otel_pipeline.contracts.watch import ContractWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -98,7 +99,7 @@ class Contracts:
         """Return what else is known of one side, and whether this process's other side has another contract."""
         watch = self._watches.get((destination, side))
         if watch is None:
-            return ContractEvidence(learn_messages=self._settings.learn_messages)
+            return ContractEvidence(wanted=False, learn_messages=self._settings.learn_messages)
         found = watch.evidence()
         other = self._watches.get((destination, "producer" if side == "consumer" else "consumer"))
         found.sides_differ = other is not None and None not in {other.hash, watch.hash} and other.hash != watch.hash
@@ -113,6 +114,8 @@ class Contracts:
         """Bring the metrics' sums up to date."""
         for watch in self._known():
             for label, count in watch.counts().items():
+                if label.measure.instrument is None:
+                    continue
                 cell = self._series.get((watch, label))
                 if cell is None:
                     named = {semconv.MESSAGING_DESTINATION_NAME: watch.destination, **label.attributes}

@@ -47,6 +47,12 @@ class FieldsHealth:
             raise ContractError(f"{len(self.by_path)} fields are asked for; at most {MAX_FIELDS} are looked at")
         self._steps = [(steps(path), health) for path, health in self.by_path.items()]
 
+    def figures(self) -> dict[str, float]:
+        """Return what is known of each field, as `path null_rate`, `path minimum`, `path maximum`."""
+        names = ("null_rate", "minimum", "maximum")
+        found = {(path, name): getattr(health, name) for path, health in self.by_path.items() for name in names}
+        return {f"{path} {name}": value for (path, name), value in found.items() if value is not None}
+
     def look(self, value: Any) -> None:
         """Take in a value. May raise what the methods of the value's own classes raise."""
         for walked, health in self._steps:

@@ -88,9 +88,9 @@ class ContractLearner:
 
     def learn(self, value: Any) -> None:
         """Take in a value. May raise what the methods of the value's own classes raise."""
-        self.learned += 1
-        self._root.present += 1
         self._learn(self._root, value, 0)
+        self._root.present += 1
+        self.learned += 1
 
     def contract(self) -> Contract:
         """Return what is agreed on by now. Its hash is of the core, so that both sides of a stream get the same one."""

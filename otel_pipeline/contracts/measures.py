@@ -53,6 +53,9 @@ INFO = Measure(
     "1 for the contract that is in force.",
     (semconv.MESSAGING_DESTINATION_NAME, SIDE, Attribute("otel_pipeline.hash", "Hash of a contract."), SOURCE),
 )
+PASSED = Measure("passed", None, "{message}", "Messages that came by since the contract is known.").label()
+NOT_COMPARED = Measure("not compared", None, "{message}", "Of those looked at, values that none can judge.").label()
+DELETED = Measure("deleted", None, "{message}", "Of those looked at, deletions, which have no value.").label()
 MEASURES = (CHECKED, VIOLATIONS, INFO)
 
 

@@ -44,7 +44,8 @@ class Sampler:
         "_dearest_ns",
         "_drawn",
         "_every",
-        "_messages",
+        "_given",
+        "_given_before",
         "_outliers",
         "_random",
         "_rest_until_ns",
@@ -57,6 +58,7 @@ class Sampler:
         "learning",
         "left",
         "low",
+        "resting",
         "watchful",
     )
 
@@ -69,10 +71,15 @@ class Sampler:
         self.watchful = False
         """Whether a break must not pass unseen."""
         self.learning = False
+        self.resting = False
+        """Whether looking is in vain: then one in 1,024 is taken, whatever its size."""
         self._every = 1
         self._taken = 0
         self._drawn = 0
-        self._messages = 0
+        self._given = 1
+        """Messages up to the next one that is taken, it included."""
+        self._given_before = 0
+        """The same when the cost was last looked at."""
         self._spent_ns = 0
         self._dearest_ns = 0
         self._adapted_ns = clock_ns()
@@ -89,6 +96,11 @@ class Sampler:
         """The number of messages of which one is taken now, on average."""
         return self._every
 
+    @property
+    def passed(self) -> int:
+        """Messages that came by, taken or not."""
+        return self._given - max(self.left, 0)
+
     def take(self, size_bytes: int) -> None:
         """Note that a message is taken, and decide which one is next."""
         self._taken += 1
@@ -98,15 +110,17 @@ class Sampler:
             if self._outliers > _ADAPT_AFTER:
                 self._note(size_bytes)
             return
-        self._note(size_bytes)
-        self.left = self._next()
+        if not self.resting:
+            self._note(size_bytes)
+        self.left = left = self._next()
+        self._given += left
         self._drawn += 1
-        self._messages += self.left
 
     def spent(self, cost_ns: int) -> None:
         """Add what the message that was taken has cost, ns."""
         self._spent_ns += cost_ns
-        self._dearest_ns = max(self._dearest_ns, cost_ns)
+        if cost_ns > self._dearest_ns:  # noqa: PLR1730 - calling max() costs twice as much
+            self._dearest_ns = cost_ns
         if self._after_difference:
             self._burst_spent_ns += cost_ns
         if self._drawn >= _ADAPT_AFTER:
@@ -121,7 +135,25 @@ class Sampler:
         if not self._after_difference and (new or self._clock_ns() >= self._rest_until_ns):
             self._after_difference = AFTER_DIFFERENCE
             self._burst_spent_ns = 0
-            self.left = 1
+            self._draw(1)
+
+    def rest(self) -> None:
+        """Take one in 1,024 from now on, until `wake`."""
+        if not self.resting:
+            self.resting = True
+            self.low, self.high = -1, sys.maxsize
+            self._draw(self._next())
+
+    def wake(self) -> None:
+        """Take messages as ever again, from the next one on."""
+        if self.resting:
+            self.resting = False
+            self._draw(1)
+
+    def _draw(self, left: int) -> None:
+        """Take the message that is so many away."""
+        self._given += left - max(self.left, 0)
+        self.left = left
 
     def _next(self) -> int:
         if self._after_difference:
@@ -129,21 +161,23 @@ class Sampler:
             if not self._after_difference:
                 self._rest_until_ns = self._clock_ns() + int(self._burst_spent_ns / SHARE)
             return 1
-        if self._every == 1 or self._taken < FIRST:
+        every = MOST_EVERY if self.resting else self._every
+        if every == 1 or self._taken < FIRST:
             return 1
         # A fixed step would fall in with streams that repeat themselves.
-        return 1 + int(self._random.random() * (2 * self._every - 1))
+        return 1 + int(self._random.random() * (2 * every - 1))
 
     def _adapt(self) -> None:
         now_ns = self._clock_ns()
         elapsed_ns = max(now_ns - self._adapted_ns, 1)
         # The dearest is left out: more often than not the system gave the time to somebody else.
         cost_ns = (self._spent_ns - self._dearest_ns) / (self._drawn - 1)
+        messages, self._given_before = self._given - self._given_before, self._given
         most = WATCHFUL_EVERY if self.watchful or self.learning else MOST_EVERY
-        wanted = int(cost_ns * self._messages / (SHARE * elapsed_ns)) + 1
+        wanted = int(cost_ns * messages / (SHARE * elapsed_ns)) + 1
         self._every = 1 if self.learning and cost_ns < CHEAP_NS else min(wanted, most)
         self._adapted_ns = now_ns
-        self._drawn = self._messages = self._spent_ns = self._dearest_ns = 0
+        self._drawn = self._spent_ns = self._dearest_ns = 0
 
     def _note(self, size_bytes: int) -> None:
         self._sizes.append(size_bytes)

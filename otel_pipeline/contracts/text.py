@@ -1,13 +1,10 @@
-"""What bytes say of their schema: ids of a schema registry, or JSON, which is parsed."""
+"""What values are that come as bytes or text: JSON, which is parsed, or nothing that can be looked into."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
-from uuid import UUID
 
-MAX_IDS = 16
-OTHER = "other"
 NOTHING = object()
 """Stands for no value to compare."""
 NOT_READ = object()
@@ -16,22 +13,6 @@ SURE_AFTER = 100
 """After so many values that were all JSON, one that is not is unreadable."""
 TEXTS = (str, bytes, bytearray, memoryview)
 _SNIFFED = 64
-_ID_BYTES, _GUID_BYTES, _AVRO_BYTES = 5, 17, 10
-
-
-def registry_id(value: bytes) -> tuple[str, int]:
-    """Return the schema's id that a serializer wrote first, and the bytes that it takes; empty and 0 without one.
-
-    Ids differ from registry to registry, GUIDs do not.
-    """
-    first = value[:1]
-    if first == b"\x00" and len(value) >= _ID_BYTES:
-        return f"id {int.from_bytes(value[1:_ID_BYTES], 'big')}", _ID_BYTES
-    if first == b"\x01" and len(value) >= _GUID_BYTES:
-        return f"guid {UUID(bytes=value[1:_GUID_BYTES])}", _GUID_BYTES
-    if first == b"\xc3" and value[1:2] == b"\x01" and len(value) >= _AVRO_BYTES:
-        return f"avro {value[2:_AVRO_BYTES].hex()}", _AVRO_BYTES
-    return "", 0
 
 
 class TextReader:
@@ -39,29 +20,43 @@ class TextReader:
 
     Args:
         expected: whether they are known to be JSON; otherwise the first 100 decide, once.
+        deserialized: whether a `str` is what the application's deserializer made: a value, not JSON text.
     """
 
-    __slots__ = ("_decided", "_expected", "_parsed", "schema_ids")
+    __slots__ = ("_decided", "_deserialized", "_expected", "_from_file", "_parsed", "objects")
 
-    def __init__(self, *, expected: bool) -> None:
-        self._expected = expected
-        self._decided = expected
+    def __init__(self, *, expected: bool, deserialized: bool = False) -> None:
+        self._from_file = self._expected = self._decided = expected
+        self._deserialized = deserialized
         self._parsed = 0
-        self.schema_ids: dict[str, int] = {}
-        """Values by id; at most 16 ids and `other`."""
+        self.objects = False
+        """Whether values come as objects: text among them is a value too, bytes are where they are no JSON."""
 
-    def read(self, text: Any) -> Any:
-        """Return the value, NOTHING where none can be had, or NOT_READ where there should be one."""
-        if not isinstance(text, str):
-            text = bytes(text)
-            name, length = registry_id(text)
-            if name:
-                self._count(name)
-                text = text[length:]
-        value = _parsed(text)
+    def read(self, text: Any, size_bytes: int = 0) -> Any:
+        """Return the value, NOTHING where none can be had, or NOT_READ where there should be one.
+
+        Args:
+            text: bytes or text.
+            size_bytes: of the message's value.
+        """
+        if isinstance(text, str) and self._is_value(text, size_bytes):
+            return text
+        value = _parsed(text, anything=self._expected)
+        if self.objects:
+            return text if value is NOTHING else value
         if not self._decided:
             self._decide(value)
         return NOT_READ if value is NOTHING and self._expected else value
+
+    def expect_anything(self) -> None:
+        """Take what is no JSON for what it is from now on: there has always been some."""
+        self._expected, self._decided = False, True
+
+    def _is_value(self, text: str, size_bytes: int) -> bool:
+        """Tell whether text is a value of its own. A file's JSON that was only decoded is as long as the message."""
+        if not self._from_file:
+            return self._deserialized or self.objects
+        return self._deserialized and size_bytes != len(text.encode("utf-8", "surrogatepass"))
 
     def _decide(self, value: Any) -> None:
         if value is NOTHING:
@@ -71,15 +66,10 @@ class TextReader:
         if self._parsed >= SURE_AFTER:
             self._decided = self._expected = True
 
-    def _count(self, name: str) -> None:
-        ids = self.schema_ids
-        if name not in ids and len(ids) >= MAX_IDS:
-            name = OTHER
-        ids[name] = ids.get(name, 0) + 1
 
-
-def _parsed(text: Any) -> Any:
-    if text[:_SNIFFED].lstrip()[:1] not in ({"{", "["} if isinstance(text, str) else {b"{", b"["}):
+def _parsed(text: Any, *, anything: bool) -> Any:
+    """Return what the JSON stands for; a bare number, text or null only where `anything` that is JSON is expected."""
+    if not anything and text[:_SNIFFED].lstrip()[:1] not in ({"{", "["} if isinstance(text, str) else {b"{", b"["}):
         return NOTHING
     try:
         return json.loads(text)

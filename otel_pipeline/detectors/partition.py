@@ -215,7 +215,7 @@ class PartitionWatch:
             size_bytes = self._body_bytes(message)
             sampler.left = left = sampler.left - 1
             if left <= 0 or not sampler.low <= size_bytes <= sampler.high:
-                self._examine(self._value(message), size_bytes, self._looked)
+                self._examine(self._value(message), size_bytes, self._looked, producer)
         return origin_ms
 
     def _unusual(self, offset: int, timestamp_ms: int, header: Any, fields: Fields | None) -> int:
@@ -267,7 +267,7 @@ class PartitionWatch:
         self.last_sent_ms = times_ms[-1]
         self.freshness.delivered_many(times_ms, now_ms, self._offset(messages[-1]))
         if self._values is not None:
-            self._values.check_many(messages, self._value, self._body_bytes, self._looked)
+            self._values.check_many(messages, self._value, self._body_bytes, self._looked, headers)
         return block.origins_ms()
 
     def _order_of_batch(self, messages: Sequence[Message], block: pipeline_header.HeaderBlock) -> None:

@@ -26,8 +26,10 @@ class ValueWatch(Protocol):
     sampler: Any
     """`left`, `low` and `high`: whether the next message is to be examined."""
 
-    def examine(self, value: Any, size_bytes: int, told: Callable[[Any], None] | None = None) -> None:
-        """Look at this value; `told` gets it as an object, where it is one."""
+    def examine(
+        self, value: Any, size_bytes: int, told: Callable[[Any], None] | None = None, producer: int = 0
+    ) -> None:
+        """Look at this value of a producer; `told` gets it as an object, where it is one."""
 
     def check_many(
         self,
@@ -35,8 +37,9 @@ class ValueWatch(Protocol):
         value_of: Callable[[Message], Any],
         size_of: Callable[[Message], int],
         told: Callable[[Any], None] | None = None,
+        headers: Sequence[Any] = (),
     ) -> None:
-        """Look at those messages of a batch that are due."""
+        """Look at those messages of a batch that are due; their data-flow headers name the producers."""
 
 
 class FieldSeen(Protocol):

@@ -176,7 +176,7 @@ class PipelineFlow:
         for side in known:
             counts.update(contracts.counts(destination, side))
         _require(checked(counts), f"no value of {destination} was looked at")
-        differing = sorted({path for each in known.values() for path in each.differing_paths})
+        differing = sorted({str(departure) for each in known.values() for departure in each.departures})
         breaks = broken(counts)
         _require(not breaks, f"{destination}: {_listed(breaks)}: {', '.join(differing)}")
 

@@ -4,14 +4,52 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from otel_pipeline.contracts.measures import BREAKS, DIFFERENCES, FILE, by_kind, checked
+from otel_pipeline.contracts.measures import (
+    BECAME_NULL,
+    BREAKS,
+    DELETED,
+    FIELD_ADDED,
+    FIELD_MISSING,
+    FILE,
+    INT_TO_FLOAT,
+    NOT_COMPARED,
+    PASSED,
+    TYPE_CHANGED,
+    UNREADABLE,
+    by_kind,
+    checked,
+)
+from otel_pipeline.contracts.paths import ROOT
 from otel_pipeline.verdict import words
-from otel_pipeline.verdict.case import Case, aged
+from otel_pipeline.verdict.case import JUDGED, Case, aged
+from otel_pipeline.verdict.history import EVENT_AMBER_S, EVENT_RED_S
 from otel_pipeline.verdict.light import Light, State, Table
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from otel_pipeline.contracts.evidence import Departure
     from otel_pipeline.engine.measures import Window
     from otel_pipeline.verdict.evidence import Evidence
+    from otel_pipeline.verdict.history import Counts
+
+_SURE = 300
+"""Values that bound the share of breaks by 1 %: 3 of n, where none of n broke the contract."""
+_SAMPLED = 0.99
+"""Below this share of the messages looked at, what is said of them is said of a sample."""
+_NAMED = 5
+_NEW_S = 3600.0
+"""For so long a schema is new, and what became optional is said."""
+_NOW_S = 60.0
+"""What has not come for longer has come to an end."""
+_WORDS = {
+    FIELD_MISSING: "missing",
+    FIELD_ADDED: "new",
+    TYPE_CHANGED: "of another type",
+    BECAME_NULL: "null",
+    INT_TO_FLOAT: "a fraction",
+    UNREADABLE: "unreadable",
+}
 
 
 def broken(counts: Window) -> dict[str, int]:
@@ -20,15 +58,31 @@ def broken(counts: Window) -> dict[str, int]:
     return {kind: found[kind] for kind in BREAKS if kind in found}
 
 
+def _looked(counts: Counts) -> int:
+    return checked(counts) + counts[NOT_COMPARED] + counts[DELETED]
+
+
+def _is_sample(counts: Counts) -> bool:
+    return _looked(counts) < _SAMPLED * counts[PASSED]
+
+
+def _window(case: Case) -> tuple[float, Counts]:
+    return case.shortest(_SURE, checked)
+
+
 def _light(case: Case, state: State, why: str, look: str | None = None) -> Light:
-    window_s, counts = case.shortest(1, checked)
-    judged, kinds = checked(counts), by_kind(case.total)
+    """Make the light. A random sample judges all of what it is drawn from."""
+    window_s, counts = _window(case)
+    judged = checked(counts)
+    seen = judged + counts[NOT_COMPARED]
+    if judged and _is_sample(counts):
+        judged, seen = round(counts[PASSED] * judged / seen), counts[PASSED]
     figures = {
-        "checked": float(judged),
-        **{kind: float(count) for kind, count in kinds.items()},
+        "checked": float(checked(counts)),
+        **{kind: float(count) for kind, count in by_kind(case.total).items()},
         **case.evidence.contract.fields,
     }
-    return Light(state, why, look, judged=judged, seen=judged, window_s=window_s, figures=figures)
+    return Light(state, why, look, judged=judged, seen=seen, window_s=window_s, figures=figures)
 
 
 def _breaks(counts: Window, evidence: Evidence) -> int | None:
@@ -36,43 +90,55 @@ def _breaks(counts: Window, evidence: Evidence) -> int | None:
     return sum(broken(counts).values()) if evidence.contract.source == FILE else None
 
 
-def _where(case: Case) -> str:
-    return ", ".join(case.evidence.contract.differing_paths[:5])
+def _said(case: Case, which: Callable[[Departure], bool], counts: dict[str, int]) -> str:
+    """Say what departs, and how much of it; by kind alone where nothing else is kept of it."""
+    named = sorted(filter(which, case.evidence.contract.departures), key=lambda each: each.last_s)[:_NAMED]
+    if not named:
+        return ", ".join(f"{count:,} x {kind}" for kind, count in counts.items())
+    return "; ".join(_departure(case, each) for each in named)
 
 
-def _not_known(case: Case) -> Light | None:
-    found = case.evidence.contract
-    if found.source is not None:
-        return None
-    if found.unlearnable > found.learned:
-        seen = found.unlearnable + found.learned
-        why = f"{found.unlearnable:,} of {seen:,} values that were looked at are no JSON"
-        return _light(case, "grey", why, "a deserializer that gives objects, or the schema registry")
-    why = f"{found.learned:,} of {found.learn_messages:,} messages learned" if found.learned else "not watched"
-    return _light(case, "grey", why, "otel-pipeline contract record keeps it in a file")
+def _departure(case: Case, each: Departure) -> str:
+    path = "the whole value" if each.path == ROOT else each.path
+    types = f" ({', '.join(each.types)})" if each.types and each.kind in (TYPE_CHANGED, UNREADABLE) else ""
+    share = f"all {each.of:,}" if each.count >= each.of > 1 else f"{each.count:,} of {each.of:,}"
+    of_all = f" ({words.share(each.count / each.of)})" if each.count < each.of else ""
+    since = f"since {words.clock(case.wall_s - each.first_s)}"
+    if each.last_s > _NOW_S:
+        since = f"from {words.clock(case.wall_s - each.first_s)} to {words.clock(case.wall_s - each.last_s)}"
+    sender = ""
+    if each.producer is not None and each.producers > 1:
+        sender = f", all from producer {each.producer}, one of {each.producers}"
+    return f"{path}: {_WORDS[each.kind]}{types} in {share}{of_all} {since}{sender}"
 
 
 def _broken(case: Case) -> Light | None:
-    event = case.events.get("broken")
-    if case.evidence.contract.source != FILE:
-        newest = case.windows[min(case.windows)]
-        event = "amber" if broken(newest) else None
-    if event is None:
+    state: State | None = "amber" if broken(case.windows[min(case.windows)]) else None
+    recent_s = EVENT_RED_S
+    if case.evidence.contract.source == FILE:
+        event, recent_s = case.events.get("broken"), EVENT_RED_S + EVENT_AMBER_S
+        state = None if event is None else "red" if event == "red" else "amber"
+    if state is None:
         return None
-    listed = ", ".join(f"{count:,} x {kind}" for kind, count in broken(case.total).items())
-    state: State = "red" if event == "red" else "amber"
-    return _light(case, state, f"{listed}: {_where(case)}", "the producer's last release")
+    said = _said(case, lambda each: each.kind in BREAKS and each.last_s <= recent_s, broken(case.total))
+    return _light(case, state, said, "the producer's last release")
+
+
+def _new_schema(case: Case) -> Light | None:
+    new = {name: ago_s for name, ago_s in case.evidence.contract.new_schemas.items() if ago_s < _NEW_S}
+    if not new:
+        return None
+    since = words.clock(case.wall_s - max(new.values()))
+    why = f"new schema {', '.join(new)} since {since}"
+    return _light(case, "amber", why, "whether consumers are ready: the registry shows what has changed")
 
 
 def _differs(case: Case) -> Light | None:
-    counts = case.shortest(1, checked)[1]
-    kinds = by_kind(case.total)
-    if not checked(counts) or not by_kind(counts).keys() - set(BREAKS):
+    kinds = {kind: count for kind, count in by_kind(case.shortest(1, checked)[1]).items() if kind not in BREAKS}
+    if not kinds:
         return None
-    listed = ", ".join(kind for kind in DIFFERENCES if kind in kinds and kind not in BREAKS)
-    return _light(
-        case, "amber", f"{listed}: {_where(case)}", "whether consumers are ready (otel-pipeline contract diff)"
-    )
+    said = _said(case, lambda each: each.kind in kinds, kinds)
+    return _light(case, "amber", said, "whether consumers are ready (otel-pipeline contract diff)")
 
 
 def _sides_differ(case: Case) -> Light | None:
@@ -81,28 +147,74 @@ def _sides_differ(case: Case) -> Light | None:
     return _light(case, "amber", "this process sends another shape than it receives", "otel-pipeline contract diff")
 
 
-def _none_checked(case: Case) -> Light | None:
-    if checked(case.shortest(1, checked)[1]):
+def _not_set_up(case: Case) -> Light | None:
+    found = case.evidence.contract
+    if found.source is not None or found.wanted:
         return None
-    return _light(case, "grey", "no value was checked within a day")
+    why = "not set up: the values of this destination are not looked at"
+    return _light(case, "grey", why, f"destinations: {{{case.evidence.key.destination}: {{contract: learn}}}}")
+
+
+def _no_shape(case: Case) -> Light | None:
+    found = case.evidence.contract
+    if found.source is not None or not found.in_vain:
+        return None
+    schemas = f"; they begin with schema {', '.join(found.schemas)}" if found.schemas else ""
+    look = "a deserializer that gives objects, or the schema registry"
+    return _light(case, "grey", f"not seen: values are no objects and no JSON{schemas}", look)
+
+
+def _learning(case: Case) -> Light | None:
+    found = case.evidence.contract
+    if found.source is not None:
+        return None
+    if not found.learned:
+        return _light(case, "grey", "not seen: no value yet")
+    why = f"too few yet: {found.learned:,} of {found.learn_messages:,} messages learned"
+    return _light(case, "grey", why, "nothing, or otel-pipeline contract record: a file is known at once")
+
+
+def _none_checked(case: Case) -> Light | None:
+    if checked(_window(case)[1]):
+        return None
+    return _light(case, "grey", "not seen: no value was checked within a day")
+
+
+def _partly_judged(case: Case) -> Light | None:
+    light = _light(case, "grey", "")
+    if light.judged >= JUDGED * light.seen:
+        return None
+    counts = _window(case)[1]
+    looked = checked(counts) + counts[NOT_COMPARED]
+    return _light(case, "grey", f"only {checked(counts):,} of {looked:,} values can be judged: the others are no JSON")
 
 
 def _kept(case: Case) -> Light:
-    judged = checked(case.shortest(1, checked)[1])
-    source = case.evidence.contract.source
-    return _light(case, "green", f"{words.count(judged, 'value')} checked against the contract ({source}){case.quiet}")
+    counts = _window(case)[1]
+    judged, found = checked(counts), case.evidence.contract
+    if _is_sample(counts):
+        bound = "" if broken(counts) else f": under {words.share(3 / judged)} break it"
+        why = f"{judged:,} of {counts[PASSED]:,} looked at{bound}"
+    else:
+        why = f"{words.count(judged, 'value')} checked"
+    settled = "".join(f"; {each}" for each in found.settled if each.ago_s < _NEW_S)
+    return _light(case, "green", f"{why} against the contract ({found.source}){settled}{case.quiet}")
 
 
 CONTRACT = Table(
     "contract",
     "contract kept",
     {
-        "not known": _not_known,
         "broken": _broken,
+        "new schema": _new_schema,
         "differs": _differs,
         "sides differ": _sides_differ,
+        "not set up": _not_set_up,
+        "no shape": _no_shape,
+        "learning": _learning,
         "nothing judged": aged,
         "none checked": _none_checked,
+        "partly judged": _partly_judged,
         "kept": _kept,
     },
     events={"broken": _breaks},

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from otel_pipeline.contracts.watch import ContractEvidence
+from otel_pipeline.contracts.evidence import ContractEvidence
 from otel_pipeline.detectors.flow_pace import Pace
 from otel_pipeline.detectors.partition import MESSAGES
 from otel_pipeline.engine.measures import Sums

@@ -18,7 +18,8 @@ from otel_pipeline.contracts.files import contract_in
 from otel_pipeline.contracts.learning import ContractLearner
 from otel_pipeline.contracts.paths import ContractError
 from otel_pipeline.contracts.sampling import Sampler
-from otel_pipeline.contracts.text import NOT_READ, NOTHING, TextReader, registry_id
+from otel_pipeline.contracts.schema_ids import SchemaIds, registry_id
+from otel_pipeline.contracts.text import NOT_READ, NOTHING, TextReader
 from otel_pipeline.contracts.watch import ContractWatch
 from otel_pipeline.engine.totals import Totals
 from otel_pipeline.settings import Defaults
@@ -242,14 +243,14 @@ def test_white_space_before_json(size, outcome):
     assert found == [outcome, outcome]
 
 
-@below_at_above("contracts.text.MAX_IDS", 16, {"id 14": 1}, {"id 15": 1}, {"other": 1})
+@below_at_above("contracts.schema_ids.MAX_IDS", 16, {"id 14": 1}, {"id 15": 1}, {"other": 1})
 def test_schema_ids(size, outcome):
     """Sixteen, and all others together."""
-    reader = TextReader(expected=False)
+    schemas = SchemaIds(1000)
     for number in range(size):
-        reader.read(b"\x00" + number.to_bytes(4, "big") + b"{}")
+        schemas.unframed(b"\x00" + number.to_bytes(4, "big") + b"{}")
 
-    assert dict([reader.schema_ids.popitem()]) == outcome
+    assert dict([dict(schemas.counts).popitem()]) == outcome
 
 
 @pytest.mark.parametrize(
@@ -282,7 +283,7 @@ def test_fields_that_are_asked_for(size, outcome):
         FieldsHealth(f"k{at}" for at in range(size))
 
 
-@below_at_above("contracts.watch.MAX_DIFFERING", 20, 19, 20, 20)
+@below_at_above("contracts.differences.MAX_DIFFERING", 20, 19, 20, 20)
 def test_differences_that_are_kept(size, outcome):
     """The first twenty; all are counted."""
     watch = watched(contract=agreed(**{f"k{at}": "int" for at in range(30)}))
@@ -290,16 +291,6 @@ def test_differences_that_are_kept(size, outcome):
         watch.examine({f"k{at}": "x"}, 1)
 
     assert (len(watch.differing_paths), watch.violations) == (outcome, {"type_changed": size})
-
-
-@below_at_above("contracts.watch._LAST_100", 100, 1, 1, 0)
-def test_the_last_hundred(size, outcome):
-    """Of older messages it is forgotten that they broke."""
-    watch = watched(contract=agreed(a="int"))
-    for value in ("x", *[1] * (size - 1)):
-        watch.examine({"a": value}, 1)
-
-    assert (watch.broken_of_last_100, watch.checked) == (outcome, size)
 
 
 @below_at_above("the messages that a contract is learned from", 50, None, "learned", "learned")

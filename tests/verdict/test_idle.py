@@ -51,7 +51,7 @@ class Process:
             sequence=offset + 1 if number is None else number,
             tag=pipeline_header.tag_of(destination, 0),
         )
-        message = (destination, 0, offset, 1, None, [("otelp", header)], None, 1)
+        message = (destination, 0, offset, 1, None, [("otelp", header)], {"at": offset}, 1)
         observer.one(message, offset, 1, header, pipeline_header.fields(header), 2)
         if not processed:
             observer.began(offset, message)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from otel_pipeline.contracts import measures as contract
-from otel_pipeline.contracts.watch import ContractEvidence
+from otel_pipeline.contracts.evidence import ContractEvidence
 from otel_pipeline.detectors.consumer_pace import ConsumerPace
 from otel_pipeline.detectors.environments import FOREIGN, UNLABELLED
 from otel_pipeline.detectors.flow_pace import Pace
@@ -35,11 +35,6 @@ def objective(met=0, missed=0, unknown=0, threshold_s=2.0, target=0.99):
 def checked(count):
     """Values that were compared with the contract."""
     return {contract.CHECKED.label("consumer"): count}
-
-
-def differed(kind, count, source="file"):
-    """Differences from the contract."""
-    return {contract.VIOLATIONS.label("consumer", kind, source): count}
 
 
 def evidence(messages=1000, counts=None, **parts):
@@ -145,56 +140,6 @@ def test_old_data_with_messages_waiting_is_red_after_ten_seconds():
         "red",
         "a message waits that is 30 s old at least, 70 behind it (orders_fresh: 99 % under 2 s)",
     )
-
-
-@pytest.mark.parametrize(
-    ("known", "counts", "state", "why"),
-    [
-        (ContractEvidence(learned=412), {}, "grey", "412 of 1,000 messages learned"),
-        (
-            ContractEvidence(learned=2, unlearnable=998),
-            {},
-            "grey",
-            "998 of 1,000 values that were looked at are no JSON",
-        ),
-        (ContractEvidence("file"), checked(0), "grey", "no value was checked within a day"),
-        (
-            ContractEvidence("file", differing_paths=["amount"]),
-            {**checked(50), **differed("field_missing", 1)},
-            "red",
-            "1 x field_missing: amount",
-        ),
-        (
-            ContractEvidence("learned", broken_of_last_100=2),
-            {**checked(50), **differed("type_changed", 2, "learned")},
-            "amber",
-            "2 x type_changed: ",
-        ),
-        (
-            ContractEvidence("learned", broken_of_last_100=3, differing_paths=["amount"]),
-            {**checked(50), **differed("type_changed", 3, "learned")},
-            "amber",
-            "3 x type_changed: amount",
-        ),
-        (
-            ContractEvidence("file", differing_paths=["note"]),
-            {**checked(50), **differed("field_added", 4)},
-            "amber",
-            "field_added: note",
-        ),
-        (
-            ContractEvidence("file", sides_differ=True),
-            {},
-            "amber",
-            "this process sends another shape than it receives",
-        ),
-    ],
-)
-def test_contract_kept(known, counts, state, why):
-    """At once with a file; three of a hundred with what was learned."""
-    light = judged(evidence(counts=counts, contract=known)).lights["contract"]
-
-    assert (light.state, light.why) == (state, why)
 
 
 @pytest.mark.parametrize(
