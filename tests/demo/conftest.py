@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -17,7 +18,9 @@ def demo(tmp_path, monkeypatch):
 
     def run(*words):
         command = [sys.executable, "-m", "otel_pipeline.cli.main", "demo", *words]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
+        # Python's own variables: readline, which pytest imports, has set COLUMNS behind them.
+        environ = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+        done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False, env=environ)
         return done.returncode, done.stdout.splitlines(), done.stderr
 
     return run
