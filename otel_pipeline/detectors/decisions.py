@@ -9,6 +9,7 @@ from otel_pipeline.detectors.freshness import TOLERANCE_MS
 from otel_pipeline.detectors.measures import Detector
 from otel_pipeline.detectors.objectives import ObjectiveCounts
 from otel_pipeline.engine.measures import Attribute, Measure
+from otel_pipeline.engine.origin import MAX_AGE_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,7 +62,7 @@ class Decisions:
         now_ms = now_ns // 1_000_000
         destination = None if delivery is None else delivery.destination
         age_ms: int | None = None
-        if 0 < origin_ms <= now_ms + TOLERANCE_MS:
+        if 0 < origin_ms <= now_ms + TOLERANCE_MS and now_ms - origin_ms <= MAX_AGE_MS:
             age_ms = max(0, now_ms - origin_ms)
             cells = self._cells.get((model, version, destination))
             if cells is None:
@@ -109,4 +110,5 @@ def _event_age_ms(delivery: OpenDelivery | None, now_ms: int) -> int | None:
         return None  # Joined with data from elsewhere.
     times_ms = [0 if observer is None else observer.event_ms(offset) for observer, offset in observed]
     oldest_ms = min(times_ms, default=0)
-    return max(0, now_ms - oldest_ms) if 0 < oldest_ms <= now_ms + TOLERANCE_MS else None
+    known = 0 < oldest_ms <= now_ms + TOLERANCE_MS and now_ms - oldest_ms <= MAX_AGE_MS
+    return max(0, now_ms - oldest_ms) if known else None

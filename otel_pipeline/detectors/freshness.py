@@ -14,7 +14,8 @@ from otel_pipeline.detectors import objectives
 from otel_pipeline.detectors.measures import Detector, where_known
 from otel_pipeline.detectors.sender_delay import SenderDelays
 from otel_pipeline.detectors.wall_clock import WallClock
-from otel_pipeline.engine.measures import FLOW, Measure
+from otel_pipeline.engine.measures import FLOW, Attribute, Measure
+from otel_pipeline.engine.origin import DAY_MS, MAX_AGE_MS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,6 +53,13 @@ STALENESS = Measure(
     "Time since the newest origin that was processed; grows when nothing flows.",
     FLOW,
 )
+IMPOSSIBLE_AGES = Measure(
+    "otel_pipeline.clock.impossible_ages",
+    "counter",
+    "{message}",
+    "Messages with an age of more than ten years, which is unknown: a time is in another unit, or a clock is wrong.",
+    (semconv.MESSAGING_DESTINATION_NAME, Attribute("otel_pipeline.age", "Which age of a message.")),
+)
 NEGATIVE_AGES = Measure(
     "otel_pipeline.clock.negative_ages",
     "counter",
@@ -74,7 +82,11 @@ def _watch(at: WatchedPartition) -> PartitionFreshness:
 DETECTOR = Detector(
     "freshness",
     watch=_watch,
-    counts={NEGATIVE_AGES: attrgetter("negative_ages")},
+    counts={
+        NEGATIVE_AGES: attrgetter("negative_ages"),
+        IMPOSSIBLE_AGES.label("delivery"): attrgetter("impossible_delivery"),
+        IMPOSSIBLE_AGES.label("data"): attrgetter("impossible_data"),
+    },
     flow_gauges={STALENESS: where_known(attrgetter("staleness_s"))},
     recorded=(DELIVERY_AGE, DATA_AGE, *objectives.MEASURES),
 )
@@ -99,6 +111,8 @@ class PartitionFreshness:
         "delay",
         "delays",
         "delivery_age",
+        "impossible_data",
+        "impossible_delivery",
         "looked_at",
         "negative_ages",
         "newest_origin_ms",
@@ -121,6 +135,8 @@ class PartitionFreshness:
         self.by_data = by_data
         self.negative_ages = 0
         """Messages that came before they were sent: their clock, or this one, is wrong."""
+        self.impossible_delivery = self.impossible_data = 0
+        """Messages that are, or whose data is, more than ten years old by their times."""
         self.newest_origin_ms = 0
         """Newest origin of what has been processed, ms since the epoch."""
         self.replay_until = -1
@@ -133,12 +149,23 @@ class PartitionFreshness:
         self.delay: Delay | None = None
         """By how much its senders' clocks are behind, or they hold messages back, as far as that is proven."""
 
-    def delivered(self, timestamp_ms: int, now_ms: int, offset: int) -> None:
-        """Record the age of a message that arrived and was sent at `timestamp_ms`; 0 is unknown."""
+    def delivered(self, timestamp_ms: int, now_ms: int, offset: int, origin_ms: int = 0) -> None:
+        """Record the age of a message that arrived and was sent at `timestamp_ms`; 0 is unknown.
+
+        Where its data began more than a day after that, by its header, that is not when it was sent.
+        """
         age_ms: int | None
         if 0 < timestamp_ms <= now_ms:
             age_ms = now_ms - timestamp_ms
-            self.delivery_age.record(age_ms / 1000)
+            if age_ms > MAX_AGE_MS:
+                age_ms = None
+                self.impossible_delivery += 1
+            elif _contradicted(timestamp_ms, now_ms, origin_ms):
+                age_ms = None
+            else:
+                self.delivery_age.record(age_ms / 1000)
+                if age_ms > DAY_MS:
+                    self.delivery_age.forget_bucket()  # The next one is judged as well.
         elif timestamp_ms <= 0:
             age_ms = None
         elif timestamp_ms <= now_ms + TOLERANCE_MS:
@@ -169,15 +196,15 @@ class PartitionFreshness:
             else:
                 objective.count(age_ms)
 
-    def delivered_many(self, timestamps_ms: Sequence[int], now_ms: int, offset: int) -> None:
+    def delivered_many(self, timestamps_ms: Sequence[int], now_ms: int, offset: int, origins_ms: Sequence[int]) -> None:
         """Do the same for a batch, whose messages may have no time, and which ended with this offset."""
         try:
-            if not self.by_delivery and _record_many(self.delivery_age, timestamps_ms, now_ms):
+            if not self.by_delivery and _record_many(self.delivery_age, timestamps_ms, now_ms, DAY_MS):
                 return
         except TypeError:
             pass
-        for timestamp_ms in timestamps_ms:
-            self.delivered(timestamp_ms if type(timestamp_ms) is int else 0, now_ms, offset)
+        for timestamp_ms, origin_ms in zip(timestamps_ms, origins_ms, strict=True):
+            self.delivered(timestamp_ms if type(timestamp_ms) is int else 0, now_ms, offset, origin_ms)
 
     def processed(self, origin_ms: int, now_ms: int, offset: int) -> None:
         """Take in that a message has been processed whose oldest origin is this; 0 is unknown, below 0 a bound."""
@@ -185,23 +212,31 @@ class PartitionFreshness:
         known_ms = abs(origin_ms)
         if 0 < known_ms <= now_ms + TOLERANCE_MS:
             age_ms = max(now_ms - known_ms, 0)
-            self.data_age.cell.record(age_ms / 1000)
-            self.newest_origin_ms = max(self.newest_origin_ms, known_ms)
+            if age_ms > MAX_AGE_MS:
+                age_ms = None
+                self.impossible_data += 1
+            else:
+                self.data_age.cell.record(age_ms / 1000)
+                self.newest_origin_ms = max(self.newest_origin_ms, known_ms)
         if self.by_data:
             self._count(self.by_data, age_ms, offset, at_least=origin_ms < 0)
 
     def exemplify(self, span: SpanContext, origin_ms: int, now_ns: int, timestamp_ms: int, delivered_ms: int) -> None:
         """Keep a recorded span that shows how a message's ages came about, for those ages that were counted."""
-        if isinstance(timestamp_ms, int) and 0 < timestamp_ms <= delivered_ms:
+        if (
+            isinstance(timestamp_ms, int)
+            and 0 < timestamp_ms <= delivered_ms <= timestamp_ms + MAX_AGE_MS
+            and not _contradicted(timestamp_ms, delivered_ms, origin_ms)
+        ):
             self.delivery_age.exemplify((delivered_ms - timestamp_ms) / 1000, now_ns, span)
         known_ms = abs(origin_ms)
         age_ms = now_ns // 1_000_000 - known_ms
-        if known_ms > 0 and age_ms >= 0:
+        if known_ms > 0 and 0 <= age_ms <= MAX_AGE_MS:
             self.data_age.cell.exemplify(age_ms / 1000, now_ns, span)
 
     def processed_many(self, origins_ms: Sequence[int], now_ms: int, offset: int) -> None:
         """Do the same for a batch that ended with this offset."""
-        if not self.by_data and _record_many(self.data_age.cell, origins_ms, now_ms):
+        if not self.by_data and _record_many(self.data_age.cell, origins_ms, now_ms, MAX_AGE_MS):
             newest_ms = max(origins_ms)
             self.newest_origin_ms = max(self.newest_origin_ms, newest_ms)
             return
@@ -209,10 +244,15 @@ class PartitionFreshness:
             self.processed(origin_ms, now_ms, offset)
 
 
-def _record_many(cell: HistogramCell, times_ms: Sequence[int], now_ms: int) -> bool:
-    """Record the ages of a batch at once; False where one is unknown or negative, or they fall into several buckets."""
+def _contradicted(timestamp_ms: int, now_ms: int, origin_ms: int) -> bool:
+    """Tell whether the header says that the data of a message began more than a day after its own time."""
+    return origin_ms - timestamp_ms > DAY_MS and abs(now_ms - origin_ms) <= MAX_AGE_MS
+
+
+def _record_many(cell: HistogramCell, times_ms: Sequence[int], now_ms: int, most_ms: int) -> bool:
+    """Record the ages of a batch at once, where all are known, of one bucket, and at most `most_ms`; else False."""
     oldest_ms, newest_ms, count = min(times_ms), max(times_ms), len(times_ms)
-    if oldest_ms <= 0 or newest_ms > now_ms:
+    if oldest_ms <= 0 or newest_ms > now_ms or now_ms - oldest_ms > most_ms:
         return False
     total_s = (count * now_ms - sum(times_ms)) / 1000
     return cell.record_alike(count, total_s, (now_ms - newest_ms) / 1000, (now_ms - oldest_ms) / 1000)

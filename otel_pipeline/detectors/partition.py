@@ -10,6 +10,7 @@ from otel_pipeline import semconv
 from otel_pipeline.detectors.measures import Detector
 from otel_pipeline.engine import pipeline_header
 from otel_pipeline.engine.measures import FLOW, Attribute, Measure
+from otel_pipeline.engine.origin import MAX_AGE_MS
 from otel_pipeline.engine.pipeline_header import fields as fields_of
 
 if TYPE_CHECKING:
@@ -199,7 +200,7 @@ class PartitionWatch:
                 order.one(offset, producer, number, tag)
             origin_ms: int = high << 32 | low
         else:
-            origin_ms = self._unusual(offset, timestamp_ms, header, fields)
+            origin_ms = self._unusual(offset, timestamp_ms, header, fields, now_ms)
         if type(timestamp_ms) is int and timestamp_ms > 0:
             age_s = (now_ms - timestamp_ms) / 1000
             cell = self._delivery_age
@@ -207,7 +208,7 @@ class PartitionWatch:
                 cell.bucket_counts[cell.at] += 1
                 cell.sum += age_s
             else:
-                self.freshness.delivered(timestamp_ms, now_ms, offset)
+                self.freshness.delivered(timestamp_ms, now_ms, offset, origin_ms)
         else:
             self.freshness.delivered(0, now_ms, offset)
         sampler = self._sampler
@@ -218,7 +219,7 @@ class PartitionWatch:
                 self._examine(self._value(message), size_bytes, self._looked, producer)
         return origin_ms
 
-    def _unusual(self, offset: int, timestamp_ms: int, header: Any, fields: Fields | None) -> int:
+    def _unusual(self, offset: int, timestamp_ms: int, header: Any, fields: Fields | None, now_ms: int) -> int:
         """Judge a message whose header is missing, or not like most; returns its origin."""
         if fields is None:
             if header is None:
@@ -226,7 +227,7 @@ class PartitionWatch:
             else:
                 self.unreadable += 1
             self.order.without_header(offset)
-            if type(timestamp_ms) is not int or timestamp_ms <= 0:
+            if type(timestamp_ms) is not int or timestamp_ms <= 0 or now_ms - timestamp_ms > MAX_AGE_MS:
                 return 0
             # Its data is as old at least; nobody can tell whether it began here, unless somebody says so.
             return self.origin_ms(None, timestamp_ms)
@@ -263,12 +264,12 @@ class PartitionWatch:
             for code, header in zip(codes, headers, strict=True):
                 if code != own:
                     self.environments.other(code, header)
-        times_ms = list(map(self._timestamp_ms, messages))
+        times_ms, origins_ms = list(map(self._timestamp_ms, messages)), block.origins_ms()
         self.last_sent_ms = times_ms[-1]
-        self.freshness.delivered_many(times_ms, now_ms, self._offset(messages[-1]))
+        self.freshness.delivered_many(times_ms, now_ms, self._offset(messages[-1]), origins_ms)
         if self._values is not None:
             self._values.check_many(messages, self._value, self._body_bytes, self._looked, headers)
-        return block.origins_ms()
+        return origins_ms
 
     def _order_of_batch(self, messages: Sequence[Message], block: pipeline_header.HeaderBlock) -> None:
         order, flags = self.order, block.flags

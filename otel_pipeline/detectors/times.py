@@ -6,10 +6,11 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_pipeline.detectors import event_time
-from otel_pipeline.detectors.freshness import AGED, TOLERANCE_MS
+from otel_pipeline.detectors.freshness import AGED, IMPOSSIBLE_AGES, TOLERANCE_MS
 from otel_pipeline.detectors.measures import Detector
 from otel_pipeline.detectors.order import VIOLATIONS
 from otel_pipeline.engine.measures import FLOW, Measure
+from otel_pipeline.engine.origin import MAX_AGE_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -74,7 +75,10 @@ def _watch(at: WatchedPartition) -> PartitionTimes | None:
 DETECTOR = Detector(
     "times",
     watch=_watch,
-    counts={EVENT_TIME_REGRESSION: attrgetter("regressions")},
+    counts={
+        EVENT_TIME_REGRESSION: attrgetter("regressions"),
+        IMPOSSIBLE_AGES.label("event"): attrgetter("impossible"),
+    },
     recorded=(EVENT_AGE, PROCESS_WAIT, LATENESS),
 )
 
@@ -91,6 +95,7 @@ class PartitionTimes:
         "_pending",
         "_timestamp_ms",
         "_wanted",
+        "impossible",
         "regressions",
     )
 
@@ -103,13 +108,15 @@ class PartitionTimes:
         self._highest = -1
         self._newest_event_ms = 0
         self._newest_sent_ms = 0
+        self.impossible = 0
+        """Messages whose event is more than ten years ago."""
         self.regressions = 0
         """Messages whose time is below the newest one."""
 
     def delivered(self, messages: Sequence[Message], now_ms: int) -> None:
         """Take in messages that were handed to the application."""
         event_ms_of, lateness = self._wanted.event_ms, self._wanted.lateness
-        delivered_ns = self._wanted.work_ns()
+        delivered_ns, earliest_ms = self._wanted.work_ns(), max(0, now_ms - MAX_AGE_MS - 1)
         for message in messages:
             offset = self._offset(message)
             event_ms = 0 if event_ms_of is None else event_ms_of(message)
@@ -119,9 +126,9 @@ class PartitionTimes:
             if lateness is None or offset <= self._highest:
                 continue
             self._highest = offset
-            if event_ms > 0:
+            if event_ms > earliest_ms:
                 self._newest_event_ms = self._newer(event_ms, self._newest_event_ms, now_ms, lateness)
-            elif isinstance(timestamp_ms := self._timestamp_ms(message), int) and timestamp_ms > 0:
+            elif isinstance(timestamp_ms := self._timestamp_ms(message), int) and timestamp_ms > earliest_ms:
                 # Apart: an event is always older than the moment that it was sent.
                 self._newest_sent_ms = self._newer(timestamp_ms, self._newest_sent_ms, now_ms, lateness)
 
@@ -145,10 +152,11 @@ class PartitionTimes:
         age_ms: int | None = None
         if held is not None and held[1] > 0:
             age_ms = now_ms - held[1]
-            if age_ms >= -TOLERANCE_MS:
+            if -TOLERANCE_MS <= age_ms <= MAX_AGE_MS:
                 age_ms = max(age_ms, 0)
                 wanted.age.cell.record(age_ms / 1000)
             else:
+                self.impossible += age_ms > MAX_AGE_MS
                 age_ms = None  # A clock is wrong, or the event is still to come.
         for objective in wanted.by_event:
             objective.count(age_ms)

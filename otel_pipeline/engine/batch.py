@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.engine import pipeline_header
 from otel_pipeline.engine.delivery import in_hand
-from otel_pipeline.engine.origin import Origin, origin_of
+from otel_pipeline.engine.origin import MAX_AGE_MS, Origin, origin_of
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -42,11 +43,13 @@ class Batch:
         """Where the batch's data began: the oldest origin decides."""
         found = self._origin
         if found is None:
-            known = [origin for origin in self._origins_ms if origin > 0]
-            oldest_ms = min(known, default=0)
-            oldest = origin_of(self._headers[self._origins_ms.index(oldest_ms)], oldest_ms)
+            first_ms, last_ms = (time.time() * 1000 + sign * MAX_AGE_MS for sign in (-1, 1))
+            times_ms = map(abs, self._origins_ms)  # Below 0 it is a bound: it may have begun earlier.
+            origins_ms = [time_ms if first_ms <= time_ms <= last_ms else 0 for time_ms in times_ms]
+            ages = [origin_ms for origin_ms in origins_ms if origin_ms]
+            oldest_ms, newest_ms = min(ages, default=0), max(ages, default=0)
+            oldest = origin_of(self._headers[origins_ms.index(oldest_ms)], oldest_ms)
             hops = max(pipeline_header.hops_of(header) if header else 1 for header in self._headers)
-            newest_ms = max(known, default=0)
             found = Origin(oldest_ms, newest_ms, hops, oldest.environment, oldest.path, len(self._origins_ms))
             self._origin = found
         return found

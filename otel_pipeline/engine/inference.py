@@ -15,6 +15,7 @@ from otel_pipeline.engine.delivery import ambient, heal, in_hand
 from otel_pipeline.engine.engine import OTHER, PLAIN_SUPPRESS_KEY
 from otel_pipeline.engine.failure import describe as describe_failure
 from otel_pipeline.engine.failure import end_anyway, error_type
+from otel_pipeline.engine.origin import age_s
 from otel_pipeline.engine.scope import decorate
 from otel_pipeline.engine.spans import SPAN_KEY
 
@@ -226,10 +227,11 @@ def _rests_on(context: Context) -> tuple[OpenDelivery | None, Origin | None]:
 def describe(origin: Origin, start_ns: int) -> dict[str, AttributeValue]:
     """Return the attributes by which every inference span tells of the data that it rests on."""
     attributes: dict[str, AttributeValue] = {semconv.OTEL_PIPELINE_DATA_INPUTS: origin.inputs}
-    if origin.origin_ms > 0:
-        attributes[semconv.OTEL_PIPELINE_DATA_AGE] = start_ns / 1e9 - origin.origin_ms / 1e3
-    if origin.inputs > 1 and origin.newest_ms > 0:
-        attributes[semconv.OTEL_PIPELINE_DATA_NEWEST_AGE] = start_ns / 1e9 - origin.newest_ms / 1e3
+    oldest_s, newest_s = (age_s(time_ms, start_ns / 1e9) for time_ms in (origin.origin_ms, origin.newest_ms))
+    if oldest_s is not None:
+        attributes[semconv.OTEL_PIPELINE_DATA_AGE] = oldest_s
+    if origin.inputs > 1 and newest_s is not None:
+        attributes[semconv.OTEL_PIPELINE_DATA_NEWEST_AGE] = newest_s
     if origin.environment is not None:
         attributes[semconv.OTEL_PIPELINE_ORIGIN_ENVIRONMENT] = origin.environment
     return attributes

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from opentelemetry.trace import Link
 
 from otel_pipeline import semconv
+from otel_pipeline.engine.headers import own_header
+from otel_pipeline.engine.origin import delivery_age_s
 from otel_pipeline.engine.send import key_text
 from otel_pipeline.engine.trace_context import LightLink
 
@@ -54,14 +56,14 @@ class CreationLinks(Sequence[Link]):
                 headers = headers_of(message)
                 if not headers or not propagation.sampled(headers):
                     continue
-                said = self._said(message, now_ms)
+                said = self._said(message, headers, now_ms)
                 for link in propagation.creation_links(headers):
                     yield MessageLink(link.span, said)
                     count += 1
                     if count >= limit:
                         return
 
-    def _said(self, message: Message, now_ms: int) -> dict[str, AttributeValue]:
+    def _said(self, message: Message, headers: Any, now_ms: int) -> dict[str, AttributeValue]:
         """Collect what is known of a message. The message itself is not kept."""
         reads = self._fields
         names = reads.names
@@ -70,9 +72,9 @@ class CreationLinks(Sequence[Link]):
             said[names.partition] = str(reads.partition(message))
         if names.offset is not None:
             said[names.offset] = reads.offset(message)
-        sent_ms = reads.timestamp_ms(message)
-        if isinstance(sent_ms, int) and sent_ms > 0:
-            said[semconv.OTEL_PIPELINE_DELIVERY_AGE] = (now_ms - sent_ms) / 1000
+        age_s = delivery_age_s(reads.timestamp_ms(message), own_header(headers), now_ms)
+        if age_s is not None:
+            said[semconv.OTEL_PIPELINE_DELIVERY_AGE] = age_s
         if names.tombstone is not None and reads.body_bytes(message) < 0:
             said[names.tombstone] = True
         if names.key is not None and self._engine.settings.message_key:

@@ -14,7 +14,7 @@ from otel_pipeline.engine.exemplars import EXEMPLARS_APART_NS
 from otel_pipeline.engine.failure import describe, end_anyway
 from otel_pipeline.engine.headers import own_header
 from otel_pipeline.engine.links import CreationLinks
-from otel_pipeline.engine.origin import merge, origin_of
+from otel_pipeline.engine.origin import DAY_MS, MAX_AGE_MS, merge, origin_of
 from otel_pipeline.engine.pipeline_header import ENVIRONMENTS, OTHER_ENVIRONMENT
 from otel_pipeline.engine.send import key_text
 from otel_pipeline.engine.spans import SPAN_KEY
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.totals import AttributeValue
 
 _NOTHING: Any = (None, None, None, None, None)
+_MOST_S = (MAX_AGE_MS + 1) / 1000
 _CONSUMER = SpanKind.CONSUMER  # Looking an enumeration's member up costs as much as a call.
 
 
@@ -117,10 +118,9 @@ class Processor:
             hops = fields[0] >> 8 & 0xFF
             if hops > self._settings.max_hops:
                 return True
-            if hops > 1:  # At the first hop the data is as old as the message.
-                oldest_ms = fields[1] << 32 | fields[2]
-        youngest_ms = delivery.start_ns // 1_000_000 - self._settings.parent_max_age_ms
-        return isinstance(oldest_ms, int) and 0 < oldest_ms < youngest_ms
+            oldest_ms = fields[1] << 32 | fields[2] or oldest_ms  # The message's own time may be anything.
+        now_ms, most_ms = delivery.start_ns // 1_000_000, self._settings.parent_max_age_ms
+        return isinstance(oldest_ms, int) and most_ms < now_ms - oldest_ms <= MAX_AGE_MS and oldest_ms > 0
 
     def _parent(self, delivery: OpenDelivery, created: Span | None, around: Span | None) -> Span | None:
         """Find the parent where it takes more to know: the sender's span, the application's own one, or none."""
@@ -163,10 +163,7 @@ class Processor:
                 attributes[names.key] = text
         if names.tombstone is not None and reads.body_bytes(message) < 0:
             attributes[names.tombstone] = True
-        sent_ms, now_s = delivery.timestamp_ms, delivery.start_ns / 1e9
-        if isinstance(sent_ms, int) and sent_ms > 0:
-            attributes[semconv.OTEL_PIPELINE_DELIVERY_AGE] = now_s - sent_ms / 1e3
-        _describe_origin(attributes, delivery, now_s)
+        _describe_origin(attributes, delivery, delivery.start_ns / 1e9)
         return attributes
 
     def begin_batch(self, states: Sequence[PartitionState], messages: Sequence[Message]) -> OpenDelivery | None:
@@ -294,8 +291,13 @@ def _describe_origin(attributes: dict[str, AttributeValue], delivery: OpenDelive
         origin_ms, _, hops, environment, *_ = delivery.origin
     else:
         origin_ms, hops, environment = fields[1] << 32 | fields[2], fields[0] >> 8 & 0xFF, ENVIRONMENTS.get(code)
-    if origin_ms > 0:
-        attributes[semconv.OTEL_PIPELINE_DATA_AGE] = now_s - origin_ms / 1e3
+    age_s, sent_ms = now_s - origin_ms / 1e3, delivery.timestamp_ms
+    if origin_ms > 0 and abs(age_s) < _MOST_S:
+        attributes[semconv.OTEL_PIPELINE_DATA_AGE] = age_s
+    else:
+        origin_ms = 0
+    if type(sent_ms) is int and sent_ms >= max(1, origin_ms - DAY_MS) and abs(age_s := now_s - sent_ms / 1e3) < _MOST_S:
+        attributes[semconv.OTEL_PIPELINE_DELIVERY_AGE] = age_s
     if environment is not None:
         attributes[semconv.OTEL_PIPELINE_ORIGIN_ENVIRONMENT] = environment
     attributes[semconv.OTEL_PIPELINE_HOPS] = hops

@@ -95,6 +95,10 @@ class HistogramCell:
             self.above = self.bounds[at - 1] if at else -inf
             self.up_to = self.bounds[at] if at < len(self.bounds) else inf
 
+    def forget_bucket(self) -> None:
+        """Have the next value looked for among all buckets, by `record`, whatever the last one was."""
+        self.above = self.up_to = inf
+
     def record_alike(self, count: int, total: float, low: float, high: float) -> bool:
         """Count values from `low` to `high` at once, whose sum is `total`; False where they are not in one bucket."""
         at = bisect_left(self.bounds, low)

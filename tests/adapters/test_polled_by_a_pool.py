@@ -7,6 +7,7 @@ import concurrent.futures
 import functools
 import gc
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -15,11 +16,12 @@ from otel_pipeline.engine import pipeline_header
 from otel_pipeline.engine.awaited_batch import strays
 from tests.limits import below_at_above
 
+BEGAN_MS = time.time_ns() // 1_000_000 - 3_600_000
 HEADER = pipeline_header.encode(
     flags=0,
     hops=1,
     environment="local",
-    origin_ms=1_000_000_000_000,
+    origin_ms=BEGAN_MS,
     newest_ms=0,
     path=5,
     producer_id=2,
@@ -77,7 +79,7 @@ class Side:
         read = [
             pipeline_header.decode(dict(record.headers)["otelp"]) for record in self.mock.poll(reader, count + 1)[:-1]
         ]
-        return [(each.hops, each.environment, each.origin_ms < 1_700_000_000_000) for each in read]
+        return [(each.hops, each.environment, each.origin_ms <= BEGAN_MS) for each in read]
 
 
 @pytest.mark.parametrize("direct", [True, False], ids=["", "in a function"])

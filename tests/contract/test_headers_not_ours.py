@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from opentelemetry import baggage
 from opentelemetry.context import attach, detach
@@ -9,11 +11,12 @@ from opentelemetry.context import attach, detach
 import otel_pipeline
 from otel_pipeline.engine import pipeline_header
 
+BEGAN_MS = time.time_ns() // 1_000_000 - 3_600_000
 OLDER, NEWER = (b"00-%032x-%016x-01" % (at, at) for at in (0xA, 0xB))
 
 
 def header(**fields):
-    said = {"flags": 0, "hops": 3, "environment": "local", "origin_ms": 1_000_000_000_000, "newest_ms": 0, "path": 5}
+    said = {"flags": 0, "hops": 3, "environment": "local", "origin_ms": BEGAN_MS, "newest_ms": 0, "path": 5}
     return pipeline_header.encode(**{**said, "producer_id": 2, "sequence": 3, "tag": 4, **fields})
 
 
@@ -113,7 +116,7 @@ def test_a_data_flow_header_that_the_application_sends_is_the_flow(instrument, s
         )
     )
 
-    assert [(read.hops, read.environment, read.origin_ms) for read in flow] == [(4, "local", 1_000_000_000_000)]
+    assert [(read.hops, read.environment, read.origin_ms) for read in flow] == [(4, "local", BEGAN_MS)]
     assert [(read.hops, read.environment) for read in other] == [(1, "production")]
     assert [(read.hops, read.environment) for read in last] == [(9, "local")]
 
@@ -129,7 +132,7 @@ def test_a_message_that_is_sent_again_later_keeps_its_origin(driver, instrument)
     driver.send(target, b"a", headers=list(driver.read(kept[0], "headers")))
     read = pipeline_header.decode(dict(driver.read(received(driver, target), "headers"))["otelp"])
 
-    assert (read.hops, read.environment, read.origin_ms) == (4, "local", 1_000_000_000_000)
+    assert (read.hops, read.environment, read.origin_ms) == (4, "local", BEGAN_MS)
 
 
 def test_with_a_message_in_hand_its_flow_goes_on(driver, instrument):

@@ -91,12 +91,12 @@ class Watching:
         return "orders", 0, offset, NOW_MS - age_ms, key, [*said, ("otelp", header)], value, 10
 
     @staticmethod
-    def header(number, *, environment="production", tag=None, producer=7):
+    def header(number, *, environment="production", tag=None, producer=7, origin_ms=NOW_MS - 300):
         return pipeline_header.encode(
             flags=pipeline_header.PER_PARTITION,
             hops=1,
             environment=environment,
-            origin_ms=NOW_MS - 300,
+            origin_ms=origin_ms,
             newest_ms=0,
             path=1,
             producer_id=producer,

@@ -19,6 +19,7 @@ NOT_YET = {("otel_pipeline.cause", "skipped")}
 
 ORDER, MISSING = "otel_pipeline.order.violations", "otel_pipeline.messages.missing"
 COVERAGE, SLO = "otel_pipeline.header.coverage", "otel_pipeline.slo.events"
+IMPOSSIBLE, YEAR_MS = "otel_pipeline.clock.impossible_ages", 365 * 86_400_000
 FOREIGN = "otel_pipeline.messages.foreign_environment"
 CHECKED, DIFFERENCES = "otel_pipeline.contract.checked", "otel_pipeline.contract.violations"
 
@@ -88,6 +89,9 @@ ORDERS = Contract("orders", {"$": Field(("object",), True), "id": Field(("int",)
 FILE = {"load": lambda _destination: ORDERS}
 OBJECTIVE = {"objectives": (Objective("fresh", destination="orders", age="delivery", threshold_s=1.0, objective=0.9),)}
 HAPPENS = {
+    ("otel_pipeline.age", "delivery"): (IMPOSSIBLE, {}, delivered(age_ms=11 * YEAR_MS)),
+    ("otel_pipeline.age", "data"): (IMPOSSIBLE, {}, with_header(origin_ms=1_795_435_200)),
+    ("otel_pipeline.age", "event"): (IMPOSSIBLE, {"event_age": True}, delivered(event_ms=b"1971-01-21T18:43:55Z")),
     ("otel_pipeline.violation", "reordered"): (ORDER, {}, numbers(1, 3, 2)),
     ("otel_pipeline.violation", "duplicate"): (ORDER, {}, numbers(1, 2, 2)),
     ("otel_pipeline.violation", "redelivered"): (ORDER, {}, read_again),

@@ -15,6 +15,7 @@ EVERYDAY = {
     *("allow", "flag", "reject"),  # what the configuration says of an environment
     *("fresh", "order", "pace", "contract", "environment"),  # the lights, and what they are about
     *("producer", "consumer"),  # of clients
+    *("delivery", "data", "event"),  # the ages, which objectives are about
     "paused",  # what every Kafka client calls it
     *("traces", "metrics", "logs"),  # OpenTelemetry's signals
     *("file", "learned"),  # what options, files and learners are called
@@ -61,6 +62,7 @@ def test_every_count_is_there_from_the_first_sight_of_a_flow(watching):
 
     assert {count for counts in born.values() for count in counts} == {0}
     assert {name: len(counts) for name, counts in born.items()} == {
+        "otel_pipeline.clock.impossible_ages": 3,
         "otel_pipeline.clock.negative_ages": 1,
         "otel_pipeline.commit.ahead": 1,
         "otel_pipeline.header.coverage": 4,

@@ -46,10 +46,10 @@ def test_hops_of_a_trace(size, outcome):
 
 @below_at_above("engine.messages.EngineSettings.parent_max_age_ms", 900_000, 9, 9, None)
 def test_the_age_of_a_message(size, outcome):
-    """A trace goes on over a quarter of an hour: by the time of sending at the first hop, by the origin after it."""
+    """A trace goes on over a quarter of an hour: by the header's origin, without one by the time of sending."""
     found = (
         parent(sent_ms=NOW_MS - size),
-        parent(sent_ms=NOW_MS - size, own=header(1, NOW_MS - 5 * size)),
+        parent(sent_ms=NOW_MS - 5 * size, own=header(1, NOW_MS - size)),
         parent(sent_ms=NOW_MS, own=header(2, NOW_MS - size)),
         parent(sent_ms=NOW_MS - 5 * size, own=header(2, NOW_MS - size)),
     )
@@ -57,10 +57,26 @@ def test_the_age_of_a_message(size, outcome):
     assert found == (outcome,) * 4
 
 
-@pytest.mark.parametrize("sent_ms", [-1, 0, None, "soon"])
+@below_at_above("engine.origin.MAX_AGE_MS", 315_360_000_000, None, None, 9)
+def test_an_age_that_cannot_be_breaks_no_trace(size, outcome):
+    """Above ten years a time is in another unit, or a clock is wrong: it is not known."""
+    assert (parent(sent_ms=NOW_MS - size), parent(sent_ms=NOW_MS, own=header(2, NOW_MS - size))) == (outcome,) * 2
+
+
+@pytest.mark.parametrize(
+    "sent_ms", [-1, 0, None, "soon", NOW_MS // 1_000, NOW_MS * 1_000, NOW_MS + 365 * 86_400_000, 1 << 62]
+)
 def test_a_time_that_is_none(sent_ms):
-    """A message that does not know when it was sent is not old."""
+    """A message that does not know when it was sent, or that is from the future, is not old."""
     assert parent(sent_ms=sent_ms) == 9
+
+
+def test_our_header_wins_over_the_time_of_a_message():
+    """A backfill says of its messages when they happened; they were sent now. With an origin of 0 nothing is known."""
+    backfilled_ms = NOW_MS - 2 * 86_400_000
+    sent_now, unknown = (parent(sent_ms=backfilled_ms, own=header(1, origin_ms)) for origin_ms in (NOW_MS, 0))
+
+    assert (sent_now, unknown) == (9, None)
 
 
 @below_at_above("engine.messages.EngineSettings.max_links", 128, 127, 128, 128)

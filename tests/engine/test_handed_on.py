@@ -114,7 +114,7 @@ def test_origins_are_merged():
 
 
 @pytest.mark.parametrize(
-    ("timestamp_ms", "origin_ms"), [(7, 7), (1, 1), (0, 0), (-1, 0), (None, 0), ("7", 0)], ids=repr
+    ("timestamp_ms", "origin_ms"), [(NOW_MS, NOW_MS), (1, 0), (0, 0), (-1, 0), (None, 0), ("7", 0), (True, 0)], ids=repr
 )
 def test_the_origin_of_a_message_without_a_header(timestamp_ms, origin_ms):
     """Its own time; 0 is unknown."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
@@ -24,6 +26,7 @@ from otel_pipeline.engine.pipeline_header import (
 from otel_pipeline.engine.trace_context import LightLink, LightSpan
 from tests.engine.test_trust import Side
 
+NOW_MS = time.time_ns() // 1_000_000
 TRACE = b"00-%032x-%016x-01"
 
 
@@ -170,10 +173,28 @@ def test_the_data_flow_header_is_read_by_one_rule(propagation, headers):
 def test_the_origin_of_a_pull():
     """The oldest that is known decides; newest, most hops and the number of messages are kept beside it."""
     batch = Batch()
-    batch.add(None, 1, [header("staging", hops=2, origin_ms=7), None], [7, 0])
-    batch.add(None, 1, [header("test", hops=4, origin_ms=9)], [9])
+    older_ms, newer_ms = NOW_MS - 9_000, NOW_MS - 7_000
+    batch.add(None, 1, [header("staging", hops=2, origin_ms=older_ms), None], [older_ms, 0])
+    batch.add(None, 1, [header("test", hops=4, origin_ms=newer_ms)], [newer_ms])
 
-    assert batch.origin == Origin(7, 9, 4, "staging", 3, 3)
+    assert batch.origin == Origin(older_ms, newer_ms, 4, "staging", 3, 3)
+
+
+def test_the_origin_of_a_pull_with_times_that_cannot_be():
+    """In s instead of ms, in µs: unknown, and not the oldest."""
+    batch = Batch()
+    times_ms = [NOW_MS // 1_000, NOW_MS - 7_000, NOW_MS * 1_000]
+    batch.add(
+        None,
+        1,
+        [
+            header(environment, origin_ms=each)
+            for environment, each in zip(("local", "test", "staging"), times_ms, strict=True)
+        ],
+        times_ms,
+    )
+
+    assert batch.origin == Origin(NOW_MS - 7_000, NOW_MS - 7_000, 1, "test", 3, 3)
 
 
 def test_the_origin_of_a_pull_without_our_headers():
