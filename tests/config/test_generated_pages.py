@@ -23,6 +23,13 @@ def test_generated_files_are_current(script):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.once
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="overloads are not kept before Python 3.11")
+def test_the_reference_is_current():
+    """It has every public name, with the docstring of now."""
+    test_generated_files_are_current("generate_reference.py")
+
+
 def test_no_name_is_the_namespace_of_another():
     """A metric and an attribute may share a name; none may stand below another."""
     names = {*registry.attributes(), *registry.metrics()}
