@@ -8,14 +8,18 @@ deliver their last messages in such handlers.
 from __future__ import annotations
 
 import atexit
+import os
+import sys
 import threading
 import time
 from contextlib import suppress
 from itertools import count
+from multiprocessing import parent_process, util
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from otel_pipeline.engine.forks import forks
+from otel_pipeline.export.sigterm import Sigterm
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +29,10 @@ if TYPE_CHECKING:
 SENDS_SHARE = 0.75
 """Of the time that leaving may take, for messages that are on their way. The rest is for what is known of them."""
 _LOOK_S = 0.01
+_SPAWNED = "--multiprocessing-fork"
+"""An argument of every interpreter that `multiprocessing` starts for a child."""
+_LAST = -1000
+"""Below every priority that `multiprocessing` itself gives a finalizer."""
 _endings: WeakSet[Ending] = WeakSet()
 
 
@@ -45,10 +53,13 @@ class Ending:
         """Called when the time is over, or all is done."""
         _register()
         _endings.add(self)
+        # Where no hook tells of it: the parent was not instrumented, or `spawn` has made the child.
+        if parent_process() is not None or _is_spawned():
+            _in_child(self)
 
     def main_thread_ended(self) -> None:
         """Hand over what is there where somebody goes on, without waiting; else the end comes right away."""
-        if any(not thread.daemon and thread is not threading.main_thread() for thread in threading.enumerate()):
+        if _others():
             self._handing_over.ask()
 
     def leave(self) -> None:
@@ -65,6 +76,14 @@ class Ending:
         _endings.discard(self)
         with suppress(Exception):
             self.left()
+
+    def ask(self) -> int:
+        """Have what is there handed over, without waiting; the number is for `wait`."""
+        return self._handing_over.ask()
+
+    def wait(self, number: int, at_most_s: float) -> bool:
+        """Wait for what was asked for."""
+        return self._handing_over.wait(number, max(0.0, at_most_s))
 
     def _sends_are_open(self) -> bool:
         try:
@@ -87,6 +106,7 @@ def when_leaving(act: Callable[[], object]) -> Callable[[], None]:
 _acts: dict[int, Callable[[], object]] = {}
 _numbers = count()
 _registered: list[object] = []
+_child_pid = 0
 
 
 class _Program:
@@ -95,26 +115,61 @@ class _Program:
 
 def _register() -> None:
     """Register once per process, at the first `instrument()`: whatever is registered later ends before us."""
-    if _registered:
+    if not _registered:
+        program = _Program()
+        _registered.append(program)
+        atexit.register(_leave)
+        # Called before the interpreter waits for other threads. Private, and there since 3.9, for `concurrent.futures`.
+        register = getattr(threading, "_register_atexit", None)
+        if register is not None:
+            register(_main_thread_ended)
+        util.register_after_fork(program, _in_child)
+
+
+def _in_child(_program: object) -> None:
+    """Take part in the end of a child of `multiprocessing`, which most often leaves by `os._exit`."""
+    global _child_pid  # noqa: PLW0603 - once per process
+    if not _endings:
         return
-    program = _Program()
-    _registered.append(program)
-    atexit.register(_leave)
-    # Called before the interpreter waits for other threads. Private, and there since 3.9; `concurrent.futures` has it.
-    register = getattr(threading, "_register_atexit", None)
-    if register is not None:
-        register(_main_thread_ended)
-    from multiprocessing import util
-
-    util.register_after_fork(program, _in_child)
+    sigterm.chain(watched=True)
+    if _child_pid != os.getpid() and not _is_spawned():
+        _child_pid = os.getpid()
+        # The registry of finalizers has been cleared just before: this one is the child's, and the last of all.
+        util.Finalize(None, _child_ends, exitpriority=_LAST)
 
 
-def _in_child(_program: _Program) -> None:
-    """Children of `multiprocessing` leave by `os._exit`: only its own finalizers run."""
-    from multiprocessing import util
+def _is_spawned() -> bool:
+    """Tell whether this child has an interpreter of its own, and ends as any program does."""
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)
+    while frame is not None:
+        if frame.f_globals.get("__name__") in {"multiprocessing.popen_fork", "multiprocessing.forkserver"}:
+            return False
+        frame = frame.f_back
+    return _SPAWNED in sys.orig_argv
 
-    # The registry of finalizers has been cleared just before: this one is the child's.
-    util.Finalize(None, _leave, exitpriority=100)
+
+def _child_ends() -> None:
+    """End after the last thread: what comes after the finalizers is only that they are waited for."""
+    if not _others():
+        _leave()
+        return
+    _main_thread_ended()
+    try:
+        threading.Thread(target=_leave_after_others, name="otel_pipeline.ending", daemon=False).start()
+    except RuntimeError:
+        _leave()
+
+
+def _leave_after_others() -> None:
+    while others := _others():
+        others[0].join()
+    _leave()
+
+
+def _others() -> list[threading.Thread]:
+    """Return the threads that are waited for when the main thread has ended."""
+    own = (threading.main_thread(), threading.current_thread())
+    return [thread for thread in threading.enumerate() if not thread.daemon and thread not in own]
 
 
 def _main_thread_ended() -> None:
@@ -125,9 +180,26 @@ def _main_thread_ended() -> None:
 
 def _leave() -> None:
     forks.notice()
+    _say_goodbye()
+    for ending in list(_endings):
+        ending.leave()
+
+
+def _say_goodbye() -> None:
     while _acts:
         _, act = _acts.popitem()
         with suppress(Exception):
             act()
-    for ending in list(_endings):
-        ending.leave()
+
+
+def _hand_over(at_most_s: float) -> None:
+    """Hand over what is there: the process is about to be ended by a signal."""
+    ends_s = time.monotonic() + at_most_s
+    asked = [(ending, ending.ask()) for ending in list(_endings)]
+    _say_goodbye()
+    for ending, number in asked:
+        ending.wait(number, ends_s - time.monotonic())
+
+
+sigterm = Sigterm(_hand_over)
+"""The one of this process."""

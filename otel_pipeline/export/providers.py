@@ -25,7 +25,7 @@ from otel_pipeline.export.border import Border
 from otel_pipeline.export.collector_clock import Answers
 from otel_pipeline.export.data_age import DataAge
 from otel_pipeline.export.early import EarlyExport
-from otel_pipeline.export.ending import Ending
+from otel_pipeline.export.ending import Ending, sigterm
 from otel_pipeline.export.forked import ForkedProviders
 from otel_pipeline.export.giving_way import give_way
 from otel_pipeline.export.handing_over import HandingOver
@@ -108,6 +108,16 @@ class Providers:
         self._ending = Ending(self._handing_over, EXIT_NEAR_S if near else EXIT_S) if self._ours else None
         if self._ending is not None:
             self._ending.left = self._say_what_is_lost
+            self._take_sigterm()
+
+    def _take_sigterm(self) -> None:
+        wanted = self._config.of(ExportSettings).on_sigterm == "flush"
+        if wanted and not sigterm.chain(watched=False):
+            self._problem(
+                "sigterm",
+                "export.on_sigterm: flush has no effect: SIGTERM is the application's already, or instrument() was not "
+                "called in the main thread",
+            )
 
     def connect(self, totals: Totals, problem: Callable[[str, str], None]) -> None:
         """Collect these totals from now on."""
@@ -197,6 +207,7 @@ class Providers:
         """Hand over and stop what is ours, within the time; false when it did not end in time."""
         forks.notice()
         self.stopped = True
+        sigterm.release()
         ended = self._handing_over.stop(timeout_s)
         self._say_what_is_lost()
         self._connection.disconnect()

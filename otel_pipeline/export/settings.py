@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from otel_pipeline.settings import Variable, option
+
+OnSigterm = Literal["default", "flush"]
 
 
 @dataclass(frozen=True)
@@ -50,4 +53,11 @@ class ExportSettings:
         15.0,
         "How often metrics leave the process.",
         variable=Variable("OTEL_METRIC_EXPORT_INTERVAL", unit="ms"),
+    )
+    on_sigterm: OnSigterm = option(
+        "export.on_sigterm",
+        OnSigterm,
+        "default",
+        "What SIGTERM does where the application leaves it at its default: flush hands over for at most 0.5 s, then "
+        "the signal ends the process as before. Children of multiprocessing always do.",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import textwrap
 
 import pytest
 
@@ -174,3 +175,38 @@ def test_shutting_down_and_instrumenting_again_leaks_nothing(programs, collector
     assert ran.out.splitlines() == ["True True", "[True, True, True, True, True]", "True"], ran.err
     assert ran.err == ""
     assert collector.spans() == {"predict model": 7}
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+@pytest.mark.parametrize("left", ["thread", "executor"])
+def test_a_child_that_leaves_work_to_threads(programs, collector, method, left):
+    """It ends when they have ended, though it leaves by `os._exit`: multiprocessing waits for them, and so do we."""
+    source = f"""
+    {{ours}}
+    import multiprocessing, threading, time
+    from concurrent.futures import ThreadPoolExecutor
+    from opentelemetry import trace
+
+    def spans():
+        for _ in range(20):
+            with trace.get_tracer("app").start_as_current_span("late"):
+                pass
+            time.sleep(0.01)
+
+    def thread():
+        threading.Thread(target=spans).start()
+
+    def executor():
+        ThreadPoolExecutor(1).submit(spans)
+
+    if __name__ == "__main__":
+        child = multiprocessing.get_context("{method}").Process(target={left})
+        child.start()
+        child.join(50)
+        print(child.exitcode)
+    """
+    ran = programs.run(
+        textwrap.dedent(source).format(ours=OURS), OTEL_EXPORTER_OTLP_ENDPOINT=collector.endpoint, timeout=90
+    )
+
+    assert (ran.out, collector.spans()) == ("0\n", {"late": 20}), ran.err
