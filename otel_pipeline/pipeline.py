@@ -333,10 +333,11 @@ def _start(pipeline: Pipeline, config: Config, guard: Guard, offered: tuple[Adap
     totals = Totals(problem=guard.problem)
     failures = totals.counter(semconv.OTEL_PIPELINE_SDK_ERRORS, "{error}", "Failures inside the instrumentation.")
 
-    def count_failure(place: str) -> None:
-        failures.local({semconv.OTEL_PIPELINE_PLACE: place}).cell.value += 1
+    def read_failures() -> None:
+        for place, count in list(guard.errors.items()):
+            failures.cell({semconv.OTEL_PIPELINE_PLACE: place}).value = count
 
-    guard.counted = count_failure
+    failures.refresh = read_failures
     for problem in config.problems:
         _LOGGER.warning("otel_pipeline: %s", problem)
     for said in config.overridden:

@@ -12,6 +12,7 @@ from otel_pipeline.contracts.measures import LEARNED
 from otel_pipeline.contracts.sampling import Sampler
 from otel_pipeline.contracts.text import NOTHING
 from otel_pipeline.engine.forks import forks
+from otel_pipeline.engine.guard import raise_theirs
 from otel_pipeline.engine.pipeline_header import fields as fields_of
 
 if TYPE_CHECKING:
@@ -210,6 +211,7 @@ class ContractWatch:
                     if told is not None:
                         told(value)
         except Exception:
+            raise_theirs()
             self.failed += 1
             self._judge.in_vain()
         self.sampler.spent(self._clock_ns() - started_ns)

@@ -9,6 +9,8 @@ import re
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from otel_pipeline.engine.guard import raise_theirs
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -83,6 +85,7 @@ def milliseconds(value: Any) -> int:
         else:
             found_ms = int(float(value) * 1000)
     except Exception:  # A class of the application's own may raise anything.
+        raise_theirs()
         return 0
     return found_ms if 0 < found_ms < LATEST_MS else 0
 

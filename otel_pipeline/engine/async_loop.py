@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from asyncio import current_task
 from asyncio.events import _get_running_loop
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.context import attach, get_current
@@ -58,37 +57,42 @@ class AsyncIteration:
         except Exception:
             self._place.failed()
 
-    def hand_out(self, consumer: Consumer, message: Message) -> None:
-        """Begin the message that is about to be returned to the running task."""
-        if self._place.off:
-            return
-        wanted = consumer.iterator_spans
+    def hand_out(self, consumer: Consumer, message: Message) -> Exception | None:
+        """Begin the message that is about to be returned to the running task; returns what is to be raised instead."""
+        rejection, wanted = None, consumer.iterator_spans
         try:
+            if self._place.off:
+                return None
             task = _running_task()
             if task is None or self._hides_context(task):
                 consumer.iterator_spans = False
-            self._iteration.hand_out(consumer, message)
+            rejection = self._iteration.hand_out(consumer, message)
             delivery, consumer.open = consumer.open, None
             if delivery is not None and task is not None:
                 if consumer.tasks is None:
-                    consumer.tasks = TaskDeliveries(self._processor.finish)
+                    consumer.tasks = TaskDeliveries(self._processor.finish, self._place)
                 consumer.tasks.hold(task, delivery)
         except Exception:
             self._place.failed()
         finally:
             consumer.iterator_spans = wanted
-
-    def raise_rejection(self, consumer: Consumer) -> None:
-        """Raise where the configuration says that such a message must not reach the application: `on_reject: raise`."""
-        self.leave(consumer)
-        self._iteration.raise_rejection(consumer)
+        return rejection
 
     def deliveries(self, client: Any, consumer: Consumer) -> AsyncDeliveries:
         """Return what `aiter(client)` is to return."""
         return AsyncDeliveries(client, consumer, self)
 
     def loop_left(self, task: Task[Any] | None, consumer: Consumer) -> None:
-        """Finish the message of a task that has left its `async for`. What then ends the task is the handler's own."""
+        """Finish the message of a task that has left its `async for`. What then ends the task is the handler's own.
+
+        Never raises.
+        """
+        try:
+            self._loop_left(task, consumer)
+        except Exception:
+            self._place.failed()
+
+    def _loop_left(self, task: Task[Any] | None, consumer: Consumer) -> None:
         delivery = None if consumer.tasks is None else consumer.tasks.take(task)
         if delivery is None or task is None:
             return
@@ -100,8 +104,11 @@ class AsyncIteration:
         task.get_loop().call_soon(self._finish, task, delivery, self._monotonic_ns())
 
     def _finish(self, task: Task[Any], delivery: OpenDelivery, left_ns: int) -> None:
-        delivery.started_ns += self._monotonic_ns() - left_ns
-        self._processor.finish(delivery, error_of(task))
+        try:
+            delivery.started_ns += self._monotonic_ns() - left_ns
+            self._processor.finish(delivery, error_of(task))
+        except Exception:
+            self._place.failed()
 
     def _hides_context(self, task: Task[Any]) -> bool:
         code = getattr(task.get_coro(), "cr_code", None)
@@ -142,5 +149,7 @@ class AsyncDeliveries:
         return getattr(self._client, name)
 
     def __del__(self) -> None:
-        with suppress(Exception):  # At interpreter exit even the guard may be gone.
+        try:
             self._iteration.loop_left(self._task, self._consumer)
+        except Exception:  # At interpreter exit even the guard may be gone.
+            return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, overload
 
 from otel_pipeline.engine.carrier import carrier_in_force, plain_copy
+from otel_pipeline.engine.guard import raise_theirs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,6 +40,7 @@ def inject(headers: Any = None, *, destination: str | None = None) -> Any:
     try:
         copy = plain_copy(headers)
     except Exception:
+        raise_theirs()
         return headers  # These are no headers: the client will say so in its own words.
     carrier = carrier_in_force()
     if carrier is not None and not carrier.injecting.off:

@@ -18,6 +18,7 @@ from otel_pipeline.engine.clients import MAX_PARTITION_STATES, Consumer, Destina
 from otel_pipeline.engine.delivery import ambient, heal, in_hand
 from otel_pipeline.engine.engine import OTHER
 from otel_pipeline.engine.forks import forks
+from otel_pipeline.engine.guard import raise_theirs
 from otel_pipeline.engine.messages import MessageFields
 from otel_pipeline.engine.pipeline_header import NAME
 from otel_pipeline.engine.process import engine_in_force
@@ -190,6 +191,7 @@ def _name_of(pair: Any) -> str | None:
         name, _ = pair
         return name.lower() if isinstance(name, str) else bytes(name).decode("ascii").lower()
     except Exception:
+        raise_theirs()
         return None
 
 

@@ -30,14 +30,14 @@ class ClientObjects(Generic[T]):
         gone: called when a client is gone, or closed.
     """
 
-    __slots__ = ("__weakref__", "_gone", "_left_alone", "_make", "_place", "_references", "by_id")
+    __slots__ = ("__weakref__", "_gone", "_make", "_place", "_references", "by_id", "left_alone")
 
     def __init__(
         self, guard: Guard, make: Callable[[Any], T], left_alone: T, gone: Callable[[T], object] | None = None
     ) -> None:
         self._place = guard.place("client")
         self._make = make
-        self._left_alone = left_alone
+        self.left_alone = left_alone
         self._gone = gone
         self.by_id: dict[int, T] = {}
         """What has been made. Where each message asks, `by_id.get(id(client)) or of(client)` saves a call."""
@@ -51,8 +51,12 @@ class ClientObjects(Generic[T]):
 
     def of(self, client: Any) -> T:
         """Return the engine's side of a client, made at its first use."""
-        found = self.by_id.get(id(client))
-        return self._remember(client, None) if found is None else found
+        try:
+            found = self.by_id.get(id(client))
+            return self._remember(client, None) if found is None else found
+        except Exception:
+            self._place.failed()
+            return self.left_alone
 
     def known(self, client: Any) -> T | None:
         """Return the same if it exists already, else None."""
@@ -81,14 +85,14 @@ class ClientObjects(Generic[T]):
 
     def _remember(self, client: Any, lifetime: Any) -> T:
         if self._place.off:
-            return self._left_alone
+            return self.left_alone
         key = id(client)
         try:
             forks.notice()
             made = self._make(client)
         except Exception:
             self._place.failed()
-            made = self._left_alone
+            made = self.left_alone
         try:
             if len(self.by_id) >= MAX_CLIENTS:
                 self._drop(next(iter(self.by_id)))

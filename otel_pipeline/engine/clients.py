@@ -12,11 +12,12 @@ from otel_pipeline import semconv
 from otel_pipeline.engine.engine import Acknowledged
 from otel_pipeline.engine.forks import Step, forks
 from otel_pipeline.engine.ids import getrandbits
+from otel_pipeline.engine.kept import Kept, standing
 from otel_pipeline.engine.messages import NO_NAMES
 from otel_pipeline.engine.trust import continues, is_foreign
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from otel_pipeline.engine import pipeline_header
     from otel_pipeline.engine.batch import Batch
@@ -124,6 +125,7 @@ class Consumer:
         "fields",
         "is_member",
         "iterator_spans",
+        "kept",
         "max_poll_interval_s",
         "metric_attributes",
         "open",
@@ -131,7 +133,6 @@ class Consumer:
         "partitions",
         "polling",
         "positions",
-        "rejection",
         "tasks",
     )
 
@@ -175,7 +176,8 @@ class Consumer:
         self.explicit = False
         """Whether the application itself says, with `process()`, when a message is processed."""
         self.batch: Batch | None = None
-        self.rejection: Exception | None = None
+        self.kept: Kept | None = None
+        """What could not be returned, for the next call."""
         self.polling = Polling(engine.monotonic_ns())
         self.fetches: dict[tuple[str, int], FetchObserver] = {}
         self.assignments: dict[tuple[str, int], object] = {}
@@ -198,10 +200,25 @@ class Consumer:
         self.partitions.clear()
         self.fetches.clear()
         self.assignments.clear()
+        self.kept = None
+
+    def keep(self, given: Any, partitions: Iterable[tuple[str, int]], *, many: bool, told: bool) -> None:
+        """Keep for the next call what an exception of the application has kept this one from returning."""
+        self.kept = Kept(given, many, told, standing(partitions, self.positions()))
+
+    def again(self, *, many: bool) -> Kept | None:
+        """Give what was kept by a call of this kind, until the caller takes it out of `kept`."""
+        found = self.kept
+        if found is None or found.many is not many:
+            return None
+        if found.is_next(self.positions()):
+            return found
+        self.kept = None
+        return None
 
     def close(self) -> None:
         """Let go of everything: the application is done with the client."""
-        self.positions = _unknown_positions
+        self.positions, self.kept = _unknown_positions, None
         self.partitions.clear()
         self.fetches.clear()
         self.assignments.clear()

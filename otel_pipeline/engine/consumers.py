@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.engine.client_objects import ClientObjects
 from otel_pipeline.engine.clients import Consumer
-from otel_pipeline.engine.consumer_loop import Iteration
+from otel_pipeline.engine.consumer_loop import Iteration, make_iter, make_next
 from otel_pipeline.engine.patching import Around
 from otel_pipeline.engine.process import Client
 from otel_pipeline.engine.processor import Processor
@@ -37,7 +37,7 @@ class Consumers(ClientObjects[Consumer]):
         operation: the library's own word for receiving.
     """
 
-    __slots__ = ("_receiving", "engine", "fields", "iteration", "processor")
+    __slots__ = ("engine", "fields", "iteration", "processor", "receiving")
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Consumers(ClientObjects[Consumer]):
         operation: str,
     ) -> None:
         self.engine, self.fields = engine, fields
-        self._receiving = engine.guard.place("receive")
+        self.receiving = engine.guard.place("receive")
         self.processor = Processor(engine, fields)
         self.iteration = Iteration(engine, self.processor, fields)
 
@@ -67,36 +67,54 @@ class Consumers(ClientObjects[Consumer]):
 
     def count_one(self, consumer: Consumer, message: Message) -> None:
         """Count a message that was received alone; those of a batch are counted by `receiver`. Never raises."""
-        if self._receiving.off or not self.engine.active:
-            return
         try:
+            if self.receiving.off or not self.engine.active:
+                return
             state = consumer.partitions.get((self.fields.destination(message), self.fields.partition(message)))
             if state is not None:
                 state.consumed.value += 1
         except Exception:
-            self._receiving.failed()
+            self.receiving.failed()
 
     def receiving_one(self) -> Make:
         """Wrap a method that returns one message or None: the message is in hand until the next one is asked for."""
-        consumer_of, iteration, count_one = self.of, self.iteration, self.count_one
-        leave, hand_out = iteration.leave, iteration.hand_out
+        consumer_of, nobody, iteration, count_one = self.of, self.left_alone, self.iteration, self.count_one
+        leave, hand_out, place = iteration.leave, iteration.hand_out, self.receiving
 
         def make(original: Callable[..., Any]) -> Callable[..., Any]:
             @functools.wraps(original)
             def receive(self: Any, *args: Any, **kwargs: Any) -> Any:
-                consumer = consumer_of(self)
-                leave(consumer)
+                consumer, rejection = nobody, None
+                try:
+                    consumer = consumer_of(self)
+                    leave(consumer)
+                    if consumer.kept is not None and (again := iteration.again(consumer)) is not None:
+                        return again
+                except Exception:
+                    place.failed()
                 message = original(self, *args, **kwargs)
-                if message is not None:
-                    hand_out(consumer, message)
+                if message is None:
+                    return None
+                try:
+                    rejection = hand_out(consumer, message)
                     count_one(consumer, message)
-                    if consumer.rejection is not None:
-                        iteration.raise_rejection(consumer)
+                except BaseException:
+                    place.failed(iteration.interrupted, consumer, message)
+                if rejection is not None:
+                    raise rejection
                 return message
 
             return receive
 
         return make
+
+    def iterating(self) -> Make:
+        """Wrap `__iter__`: leaving the loop ends the message that was handed out last."""
+        return functools.partial(make_iter, self, self.iteration)
+
+    def handing_out(self) -> Make:
+        """Wrap `__next__`: the message is in hand until the next one is asked for."""
+        return functools.partial(make_next, self, self.iteration)
 
     def closing(self, leave: Callable[[Consumer], object] | None = None) -> Make:
         """Wrap the method that closes: what was handed out last is processed, and the client is not read any more.

@@ -113,6 +113,12 @@ def heal() -> Context:
     return current
 
 
+def abandon(delivery: OpenDelivery) -> None:
+    """Leave the context of a delivery that will not be finished: nobody handles its message now."""
+    delivery.ended = True
+    heal()
+
+
 def ambient(context: Context) -> Context:
     """Return the context whose span may be a parent: not a span of ours that has ended here, but the one before it."""
     delivery = cast("OpenDelivery | None", context.get(DELIVERY_KEY))

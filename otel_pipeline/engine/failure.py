@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.trace import Status, StatusCode
 
 from otel_pipeline import semconv
+from otel_pipeline.engine.guard import raise_theirs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,6 +59,7 @@ def text_of(value: object, limit: int = MAX_TEXT_BYTES) -> str:
     try:
         return cut(value if type(value) is str else str(value), limit)
     except Exception:
+        raise_theirs()
         return f"<{type(value).__name__}>"
 
 
@@ -71,6 +73,7 @@ def type_name(kind: type[BaseException]) -> str:
     try:
         return cut(kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}")
     except Exception:
+        raise_theirs()
         return _OTHER
 
 
@@ -94,6 +97,7 @@ def describe(span: Span, error: BaseException, *, with_text: bool, with_event: b
             attributes[semconv.EXCEPTION_STACKTRACE] = stack_of(error, with_text=with_text)
             span.add_event("exception", attributes)
     except Exception:
+        raise_theirs()
         return  # A span of somebody else's that raises: it ends without more.
 
 
@@ -126,4 +130,5 @@ def end_anyway(span: Any) -> None:
         if span is not None and span.is_recording():
             span.end()
     except Exception:
+        raise_theirs()
         return

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+import signal
 import sys
+import threading
 import traceback
+from contextlib import suppress
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.engine.forks import Step, forks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import CodeType, TracebackType
 
 _LOGGER = logging.getLogger("otel_pipeline")
 
@@ -26,11 +31,11 @@ class Guard:
     Safe to use from any thread: a count may miss one of two failures at the same instant, nothing else.
     """
 
-    __slots__ = ("__weakref__", "_places", "_said", "counted", "errors", "problems")
+    __slots__ = ("__weakref__", "_places", "_said", "errors", "problems")
 
-    def __init__(self, counted: Callable[[str], None] | None = None) -> None:
-        self.counted = counted
+    def __init__(self) -> None:
         self.errors: dict[str, int] = {}
+        """How often each place has failed; read when metrics are."""
         self.problems: dict[str, str] = {}
         self._said: set[str] = set()
         self._places: dict[str, Place] = {}
@@ -55,26 +60,37 @@ class Guard:
 
     def failed(self, place: str) -> None:
         """Count the exception that is being handled, and say the first one of a place."""
-        try:
-            self.count(place)
-            if self.errors[place] == 1:
-                error, _, frames = sys.exc_info()
-                # Type and frames only: an exception's text may quote the application's data.
-                _LOGGER.warning(
-                    "otel_pipeline: %s failed with %s; the application is not affected\n%s",
-                    place,
-                    error.__name__ if error else "nothing",
-                    "".join(traceback.format_tb(frames)),
-                )
-        except Exception:
-            # The application's logging can raise as well, for example on a closed stream.
-            return
+        self.count(place)
+        self.say(place)
 
     def count(self, place: str) -> None:
         """Count something that went wrong and needs no words, such as a header that cannot be read."""
-        self.errors[place] = self.errors.get(place, 0) + 1
-        if self.counted is not None:
-            self.counted(place)
+        # No call: where the stack is at its end there is none left.
+        errors = self.errors
+        if place in errors:
+            errors[place] += 1
+        else:
+            errors[place] = 1
+
+    def say(self, place: str) -> None:
+        """Say with what a place has failed, the first time that there is room to say it."""
+        key = f"failed.{place}"
+        try:
+            if key in self._said:
+                return
+            # Now: what it says can come back here, where the logs themselves have failed.
+            self._said.add(key)
+            error, _, frames = sys.exc_info()
+            # Type and frames only: an exception's text may quote the application's data.
+            _LOGGER.warning(
+                "otel_pipeline: %s failed with %s; the application is not affected\n%s",
+                place,
+                error.__name__ if error else "nothing",
+                "".join(traceback.format_tb(frames)),
+            )
+        except Exception:
+            # The application's logging can raise as well, for example on a closed stream.
+            self._said.discard(key)
 
     def problem(self, key: str, message: str) -> None:
         """Say something once per key; it stays readable in `status()`."""
@@ -104,20 +120,101 @@ class Place:
         self.off = False
         self.takes: tuple[Place, ...] = ()
 
-    def failed(self) -> None:
-        """Count the exception that is being handled. Never raises."""
-        guard = self._guard
-        guard.failed(self.name)
+    def failed(self, interrupted: Callable[..., object] | None = None, *arguments: Any) -> None:
+        """Count the exception that is being handled, which does not reach the application.
+
+        To be called at once in `except`, of what stands in for a client's method too. It needs one frame of the stack,
+        which the client's own call has as well; it counts also where there is not a second one.
+
+        Args:
+            interrupted: called, with `arguments`, before an exception of the application is raised on.
+            arguments: see there.
+
+        Raises:
+            BaseException: the one that is being handled, if it is not ours: Ctrl-C, `SystemExit`, or what a signal
+                handler of the application has raised while ours was running.
+        """
+        try:
+            kind, _, frames = sys.exc_info()
+            ours = kind is None or (issubclass(kind, Exception) and not raised_by_signal_handler(frames))
+        except Exception:
+            ours = True
+        if not ours:
+            if interrupted is not None:
+                self.told(interrupted, *arguments)
+            raise  # noqa: PLE0704 - the one that is being handled
+        errors, name = self._guard.errors, self.name
+        if name in errors:
+            errors[name] += 1
+        else:
+            errors[name] = 1
+        self._recent += 1
+        try:
+            self._guard.say(name)
+            self._judge()
+        except Exception:
+            return
+
+    def told(self, tell: Callable[..., object], *arguments: Any) -> None:
+        """Tell something of ours of an exception that is on its way to the application, where it is raised on."""
+        try:
+            tell(*arguments)
+        except Exception:
+            with suppress(Exception):
+                self.failed()
+
+    def _judge(self) -> None:
         now_s = monotonic()
         if now_s - self._since_s > OFF_WITHIN_S:
-            self._recent, self._since_s = 0, now_s
-        self._recent += 1
+            self._recent, self._since_s = 1, now_s
         if self._recent >= OFF_AFTER and not self.off:
             self.off = True
             for place in self.takes:
                 place.off = True
-            guard.problem(
+            self._guard.problem(
                 f"off.{self.name}",
                 f"{self.name} failed {self._recent} times within a minute and is switched off until the next start; "
                 "the first traceback is in the log",
             )
+
+
+NOBODY = Guard()
+"""Where something of ours fails while nothing is instrumented: it is said, and counted for nobody."""
+
+
+def raise_theirs() -> None:
+    """Raise on the exception that is being handled, if a signal handler of the application has raised it.
+
+    For an `except Exception` that counts nothing, because what is ours to read is tried another way, or is none.
+    """
+    frames = sys.exc_info()[2]
+    # Most often it comes out of the very function that handles it: no handler has run.
+    if frames is not None and frames.tb_next is not None and raised_by_signal_handler(frames):
+        raise  # noqa: PLE0704 - the one that is being handled
+
+
+def raised_by_signal_handler(frames: TracebackType | None) -> bool:
+    """Tell whether an exception comes out of a function that the application has set for a signal.
+
+    Such a function runs between any two steps of the main thread: ours as well. A time limit is made in this way.
+    """
+    if threading.get_ident() != threading.main_thread().ident:
+        return False
+    codes = None
+    while frames is not None:
+        codes = codes or {_code(signal.getsignal(number)) for number in signal.valid_signals()}
+        if frames.tb_frame.f_code in codes:
+            return True
+        frames = frames.tb_next
+    return False
+
+
+def _code(handler: Any) -> CodeType | None:
+    """Find the code of a function, a method, a `partial`, or an object that can be called."""
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    if not callable(handler):  # SIG_DFL, SIG_IGN, or what was not set from Python.
+        return None
+    function = handler if hasattr(handler, "__code__") else type(handler).__call__
+    found: CodeType | None = getattr(function, "__code__", None)
+    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+from otel_pipeline.engine.guard import raise_theirs
 from otel_pipeline.engine.pipeline_header import NAME
 
 if TYPE_CHECKING:
@@ -32,11 +33,13 @@ def tolerant(headers: Any, names: Sequence[str]) -> dict[str, list[Any]]:
             try:
                 name, value = pair
                 lower = name.lower() if isinstance(name, str) else bytes(name).decode("ascii").lower()
-            except Exception:  # noqa: S112 - no pair, or no text: passed over
+            except Exception:
+                raise_theirs()
                 continue
             if lower in found:
                 found[lower].append(value)
     except Exception:
+        raise_theirs()
         return {name: [] for name in names}
     return found
 
@@ -53,6 +56,7 @@ def without(headers: Any, names: frozenset[str]) -> list[tuple[str, bytes]]:
             if (name := pair[0]) not in names and (not isinstance(name, str) or name.lower() not in names)
         ]
     except Exception:
+        raise_theirs()
         return [pair for pair in pairs(headers) if not (type(pair) is tuple and pair and pair[0] in names)]
 
 
@@ -72,6 +76,7 @@ def context_headers(headers: Any) -> ContextHeaders:
             if len(name) in _LENGTHS and (values := found.get(name.lower())) is not None:
                 values.append(value)
     except Exception:
+        raise_theirs()
         found = tolerant(headers, (TRACEPARENT, TRACESTATE, BAGGAGE))
     return ContextHeaders(found[TRACEPARENT], found[TRACESTATE], found[BAGGAGE])
 
@@ -91,6 +96,7 @@ def own_header(headers: Any) -> Any:
             if len(name) == len(NAME) and name.lower() == NAME:
                 return value
     except Exception:
+        raise_theirs()
         return next(reversed(tolerant(headers, (NAME,))[NAME]), None)  # A mapping, or not pairs alone.
     return None
 
@@ -101,5 +107,6 @@ def own_headers(headers_of: Callable[[Message], Any], messages: Sequence[Message
     try:
         values = [value for headers in map(headers_of, messages) for name, value in (headers[-1],) if name == own]
     except Exception:
+        raise_theirs()
         values = []  # Some have none.
     return values if len(values) == len(messages) else [own_header(headers_of(message)) for message in messages]

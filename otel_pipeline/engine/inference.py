@@ -15,6 +15,7 @@ from otel_pipeline.engine.delivery import ambient, heal, in_hand
 from otel_pipeline.engine.engine import OTHER, PLAIN_SUPPRESS_KEY
 from otel_pipeline.engine.failure import describe as describe_failure
 from otel_pipeline.engine.failure import end_anyway, error_type
+from otel_pipeline.engine.guard import NOBODY
 from otel_pipeline.engine.origin import age_s
 from otel_pipeline.engine.scope import decorate
 from otel_pipeline.engine.spans import SPAN_KEY
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from otel_pipeline.engine.delivery import OpenDelivery
     from otel_pipeline.engine.engine import Hook
-    from otel_pipeline.engine.guard import Guard
+    from otel_pipeline.engine.guard import Guard, Place
     from otel_pipeline.engine.origin import Origin
     from otel_pipeline.engine.spans import Spans
     from otel_pipeline.engine.totals import AttributeValue, Totals
@@ -89,7 +90,9 @@ class Inferences:
     ) -> InferenceCall:
         """Start a call and make its span current. Never raises; a suppressed call records nothing."""
         call = InferenceCall(model, operation, rows, version)
+        before: Context | None = None
         try:
+            before = get_current()
             context = heal()
             if (
                 self.active
@@ -103,8 +106,8 @@ class Inferences:
                     semconv.OTEL_PIPELINE_INFERENCE_DEVICE: device,
                 }
                 self._open(call, ambient(context), {name: value for name, value in described.items() if value})
-        except Exception:
-            self._place.failed()
+        except BaseException:
+            self._place.failed(_back_to, before)
         return call
 
     def _open(self, call: InferenceCall, context: Context, attributes: dict[str, AttributeValue]) -> None:
@@ -215,6 +218,12 @@ class Inferences:
         return model, version
 
 
+def _back_to(before: Context | None) -> None:
+    """Leave what was begun and will not be finished."""
+    if before is not None and get_current() is not before:
+        attach(before)
+
+
 def _rests_on(context: Context) -> tuple[OpenDelivery | None, Origin | None]:
     """Return the delivery in hand, and where the data in it, or else in the last batch, began."""
     delivery = in_hand(context)
@@ -240,6 +249,9 @@ def describe(origin: Origin, start_ns: int) -> dict[str, AttributeValue]:
 class InferenceCall:
     """A model call that is under way. What is set here appears on its span and metrics."""
 
+    refusal: Exception | None = None
+    """Nothing is raised in place of a model call."""
+
     def __init__(self, model: str, operation: str, rows: int | None, version: str | None = None) -> None:
         self.model = model
         self.operation = operation
@@ -258,8 +270,11 @@ class InferenceCall:
 
     def set_attribute(self, name: str, value: AttributeValue) -> None:
         """Set an attribute of the span; without one, nothing happens."""
-        if self.span is not None:
-            self.span.set_attribute(name, value)
+        try:
+            if self.span is not None:
+                self.span.set_attribute(name, value)
+        except Exception:
+            _place().failed()
 
     def resume(self) -> None:
         """Become current."""
@@ -273,7 +288,7 @@ class InferenceCall:
             attach(self.before)
 
     def finish(self, error: BaseException | None = None) -> None:
-        """End the span and count the call, once. Never raises."""
+        """End the span and count the call, once. Raises nothing but what is the application's."""
         inferences, span = self.inferences, self.span
         if inferences is None or span is None:
             return
@@ -289,8 +304,8 @@ class InferenceCall:
             if span.is_recording():
                 self._describe(span, inferences, error)
             span.end(self.start_ns + elapsed_ns)
-        except Exception:
-            inferences.ending.failed()
+        except BaseException:
+            inferences.ending.failed(self.suspend)
             end_anyway(span)
 
     def _describe(self, span: Span, inferences: Inferences, error: BaseException | None) -> None:
@@ -315,6 +330,11 @@ def activate(inferences: Inferences | None) -> None:
     _inferences = inferences
 
 
+def _place() -> Place:
+    inferences = _inferences
+    return (NOBODY if inferences is None else inferences.guard).place("inference")
+
+
 class Inference:
     """One use of `inference`, as a context manager or as a decorator."""
 
@@ -326,15 +346,23 @@ class Inference:
         self._call: InferenceCall | None = None
 
     def __enter__(self) -> InferenceCall:
-        self._call = self._begin("model")
-        return self._call
+        try:
+            call = self._call = self._begin("model")
+        except Exception:
+            _place().failed()
+            call = InferenceCall("model", "predict", None)
+        return call
 
     def __exit__(
         self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
-        if self._call is not None:
-            self._call.finish(error)
-            self._call = None
+        call = self._call
+        try:
+            if call is not None:
+                call.finish(error)
+                self._call = None
+        except BaseException:
+            _place().failed(*(() if call is None else (call.suspend,)))
 
     async def __aenter__(self) -> InferenceCall:
         return self.__enter__()
@@ -347,7 +375,7 @@ class Inference:
     def __call__(self, function: F) -> F:
         """Decorate a function of any kind; each call of it is a model call."""
         name = getattr(function, "__name__", "model")
-        return decorate(function, lambda _args, _kwargs: self._begin(name))
+        return decorate(function, lambda _args, _kwargs: self._begin(name), _place)
 
     def _begin(self, name: str) -> InferenceCall:
         model = self._model or name

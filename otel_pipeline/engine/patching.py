@@ -53,50 +53,54 @@ class Around:
         return self._awaited(original) if inspect.iscoroutinefunction(original) else self._called(original)
 
     def _begin(self, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if self._place.off:
-            return _NOT_BEGUN
-        try:
-            return self._before(client, args, kwargs)
-        except Exception:
-            self._place.failed()
-            return _NOT_BEGUN
+        return _NOT_BEGUN if self._place.off else self._before(client, args, kwargs)
 
     def _end(self, client: Any, begun: Any, error: BaseException | None) -> None:
-        if self._place.off or begun is _NOT_BEGUN:
-            return
-        try:
+        if not self._place.off and begun is not _NOT_BEGUN:
             self._after(client, begun, error)
-        except Exception:
-            self._place.failed()
 
     def _called(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        begin, end = self._begin, self._end
+        begin, end, place = self._begin, self._end, self._place
 
         @functools.wraps(original)
         def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-            begun = begin(self, args, kwargs)
+            begun = _NOT_BEGUN
+            try:
+                begun = begin(self, args, kwargs)
+            except Exception:
+                place.failed()
             try:
                 result = original(self, *args, **kwargs)
             except BaseException as error:
-                end(self, begun, error)
+                place.told(end, self, begun, error)
                 raise
-            end(self, begun, None)
+            try:
+                end(self, begun, None)
+            except Exception:
+                place.failed()
             return result
 
         return call
 
     def _awaited(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        begin, end = self._begin, self._end
+        begin, end, place = self._begin, self._end, self._place
 
         @functools.wraps(original)
         async def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-            begun = begin(self, args, kwargs)
+            begun = _NOT_BEGUN
+            try:
+                begun = begin(self, args, kwargs)
+            except Exception:
+                place.failed()
             try:
                 result = await original(self, *args, **kwargs)
             except BaseException as error:
-                end(self, begun, error)
+                place.told(end, self, begun, error)
                 raise
-            end(self, begun, None)
+            try:
+                end(self, begun, None)
+            except Exception:
+                place.failed()
             return result
 
         return call

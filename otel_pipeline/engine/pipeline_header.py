@@ -36,6 +36,8 @@ from opentelemetry.propagators.textmap import (
     default_setter,
 )
 
+from otel_pipeline.engine.guard import raise_theirs
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -115,6 +117,7 @@ def decode(value: Any) -> PipelineHeader | None:
         path = path_high << 32 | path_low
         return PipelineHeader(flags, hops, environment, origin_ms, newest_ms, path, producer, sequence, tag)
     except Exception:
+        raise_theirs()
         return None
 
 
@@ -130,6 +133,7 @@ def fields(value: Any) -> Fields | None:
     try:
         found: Fields = unpack(a2b_base64(value.translate(STANDARD)))
     except Exception:
+        raise_theirs()
         raw = _any_length(value)
         return None if raw is None else unpack(raw)
     return found if found[0] >> 24 == VERSION else None
@@ -157,6 +161,7 @@ class HeaderBlock:
         try:
             raw = a2b_base64(b"".join(values).translate(STANDARD))
         except Exception:
+            raise_theirs()
             return None
         if len(raw) != _BYTES * len(values) or raw[::_BYTES] != bytes((VERSION,)) * len(values):
             return None
@@ -341,6 +346,7 @@ def hops_of(header: Any) -> int:
                 _hops.clear()
             _hops[head] = found
     except Exception:
+        raise_theirs()
         return 0
     return found
 
@@ -360,6 +366,7 @@ def origin_environment(header: Any) -> str | None:
     except KeyError:
         pass
     except Exception:
+        raise_theirs()
         key = None
     read = decode(header)
     if read is None:
@@ -394,6 +401,7 @@ def producer_of(header: bytes) -> int | None:
         raw = a2b_base64(header[:32].translate(STANDARD))
         return int.from_bytes(raw[20:24], "big") if raw[1] & PER_PARTITION else None
     except Exception:
+        raise_theirs()
         return None
 
 

@@ -7,16 +7,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 from opentelemetry.context import attach, get_current
 
-from otel_pipeline.engine.delivery import heal, in_hand
+from otel_pipeline.engine.delivery import abandon, heal, in_hand
+from otel_pipeline.engine.guard import NOBODY
 from otel_pipeline.engine.headers import own_header
 from otel_pipeline.engine.scope import decorate
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from opentelemetry.context import Context
+
     from otel_pipeline.engine.clients import Consumer, PartitionState
     from otel_pipeline.engine.delivery import OpenDelivery
     from otel_pipeline.engine.engine import Engine
+    from otel_pipeline.engine.guard import Place
     from otel_pipeline.engine.messages import Message, MessageFields
     from otel_pipeline.engine.processor import Processor
 
@@ -51,7 +55,7 @@ def engine_in_force() -> Engine | None:
 class Processing:
     """One use of `process`, as a context manager or as a decorator."""
 
-    __slots__ = ("_adopted", "_client", "_consumer", "_delivery", "_message", "_processor", "_rejection")
+    __slots__ = ("_adopted", "_client", "_consumer", "_delivery", "_message", "_processor", "refusal")
 
     def __init__(self, message: Message | Sequence[Message] | None, consumer: Any) -> None:
         self._message = message
@@ -59,24 +63,27 @@ class Processing:
         self._delivery: OpenDelivery | None = None
         self._adopted = False
         self._processor: Processor | None = None
-        self._rejection: Exception | None = None
+        self.refusal: Exception | None = None
+        """What is raised in place of the handling, only where the configuration says `on_reject: raise`."""
 
     def __enter__(self) -> Processing:  # noqa: PYI034 - Self is not in Python 3.10
-        engine = _engine
-        if engine is not None and not (place := engine.guard.place("process()")).off:
-            try:
-                self._begin(engine)
-            except Exception:
-                place.failed()
-            if self._rejection is not None:  # Only where the configuration says on_reject: raise.
-                self.finish(self._rejection)
-                raise self._rejection
+        refusal = None
+        try:
+            self.begin()
+            refusal = self.refusal
+        except Exception:
+            _place().failed()
+        if refusal is not None:
+            raise refusal
         return self
 
     def __exit__(
         self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
-        self.finish(error)
+        try:
+            self.finish(error)
+        except BaseException:
+            _place().failed(self._abandon, None)
 
     async def __aenter__(self) -> Processing:  # noqa: PYI034
         return self.__enter__()
@@ -89,6 +96,27 @@ class Processing:
     def __call__(self, function: F) -> F:
         """Decorate a handler: the message is the first argument that is one, or that is a list of messages."""
         return _decorated(function, self._consumer)
+
+    def begin(self) -> None:
+        """Begin the span. Raises nothing but what is the application's; then its context is as it was before."""
+        before = get_current()
+        try:
+            engine = _engine
+            if engine is not None and not engine.guard.place("process()").off:
+                self._begin(engine)
+                if self.refusal is not None:
+                    self.finish(self.refusal)
+        except BaseException:
+            self._abandon(before)
+            _place().failed()
+
+    def _abandon(self, before: Context | None) -> None:
+        """Leave what was begun and will not be finished."""
+        delivery, self._delivery = self._delivery, None
+        if delivery is not None and not self._adopted:
+            abandon(delivery)
+        if before is not None and get_current() is not before:
+            attach(before)
 
     def resume(self) -> None:
         """Become current again, in a generator that goes on."""
@@ -104,16 +132,19 @@ class Processing:
             attach(delivery.before)
 
     def finish(self, error: BaseException | None) -> None:
-        """End the span; called once."""
-        delivery = self._delivery
-        self._delivery = None
-        if delivery is None or self._processor is None:
+        """End the span; called once. Raises nothing but what is the application's, and is left then too."""
+        delivery, processor = self._delivery, self._processor
+        if delivery is None or processor is None:
             return
-        if self._adopted:
-            # The iterator ends this span; it could not have seen the exception.
-            delivery.error = error
-        else:
-            self._processor.finish(delivery, error)
+        try:
+            self._delivery = None
+            if self._adopted:
+                # The iterator ends this span; it could not have seen the exception.
+                delivery.error = error
+            else:
+                processor.finish(delivery, error)
+        except BaseException:
+            _place().failed(*(() if self._adopted else (abandon, delivery)))
 
     def _begin(self, engine: Engine) -> None:
         message = self._message
@@ -153,7 +184,7 @@ class Processing:
         observer = state.observer
         if observer is not None:
             observer.began(client.fields.offset(message), message)
-            self._rejection = self._rejection or observer.rejection(own_header(client.fields.headers(message)))
+            self.refusal = self.refusal or observer.rejection(own_header(client.fields.headers(message)))
 
     def _state(self, engine: Engine, client: Client, message: Message) -> PartitionState | None:
         """Find the consumer's side of a message: the given consumer, the only one that has its partition, or nobody.
@@ -183,8 +214,18 @@ class Processing:
         return state
 
 
+def _place() -> Place:
+    engine = _engine
+    return (NOBODY if engine is None else engine.guard).place("process()")
+
+
 def _decorated(function: F, consumer: Any) -> F:
-    return decorate(function, lambda args, kwargs: Processing(_message_in(args, kwargs), consumer).__enter__())
+    def opened(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Processing:
+        processing = Processing(_message_in(args, kwargs), consumer)
+        processing.begin()
+        return processing
+
+    return decorate(function, opened, _place)
 
 
 def _message_in(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -89,11 +89,10 @@ class Processor:
             start_ns, sent_ms, headers = self._clock_ns(), self._timestamp_ms(message), self._headers(message)
             created, inside, carried, header, said = self._incoming(headers, context) if headers else _NOTHING
             offset, now_ns, inside = self._offset(message), self._now(), inside or context
-            delivery = OpenDelivery(
-                state, message, offset, sent_ms, carried, header, said, start_ns, now_ns, before=context
-            )
-            parent: Any = created
-            around: Any = context.get(SPAN_KEY) if context else None
+            delivery = OpenDelivery(state, message, offset, sent_ms, carried, header, said, start_ns, now_ns, context)
+            parent: Any
+            around: Any
+            parent, around = created, context.get(SPAN_KEY) if context else None
             if created is None or not state.sender_is_parent or self._too_far(delivery):
                 parent = self._parent(delivery, created, around)
             span: Any = self._spans.dropped(parent)
@@ -209,18 +208,17 @@ class Processor:
 
     @staticmethod
     def _open(delivery: OpenDelivery, span: Any, inside: Context, *, current: bool) -> None:
-        delivery.span = span
-        delivery.own = own = Context({**inside, SPAN_KEY: span, DELIVERY_KEY: delivery})
+        delivery.span, delivery.own = span, Context({**inside, SPAN_KEY: span, DELIVERY_KEY: delivery})
         if current:
             delivery.execution = execution()
-            attach(own)  # Without a token: see delivery.py.
+            attach(delivery.own)  # Without a token: see delivery.py.
 
     def finish(self, delivery: OpenDelivery, error: BaseException | None = None) -> None:
         """End the span and leave its context. Safe to call twice and from another thread; never raises."""
-        if delivery.ended:
-            return
-        state, delivery.ended, delivery.message = delivery.state, True, None
         try:
+            if delivery.ended:
+                return
+            state, delivery.ended, delivery.message = delivery.state, True, None
             ended_ns = self._now()
             _leave(delivery)  # First: what comes may ask the application for the text of its exception.
             elapsed_ns = ended_ns - delivery.started_ns
@@ -237,8 +235,8 @@ class Processor:
                     observer.processed(delivery.offset or 0, origin_ms, now_ms)
             if type(delivery.span) is not LightSpan:
                 self._end(delivery, ended_ns, delivery.start_ns + elapsed_ns)
-        except Exception:
-            self._ending.failed()
+        except BaseException:
+            self._ending.failed(_leave, delivery)
             end_anyway(delivery.span)
 
     def _failed(self, delivery: OpenDelivery, elapsed_ns: int, error: BaseException | None) -> None:

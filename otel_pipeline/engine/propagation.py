@@ -17,6 +17,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from otel_pipeline.engine import pipeline_header
 from otel_pipeline.engine.brought import brought, with_brought
+from otel_pipeline.engine.guard import raise_theirs
 from otel_pipeline.engine.headers import (
     BAGGAGE,
     TRACEPARENT,
@@ -120,12 +121,14 @@ class _Configured:
         try:
             context = self._propagator.extract(headers, context, getter=_PAIRS)
         except Exception:
+            raise_theirs()
             self._unreadable("propagator")
         _, states, baggages = context_headers(headers)
         if states or (baggages and self._with_baggage):
             try:
                 inside = with_brought(context, states, baggages if self._with_baggage else ())
             except Exception:
+                raise_theirs()
                 inside = None
             if inside is not None:
                 return inside
@@ -137,6 +140,7 @@ class _Configured:
         try:
             self._propagator.inject(ours, context, setter=_ASCII)
         except Exception:
+            raise_theirs()
             self._unreadable("propagator")
         came = brought(context)
         baggage = get_all(context) if self._with_baggage else None

@@ -143,10 +143,10 @@ def _receive_span(
 
 def leave_batch(engine: Engine, consumer: Consumer) -> None:
     """End the batch: the application asks for more, or closes, so what it had is processed. Never raises."""
-    batch = consumer.batch
-    if batch is None:
-        return
     try:
+        batch = consumer.batch
+        if batch is None:
+            return
         take_back(consumer, batch)
         if not consumer.explicit:
             now_ms = engine.clock_ns() // 1_000_000

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
+
+    from otel_pipeline.engine.guard import Place
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
 
 class Scope(Protocol):
-    """What lasts as long as the call. None of it raises."""
+    """What lasts as long as the call. What its methods raise is counted."""
+
+    refusal: Exception | None
+    """What is to be raised in place of the call."""
 
     def resume(self) -> None:
         """Become current: the application's code of this call runs now."""
@@ -22,67 +28,130 @@ class Scope(Protocol):
         """Stop being current: a generator has yielded, and its caller's code runs."""
 
     def finish(self, error: BaseException | None) -> None:
-        """End with the call; `error` is what it raised, or None."""
+        """End with the call."""
 
 
-def decorate(function: F, open_scope: Callable[[tuple[Any, ...], dict[str, Any]], Scope]) -> F:
-    """Put a scope around each call of the function; it stays a function of the same kind and signature."""
+class _Nothing:
+    """Stands in for a scope that could not be opened."""
+
+    refusal: Exception | None = None
+
+    def resume(self) -> None:
+        pass
+
+    def suspend(self) -> None:
+        pass
+
+    def finish(self, error: BaseException | None) -> None:
+        pass
+
+
+_NOTHING = _Nothing()
+OpenScope: TypeAlias = "Callable[[tuple[Any, ...], dict[str, Any]], Scope]"
+
+
+def decorate(function: F, open_scope: OpenScope, place: Callable[[], Place]) -> F:
+    """Return the function with a scope around each call; it stays a function of the same kind and signature.
+
+    Args:
+        function: the application's own.
+        open_scope: called with the positional and the keyword arguments of each call.
+        place: gives the place of the pipeline that is in force then; counts what fails.
+    """
     if inspect.isasyncgenfunction(function):
-        made: Any = _asynchronous_generator(function, open_scope)
+        made: Any = _asynchronous_generator(function, open_scope, place)
     elif inspect.isgeneratorfunction(function):
-        made = _generator(function, open_scope)
+        made = _generator(function, open_scope, place)
     elif inspect.iscoroutinefunction(function):
-        made = _coroutine(function, open_scope)
+        made = _coroutine(function, open_scope, place)
     else:
-        made = _plain(function, open_scope)
+        made = _plain(function, open_scope, place)
     return functools.wraps(function)(made)  # type: ignore[return-value]
 
 
-def _plain(function: Any, open_scope: Any) -> Any:
+def _failed(place: Callable[[], Place]) -> None:
+    try:
+        there = place()
+    except Exception:  # There is no stack left, or the interpreter ends.
+        return
+    there.failed()
+
+
+def _quietly(place: Callable[[], Place], act: Callable[..., None], *arguments: Any) -> None:
+    """Do it, and count what it raises: all that this needs is one frame, which the application's own function had."""
+    try:
+        act(*arguments)
+    except Exception:
+        with suppress(RecursionError):
+            _failed(place)
+
+
+def _plain(function: Any, open_scope: OpenScope, place: Callable[[], Place]) -> Any:
     def call(*args: Any, **kwargs: Any) -> Any:
-        scope = open_scope(args, kwargs)
+        scope: Scope = _NOTHING
+        refusal = None
+        try:
+            scope = open_scope(args, kwargs)
+            refusal = scope.refusal
+        except Exception:
+            _failed(place)
+        if refusal is not None:
+            raise refusal
         try:
             result = function(*args, **kwargs)
         except BaseException as error:
-            scope.finish(error)
+            _quietly(place, scope.finish, error)
             raise
-        scope.finish(None)
+        _quietly(place, scope.finish, None)
         return result
 
     return call
 
 
-def _coroutine(function: Any, open_scope: Any) -> Any:
+def _coroutine(function: Any, open_scope: OpenScope, place: Callable[[], Place]) -> Any:
     async def call(*args: Any, **kwargs: Any) -> Any:
-        scope = open_scope(args, kwargs)
+        scope: Scope = _NOTHING
+        refusal = None
+        try:
+            scope = open_scope(args, kwargs)
+            refusal = scope.refusal
+        except Exception:
+            _failed(place)
+        if refusal is not None:
+            raise refusal
         try:
             result = await function(*args, **kwargs)
         except BaseException as error:
-            scope.finish(error)
+            _quietly(place, scope.finish, error)
             raise
-        scope.finish(None)
+        _quietly(place, scope.finish, None)
         return result
 
     return call
 
 
-def _generator(function: Any, open_scope: Any) -> Any:
+def _generator(function: Any, open_scope: OpenScope, place: Callable[[], Place]) -> Any:
     def generate(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        scope = open_scope(args, kwargs)
-        scope.suspend()
+        scope: Scope = _NOTHING
+        refusal = sent = thrown = ended = None
+        try:
+            scope = open_scope(args, kwargs)
+            refusal = scope.refusal
+            scope.suspend()
+        except Exception:
+            _failed(place)
+        if refusal is not None:
+            raise refusal
         generator = function(*args, **kwargs)
-        sent: Any = None
-        thrown: BaseException | None = None
-        ended: BaseException | None = None
         try:
             while True:
-                scope.resume()
+                _quietly(place, scope.resume)
                 try:
                     item = generator.send(sent) if thrown is None else generator.throw(thrown)
                 except StopIteration as stop:
                     return stop.value
                 finally:
-                    scope.suspend()
+                    _quietly(place, scope.suspend)
                 sent, thrown = None, None
                 try:
                     sent = yield item
@@ -91,35 +160,38 @@ def _generator(function: Any, open_scope: Any) -> Any:
                     raise
                 except BaseException as raised:
                     thrown = raised
-        except GeneratorExit:
-            raise
         except BaseException as error:
-            ended = error
+            ended = None if isinstance(error, GeneratorExit) else error
             raise
         finally:
-            scope.finish(ended)
+            _quietly(place, scope.finish, ended)
 
     return generate
 
 
-def _asynchronous_generator(function: Any, open_scope: Any) -> Any:
+def _asynchronous_generator(function: Any, open_scope: OpenScope, place: Callable[[], Place]) -> Any:
     # Written out once more: Python has no `yield from` for asynchronous generators.
     async def generate(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        scope = open_scope(args, kwargs)
-        scope.suspend()
-        generator: AsyncGenerator[Any, Any] = function(*args, **kwargs)
-        sent: Any = None
-        thrown: BaseException | None = None
-        ended: BaseException | None = None
+        scope: Scope = _NOTHING
+        refusal = sent = thrown = ended = None
+        try:
+            scope = open_scope(args, kwargs)
+            refusal = scope.refusal
+            scope.suspend()
+        except Exception:
+            _failed(place)
+        if refusal is not None:
+            raise refusal
+        generator = function(*args, **kwargs)
         try:
             while True:
-                scope.resume()
+                _quietly(place, scope.resume)
                 try:
                     item = await (generator.asend(sent) if thrown is None else generator.athrow(thrown))
                 except StopAsyncIteration:
                     return
                 finally:
-                    scope.suspend()
+                    _quietly(place, scope.suspend)
                 sent, thrown = None, None
                 try:
                     sent = yield item
@@ -128,12 +200,10 @@ def _asynchronous_generator(function: Any, open_scope: Any) -> Any:
                     raise
                 except BaseException as raised:
                     thrown = raised
-        except GeneratorExit:
-            raise
         except BaseException as error:
-            ended = error
+            ended = None if isinstance(error, GeneratorExit) else error
             raise
         finally:
-            scope.finish(ended)
+            _quietly(place, scope.finish, ended)
 
     return generate

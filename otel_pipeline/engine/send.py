@@ -71,18 +71,24 @@ class Sending:
         self.started_ns = started_ns
 
     def __call__(self, answer: Any) -> None:
-        """Finish as the client's callback for both outcomes: an acknowledgement, or the exception."""
-        if isinstance(answer, BaseException):
-            self.finish(None, None, answer)
-            return
+        """Finish as the client's callback for both outcomes: an acknowledgement, or the exception. Never raises."""
         try:
-            self.finish(*self._producer.read(answer))
+            if isinstance(answer, BaseException):
+                self.finish(None, None, answer)
+            else:
+                self.finish(*self._where(answer))
+        except Exception:
+            self._engine.guard.place("send.finish").failed()
+
+    def _where(self, answer: Any) -> tuple[int | None, int | None]:
+        try:
+            return self._producer.read(answer)
         except Exception:
             place = self._engine.guard.place("send.acknowledgement")
             place.failed()
             if place.off:
                 self._producer.read = _nowhere
-            self.finish(None, None)
+            return None, None
 
     def refused(self, error: BaseException) -> None:
         """Finish where the client took the destination's name for none. Never raises.
@@ -113,8 +119,8 @@ class Sending:
         self, partition: int | None, offset: int | None, error: BaseException | None = None
     ) -> None:
         """Finish: the broker answered, or the client raised. To be called once, from any thread; never raises."""
-        engine = self._engine
         try:
+            engine = self._engine
             elapsed_ns = engine.monotonic_ns() - self.started_ns
             destination = self.destination
             span = self.span
@@ -145,7 +151,7 @@ class Sending:
                     describe(span, error, with_text=engine.settings.exception_text, with_event=False)
             span.end(self.start_ns + elapsed_ns)
         except Exception:
-            engine.guard.place("send.finish").failed()
+            self._engine.guard.place("send.finish").failed()
             end_anyway(self.span)
 
 
@@ -174,9 +180,9 @@ def sender(  # noqa: C901, PLR0915
     def begin(  # noqa: C901, PLR0911, PLR0912 - one message's path, read in one place
         producer: Producer, topic: Any, partition: Any, key: Any, value: Any, headers: Any
     ) -> Sending | None:
-        if place.off:
-            return None
         try:
+            if place.off:
+                return None
             context = get_current()
             delivery: OpenDelivery | None = None
             if context:
@@ -210,9 +216,9 @@ def sender(  # noqa: C901, PLR0915
         except Exception:
             place.failed()
             return None
-        if writing.off:
-            return sending
         try:
+            if writing.off:
+                return sending
             if producer.headers_allowed and (headers is None or isinstance(headers, list)):
                 if kept:
                     copy = list(headers or ())

@@ -43,10 +43,10 @@ Stamped = tuple[int, _Count, tuple[str, bytes]]
 class Sequences:
     """The last number of each (producer id, topic, partition). The caller holds the partition's lock."""
 
-    __slots__ = ("__weakref__", "_counts", "_forgotten", "_place", "_templates")
+    __slots__ = ("__weakref__", "_counts", "_forgotten", "_templates", "place")
 
     def __init__(self, guard: Guard) -> None:
-        self._place = guard.place("sequence")
+        self.place = guard.place("sequence")
         self._counts: dict[Key, _Count] = {}
         self._forgotten: dict[Key, int] = {}
         self._templates: dict[bytes, tuple[int, Template, dict[int, _Count]]] = {}
@@ -64,9 +64,9 @@ class Sequences:
 
     def stamp(self, headers: list[tuple[str, bytes]], topic: str, partition: int) -> Stamped | None:
         """Write the next number into our header; None if there is nothing to stamp. Never raises."""
-        if self._place.off:
-            return None
         try:
+            if self.place.off:
+                return None
             at = len(headers) - 1
             while headers[at][0] != NAME:  # Ours is the last but for what a serializer has written.
                 at -= 1
@@ -87,7 +87,7 @@ class Sequences:
             filled = known[1].filled(time.time_ns() // 1_000_000, count.last % _LAST + 1, count.tag)
             headers[at] = (NAME, filled)
         except Exception:
-            self._place.failed()
+            self.place.failed()
             return None
         return at, count, pair
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from otel_pipeline import semconv
 from otel_pipeline.engine.failure import error_type
@@ -15,18 +15,19 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.totals import AttributeValue
 
 
-def settler(engine: Engine, operation: str) -> Callable[[Consumer, int, BaseException | None], None]:
+def settler(engine: Engine, operation: str) -> Callable[..., None]:
     """Make a function that is told that messages were settled; it never raises.
 
-    It is called with (consumer, started_ns, error). `operation` is the library's own word.
+    It is called with (consumer, started_ns, error); what a client's callback adds is left out. `operation` is the
+    library's own word.
     """
     histogram, monotonic_ns = engine.operation_duration, engine.monotonic_ns
     place = engine.guard.place("settle")
 
-    def settled(consumer: Consumer, started_ns: int, error: BaseException | None) -> None:
-        if place.off:
-            return
+    def settled(consumer: Consumer, started_ns: int, error: BaseException | None, *_answer: Any) -> None:
         try:
+            if place.off:
+                return
             attributes: dict[str, AttributeValue] = {
                 **consumer.metric_attributes,
                 semconv.MESSAGING_OPERATION_NAME: operation,

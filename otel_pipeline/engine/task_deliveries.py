@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from otel_pipeline.engine.delivery import OpenDelivery
+    from otel_pipeline.engine.guard import Place
 
 
 class TaskDeliveries:
@@ -18,12 +19,13 @@ class TaskDeliveries:
 
     Args:
         finish: ends a delivery; the exception is what has ended the task that had it in hand.
+        place: counts what fails where a task ends.
     """
 
-    __slots__ = ("_finish", "_held")
+    __slots__ = ("_finish", "_held", "_place")
 
-    def __init__(self, finish: Callable[[OpenDelivery, BaseException | None], object]) -> None:
-        self._finish = finish
+    def __init__(self, finish: Callable[[OpenDelivery, BaseException | None], object], place: Place) -> None:
+        self._finish, self._place = finish, place
         self._held: WeakKeyDictionary[Task[Any], OpenDelivery | None] = WeakKeyDictionary()
 
     def hold(self, task: Task[Any], delivery: OpenDelivery) -> None:
@@ -49,9 +51,12 @@ class TaskDeliveries:
         return [delivery for _, delivery in found if delivery is not None]
 
     def _task_done(self, task: Task[Any]) -> None:
-        delivery = self._held.pop(task, None)
-        if delivery is not None:
-            self._finish(delivery, error_of(task))
+        try:
+            delivery = self._held.pop(task, None)
+            if delivery is not None:
+                self._finish(delivery, error_of(task))
+        except Exception:
+            self._place.failed()
 
 
 def error_of(task: Task[Any]) -> BaseException | None:

@@ -89,9 +89,9 @@ class ThreadSequences:
 
         To be called right before the client's own call, in the same thread, with the headers that `sender` gave.
         """
-        if type(headers) is not list or self._place.off:
-            return None  # The application's own headers are left alone.
         try:
+            if type(headers) is not list or self._place.off:
+                return None  # The application's own headers are left alone.
             at = len(headers) - 1
             while headers[at][0] != NAME:
                 at -= 1
@@ -118,13 +118,16 @@ class ThreadSequences:
 
     def settle(self, given: Given | None, *, taken: bool) -> None:
         """Use up the number where the client took the message; where it raised, the next message gets the number."""
-        if given is None:
-            return
-        numbering, destination = given.numbering, given.key[0]
-        if taken:
-            numbering.given[destination] = numbering.given.get(destination, 0) + 1
-        elif numbering.last.get(given.key) == given.number:
-            numbering.last[given.key] = given.before
+        try:
+            if given is None:
+                return
+            numbering, destination = given.numbering, given.key[0]
+            if taken:
+                numbering.given[destination] = numbering.given.get(destination, 0) + 1
+            elif numbering.last.get(given.key) == given.number:
+                numbering.last[given.key] = given.before
+        except Exception:
+            self._place.failed()
 
     def answered(self, destination: str) -> None:
         """Count a message that the client took and that is acknowledged or has failed. Safe in any thread."""

@@ -22,6 +22,7 @@ from opentelemetry.trace.span import TraceState
 
 from otel_pipeline.engine import pipeline_header
 from otel_pipeline.engine.brought import brought, with_brought
+from otel_pipeline.engine.guard import raise_theirs
 from otel_pipeline.engine.headers import BAGGAGE, TRACEPARENT, TRACESTATE, context_headers, own_header, pairs
 from otel_pipeline.engine.merged import merged
 from otel_pipeline.engine.w3c import as_bytes, encode_baggage, parse_tracestate
@@ -153,6 +154,7 @@ class TraceContext:
                 if name == TRACEPARENT or (len(name) == len(TRACEPARENT) and name.lower() == TRACEPARENT)
             ]
         except Exception:
+            raise_theirs()
             values = context_headers(headers).parents
         return values[0] if len(values) == 1 else chosen(values)[1]
 
@@ -162,6 +164,7 @@ class TraceContext:
         try:
             return value is not None and bool(int(value[53:55], 16) & 1)
         except Exception:
+            raise_theirs()
             return False
 
     def creation_links(self, headers: Any) -> tuple[LightLink, ...]:
@@ -196,6 +199,7 @@ class TraceContext:
                     if fields[0] >> 24 != _VERSION:
                         fields = None
                 except Exception:
+                    raise_theirs()
                     fields = pipeline_header.fields(header)
             if more:
                 return self._more(headers, context)
@@ -205,6 +209,7 @@ class TraceContext:
             if first is not None:
                 self._unreadable(TRACEPARENT)
         except Exception:
+            raise_theirs()
             return self._more(headers, context)  # A mapping, or not pairs alone.
         return None, context, first, header, fields
 
@@ -216,6 +221,7 @@ class TraceContext:
             try:
                 inside = with_brought(context, found.states, found.baggages if self._with_baggage else ())
             except Exception:
+                raise_theirs()
                 inside = None
             if inside is None:
                 self._unreadable(BAGGAGE)
@@ -241,6 +247,7 @@ class TraceContext:
         try:
             entries = parse_tracestate(states)
         except Exception:
+            raise_theirs()
             entries = None
         if entries is None:
             self._unreadable(TRACESTATE)
@@ -294,6 +301,7 @@ def chosen(
         try:
             ids = parse_traceparent(value)
         except Exception:
+            raise_theirs()
             ids = None
         if ids is not None:
             found.setdefault(ids, value)

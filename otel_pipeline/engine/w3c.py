@@ -9,6 +9,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, unquote
 
+from otel_pipeline.engine.guard import raise_theirs
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -152,6 +154,7 @@ def _encoded(key: object, value: object, came: BaggageMember | None) -> str | No
             quote(str(value), _BAGGAGE_SAFE, errors="replace"),
         )
     except Exception:
+        raise_theirs()
         return None  # The application's own object, whose text cannot be had.
     member = f"{name}={text}"
     if came is not None and came.properties and came.value == value:

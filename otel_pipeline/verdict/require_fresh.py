@@ -13,12 +13,13 @@ from otel_pipeline.detectors.objectives import ObjectiveCounts
 from otel_pipeline.detectors.settings import Objective
 from otel_pipeline.duration import seconds
 from otel_pipeline.engine.batch import origin_in_hand
+from otel_pipeline.engine.guard import NOBODY
 from otel_pipeline.engine.scope import decorate
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from otel_pipeline.engine.guard import Guard
+    from otel_pipeline.engine.guard import Guard, Place
     from otel_pipeline.engine.totals import Counter
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -61,6 +62,11 @@ def activate(counter: Counter | None, guard: Guard | None = None) -> None:
     _counted = None if counter is None or guard is None else _Counted(counter, guard)
 
 
+def _place() -> Place:
+    counted = _counted
+    return NOBODY.place("require_fresh") if counted is None else counted.place
+
+
 class RequireFresh:
     """One use of `require_fresh`."""
 
@@ -79,10 +85,20 @@ class RequireFresh:
 
     def check(self) -> RequireFresh:
         """Look at the data in hand now. Raises `StaleDataError`, unless stale data is only to be flagged."""
-        self.age_s = self._measured()
-        if self.stale and self.age_s is not None and self._on_stale == "raise":
-            raise StaleDataError(self.age_s, self._threshold_s)
+        error = self.refusal()
+        if error is not None:
+            raise error
         return self
+
+    def refusal(self) -> StaleDataError | None:
+        """Look at the data in hand now; return what is to be raised."""
+        try:
+            self.age_s = age_s = self._measured()
+            if age_s is not None and age_s > self._threshold_s and self._on_stale == "raise":
+                return StaleDataError(age_s, self._threshold_s)
+        except Exception:
+            _place().failed()
+        return None
 
     def __enter__(self) -> RequireFresh:  # noqa: PYI034 - Self is not in Python 3.10
         return self.check()
@@ -102,24 +118,20 @@ class RequireFresh:
 
     def __call__(self, function: F) -> F:
         """Decorate a function of any kind: each call checks first."""
-        return decorate(function, lambda _args, _kwargs: _Checked(self._threshold_s, self._on_stale))
+        return decorate(function, lambda _args, _kwargs: _Checked(self._threshold_s, self._on_stale), _place)
 
     def _measured(self) -> float | None:
         counted = _counted
         if counted is None or counted.place.off:
             return None
-        try:
-            origin = origin_in_hand()
-            age_s = None if origin is None else origin.age_s
-            counted.count(self._threshold_s, age_s)
-            if age_s is not None:
-                span = get_current_span()
-                if span.is_recording():
-                    span.set_attribute(semconv.OTEL_PIPELINE_DATA_AGE, age_s)
-                    span.set_attribute(semconv.OTEL_PIPELINE_DATA_STALE, age_s > self._threshold_s)
-        except Exception:
-            counted.place.failed()
-            return None
+        origin = origin_in_hand()
+        age_s = None if origin is None else origin.age_s
+        counted.count(self._threshold_s, age_s)
+        if age_s is not None:
+            span = get_current_span()
+            if span.is_recording():
+                span.set_attribute(semconv.OTEL_PIPELINE_DATA_AGE, age_s)
+                span.set_attribute(semconv.OTEL_PIPELINE_DATA_STALE, age_s > self._threshold_s)
         return age_s
 
 
@@ -127,7 +139,7 @@ class _Checked:
     """The scope of a decorated call: the data is checked when it begins."""
 
     def __init__(self, threshold_s: float, on_stale: OnStale) -> None:
-        RequireFresh(threshold_s, on_stale).check()
+        self.refusal: Exception | None = RequireFresh(threshold_s, on_stale).refusal()
 
     def resume(self) -> None:
         """Do nothing: no context is made current."""

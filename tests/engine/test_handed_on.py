@@ -351,7 +351,7 @@ def test_a_loop_that_is_left_leaves_its_own_message():
 
     def loop(name):
         consumer.open = name
-        deliveries = Deliveries(iter([name]), consumer, left.append)
+        deliveries = Deliveries(iter([name]), consumer, SimpleNamespace(loop_left=left.append))
         next(deliveries)
         return deliveries
 

@@ -6,11 +6,14 @@ import asyncio
 
 import pytest
 
+from otel_pipeline.engine.guard import Guard
 from otel_pipeline.engine.scope import decorate
 
 
 class Recorded:
     """What a scope was told."""
+
+    refusal = None
 
     def __init__(self):
         self.told = []
@@ -31,7 +34,7 @@ def scope():
 
 
 def decorated(scope, function):
-    return decorate(function, lambda _args, _kwargs: scope)
+    return decorate(function, lambda _args, _kwargs: scope, lambda: Guard().place("scope"))
 
 
 def echo(first):

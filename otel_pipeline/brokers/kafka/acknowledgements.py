@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.context import attach, get_current
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from opentelemetry.context import Context
 
     from otel_pipeline.engine.engine import Engine
     from otel_pipeline.engine.send import Sending
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
 def follow(engine: Engine, sending: Sending, future: Any) -> None:
     """End a send when its future is done; the future is asyncio's or `concurrent.futures`'. Never raises."""
     try:
-        future.add_done_callback(lambda done: _finish(engine, sending, done))
+        future.add_done_callback(functools.partial(_finish, engine, sending))
     except Exception:
         engine.guard.place("send.follow").failed()
 
@@ -49,38 +52,53 @@ class Delivered:
         failure: makes an exception of the library's error.
     """
 
-    __slots__ = ("_context", "_engine", "_failure", "_sending", "_theirs")
+    __slots__ = ("_context", "_engine", "_failure", "_place", "_sending", "_theirs")
 
     def __init__(
         self, engine: Engine, sending: Sending, theirs: Callable[..., Any] | None, failure: Callable[[Any], Exception]
     ) -> None:
-        self._engine = engine
+        self._engine, self._place = engine, engine.guard.place("send.follow")
         self._sending = sending
         self._theirs = theirs
         self._failure = failure
-        self._context = None if theirs is None else get_current()
+        self._context = get_current()
 
     def __call__(self, error: Any, message: Any) -> Any:
         """End the send, then call the application's callback, in the thread in which the library serves callbacks."""
-        self._tell(error, message)
-        if self._theirs is None or self._context is None:
-            return None
-        before = get_current()
-        attach(self._context)
+        original, before = self._theirs, None
         try:
-            return self._theirs(error, message)
-        finally:
-            attach(before)
+            self._tell(error, message)
+        except Exception:
+            self._place.failed()
+        if original is None:
+            return None
+        try:
+            before = get_current()
+            attach(self._context)
+        except Exception:
+            self._place.failed()
+        try:
+            answer = original(error, message)
+        except BaseException:
+            self._place.told(_back_to, before)
+            raise
+        try:
+            _back_to(before)
+        except Exception:
+            self._place.failed()
+        return answer
 
     def _tell(self, error: Any, message: Any) -> None:
         sending = self._sending
-        try:
-            latency_s = message.latency()
-            if latency_s is not None:
-                sending.started_ns = self._engine.monotonic_ns() - int(latency_s * 1e9)
-            if error is None:
-                sending.finish(message.partition(), message.offset())
-            else:
-                sending.finish(message.partition(), None, self._failure(error))
-        except Exception:
-            self._engine.guard.place("send.follow").failed()
+        latency_s = message.latency()
+        if latency_s is not None:
+            sending.started_ns = self._engine.monotonic_ns() - int(latency_s * 1e9)
+        if error is None:
+            sending.finish(message.partition(), message.offset())
+        else:
+            sending.finish(message.partition(), None, self._failure(error))
+
+
+def _back_to(context: Context | None) -> None:
+    if context is not None:
+        attach(context)

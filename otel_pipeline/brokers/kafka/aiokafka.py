@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from otel_pipeline.engine.engine import Engine
     from otel_pipeline.engine.patching import Patches
+    from otel_pipeline.engine.send import Sending
 
 _SEND = ("self", "topic", "value", "key", "partition", "timestamp_ms", "headers")
 _APPEND = ("self", "key", "value", "timestamp_ms")
@@ -104,23 +105,35 @@ def _instrument_sequence(patches: Patches, engine: Engine) -> Sequences | None:
 
 
 def _make_append(sequences: Sequences, original: Callable[..., Any]) -> Callable[..., Any]:
+    place = sequences.place
+
     @functools.wraps(original)
     def append(self: Any, key: Any, value: Any, timestamp_ms: Any, *rest: Any, **more: Any) -> Any:
-        headers = more.get("headers")
-        if not headers or type(headers) is not list:
-            return original(self, key, value, timestamp_ms, *rest, **more)
-        partition = self.tp
-        stamped = sequences.stamp(headers, partition.topic, partition.partition)
+        headers: Any = None
+        stamped = None
+        try:
+            headers = more.get("headers")
+            if headers and type(headers) is list:
+                stamped = sequences.stamp(headers, self.tp.topic, self.tp.partition)
+        except Exception:
+            place.failed()
         future = original(self, key, value, timestamp_ms, *rest, **more)
         if stamped is not None:
-            sequences.settle(headers, stamped, taken=future is not None)
+            try:
+                sequences.settle(headers, stamped, taken=future is not None)
+            except Exception:
+                place.failed()
         return future
 
     return append
 
 
 def _make_send(engine: Engine, producers: KafkaProducers, original: Callable[..., Any]) -> Callable[..., Any]:
-    producer_of, begin = producers.of, sender(engine)
+    producer_of, begin, place = producers.of, sender(engine), engine.guard.place("send")
+
+    def refused(sending: Sending, error: BaseException) -> None:
+        failed(sending, error)
+        tell_unreadable(engine, error, "producer", "aiokafka.", frozenset({"_serialize"}))
 
     @functools.wraps(original)
     async def send(
@@ -132,16 +145,24 @@ def _make_send(engine: Engine, producers: KafkaProducers, original: Callable[...
         timestamp_ms: Any = None,
         headers: Any = None,
     ) -> Any:
-        sending = begin(producer_of(self), topic, partition, key, value, headers)
-        if sending is None:
-            return await original(self, topic, value, key, partition, timestamp_ms, headers)
+        sending, sent = None, headers
         try:
-            future = await original(self, topic, value, key, partition, timestamp_ms, sending.headers)
+            sending = begin(producer_of(self), topic, partition, key, value, headers)
+            if sending is not None:
+                sent = sending.headers
+        except Exception:
+            place.failed()
+        try:
+            future = await original(self, topic, value, key, partition, timestamp_ms, sent)
         except BaseException as error:
-            failed(sending, error)
-            tell_unreadable(engine, error, "producer", "aiokafka.", frozenset({"_serialize"}))
+            if sending is not None:
+                place.told(refused, sending, error)
             raise
-        follow(engine, sending, future)
+        try:
+            if sending is not None:
+                follow(engine, sending, future)
+        except Exception:
+            place.failed()
         return future
 
     return send
@@ -151,19 +172,30 @@ def _make_getone(
     consumers: KafkaConsumers, iteration: AsyncIteration, original: Callable[..., Any]
 ) -> Callable[..., Any]:
     consumer_of, leave, hand_out = consumers.of, iteration.leave, iteration.hand_out
+    nobody, place = consumers.left_alone, consumers.receiving
+
+    def failed(error: BaseException) -> None:
+        tell_unreadable(consumers.engine, error, "consumer", "aiokafka.", frozenset({"_consumer_record"}))
 
     async def getone(self: Any, *partitions: Any) -> Any:
-        consumer = consumer_of(self)
-        leave(consumer)
+        consumer, rejection = nobody, None
+        try:
+            consumer = consumer_of(self)
+            leave(consumer)
+        except Exception:
+            place.failed()
         try:
             message = await original(self, *partitions)
         except Exception as error:
-            tell_unreadable(consumers.engine, error, "consumer", "aiokafka.", frozenset({"_consumer_record"}))
+            place.told(failed, error)
             raise
-        hand_out(consumer, message)
-        consumers.count_one(consumer, message)
-        if consumer.rejection is not None:
-            iteration.raise_rejection(consumer)
+        try:
+            rejection = hand_out(consumer, message)
+            consumers.count_one(consumer, message)
+        except Exception:
+            place.failed()
+        if rejection is not None:
+            raise rejection
         return message
 
     iteration.own.add(getone.__code__)
@@ -173,11 +205,17 @@ def _make_getone(
 def _make_aiter(
     consumers: KafkaConsumers, iteration: AsyncIteration, original: Callable[..., Any]
 ) -> Callable[..., Any]:
+    place = consumers.engine.guard.place("iterate")
+
     @functools.wraps(original)
     def __aiter__(self: Any) -> Any:  # noqa: N807
-        consumer = consumers.of(self)
-        if consumer.excluded or not consumer.engine.active:
-            return original(self)
-        return iteration.deliveries(original(self), consumer)
+        iterator = original(self)
+        try:
+            consumer = consumers.of(self)
+            if not consumer.excluded and consumer.engine.active:
+                return iteration.deliveries(iterator, consumer)
+        except Exception:
+            place.failed()
+        return iterator
 
     return __aiter__

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.clients import PartitionState, Position
     from otel_pipeline.engine.consumers import Make
     from otel_pipeline.engine.engine import Engine
+    from otel_pipeline.engine.guard import Place
     from otel_pipeline.engine.messages import MessageFields
     from otel_pipeline.engine.send import Sending
     from otel_pipeline.engine.sequence import Sequences
@@ -85,11 +86,12 @@ def _max_poll_interval_s(settings: Mapping[str, Any]) -> float:
     return given / 1000 if isinstance(given, (int, float)) and given > 0 else MAX_POLL_INTERVAL_S
 
 
-def _cluster_of(library: Library, client: Any) -> Callable[[], str | None]:
+def _cluster_of(library: Library, client: Any, place: Place) -> Callable[[], str | None]:
     def read(living: Any) -> str | None:
         try:
-            found = library.cluster(living)
+            found = None if place.off else library.cluster(living)
         except Exception:
+            place.failed()
             return None
         return found if isinstance(found, str) else None
 
@@ -123,7 +125,7 @@ class KafkaProducers(Producers):
         return Producer(
             attributes=client_attributes(SYSTEM, server_of(settings.get("bootstrap_servers"))),
             client_id=client_id,
-            cluster_id=_cluster_of(library, client),
+            cluster_id=_cluster_of(library, client, engine.guard.place("cluster")),
             headers_allowed=library.headers_allowed(settings),
             excluded=excluded,
             numbers=self._numbers,
@@ -171,7 +173,7 @@ class KafkaConsumers(Consumers):
             group=settings.get("group_id"),
             excluded=reason is not None,
             operation=library.receives,
-            cluster_id=_cluster_of(library, client),
+            cluster_id=_cluster_of(library, client, engine.guard.place("cluster")),
             positions=weakly(client, library.positions, {}),
             is_member=weakly(client, library.member, False),
             max_poll_interval_s=_max_poll_interval_s(settings),
@@ -243,9 +245,9 @@ def tell_unreadable(
     the topic: nothing has to be wrapped for the case that nothing goes wrong.
     """
     place = engine.guard.place("unreadable")
-    if engine.unreadable is None or place.off:
-        return
     try:
+        if engine.unreadable is None or place.off:
+            return
         topic, frames = None, error.__traceback__
         while frames is not None:
             frame = frames.tb_frame

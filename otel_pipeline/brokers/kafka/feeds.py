@@ -49,9 +49,9 @@ def teller_of_assignments(
     place = guard.place("assigned")
 
     def tell_assigned(client: Any, consumer: Consumer, partitions: Iterable[tuple[str, int]]) -> None:
-        if place.off:
-            return
         try:
+            if place.off:
+                return
             known, assignment = consumer.assignments, assignment_of(client)
             for partition in partitions:
                 before, current = known.get(partition), assignment.get(partition)

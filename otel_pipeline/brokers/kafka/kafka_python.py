@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.brokers.kafka import kafka_python_fetches
 from otel_pipeline.brokers.kafka.client import NAMES, KafkaConsumers, KafkaProducers, Library, failed, tell_unreadable
-from otel_pipeline.brokers.kafka.feeds import teller_of_assignments
+from otel_pipeline.brokers.kafka.pull import Pull
 from otel_pipeline.engine.messages import MessageFields
-from otel_pipeline.engine.receive import leave_batch, receiver
 from otel_pipeline.engine.send import Sending, sender
 from otel_pipeline.engine.sequence import Sequences
 from otel_pipeline.engine.settle import settler
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from otel_pipeline.engine.engine import Engine
-    from otel_pipeline.engine.guard import Place
     from otel_pipeline.engine.patching import Patches
 
 _HEADERS_SINCE = (0, 11)  # Message formats before it have none, and the client raises when it is given some.
@@ -89,8 +87,8 @@ def instrument(patches: Patches, engine: Engine) -> None:
     if hasattr(KafkaProducer, "abort_transaction"):
         patches.replace(KafkaProducer, "abort_transaction", producers.aborting())
     consumers = KafkaConsumers(engine, KAFKA_PYTHON, ConsumerRecord)
-    patches.replace(KafkaConsumer, "__iter__", functools.partial(_make_iter, consumers))
-    patches.replace(KafkaConsumer, "__next__", functools.partial(_make_next, consumers))
+    patches.replace(KafkaConsumer, "__iter__", consumers.iterating())
+    patches.replace(KafkaConsumer, "__next__", consumers.handing_out())
     patches.replace(KafkaConsumer, "poll", functools.partial(_make_poll, consumers))
     patches.replace(KafkaConsumer, "close", consumers.closing())
     for name in ("seek", "seek_to_beginning", "seek_to_end"):
@@ -121,15 +119,22 @@ def _instrument_sequence(patches: Patches, engine: Engine) -> Sequences | None:
 
 
 def _make_try_append(sequences: Sequences, original: Callable[..., Any]) -> Callable[..., Any]:
+    place = sequences.place
+
     @functools.wraps(original)
     def try_append(self: Any, timestamp_ms: Any, key: Any, value: Any, headers: Any, **now: Any) -> Any:
-        if not headers:
-            return original(self, timestamp_ms, key, value, headers, **now)
-        partition = self.topic_partition
-        stamped = sequences.stamp(headers, partition.topic, partition.partition)
+        stamped = None
+        try:
+            if headers:
+                stamped = sequences.stamp(headers, self.topic_partition.topic, self.topic_partition.partition)
+        except Exception:
+            place.failed()
         future = original(self, timestamp_ms, key, value, headers, **now)
         if stamped is not None:
-            sequences.settle(headers, stamped, taken=future is not None)
+            try:
+                sequences.settle(headers, stamped, taken=future is not None)
+            except Exception:
+                place.failed()
         return future
 
     return try_append
@@ -137,7 +142,11 @@ def _make_try_append(sequences: Sequences, original: Callable[..., Any]) -> Call
 
 def _make_send(engine: Engine, producers: KafkaProducers, original: Callable[..., Any]) -> Callable[..., Any]:
     known, producer_of, begin = producers.by_id.get, producers.of, sender(engine)
-    place = engine.guard.place("send.follow")
+    beginning, following = engine.guard.place("send"), engine.guard.place("send.follow")
+
+    def refused(sending: Sending, error: BaseException) -> None:
+        failed(sending, error)
+        tell_unreadable(engine, error, "producer", "kafka.", _SERIALIZE)
 
     @functools.wraps(original)
     def send(
@@ -149,96 +158,59 @@ def _make_send(engine: Engine, producers: KafkaProducers, original: Callable[...
         partition: Any = None,
         timestamp_ms: Any = None,
     ) -> Any:
-        sending = begin(known(id(self)) or producer_of(self), topic, partition, key, value, headers)
-        if sending is None:
-            return original(
-                self, topic, value=value, key=key, headers=headers, partition=partition, timestamp_ms=timestamp_ms
-            )
+        sending, sent = None, headers
         try:
-            future = original(
-                self,
-                topic,
-                value=value,
-                key=key,
-                headers=sending.headers,
-                partition=partition,
-                timestamp_ms=timestamp_ms,
-            )
+            sending = begin(known(id(self)) or producer_of(self), topic, partition, key, value, headers)
+            if sending is not None:
+                sent = sending.headers
+        except Exception:
+            beginning.failed()
+        # By their names from the headers on: another instrumentation below may read them in an order of its own.
+        try:
+            future = original(self, topic, value, key, headers=sent, partition=partition, timestamp_ms=timestamp_ms)
         except BaseException as error:
-            failed(sending, error)
-            tell_unreadable(engine, error, "producer", "kafka.", _SERIALIZE)
+            if sending is not None:
+                beginning.told(refused, sending, error)
             raise
-        _follow(place, sending, future)
+        if sending is None:
+            return future
+        try:
+            # The client calls back from its own thread. 3.x adds both under one lock; older ones have `add_both` only.
+            add = getattr(future, "_add_cb_eb", None)
+            if add is not None:
+                add(sending, sending)
+            else:
+                future.add_both(sending)
+        except Exception:
+            following.failed()
         return future
 
     return send
 
 
-def _follow(place: Place, sending: Sending, future: Any) -> None:
-    """End the span when the broker has answered. The client calls back from its own thread."""
-    try:
-        # 3.x adds both under one lock; older ones have the public method only.
-        add = getattr(future, "_add_cb_eb", None)
-        if add is not None:
-            add(sending, sending)
-        else:
-            future.add_both(sending)
-    except Exception:
-        place.failed()
-
-
-def _make_iter(consumers: KafkaConsumers, original: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(original)
-    def __iter__(self: Any) -> Any:  # noqa: N807
-        consumer = consumers.of(self)
-        if consumer.excluded or not consumer.engine.active:
-            return original(self)
-        return consumers.iteration.deliveries(original(self), consumer)
-
-    return __iter__
-
-
-def _make_next(consumers: KafkaConsumers, original: Callable[..., Any]) -> Callable[..., Any]:
-    known, consumer_of, iteration = consumers.by_id.get, consumers.of, consumers.iteration
-    leave, hand_out, raise_rejection = iteration.leave, iteration.hand_out, iteration.raise_rejection
-
-    @functools.wraps(original)
-    def __next__(self: Any) -> Any:  # noqa: N807
-        consumer = known(id(self)) or consumer_of(self)
-        leave(consumer)
-        message = original(self)
-        hand_out(consumer, message)
-        if consumer.rejection is not None:
-            raise_rejection(consumer)
-        return message
-
-    return __next__
-
-
 def _make_poll(consumers: KafkaConsumers, original: Callable[..., Any]) -> Callable[..., Any]:
-    known, consumer_of, engine = consumers.by_id.get, consumers.of, consumers.engine
-    received, monotonic_ns = receiver(engine, consumers.fields), engine.monotonic_ns
-    tell_assigned = teller_of_assignments(engine.guard, attrgetter("_subscription.assignment"))
+    known, consumer_of, nobody = consumers.by_id.get, consumers.of, consumers.left_alone
+    pull, place = Pull(consumers, attrgetter("_subscription.assignment"), "kafka.", _SERIALIZE), consumers.receiving
 
     @functools.wraps(original)
     def poll(self: Any, timeout_ms: Any = 0, max_records: Any = None, update_offsets: Any = True) -> Any:  # noqa: FBT002
-        consumer = known(id(self)) or consumer_of(self)
-        if consumer.batch is not None:
-            leave_batch(engine, consumer)
-        by_iterator = not update_offsets
-        started_ns = monotonic_ns()
-        consumer.polling.begin(started_ns, by_iterator=by_iterator)
+        consumer, by_iterator = nobody, False
+        try:
+            consumer, by_iterator = known(id(self)) or consumer_of(self), not update_offsets
+            again = pull.begin(self, consumer, by_iterator=by_iterator)
+            if again is not None:
+                return again
+        except Exception:
+            place.failed()
         try:
             records = original(self, timeout_ms=timeout_ms, max_records=max_records, update_offsets=update_offsets)
-        except Exception as error:
-            received(consumer, (), started_ns, error, by_iterator)
-            tell_unreadable(engine, error, "consumer", "kafka.", _SERIALIZE)
+        except BaseException as error:
+            place.told(pull.failed, consumer, error, by_iterator)
             raise
-        finally:
-            consumer.polling.end(monotonic_ns())
-        if records:
-            tell_assigned(self, consumer, records)
-            received(consumer, tuple(records.values()), started_ns, None, by_iterator)
+        try:
+            pull.end(self, consumer, records, by_iterator=by_iterator)
+        except BaseException:
+            place.failed(pull.interrupted, consumer, records, by_iterator)
         return records
 
     return poll
@@ -250,14 +222,17 @@ def _make_commit_async(consumers: KafkaConsumers, original: Callable[..., Any]) 
 
     @functools.wraps(original)
     def commit_async(self: Any, *args: Any, **kwargs: Any) -> Any:
-        started_ns = monotonic_ns()
-        future = original(self, *args, **kwargs)
-        if place.off:
-            return future
+        started_ns: int | None = None
         try:
-            consumer = consumers.of(self)
-            future.add_callback(lambda _result: settled(consumer, started_ns, None))
-            future.add_errback(lambda error: settled(consumer, started_ns, error))
+            started_ns = monotonic_ns()
+        except Exception:
+            place.failed()
+        future = original(self, *args, **kwargs)
+        try:
+            if started_ns is not None and not place.off:
+                consumer = consumers.of(self)
+                future.add_callback(functools.partial(settled, consumer, started_ns, None))
+                future.add_errback(functools.partial(settled, consumer, started_ns))
         except Exception:
             place.failed()
         return future

@@ -1,0 +1,73 @@
+"""A call of a Kafka client that returns many messages, by partition: what is told before it and after it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from otel_pipeline.brokers.kafka.client import tell_unreadable
+from otel_pipeline.brokers.kafka.feeds import teller_of_assignments
+from otel_pipeline.engine.receive import leave_batch, receiver
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from otel_pipeline.brokers.kafka.client import KafkaConsumers
+    from otel_pipeline.engine.clients import Consumer
+
+
+class Pull:
+    """What an adapter calls around the client's own call; what it raises is the adapter's to count.
+
+    Args:
+        assignment_of: see `teller_of_assignments`.
+        package: with `deserializers` as `tell_unreadable` has it.
+    """
+
+    __slots__ = ("_deserializers", "_engine", "_monotonic_ns", "_package", "_received", "_tell_assigned")
+
+    def __init__(
+        self,
+        consumers: KafkaConsumers,
+        assignment_of: Callable[[Any], Mapping[tuple[str, int], object]],
+        package: str,
+        deserializers: frozenset[str],
+    ) -> None:
+        self._engine, self._monotonic_ns = consumers.engine, consumers.engine.monotonic_ns
+        self._received = receiver(consumers.engine, consumers.fields)
+        self._tell_assigned = teller_of_assignments(consumers.engine.guard, assignment_of)
+        self._package, self._deserializers = package, deserializers
+
+    def begin(self, client: Any, consumer: Consumer, *, by_iterator: bool) -> Any:
+        """Leave the messages before; return those that the call before could not return, or None."""
+        if consumer.kept is not None and (again := consumer.again(many=True)) is not None:
+            if not again.told:
+                self._tell(client, consumer, again.given, self._monotonic_ns(), by_iterator=by_iterator)
+            consumer.kept = None
+            return again.given
+        leave_batch(self._engine, consumer)
+        consumer.polling.begin(self._monotonic_ns(), by_iterator=by_iterator)
+        return None
+
+    def end(self, client: Any, consumer: Consumer, records: Any, *, by_iterator: bool) -> None:
+        """Tell what the client has returned: lists of messages by partition."""
+        began_ns = consumer.polling.began_ns
+        consumer.polling.end(self._monotonic_ns())
+        if records:
+            self._tell(client, consumer, records, began_ns, by_iterator=by_iterator)
+
+    def failed(self, consumer: Consumer, error: BaseException, by_iterator: bool) -> None:  # noqa: FBT001
+        """Tell what the client has raised."""
+        began_ns = consumer.polling.began_ns
+        consumer.polling.end(self._monotonic_ns())
+        if isinstance(error, Exception):
+            self._received(consumer, (), began_ns, error, by_iterator)
+            tell_unreadable(self._engine, error, "consumer", self._package, self._deserializers)
+
+    def interrupted(self, consumer: Consumer, records: Any, by_iterator: bool) -> None:  # noqa: FBT001
+        """Keep for the next call what an exception of the application has kept this one from returning."""
+        if records and not by_iterator:  # An iterator's position has not moved: the client fetches them again.
+            consumer.keep(records, records, many=True, told=consumer.batch is not None)
+
+    def _tell(self, client: Any, consumer: Consumer, records: Any, began_ns: int, *, by_iterator: bool) -> None:
+        self._tell_assigned(client, consumer, records)
+        self._received(consumer, tuple(records.values()), began_ns, None, by_iterator)

@@ -1,0 +1,182 @@
+"""An exception at each line of ours: the client is called once, and what it gave reaches the application once."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import os
+import random
+
+import pytest
+
+from otel_pipeline.engine import guard as guards
+from otel_pipeline.engine.client_objects import ClientObjects
+from tests.contract.injection import Injection
+
+EVERY = bool(os.environ.get("EVERY_LINE"))
+"""`.ci/run` tries them all; else so many of each act, the same ones each time."""
+OF_EACH_ACT = 12
+MESSAGES = 4_000 if EVERY else 400
+
+
+UNCOUNTED = (
+    "contracts/",
+    "engine/failure.py",
+    "engine/headers.py",
+    "engine/pipeline_header.py",
+    "engine/trace_context.py",
+)
+"""They take any exception for a value, a header, a text that cannot be read, and read it another way or count that."""
+
+
+def is_uncounted(file, _line, function):
+    return file.startswith(UNCOUNTED) or function == "__del__"
+
+
+def fail():
+    raise RuntimeError("of ours")
+
+
+@pytest.fixture
+def injection():
+    with Injection().in_place() as injection:
+        yield injection
+
+
+@pytest.fixture
+def injected_driver(injection, driver):
+    """The driver, whose threads are watched."""
+    return driver
+
+
+class Application:
+    """What an application does with one client, one message at a time; each act says what is not as it should be."""
+
+    def __init__(self, driver):
+        self.driver = driver
+        self.sent, self.to_read = driver.topic("sent"), driver.topic("read")
+        driver.send(self.to_read, b"0")
+        driver.send_many(self.to_read, [b"%d" % number for number in range(1, MESSAGES)])
+        self.first = driver.send(self.sent, b"first")
+        self.reader = driver.reader(self.to_read)
+        self.next_sent, self.next_read, self.seen = itertools.count(1), 0, []
+        self._tables = [each for each in gc.get_objects() if isinstance(each, ClientObjects)]
+
+    def send(self):
+        number, headers = next(self.next_sent), [("tenant", b"7")]
+        offset = self.driver.send(self.sent, b"%d" % number, headers=headers)
+        return None if (offset - self.first, headers) == (number, [("tenant", b"7")]) else (offset, headers)
+
+    def receive(self):
+        try:
+            return self._one(self.reader.receive_one())
+        finally:
+            self.next_read += 1
+
+    def loop(self):
+        self.seen.clear()
+        try:
+            self.reader.loop(self.seen.append, 1)
+            return self._one(*self.seen)
+        finally:
+            self.next_read += 1
+
+    def _one(self, *messages):
+        found = [self.driver.read(each, "value") for each in messages]
+        return None if found == [b"%d" % self.next_read] else found
+
+    def commit(self):
+        self.reader.commit()
+
+    def seek(self):
+        self.reader.seek(self.next_read)
+
+    def close(self):
+        self.reader.close()
+
+    def open(self):
+        self.reader = self.driver.reader(self.to_read)
+
+    def forget(self):
+        """The engine's side of all clients is made anew: what happens at their first use happens again."""
+        for table in self._tables:
+            for client in self.driver.clients():
+                table.forget(client)
+
+    def acts(self):
+        """(name, act, what is done before); what drivers of one library have in common is done by one of them."""
+
+        def nothing():
+            pass
+
+        alone = {"Poll": (self.receive,), "Process": (self.loop,)}.get(type(self.driver).__name__)
+        yield from (
+            (f"{act.__name__} {when}", act, before)
+            for act in alone or (self.send, self.receive, self.loop)
+            for when, before in (("first", self.forget), ("again", nothing))
+        )
+        if alone:
+            return
+        if self.driver.can.commit:
+            yield "commit", self.commit, nothing
+        if self.driver.can.seek:
+            yield "seek", self.seek, nothing
+        yield "close", self.close, self.open
+
+    def sent_values(self):
+        """All that was sent, as somebody else reads it."""
+        reader = self.driver.reader(self.sent)
+        got = reader.receive_many(next(self.next_sent))
+        reader.close()
+        return [self.driver.read(message, "value") for message in got]
+
+
+def chosen(name, lines):
+    """All of them, or some: the first and the last, and others by chance that is the same each time."""
+    lines = list(lines)
+    if EVERY or len(lines) <= OF_EACH_ACT:
+        return lines
+    return [lines[0], *random.Random(name).sample(lines[1:-1], OF_EACH_ACT - 2), lines[-1]]
+
+
+def try_each_line(injection, inside, name, act, before, pipe):
+    """What of it reached the application, or was not counted; how many lines were tried, and of how many."""
+    lines, wrong, tried = {}, [], 0
+    for _ in range(2):
+        before()
+        inside(injection.trace)
+        with injection.at(None, None):
+            found = act()
+        lines |= injection.seen
+        if found is not None:
+            wrong.append((name, "without an exception", found))
+    ways = chosen(name, lines)
+    for way in ways:
+        before()
+        inside(injection.trace)
+        counted = sum(pipe.status().errors.values())
+        try:
+            with injection.at(way, fail):
+                found = act()
+        except Exception as error:
+            found = repr(error)
+        tried += injection.hit
+        if found is not None:
+            wrong.append((name, way[:2], found))
+        elif injection.hit and not is_uncounted(*way[0]) and sum(pipe.status().errors.values()) == counted:
+            wrong.append((name, way[:2], "not counted"))
+    return wrong, tried, len(ways)
+
+
+@pytest.mark.no_check
+def test_an_exception_at_any_line_is_ours_alone(injection, injected_driver, instrument, monkeypatch):
+    """Each message is sent once, arrives once and unchanged, and what went wrong is counted."""
+    monkeypatch.setattr(guards, "OFF_AFTER", 1_000_000)  # No place is switched off: each line is to be tried.
+    pipe = instrument()
+    application, wrong, tried, wanted = Application(injected_driver), [], 0, 0
+    for name, act, before in application.acts():
+        found, hit, ways = try_each_line(injection, injected_driver.inside, name, act, before, pipe)
+        wrong, tried, wanted = wrong + found, tried + hit, wanted + ways
+    sent = application.sent_values()
+    assert (wrong, sent) == ([], [b"first", *(b"%d" % number for number in range(1, len(sent)))])
+    assert tried > wanted / 2  # Not each call takes the same way: what is fetched, which values are looked at.
