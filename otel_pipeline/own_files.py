@@ -19,11 +19,11 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 _HELD = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK}
-FLAGS = os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+_PLAIN = ("O_NOFOLLOW", "O_CLOEXEC", "O_NONBLOCK", "O_BINARY")
+FLAGS = os.O_CREAT | sum(getattr(os, name, 0) for name in _PLAIN)
 """To open a file of ours: no link is followed, and nothing is waited for where a pipe lies in its place."""
 
-
-_READ = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_READ = os.O_RDONLY | sum(getattr(os, name, 0) for name in _PLAIN if name != "O_NOFOLLOW")
 
 
 class OwnFile(NamedTuple):
