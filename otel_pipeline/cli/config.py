@@ -135,7 +135,7 @@ def _source(config: Config, path: str) -> str:
 
 
 def _shown(config: Config, path: str) -> str:
-    value = config.values.get(path)
+    value = _value(config, path)
     if isinstance(value, bool):
         return str(value).lower()
     if value is None:
@@ -147,7 +147,13 @@ def _shown(config: Config, path: str) -> str:
 
 
 def _as_json(config: Config) -> dict[str, Any]:
-    return {path: {"value": config.values[path], "source": _source(config, path)} for path in _listed(config)}
+    return {path: {"value": _value(config, path), "source": _source(config, path)} for path in _listed(config)}
+
+
+def _value(config: Config, path: str) -> Any:
+    """Return the value as it may be shown."""
+    kind, value = config.kinds.get(path), config.values.get(path)
+    return value if kind is None else kind.shown(value)
 
 
 def _complain(config: Config) -> None:

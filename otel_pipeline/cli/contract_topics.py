@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.cli.errors import CommandError
+from otel_pipeline.config.credentials import without_credentials
 from otel_pipeline.contracts.schema_ids import registry_id
 from otel_pipeline.contracts.text import NOTHING, TextReader
 
@@ -49,8 +50,9 @@ class TopicValues:
             )
         # An option that kafka-python does not have is an AssertionError there.
         except (KafkaError, ValueError, TypeError, AssertionError, OSError) as error:
+            servers = without_credentials(bootstrap_servers)
             raise CommandError(
-                f"no consumer can be made for {bootstrap_servers}: {error or type(error).__name__}",
+                f"no consumer can be made for {servers}: {error or type(error).__name__}",
                 "--bootstrap-servers names a broker that can be reached, --client NAME=VALUE gives what it asks for",
             ) from error
         self.unreadable = 0

@@ -76,7 +76,7 @@ def check_other_environments(table: Table, top: Section, mine: str | None, say: 
                 try:
                     row.kind.parse(written)
                 except ValueError as error:
-                    say(prefix + path, f"is {shown(written)}", str(error), line)
+                    say(prefix + path, f"is {shown(row.kind.shown(written))}", str(error), line)
         for path, named in table.named.items():
             for _ in leaves(named, section.values.get(path), prefix + path, say, declared):
                 pass

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import urlsplit
 
 from otel_pipeline import duration
+from otel_pipeline.config.credentials import without_credentials
 from otel_pipeline.config.yaml_file import Section
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class Kind:
     """Returns the value's text as the file has it."""
     held: Callable[[Any, Path], Any] = lambda value, _folder: value
     """Returns the value as the owner's field has it; paths begin at the folder."""
+    shown: Callable[[Any], Any] = _same
+    """Returns the value as it may be shown to anybody."""
     said: Callable[[Any], Any] = _same
     """Returns the value of what a field has: the way back from `held`, for defaults."""
 
@@ -212,7 +215,7 @@ KINDS: Mapping[KindName, Kind] = {
         held=lambda rate, _folder: None if rate == "unlimited" else rate,
         said=lambda held: "unlimited" if held is None else held,
     ),
-    "URL": Kind("URL", _endpoint, {"type": "string"}),
+    "URL": Kind("URL", _endpoint, {"type": "string"}, shown=without_credentials),
     "version": Kind("1", _version, {"enum": [1]}),
 }
 

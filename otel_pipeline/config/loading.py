@@ -151,7 +151,7 @@ class _Loading:
             self._sources[path] = candidates[0][1] if candidates else Source("default")
         elif candidates:
             self._values[path], self._sources[path] = candidates[0]
-            self._note_override(path, candidates)
+            self._note_override(path, candidates, row.kind)
         elif resolved.name is not None and resolved.name in option.per_environment:
             self._values[path] = row.kind.said(option.per_environment[resolved.name])
             self._sources[path] = Source("environment default", resolved.name)
@@ -194,7 +194,7 @@ class _Loading:
         try:
             parsed = row.kind.parse(value)
         except ValueError as error:
-            self._problems.append(Problem(row.name, f"is {shown(value)}", str(error), where))
+            self._problems.append(Problem(row.name, f"is {shown(row.kind.shown(value))}", str(error), where))
             return None
         doubt = row.option.doubt
         if doubt is None or not isinstance(parsed, tuple) or not parsed:
@@ -209,13 +209,13 @@ class _Loading:
         self._problems.append(Problem(row.name, f"names {name!r}, which {doubt.message}", doubt.remedy, where))
         return True
 
-    def _note_override(self, path: str, candidates: list[tuple[Any, Source]]) -> None:
+    def _note_override(self, path: str, candidates: list[tuple[Any, Source]], kind: Kind) -> None:
         first, rest = candidates[0], candidates[1:]
         other = next((found for found in rest if found[1].kind == "environment"), None)
         if first[1].kind == "argument" and other is not None and other[0] != first[0]:
             self._overridden.append(
-                f"{path}: instrument() says {first[0]!r}, {other[1].where} says "
-                f"{self._environ.get(other[1].where)!r}; the argument is used"
+                f"{path}: instrument() says {kind.shown(first[0])!r}, {other[1].where} says "
+                f"{kind.shown(self._environ.get(other[1].where))!r}; the argument is used"
             )
 
     def _settle_named(self, named: Named, section: Section) -> None:

@@ -81,7 +81,7 @@ def _leaf(kind: Kind, value: Any, names: tuple[str, ...], path: str, line: int, 
     try:
         yield Leaf(names, kind.parse(value), line, kind)
     except ValueError as error:
-        say(path, f"is {shown(value)}", str(error), line)
+        say(path, f"is {shown(kind.shown(value))}", str(error), line)
 
 
 def shown(value: Any) -> str:

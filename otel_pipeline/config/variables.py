@@ -9,6 +9,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_pipeline.config import environment, location, state_folder
+from otel_pipeline.config.credentials import bad_headers
 from otel_pipeline.config.kinds import meant
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ CLOSED: Mapping[str, Closed] = {
 
 
 def mistakes(table: Table, environ: Mapping[str, str]) -> Iterator[Mistake]:
-    """Yield all of them, in the order of the variables' names."""
+    """Yield all of them, in the order of the variables' names; headers last, which may hold secrets."""
     known = {*_WITHOUT_OPTION, *(row.option.variable.name for row in table.rows.values() if row.option.variable)}
     for name in sorted(environ):
         if name in CLOSED:
@@ -87,6 +88,13 @@ def mistakes(table: Table, environ: Mapping[str, str]) -> Iterator[Mistake]:
                 yield Mistake(name, f"is {environ[name].strip()!r}", _remedy(CLOSED[name], value))
         elif name.startswith(PREFIX) and name not in known and not name.startswith(_OF_TESTS):
             yield Mistake(name, "is no variable that is read", _instead(name, known, table))
+    yield from _bad_headers(environ)
+
+
+def _bad_headers(environ: Mapping[str, str]) -> Iterator[Mistake]:
+    for name, places in bad_headers(environ):
+        remedy = "several are separated by commas; encode other signs as in a URL: %2C for a comma, %20 for a space"
+        yield Mistake(name, f"has no name=value as part {places}, which is left out", remedy)
 
 
 def bad_values(name: str, environ: Mapping[str, str]) -> list[str]:

@@ -200,7 +200,8 @@ def server_of(bootstrap: object) -> tuple[str, int | None] | None:
             bootstrap = next(iter(bootstrap), "")  # type: ignore[call-overload]
         except TypeError:
             return None
-    first = str(bootstrap).split(",", 1)[0].strip().rpartition("://")[2]
+    # Who writes `user:password@` gets no connection; it must not stand on every span all the same.
+    first = str(bootstrap).rpartition("@")[2].split(",", 1)[0].strip().rpartition("://")[2]
     if not first:
         return None
     host, colon, port = first.rpartition(":")

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_LOGGERS = ("opentelemetry.exporter.otlp.", "opentelemetry.util.re", "urllib3.connection")
+_HEADERS = "opentelemetry.util.re"
+"""Logs headers that it cannot read, with what they hold."""
+_LOGGERS = ("opentelemetry.exporter.otlp.", _HEADERS, "urllib3.connection")
 _MAX_LINES = 8
 
 
@@ -118,9 +120,16 @@ _read_instead = _ReadInstead()
 
 def watch_loggers() -> None:
     """Read what the SDK's exporters log from now on; to be called once they are imported, and again at no harm."""
-    logging.getLogger("opentelemetry.util.re")
+    logging.getLogger(_HEADERS)
     known: dict[str, Any] = dict(logging.root.manager.loggerDict)
     for name, logger in known.items():
         if isinstance(logger, logging.Logger) and name.startswith(_LOGGERS) and _read_instead not in logger.filters:
             # Before the SDK's own filter, which would let the second failure within 20 s pass unseen.
             logger.filters.insert(0, _read_instead)
+
+
+def say_again(trying: Attempt) -> None:
+    """Log what was kept back after all, but what may hold a secret: a setting that an exporter cannot read."""
+    for record in trying.lines:
+        if record.name != _HEADERS:
+            logging.getLogger(record.name).handle(record)

@@ -10,6 +10,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
+from otel_pipeline.config.credentials import without_credentials
 from otel_pipeline.export.settings import ExportSettings
 
 if TYPE_CHECKING:
@@ -132,13 +133,6 @@ def _of_signal(endpoint: str, signal: Signal, protocol: str) -> str:
         return endpoint
     path = f"/v1/{signal}"
     return endpoint if endpoint.rstrip("/").endswith(path) else endpoint.rstrip("/") + path
-
-
-def without_credentials(endpoint: str) -> str:
-    """Return an address as it may be shown: without `user:password@`."""
-    scheme, marker, rest = endpoint.rpartition("//")
-    authority, slash, path = rest.partition("/")
-    return f"{scheme}{marker}{authority.rpartition('@')[2]}{slash}{path}"
 
 
 def is_loopback(endpoint: str) -> bool:

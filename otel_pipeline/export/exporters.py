@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 _LINES: dict[str, type] = {"traces": SpanLines, "metrics": MetricLines, "logs": LogLines}
 _CLASSES = {"traces": "OTLPSpanExporter", "metrics": "OTLPMetricExporter", "logs": "OTLPLogExporter"}
+_PROTOCOLS = {"otlp": "", "otlp_proto_http": "http/protobuf", "otlp_proto_grpc": "grpc"}
+"""OpenTelemetry's names of exporters to the protocol that they bring; "" where the variables say it."""
 _COMPONENTS = {"traces": "span", "metrics": "metric", "logs": "log"}
 _MODULES = {"traces": "trace_exporter", "metrics": "metric_exporter", "logs": "_log_exporter"}
 
@@ -48,7 +51,7 @@ def make(
         try:
             made.append((name, _make(name, signal, destination, lines, answers, losses, problem)))
         except Exception as error:
-            problem(f"exporter.{signal}.{name}", f"the {signal} exporter {name!r} cannot be made: {error!r}")
+            problem(f"exporter.{signal}.{name}", f"the {signal} exporter {name!r} cannot be made: {_why(error)}")
     return made
 
 
@@ -64,9 +67,12 @@ def _make(
     if name == "lines":
         account = Account(signal, str(lines.folder), component(_LINES[signal]))
         return Border(_LINES[signal](lines), account, losses, problem, says=causes.NOT_WRITTEN)
-    if name == "otlp":
-        with attempt.attempting():
+    if name in _PROTOCOLS:
+        destination = replace(destination, protocol=_PROTOCOLS[name] or destination.protocol)
+        attempt.watch_loggers()
+        with attempt.attempting() as making:
             exporter, watched = _otlp(signal, destination, answers)
+        attempt.say_again(making)
         attempt.watch_loggers()
         kind = "grpc" if destination.protocol == "grpc" else "http"
         named = component(f"otlp_{kind}_{_COMPONENTS[signal]}_exporter", destination.endpoint)
@@ -92,6 +98,11 @@ def _make(
         if isinstance(exporter, MetricReader)
         else Border(exporter, Account(signal, name, component(type(exporter))), losses, problem)
     )
+
+
+def _why(error: Exception) -> str:
+    """Return what was raised; its text may quote an address with a password."""
+    return type(error).__name__ if "@" in str(error) else f"{type(error).__name__}: {error}"
 
 
 def component(kind: str | type, endpoint: str = "") -> Mapping[str, AttributeValue]:

@@ -135,6 +135,14 @@ WRONG_VARIABLES = {
     ),
     ("OTEL_EXPORTER_OTLP_COMPRESSION", "zip"): ("is 'zip'; give one of gzip, deflate, none; did you mean gzip?"),
     ("OTEL_SDK_DISABLED", "1"): "is '1'; give one of true, false",
+    ("OTEL_EXPORTER_OTLP_HEADERS", "tenant=a,Bearer secret, ,=secret,k=secret;p"): (
+        "has no name=value as part 2, 4, 5, which is left out; several are separated by commas; encode other signs as in "
+        "a URL: %2C for a comma, %20 for a space"
+    ),
+    ("OTEL_EXPORTER_OTLP_LOGS_HEADERS", "schlüssel=secret"): (
+        "has no name=value as part 1, which is left out; several are separated by commas; encode other signs as in a "
+        "URL: %2C for a comma, %20 for a space"
+    ),
     ("OTEL_METRICS_EXEMPLAR_FILTER", "tracebased"): (
         "is 'tracebased'; give one of trace_based, always_on, always_off; did you mean trace_based?"
     ),
@@ -154,6 +162,7 @@ RIGHT = {
     "OTEL_TRACES_EXPORTER": " otlp , console",
     "OTEL_METRICS_EXPORTER": "prometheus",  # Installed by the tests' extra.
     "OTEL_LOGS_EXPORTER": "none",
+    "OTEL_EXPORTER_OTLP_HEADERS": "authorization=Bearer a.b=,tenant = x,api-key=%2C,",
     "OTEL_PROPAGATORS": "tracecontext,baggage,b3",
     "OTEL_TRACES_SAMPLER": "PARENTBASED_ALWAYS_ON",
     "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": "DELTA",

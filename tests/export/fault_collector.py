@@ -37,6 +37,8 @@ class FaultCollector:
         self.bodies = []
         """Texts of log records that were taken."""
         self.points = 0
+        self.raw = []
+        """Headers and bytes of each request."""
         self.requests = []
         """Paths."""
         self.connections = 0
@@ -91,6 +93,7 @@ class FaultCollector:
         if headers.get("content-encoding") == "gzip":
             body = gzip.decompress(body)
         self.requests.append(request[1])
+        self.raw.append((headers, body))
         mode, _, detail = self.mode.partition(":")
         if mode == "hang":
             self.released.wait(60)
