@@ -66,6 +66,7 @@ def test_named_things_with_value_and_source(folder, capsys):
         ("destinations.*.null_rate", ([], "default")),
         ("destinations.*.foreign.*", ("flag", "default")),
         ("destinations.*.ordered", (False, "default")),
+        ("destinations.*.origin", ("unknown", "default")),
         ("destinations.*.event_age", (False, "default")),
         ("destinations.*.process_wait", (False, "default")),
         ("destinations.*.same_key", (False, "default")),
