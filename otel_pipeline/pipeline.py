@@ -379,13 +379,7 @@ def _start(pipeline: Pipeline, config: Config, guard: Guard, offered: tuple[Adap
     pipeline._guarded("fork", uwsgi.follow, patches)
     connected = pipeline._guarded(
         "logs",
-        lambda: logs.connect(
-            providers.logger_provider,
-            settings.environment,
-            level=logging.INFO,
-            problem=guard.problem,
-            count=guard.count,
-        ),
+        lambda: logs.connect(providers.logger_provider, settings.environment, level=logging.INFO, guard=guard),
     )
     if connected is not None:
         pipeline._connections.append(connected)

@@ -110,20 +110,12 @@ def called_by(modules: frozenset[str], functions: frozenset[str]) -> bool:
 
 
 class Emission:
-    """Emits entries as OTel logs; never raises. Callers ask `unwanted()` first."""
+    """Emits entries as OTel logs. Callers ask `unwanted()` first, and count what is raised."""
 
-    def __init__(
-        self,
-        provider: LoggerProvider,
-        environment: str | None,
-        level: int,
-        problem: Problem,
-        count: Callable[[str], object] = str,
-    ) -> None:
+    def __init__(self, provider: LoggerProvider, environment: str | None, level: int) -> None:
         self.level = level
         self._provider = provider
         self._environment = environment
-        self._problem, self._count = problem, count
         self._new_record = _new_record()
 
     def emit(self, make: Callable[[Any], Entry], source: Any) -> None:
@@ -143,9 +135,6 @@ class Emission:
                     attributes=self._attributes(entry),
                 )
             )
-        except Exception as error:
-            self._count("logs.emit")
-            self._problem("logs.emit", f"a log record could not be emitted: {type(error).__name__}")
         finally:
             _thread.emitting = False
 

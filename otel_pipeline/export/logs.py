@@ -10,26 +10,25 @@ from otel_pipeline.export.log_records import Emission, level_number
 from otel_pipeline.export.stdlib_logs import StdlibLogs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from opentelemetry._logs import LoggerProvider
 
-    from otel_pipeline.engine.totals import Problem
+    from otel_pipeline.engine.guard import Guard
     from otel_pipeline.export.loguru_logs import LoguruLogs
 
 
 class Connection:
     """Both libraries' logs, connected until `disconnect()`."""
 
-    def __init__(self, environment: str | None, emission: Emission | None, problem: Problem) -> None:
+    def __init__(self, environment: str | None, emission: Emission | None, guard: Guard) -> None:
         self._parts: list[StdlibLogs | LoguruLogs] = []
-        self._parts.append(StdlibLogs(environment, emission))
+        place = guard.place("logs")
+        self._parts.append(StdlibLogs(environment, emission, place))
         try:
             from otel_pipeline.export.loguru_logs import LoguruLogs
 
-            self._parts.append(LoguruLogs(environment, emission))
+            self._parts.append(LoguruLogs(environment, emission, place))
         except Exception as error:
-            problem("logs.loguru", f"loguru's records carry no trace context: {type(error).__name__}")
+            guard.problem("logs.loguru", f"loguru's records carry no trace context: {type(error).__name__}")
 
     def disconnect(self) -> None:
         """Leave both libraries as they were."""
@@ -38,15 +37,10 @@ class Connection:
 
 
 def connect(
-    logger_provider: LoggerProvider | None,
-    environment: str | None,
-    *,
-    level: int | str,
-    problem: Problem,
-    count: Callable[[str], object] = str,
+    logger_provider: LoggerProvider | None, environment: str | None, *, level: int | str, guard: Guard
 ) -> Connection:
     """Put trace fields on every record and emit records from `level` up; without a provider, add only the fields."""
     emission = None
     if logger_provider is not None and not isinstance(logger_provider.get_logger(__name__), NoOpLogger):
-        emission = Emission(logger_provider, environment, level_number(level, problem), problem, count)
-    return Connection(environment, emission, problem)
+        emission = Emission(logger_provider, environment, level_number(level, guard.problem))
+    return Connection(environment, emission, guard)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from loguru import Message, Record
 
+    from otel_pipeline.engine.guard import Place
+
 _KIND: Any = type(logger)
 _CORE: Any = getattr(logger, "_core")  # noqa: B009 - not in loguru's type stubs
 _LOGGING = frozenset({"logging", "logging.handlers"})
@@ -29,14 +31,15 @@ _connected: list[LoguruLogs] = []
 class LoguruLogs:
     """The fields in each record's `extra`, where the application has not bound them; the record emitted too."""
 
-    def __init__(self, environment: str | None, emission: Emission | None) -> None:
+    def __init__(self, environment: str | None, emission: Emission | None, place: Place) -> None:
         self.environment = environment
+        self.place = place
         self.emission = emission
         self.active = True
         self._sink: int | None = None
         if emission is not None:
             self._sink = logger.add(
-                Sink(self), level=emission.level, format=_bare, filter=_exported, colorize=False, diagnose=False
+                Sink(self), level=emission.level, format=_bare, filter=_Exported(place), colorize=False, diagnose=False
             )
         with _CORE.lock:
             self._patcher = _CORE.patcher = Patcher(self, _CORE.patcher)
@@ -72,26 +75,43 @@ class LoguruLogs:
         return undo
 
     def _configure(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        place, stay_first = self.place, self._stay_first
+
         def configure(this: Any, *args: Any, **kwargs: Any) -> Any:
             try:
-                return original(this, *args, **kwargs)
-            finally:
-                if self.active and this._core is _CORE:
-                    self._stay_first()
+                answer = original(this, *args, **kwargs)
+            except BaseException:
+                place.told(stay_first, this)
+                raise
+            try:
+                stay_first(this)
+            except Exception:
+                place.failed()
+            return answer
 
         return configure
 
-    def _stay_first(self) -> None:
+    def _stay_first(self, this: Any) -> None:
+        if not self.active or this._core is not _CORE:
+            return
         with _CORE.lock:
             if _CORE.patcher is not self._patcher:
                 self._patcher = _CORE.patcher = Patcher(self, _CORE.patcher)
 
     def _remove(self, original: Callable[..., None]) -> Callable[..., None]:
+        place = self.place
+
         def remove(this: Any, handler_id: int | None = None) -> None:
-            if handler_id is not None or self._sink is None or this._core is not _CORE:
+            theirs = None
+            try:
+                if handler_id is None and self._sink is not None and this._core is _CORE:
+                    theirs = [known for known in list(_CORE.handlers) if known != self._sink]
+            except Exception:
+                place.failed()
+            if theirs is None:
                 return original(this, handler_id)
-            for known in list(_CORE.handlers):
-                if known != self._sink and known in _CORE.handlers:
+            for known in theirs:
+                if known in _CORE.handlers:
                     original(this, known)
             return None
 
@@ -107,14 +127,19 @@ class Patcher:
 
     def __call__(self, record: Record) -> None:
         """Patch one record."""
-        if self.logs is not None and self.logs.active:
-            extra, defaults = record["extra"], _CORE.extra
-            for name, value in current_fields(self.logs.environment).items():
-                # A default that the application configured is there to be replaced; what it bound is not.
-                if name not in extra or (name in defaults and extra[name] == defaults[name]):
-                    extra[name] = value
-        if self.inner is not None:
-            self.inner(record)
+        logs, original = self.logs, self.inner
+        if logs is not None:
+            try:
+                if logs.active and not logs.place.off:
+                    extra, defaults = record["extra"], _CORE.extra
+                    for name, value in current_fields(logs.environment).items():
+                        # A default that the application configured is there to be replaced; what it bound is not.
+                        if name not in extra or (name in defaults and extra[name] == defaults[name]):
+                            extra[name] = value
+            except Exception:
+                logs.place.failed()
+        if original is not None:
+            original(record)
 
     def __reduce__(self) -> Any:
         # loguru's logger is pickled when it is handed to a spawned process.
@@ -129,8 +154,11 @@ class Sink:
 
     def __call__(self, message: Message) -> None:
         """Emit one record."""
-        if self._logs.emission is not None and self._logs.active:
-            self._logs.emission.emit(_entry, message.record)
+        try:
+            if self._logs.emission is not None and self._logs.active and not self._logs.place.off:
+                self._logs.emission.emit(_entry, message.record)
+        except Exception:
+            self._logs.place.failed()
 
     def __reduce__(self) -> Any:
         return _sink_elsewhere, ()
@@ -154,12 +182,22 @@ def _bare(record: Record) -> str:  # noqa: ARG001
     return "{message}"
 
 
-def _exported(record: Record) -> bool:
-    name = record["name"] or ""
-    if name.partition(".")[0] == "opentelemetry" or unwanted():
-        return False
-    # Handed on by a handler of the standard library's logging: that one's record is exported.
-    return not called_by(_LOGGING, _LOGGING_HANDLES)
+class _Exported:
+    """Tells whether a record is exported."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+
+    def __call__(self, record: Record) -> bool:
+        try:
+            name = record["name"] or ""
+            if self._place.off or name.partition(".")[0] == "opentelemetry" or unwanted():
+                return False
+            # Handed on by a handler of the standard library's logging: that one's record is exported.
+            return not called_by(_LOGGING, _LOGGING_HANDLES)
+        except Exception:
+            self._place.failed()
+            return False
 
 
 def _time_ns(record: Record) -> int | None:

@@ -18,6 +18,8 @@ from otel_pipeline.export.log_values import message, time_ns
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from otel_pipeline.engine.guard import Place
+
 _NATURAL = frozenset(vars(logging.LogRecord("", 0, "", 0, "", (), None))) | {"message", "asctime", "taskName"}
 _INSTRUMENTATION = frozenset({"otelTraceID", "otelSpanID", "otelTraceSampled", "otelServiceName"})
 _KNOWN = _NATURAL | _INSTRUMENTATION
@@ -28,8 +30,8 @@ _LOGURU_WRITES = frozenset({"emit", "_queued_writer"})
 class StdlibLogs:
     """The fields on every record that a logger makes; what reaches handlers is emitted too."""
 
-    def __init__(self, environment: str | None, emission: Emission | None) -> None:
-        self._environment = environment
+    def __init__(self, environment: str | None, emission: Emission | None, place: Place) -> None:
+        self._environment, self._place = environment, place
         self._emission = emission
         self._active = True
         self._undo = [self._replace("makeRecord", self._make_record), self._replace("callHandlers", self._call)]
@@ -53,23 +55,34 @@ class StdlibLogs:
         return undo
 
     def _make_record(self, original: Callable[..., logging.LogRecord]) -> Callable[..., logging.LogRecord]:
+        place = self._place
+
         def make_record(logger: logging.Logger, *args: Any, **kwargs: Any) -> logging.LogRecord:
             record = original(logger, *args, **kwargs)
-            if self._active:
-                fields = current_fields(self._environment)
-                # After the application's `extra`, which wins. Always all four: a format with %(trace_id)s must
-                # not fail outside a span.
-                for name in FIELDS:
-                    record.__dict__.setdefault(name, fields.get(name, ""))
+            try:
+                if self._active:
+                    fields = {} if place.off else current_fields(self._environment)
+                    # After the application's `extra`, which wins. Always all four: a format with %(trace_id)s must
+                    # not fail outside a span.
+                    for name in FIELDS:
+                        record.__dict__.setdefault(name, fields.get(name, ""))
+            except Exception:
+                record.__dict__.update({name: "" for name in FIELDS if name not in record.__dict__})
+                place.failed()
             return record
 
         return make_record
 
     def _call(self, original: Callable[..., None]) -> Callable[..., None]:
+        place, emission = self._place, self._emission
+
         def call_handlers(logger: logging.Logger, record: logging.LogRecord) -> None:
-            emission = self._emission
-            if emission is not None and self._active and record.levelno >= emission.level and _exported(logger):
-                emission.emit(_entry, record)
+            try:
+                wanted = emission is not None and self._active and not place.off and record.levelno >= emission.level
+                if wanted and emission is not None and _exported(logger):
+                    emission.emit(_entry, record)
+            except Exception:
+                place.failed()
             original(logger, record)
 
         return call_handlers

@@ -94,6 +94,7 @@ ELSEWHERE = {
     "hook.process": "test_switched_off.py",
     "hook.inference": "test_switched_off.py",
     "inject": "tests/engine/test_by_hand.py",
+    "logs": "tests/export/test_logs.py",
     "pool": "tests/engine/test_pools.py",
     "send.acknowledgement": "below",
     "sklearn": "tests/models/test_sklearn.py",

@@ -27,7 +27,7 @@ THEIRS = {"original", "method", "function", "inherited"}
 """How the wrappers call what they stand in for."""
 GUARDED_WHOLE = {"_quietly"}
 """What needs nothing but the one frame that the application's own call beside it needs too."""
-_NOT_ON_THE_WAY = ("/export/", "/testing/")
+_NOT_ON_THE_WAY = ("/testing/",)
 _NOTHING_BUT_A_STATEMENT = (ast.Pass, ast.Break, ast.Continue, ast.Global, ast.Nonlocal)
 
 

@@ -17,6 +17,7 @@ from opentelemetry._logs import NoOpLoggerProvider
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.resources import Resource
 
+from otel_pipeline.engine.guard import OFF_AFTER, Guard
 from otel_pipeline.export import logs as export_logs
 from otel_pipeline.export import loguru_logs, stdlib_logs
 
@@ -67,16 +68,19 @@ class Connected:
     """The exporter's memory, and what was said."""
 
     def __init__(self):
-        self.exporter, self.problems = InMemory(), []
+        self.exporter, self.guard = InMemory(), Guard()
         self.provider = LoggerProvider(Resource({"service.name": "s"}), shutdown_on_exit=False)
         self.provider.add_log_record_processor(sdk_export.SimpleLogRecordProcessor(self.exporter))
         self.connections = []
 
     def connect(self, provider="own", level="INFO", environment="staging"):
         provider = self.provider if provider == "own" else provider
-        problem = lambda key, message: self.problems.append(key)  # noqa: E731
-        self.connections.append(export_logs.connect(provider, environment, level=level, problem=problem))
+        self.connections.append(export_logs.connect(provider, environment, level=level, guard=self.guard))
         return self.connections[-1]
+
+    @property
+    def problems(self):
+        return list(self.guard.problems)
 
     @property
     def exported(self):
@@ -469,8 +473,35 @@ def test_a_failing_provider_is_said_and_harmless(logs, listening):
     ROOT.info("a")
     loguru_logger.info("b")
 
-    assert [record.getMessage() for record in listening] == ["a"]
-    assert logs.problems == ["logs.emit", "logs.emit"]
+    assert [record.getMessage() for record in listening if record.name == "root"] == ["a"]
+    assert logs.guard.errors == {"logs": 2}
+
+
+@pytest.mark.parametrize("log", [logging, loguru_logger], ids=["logging", "loguru"])
+def test_what_fails_of_ours_is_no_concern_of_who_logs(logs, listening, monkeypatch, log):
+    """The record is made and handled as ever, and the failure is counted and said once; then nothing is tried any more."""
+    seen = lines()
+    logs.connect()
+
+    def fail(*_arguments):
+        raise ValueError("secret")
+
+    for module in (stdlib_logs, loguru_logs):
+        for name in ("current_fields", "unwanted", "called_by"):
+            monkeypatch.setattr(module, name, fail)
+    for _ in range(OFF_AFTER):
+        log.info("here")
+    told = [record.getMessage() for record in listening if record.name == "otel_pipeline"]
+
+    assert len(seen if log is loguru_logger else [each for each in listening if each.name == "root"]) == OFF_AFTER
+    assert OFF_AFTER <= logs.guard.errors["logs"] <= OFF_AFTER + 2
+    assert [text.split("\n")[0] for text in told] == [
+        "otel_pipeline: logs failed with ValueError; the application is not affected",
+        (
+            "otel_pipeline: logs failed 100 times within a minute and is switched off until the next start; "
+            "the first traceback is in the log"
+        ),
+    ]
 
 
 def test_a_message_that_does_not_format_is_not_lost(logs):
