@@ -49,6 +49,34 @@ def verdict(changes: Iterable[Change]) -> Verdict:
     return "forward" if forward else "none"
 
 
+def apart(one: Contract, other: Contract) -> bool:
+    """Tell whether two sides of a stream have other shapes: one has never met what nearly all values of the other have.
+
+    What one side has met by chance is no difference. Text or bytes on one side are what a (de)serializer makes of the
+    same value.
+    """
+    roots = [{*each.fields[ROOT].types} if ROOT in each.fields else set() for each in (one, other)]
+    if roots[0].isdisjoint(roots[1]) and any(types & {"str", "bytes"} for types in roots):
+        return False
+    return _has_more(one, other) or _has_more(other, one)
+
+
+def _has_more(one: Contract, other: Contract) -> bool:
+    for path, field in one.core.items():
+        met = other.fields.get(path)
+        if met is None:
+            if any_path(_parent(path)) not in other.fields:
+                return True
+        elif _is_known(field) and _is_known(met) and accepted_types(field.types).isdisjoint(accepted_types(met.types)):
+            return True
+    return False
+
+
+def _is_known(field: Field) -> bool:
+    """Tell whether a field's type is known, and so is judged."""
+    return not {*field.types} <= {"null"}
+
+
 def _written_alike(fields: Mapping[str, Field]) -> dict[str, Field]:
     """Rewrite paths as this version writes them: a person may have escaped more in the file than is needed."""
     return {_path(steps(path)): field for path, field in fields.items()}
@@ -124,7 +152,7 @@ def _of_both(path: str, old: Field, new: Field) -> Iterator[Change]:
 
 def _directions(old: Field, new: Field) -> tuple[bool, bool]:
     """Tell whether the new types take all of the old, and the old all of the new. An unknown type is not judged."""
-    if {*old.types} <= {"null"} or {*new.types} <= {"null"}:
+    if not (_is_known(old) and _is_known(new)):
         return True, True
     taken_before, taken_after = accepted_types(old.types), accepted_types(new.types)
     return taken_before <= taken_after, taken_after <= taken_before

@@ -6,6 +6,7 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from otel_pipeline import semconv
+from otel_pipeline.contracts.comparing import apart
 from otel_pipeline.contracts.evidence import ContractEvidence
 from otel_pipeline.contracts.fields import FieldsHealth
 from otel_pipeline.contracts.measures import CHECKED, INFO, VIOLATIONS
@@ -102,7 +103,8 @@ class Contracts:
             return ContractEvidence(wanted=False, learn_messages=self._settings.learn_messages)
         found = watch.evidence()
         other = self._watches.get((destination, "producer" if side == "consumer" else "consumer"))
-        found.sides_differ = other is not None and None not in {other.hash, watch.hash} and other.hash != watch.hash
+        if other is not None and watch.contract is not None and other.contract is not None:
+            found.sides_differ = apart(watch.contract, other.contract)
         return found
 
     def sent_to(self) -> list[str]:

@@ -92,6 +92,14 @@ class ContractEvidence:
     """Ids of a registry that came after the contract was known, with what may be another shape; since then, s."""
     schemas: list[str] = field(default_factory=list)
     """All ids that values begin with."""
+    stopped: list[str] = field(default_factory=list)
+    """Fields that were in all values of the first half of learning, and in none of the second."""
+    known_s: float = 0.0
+    """Since the contract had been learned."""
+    kinds_by: str | None = None
+    """The path of the field that says which kind a value is; None without one."""
+    new_kinds: int = 0
+    """Kinds that came later, and are still being learned."""
     fields: dict[str, float] = field(default_factory=dict)
     """Null rate, minimum and maximum of the fields that were asked for, as `path null_rate`."""
     sides_differ: bool = False

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from otel_pipeline.contracts.agreement import Agreement
 from otel_pipeline.contracts.differences import RAISED, Differences
 from otel_pipeline.contracts.healing import Healing
-from otel_pipeline.contracts.measures import DELETED, NOT_COMPARED, PASSED, UNREADABLE
+from otel_pipeline.contracts.measures import DELETED, NOT_COMPARED, OF_NEW_KIND, PASSED, UNREADABLE
 from otel_pipeline.contracts.paths import ROOT
 from otel_pipeline.contracts.schema_ids import SchemaIds
 from otel_pipeline.contracts.text import NOT_READ, NOTHING, SURE_AFTER, TEXTS, TextReader
@@ -39,6 +39,7 @@ class Judge:
         "_deleted",
         "_in_vain",
         "_not_compared",
+        "_of_new_kind",
         "_passed_before",
         "_raised",
         "_sampler",
@@ -47,6 +48,7 @@ class Judge:
         "agreement",
         "found",
         "healing",
+        "known_ns",
         "schemas",
     )
 
@@ -70,9 +72,12 @@ class Judge:
         """Looks in a row from which nothing was learned."""
         self._deleted = 0
         self._not_compared = 0
+        self._of_new_kind = 0
         self._passed_before = 0
         """Messages that came by before the contract was known."""
         self._raised = 0
+        self.known_ns = 0
+        """When the contract had been learned."""
 
     def judge(self, value: Any, size_bytes: int, producer: int, now_ns: int) -> Any:
         """Take in a value; returns it as an object, NOTHING where it is none. May raise what the value's methods raise.
@@ -85,9 +90,7 @@ class Judge:
         """
         schema = ""
         if type(value) is not dict and isinstance(value, TEXTS):
-            if not isinstance(value, str):
-                value, schema = self.schemas.unframed(value)
-            value = self._text.read(value, size_bytes)
+            value, schema = self._read(value, size_bytes)
         else:
             self._text.objects = True
         contract = self.agreement.contract
@@ -97,9 +100,13 @@ class Judge:
         elif value is NOT_READ:
             value, found = NOTHING, _NOT_JSON
         elif contract is None:
-            self._learn(value, producer)
+            self._learn(value, producer, now_ns)
             return value
         else:
+            if self.agreement.kinds is not None:
+                contract = self._of_kind(value, contract)
+                if contract is None:
+                    return value
             found = _NO_DIFFERENCE if contract.matches(value) else contract.departures(value)
         if found:
             self._differs(found, producer, now_ns)
@@ -139,10 +146,18 @@ class Judge:
         if self.agreement.contract is not None:
             counted[PASSED] = self._sampler.passed - self._passed_before + self._raised
             counted[NOT_COMPARED] = self._not_compared
+            counted[OF_NEW_KIND] = self._of_new_kind
             counted[DELETED] = self._deleted
         return counted
 
-    def _learn(self, value: Any, producer: int) -> None:
+    def _read(self, text: Any, size_bytes: int) -> tuple[Any, str]:
+        """Return what text or bytes stand for, and the schema's id where it was not known before."""
+        schema = ""
+        if not isinstance(text, str):
+            text, schema = self.schemas.unframed(text)
+        return self._text.read(text, size_bytes), schema
+
+    def _learn(self, value: Any, producer: int, now_ns: int) -> None:
         known = self.agreement.learn(value)
         self._in_vain = 0
         if producer:
@@ -151,7 +166,19 @@ class Judge:
             self._sampler.wake()
         if known:
             self._sampler.learning = False
+            self.known_ns = now_ns
             self._passed_before = self._sampler.passed
+
+    def _of_kind(self, value: Any, whole: Contract) -> Contract | None:
+        """Return what a value of an envelope is judged by; None for a new kind, which is learned."""
+        agreement = self.agreement
+        contract = agreement.judged_by(value)
+        if contract is None:
+            self._of_new_kind += 1
+            self._sampler.differed(new=agreement.learn_kind(value))
+        elif contract is whole and contract.matches(value):
+            agreement.learn_kind(value)
+        return contract
 
     def _differs(self, found: Mapping[tuple[str, str], str], producer: int, now_ns: int) -> None:
         self._sampler.differed(new=self.found.differed(found, producer, now_ns))

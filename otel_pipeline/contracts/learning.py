@@ -30,13 +30,17 @@ FOLD_PARENTS = 20
 FOLD_KEYS = 128
 """Number of keys of one object at which rare ones fold even before `FOLD_PARENTS` objects were seen."""
 CORE_SHARE = 0.05
-"""Share of a field's values below which a type is not in the hash: one side may not have met it."""
+"""Share of a field's values below which a type is not in the hash, or of its parents without it: one side may not have
+met them."""
+
+
+_PLAIN = {cls: name for cls, name in TYPE_OF.items() if name not in ("object", "array")}
 
 
 class _Seen:
     """What was seen at one path."""
 
-    __slots__ = ("any_key", "arrays", "children", "items", "objects", "open", "present", "types")
+    __slots__ = ("any_key", "arrays", "children", "half", "items", "objects", "open", "present", "types")
 
     def __init__(self) -> None:
         self.types: dict[str, int] = {}
@@ -44,6 +48,8 @@ class _Seen:
         """Parents that had it; for an array's items, arrays that were not empty."""
         self.objects = 0
         self.arrays = 0
+        self.half = (0, 0)
+        """How many parents had it, and how many objects there were, when half was learned."""
         self.children: dict[str, _Seen] = {}
         self.any_key: _Seen | None = None
         self.items: _Seen | None = None
@@ -92,6 +98,22 @@ class ContractLearner:
         self._root.present += 1
         self.learned += 1
 
+    @property
+    def paths(self) -> int:
+        """How many paths there are, with those that are kept in reserve."""
+        return self._paths
+
+    def half(self) -> None:
+        """Note that half of the values were learned."""
+        nodes = [self._root]
+        for node in nodes:
+            node.half = node.present, node.objects
+            nodes += node.below
+
+    def stopped(self) -> list[str]:
+        """List the fields that were in all objects of the first half, and in none of the second."""
+        return list(_stopped(self._root, ROOT))
+
     def contract(self) -> Contract:
         """Return what is agreed on by now. Its hash is of the core, so that both sides of a stream get the same one."""
         self._fold_all(self._root)
@@ -112,9 +134,15 @@ class ContractLearner:
             children = seen.children
             for key, item in fields_of(value):
                 child = children.get(key) or self._child(seen, key)
-                if child is not None:
-                    child.present += 1
+                if child is None:
+                    continue
+                child.present += 1
+                plain = _PLAIN.get(type(item))
+                if plain is None:
                     self._learn(child, item, depth + 1)
+                else:  # Most values: in place, which costs half of a call.
+                    types = child.types
+                    types[plain] = types.get(plain, 0) + 1
         elif name == "array":
             seen.arrays += 1
             items = self._items(seen) if value else None
@@ -184,7 +212,7 @@ class ContractLearner:
             fields[path] = Field((), False)
             return
         fields[path] = Field(tuple(sorted(seen.types)), always and not path.endswith("[]"))
-        if not always:
+        if path != ROOT and not (parents >= REQUIRED_PARENTS and seen.present >= (1 - CORE_SHARE) * parents):
             core = None
         if core is not None:
             core[path] = Field(_common(seen.types, values), True)
@@ -200,6 +228,21 @@ class ContractLearner:
             self._describe(seen.items, item_path(path), seen.arrays, fields, core)
 
 
+def _stopped(seen: _Seen, path: str) -> Iterator[str]:
+    before = seen.half[1]
+    enough = before >= KNOWN_VALUES and seen.objects - before >= KNOWN_VALUES
+    for key, child in seen.children.items():
+        below = child_path(path, key)
+        if enough and child.half[0] == before == child.present:
+            yield below
+        else:
+            yield from _stopped(child, below)
+    if seen.any_key is not None:
+        yield from _stopped(seen.any_key, any_path(path))
+    if seen.items is not None:
+        yield from _stopped(seen.items, item_path(path))
+
+
 def _common(types: dict[str, int], values: int) -> tuple[str, ...]:
     names = {name for name, count in types.items() if count >= CORE_SHARE * values}
     if "float" in names:
@@ -213,6 +256,7 @@ def _merge(into: _Seen, other: _Seen) -> None:
     into.present += other.present
     into.objects += other.objects
     into.arrays += other.arrays
+    into.half = into.half[0] + other.half[0], into.half[1] + other.half[1]
     into.open |= other.open
     for key, child in other.children.items():
         if into.any_key is not None and key not in into.children:

@@ -55,6 +55,7 @@ INFO = Measure(
 )
 PASSED = Measure("passed", None, "{message}", "Messages that came by since the contract is known.").label()
 NOT_COMPARED = Measure("not compared", None, "{message}", "Of those looked at, values that none can judge.").label()
+OF_NEW_KIND = Measure("of a new kind", None, "{message}", "Values of kinds that are still being learned.").label()
 DELETED = Measure("deleted", None, "{message}", "Of those looked at, deletions, which have no value.").label()
 MEASURES = (CHECKED, VIOLATIONS, INFO)
 

@@ -175,6 +175,7 @@ class ContractWatch:
         if self.source == LEARNED:
             for settled in judge.healing.look(now_ns, judge.schemas.new_since_ns):
                 self._say(f"{self.destination}: {settled}")
+        kinds = judge.agreement.kinds
         return ContractEvidence(
             source=self.source,
             learned=self.learned,
@@ -184,6 +185,10 @@ class ContractWatch:
             settled=judge.healing.settled(now_ns),
             new_schemas=judge.schemas.new(now_ns),
             schemas=list(self.schema_ids),
+            stopped=judge.agreement.stopped,
+            known_s=(now_ns - judge.known_ns) / 1e9,
+            kinds_by=None if kinds is None else kinds.path,
+            new_kinds=0 if kinds is None else len(kinds.new),
             fields={} if self._fields is None else self._fields.figures(),
         )
 

@@ -13,6 +13,7 @@ from otel_pipeline.contracts.measures import (
     FILE,
     INT_TO_FLOAT,
     NOT_COMPARED,
+    OF_NEW_KIND,
     PASSED,
     TYPE_CHANGED,
     UNREADABLE,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from otel_pipeline.verdict.evidence import Evidence
     from otel_pipeline.verdict.history import Counts
 
+RELEASE = "the producer's last release"
 _SURE = 300
 """Values that bound the share of breaks by 1 %: 3 of n, where none of n broke the contract."""
 _SAMPLED = 0.99
@@ -58,12 +60,13 @@ def broken(counts: Window) -> dict[str, int]:
     return {kind: found[kind] for kind in BREAKS if kind in found}
 
 
-def _looked(counts: Counts) -> int:
-    return checked(counts) + counts[NOT_COMPARED] + counts[DELETED]
+def _values(counts: Counts) -> int:
+    """Return how many values were looked at, judged or not."""
+    return checked(counts) + counts[NOT_COMPARED] + counts[OF_NEW_KIND]
 
 
 def _is_sample(counts: Counts) -> bool:
-    return _looked(counts) < _SAMPLED * counts[PASSED]
+    return _values(counts) + counts[DELETED] < _SAMPLED * counts[PASSED]
 
 
 def _window(case: Case) -> tuple[float, Counts]:
@@ -74,7 +77,7 @@ def _light(case: Case, state: State, why: str, look: str | None = None) -> Light
     """Make the light. A random sample judges all of what it is drawn from."""
     window_s, counts = _window(case)
     judged = checked(counts)
-    seen = judged + counts[NOT_COMPARED]
+    seen = _values(counts)
     if judged and _is_sample(counts):
         judged, seen = round(counts[PASSED] * judged / seen), counts[PASSED]
     figures = {
@@ -121,7 +124,7 @@ def _broken(case: Case) -> Light | None:
     if state is None:
         return None
     said = _said(case, lambda each: each.kind in BREAKS and each.last_s <= recent_s, broken(case.total))
-    return _light(case, state, said, "the producer's last release")
+    return _light(case, state, said, RELEASE)
 
 
 def _new_schema(case: Case) -> Light | None:
@@ -131,6 +134,16 @@ def _new_schema(case: Case) -> Light | None:
     since = words.clock(case.wall_s - max(new.values()))
     why = f"new schema {', '.join(new)} since {since}"
     return _light(case, "amber", why, "whether consumers are ready: the registry shows what has changed")
+
+
+def _stopped(case: Case) -> Light | None:
+    found = case.evidence.contract
+    if not found.stopped or found.known_s >= _NEW_S:
+        return None
+    named = ", ".join(found.stopped[:_NAMED])
+    half = found.learn_messages // 2
+    why = f"{named}: in all of the first {half:,} messages learned and in none of the rest"
+    return _light(case, "amber", why, RELEASE)
 
 
 def _differs(case: Case) -> Light | None:
@@ -185,8 +198,11 @@ def _partly_judged(case: Case) -> Light | None:
     if light.judged >= JUDGED * light.seen:
         return None
     counts = _window(case)[1]
-    looked = checked(counts) + counts[NOT_COMPARED]
-    return _light(case, "grey", f"only {checked(counts):,} of {looked:,} values can be judged: the others are no JSON")
+    others = "are no JSON"
+    if counts[OF_NEW_KIND] > counts[NOT_COMPARED]:
+        others = f"are of new kinds, by {case.evidence.contract.kinds_by}, which are still being learned"
+    why = f"only {checked(counts):,} of {_values(counts):,} values can be judged: the others {others}"
+    return _light(case, "grey", why)
 
 
 def _kept(case: Case) -> Light:
@@ -207,6 +223,7 @@ CONTRACT = Table(
     {
         "broken": _broken,
         "new schema": _new_schema,
+        "stopped": _stopped,
         "differs": _differs,
         "sides differ": _sides_differ,
         "not set up": _not_set_up,

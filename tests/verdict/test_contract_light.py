@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from otel_pipeline.contracts.evidence import ContractEvidence, Departure, Settled
-from otel_pipeline.contracts.measures import CHECKED, DELETED, NOT_COMPARED, PASSED, VIOLATIONS
+from otel_pipeline.contracts.measures import CHECKED, DELETED, NOT_COMPARED, OF_NEW_KIND, PASSED, VIOLATIONS
 from otel_pipeline.detectors.flow_pace import Pace
 from otel_pipeline.detectors.settings import HealthSettings
 from otel_pipeline.detectors.watched_flow import FlowKey
@@ -292,6 +292,37 @@ def test_what_cannot_be_judged(not_compared, row, why):
     found = light(looked(100, passed=100 + not_compared, not_compared=not_compared))
 
     assert (found.row, found.why, found.judged, found.seen) == (row, why, 100, 100 + not_compared)
+
+
+@pytest.mark.parametrize(
+    ("of_new_kind", "row", "why"),
+    [
+        (11, "kept", "100 values checked against the contract (learned)"),
+        (
+            12,
+            "partly judged",
+            "only 100 of 112 values can be judged: the others are of new kinds, by op, which are still being learned",
+        ),
+    ],
+)
+def test_new_kinds(of_new_kind, row, why):
+    """They are not judged, and no break."""
+    counts = {**looked(100, passed=100 + of_new_kind), OF_NEW_KIND: of_new_kind}
+    found = light(counts, ContractEvidence("learned", kinds_by="op", new_kinds=1))
+
+    assert (found.row, found.why, found.judged, found.seen) == (row, why, 100, 100 + of_new_kind)
+
+
+@pytest.mark.parametrize(("known_s", "row"), [(3_599.0, "stopped"), (3_600.0, "kept")])
+def test_what_stopped_while_it_was_learned(known_s, row):
+    """Is said for an hour: it is no part of what is agreed on."""
+    fields = [f"f{at}" for at in range(6)]
+    found = light(checked(50), ContractEvidence("learned", stopped=fields, known_s=known_s))
+
+    assert found.row == row
+    if row == "stopped":
+        why = "f0, f1, f2, f3, f4: in all of the first 500 messages learned and in none of the rest"
+        assert (found.state, found.why, found.look) == ("amber", why, RELEASE)
 
 
 @pytest.mark.parametrize(
