@@ -20,7 +20,7 @@ from otel_pipeline.config.variables import without_bad_values
 from otel_pipeline.contracts.files import contract_in
 from otel_pipeline.contracts.settings import ContractSettings
 from otel_pipeline.detectors.settings import HealthSettings
-from otel_pipeline.engine import inference, pools, process, uwsgi
+from otel_pipeline.engine import inference, pipeline_propagator, pools, process, uwsgi
 from otel_pipeline.engine.batch import leave_last_batch
 from otel_pipeline.engine.engine import Engine
 from otel_pipeline.engine.forks import Step, forks
@@ -149,6 +149,7 @@ class Pipeline:
             if _pipeline is self:
                 _pipeline = None
                 process.activate(None)
+                pipeline_propagator.activate(None)
                 inference.activate(None)
                 require_fresh.activate(None)
                 leave_last_batch()
@@ -389,6 +390,7 @@ def _start(pipeline: Pipeline, config: Config, guard: Guard, offered: tuple[Adap
         pipeline._guarded("pool", pools.instrument, patches, engine)
     pipeline._guarded("genai", _switch_on_generative, pipeline, providers, inferences)
     process.activate(engine)
+    pipeline_propagator.activate(settings.environment)
     inference.activate(inferences)
     say_where(pipeline.status(), guard, on_stderr=config.resolved.is_local)
 

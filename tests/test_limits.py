@@ -28,6 +28,7 @@ ELSEWHERE = {
     "engine.pipeline_header._TYPE_ENVIRONMENT": FORMAT,
     "engine.carrier.NO_PARTITION": FORMAT,
     "engine.carrier._WAIT_S": WAITS,
+    "engine.origin_state._VERSION": FORMAT,
     "engine.send._FAN_IN": FORMAT,
     "engine.send._PER_PARTITION": FORMAT,
     "engine.client_objects.MAX_CLIENTS": "tests/engine/test_client_objects.py tries it, made smaller",

@@ -6,9 +6,12 @@ import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from opentelemetry.context import get_current
+
 from otel_pipeline.engine import pipeline_header
 from otel_pipeline.engine.delivery import in_hand
 from otel_pipeline.engine.origin import MAX_AGE_MS, Origin, origin_of
+from otel_pipeline.engine.request import origin_of_request
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -65,9 +68,9 @@ def leave_last_batch() -> None:
 
 
 def origin_in_hand() -> Origin | None:
-    """Return where the data in hand began, of a message or of the last batch; None outside both."""
+    """Return where the data in hand began, of a message, the last batch or a request; None outside all of them."""
     delivery = in_hand()
     if delivery is not None and not delivery.ended:
         return delivery.origin
     batch = batch_in_hand.get()
-    return None if batch is None else batch.origin
+    return origin_of_request(get_current()) if batch is None else batch.origin

@@ -19,11 +19,12 @@ from otel_pipeline.engine.delivery import ambient, heal, in_hand
 from otel_pipeline.engine.engine import OTHER
 from otel_pipeline.engine.forks import forks
 from otel_pipeline.engine.guard import raise_theirs
+from otel_pipeline.engine.headers import own_header
 from otel_pipeline.engine.messages import MessageFields
 from otel_pipeline.engine.pipeline_header import NAME
 from otel_pipeline.engine.process import engine_in_force
 from otel_pipeline.engine.processor import Processor
-from otel_pipeline.engine.send import set_pipeline_header
+from otel_pipeline.engine.send import set_header_and_state, set_pipeline_header
 from otel_pipeline.engine.spans import SPAN_KEY
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ class Carrier:
         self._producer = Producer(attributes=SYSTEM)
         self._destinations: dict[str, SentTo | None] = {}
         self._names = engine.propagation.names | {NAME}
+        self._with_state = engine.settings.propagate_origin == "tracestate"
         self._new_lock()
         forks.add(self._new_lock)
 
@@ -117,7 +119,8 @@ class Carrier:
         delivery = in_hand(context)
         if delivery is not None and delivery.ended:
             delivery = None
-        set_pipeline_header(engine, written, self._producer, sent_to, delivery, start_ns, had_headers=True)
+        write = set_header_and_state if self._with_state else set_pipeline_header
+        write(engine, written, self._producer, sent_to, delivery, start_ns, had_headers=True)
         return _of_kind(headers, written, {id(pair) for pair in given})
 
     def _sent_to(self, name: str) -> SentTo | None:
@@ -202,7 +205,7 @@ def _readable(headers: Any) -> list[tuple[str, Any]]:
 
 def _is_same(held: OpenDelivery, headers: list[tuple[str, Any]]) -> bool:
     """Tell whether the delivery in hand is of the message with these headers: an adapter has handed it out."""
-    header = next((value for name, value in reversed(headers) if name == NAME), None)
+    header = own_header(headers)
     return held.header is not None and not held.batched and _text(header) == _text(held.header)
 
 

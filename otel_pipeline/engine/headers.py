@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from otel_pipeline.engine.guard import raise_theirs
+from otel_pipeline.engine.origin_state import in_headers
 from otel_pipeline.engine.pipeline_header import NAME
 
 if TYPE_CHECKING:
@@ -84,7 +85,8 @@ def context_headers(headers: Any) -> ContextHeaders:
 def own_header(headers: Any) -> Any:
     """Return the data-flow header of a message, None without one: the last of that name, in any case.
 
-    A producer of ours writes it last; who sends a message on may have put headers behind it. Never raises.
+    A producer of ours writes it last; who sends a message on may have put headers behind it. Behind a service that does
+    not hand it on, what `tracestate` has of it (`origin_state.py`). Never raises.
     """
     if not headers:
         return None
@@ -92,13 +94,17 @@ def own_header(headers: Any) -> Any:
         name, value = headers[-1]
         if name == NAME:
             return value
+        states = []
         for name, value in reversed(headers):
             if len(name) == len(NAME) and name.lower() == NAME:
                 return value
+            if len(name) == len(TRACESTATE) and name.lower() == TRACESTATE:
+                states.append(value)
     except Exception:
         raise_theirs()
-        return next(reversed(tolerant(headers, (NAME,))[NAME]), None)  # A mapping, or not pairs alone.
-    return None
+        found = tolerant(headers, (NAME, TRACESTATE))  # A mapping, or not pairs alone.
+        return found[NAME][-1] if found[NAME] else in_headers(found[TRACESTATE])
+    return in_headers(states) if states else None
 
 
 def own_headers(headers_of: Callable[[Message], Any], messages: Sequence[Message]) -> Sequence[Any]:

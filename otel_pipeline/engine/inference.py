@@ -17,6 +17,7 @@ from otel_pipeline.engine.failure import describe as describe_failure
 from otel_pipeline.engine.failure import end_anyway, error_type
 from otel_pipeline.engine.guard import NOBODY
 from otel_pipeline.engine.origin import age_s
+from otel_pipeline.engine.request import origin_of_request
 from otel_pipeline.engine.scope import decorate
 from otel_pipeline.engine.spans import SPAN_KEY
 
@@ -225,12 +226,12 @@ def _back_to(before: Context | None) -> None:
 
 
 def _rests_on(context: Context) -> tuple[OpenDelivery | None, Origin | None]:
-    """Return the delivery in hand, and where the data in it, or else in the last batch, began."""
+    """Return the delivery in hand, and where the data in it, or else in the last batch or the request, began."""
     delivery = in_hand(context)
     if delivery is not None:
         return delivery, delivery.origin
     batch = batch_in_hand.get()
-    return None, None if batch is None else batch.origin
+    return None, origin_of_request(context) if batch is None else batch.origin
 
 
 def describe(origin: Origin, start_ns: int) -> dict[str, AttributeValue]:

@@ -54,6 +54,21 @@ def merged(headers: Any, names: frozenset[str], ours: Mapping[str, bytes], came:
     return [*without(headers, names - staying), *written.items()]
 
 
+def put_member(headers: list[Any], key: str, value: str) -> None:
+    """Put a member into the `tracestate` of our copy, in front, as who has changed it last; the last header stays last.
+
+    Nothing is changed where there is no `traceparent`, without which nobody reads it, nor where the application's own
+    `tracestate` cannot be read.
+    """
+    found = context_headers(headers)
+    members = parse_tracestate(found.states)
+    if not found.parents or members is None:
+        return
+    kept = [f"{name}={held}" for name, held in members if name != key][: MAX_TRACESTATE_MEMBERS - 1]
+    text = ",".join((f"{key}={value}", *kept)).encode("ascii")
+    headers[:] = [*without(headers[:-1], frozenset({TRACESTATE})), (TRACESTATE, text), headers[-1]]
+
+
 def _merged_tracestate(own: Sequence[Any], ours: bytes) -> bytes | None:
     """Merge both; None when the application's cannot be read, which is then left alone."""
     members, more = parse_tracestate(own), parse_tracestate([ours])

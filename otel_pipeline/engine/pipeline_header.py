@@ -21,27 +21,14 @@ from __future__ import annotations
 
 import struct
 import sys
-import time
 from array import array
 from binascii import a2b_base64, b2a_base64
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-from opentelemetry.context import create_key, get_current, get_value, set_value
-from opentelemetry.propagators.textmap import (
-    CarrierT,
-    Getter,
-    Setter,
-    TextMapPropagator,
-    default_getter,
-    default_setter,
-)
 
 from otel_pipeline.engine.guard import raise_theirs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from opentelemetry.context import Context
 
 NAME = "otelp"
 ENVIRONMENT_CODES = {
@@ -75,7 +62,7 @@ _NUMBERS = struct.Struct(">20xIIH")
 _PRODUCER_AND_TAG = (20, 21, 22, 23, 28, 29)
 _ALL_BYTES = bytes(range(0x100))
 _LITTLE = sys.byteorder == "little"
-_URL_SAFE = bytes.maketrans(b"+/", b"-_")
+URL_SAFE = bytes.maketrans(b"+/", b"-_")
 STANDARD = bytes.maketrans(b"-_", b"+/")
 _CACHE_LIMIT = 10_000
 
@@ -286,7 +273,7 @@ def encode(
         sequence & _U32,
         tag & _U16,
     )
-    return b2a_base64(raw + extension, newline=False).translate(_URL_SAFE, b"=")
+    return b2a_base64(raw + extension, newline=False).translate(URL_SAFE, b"=")
 
 
 def name_in_header(environment: str) -> str:
@@ -301,7 +288,7 @@ def _cut(name: str) -> bytes:
 
 def stamp(header: bytes, sequence: int, tag: int) -> bytes:
     """Write sequence and tag into the header: bytes 24 to 29, which are characters 32 to 39."""
-    stamped = b2a_base64(_STAMP.pack(sequence & _U32, tag & _U16), newline=False).translate(_URL_SAFE)
+    stamped = b2a_base64(_STAMP.pack(sequence & _U32, tag & _U16), newline=False).translate(URL_SAFE)
     return header[:32] + stamped + header[_CHARACTERS:]
 
 
@@ -315,7 +302,7 @@ def numbered(header: bytes, producer_id: int, sequence: int, tag: int, *, per_pa
         return None
     raw = raw[:2] + _NUMBERED.pack(producer_id & _U32, sequence & _U32, tag & _U16)
     head = _with_flag(header[:4]) if per_partition else header[:4]
-    return head + header[4:24] + b2a_base64(raw, newline=False).translate(_URL_SAFE) + header[_CHARACTERS:]
+    return head + header[4:24] + b2a_base64(raw, newline=False).translate(URL_SAFE) + header[_CHARACTERS:]
 
 
 _flagged: dict[bytes, bytes] = {}
@@ -325,7 +312,7 @@ def _with_flag(head: bytes) -> bytes:
     found = _flagged.get(head)
     if found is None:
         version, flags, hops = a2b_base64(head.translate(STANDARD))
-        found = b2a_base64(bytes((version, flags | PER_PARTITION, hops)), newline=False).translate(_URL_SAFE)
+        found = b2a_base64(bytes((version, flags | PER_PARTITION, hops)), newline=False).translate(URL_SAFE)
         if len(_flagged) < _CACHE_LIMIT:
             _flagged[head] = found
     return found
@@ -392,7 +379,7 @@ class Template:
     def filled(self, origin_ms: int, sequence: int, tag: int) -> bytes:
         """Write the whole header."""
         raw = self._head + origin_ms.to_bytes(6, "big") + self._origin + _STAMP.pack(sequence, tag) + self.extension
-        return b2a_base64(raw, newline=False).translate(_URL_SAFE, b"=")
+        return b2a_base64(raw, newline=False).translate(URL_SAFE, b"=")
 
 
 def producer_of(header: bytes) -> int | None:
@@ -443,48 +430,3 @@ def tag_of(destination: str, partition: int | None) -> int:
             _tags.clear()
         _tags[key] = found
     return found
-
-
-_HEADER_KEY = create_key("otel_pipeline.header")
-
-
-class PipelinePropagator(TextMapPropagator):
-    """Carries the header wherever OpenTelemetry propagates: HTTP and gRPC hops, other instrumentations of brokers.
-
-    Entry point `otel_pipeline`, for `OTEL_PROPAGATORS=tracecontext,baggage,otel_pipeline`. The origin is kept, the hops
-    are counted; without a header that was read before, the data begins here.
-    """
-
-    def extract(
-        self, carrier: CarrierT, context: Context | None = None, getter: Getter[CarrierT] = default_getter
-    ) -> Context:
-        """Keep what the carrier says in the context."""
-        context = get_current() if context is None else context
-        values = getter.get(carrier, NAME)
-        header = decode(values[0]) if values else None
-        return context if header is None else set_value(_HEADER_KEY, header, context)
-
-    def inject(
-        self, carrier: CarrierT, context: Context | None = None, setter: Setter[CarrierT] = default_setter
-    ) -> None:
-        """Pass the header on, one hop further. It has no sequence: only a client that numbers its messages has one."""
-        known = get_value(_HEADER_KEY, context)
-        now_ms = time.time_ns() // 1_000_000
-        header = known if isinstance(known, PipelineHeader) else PipelineHeader(0, 0, None, now_ms, now_ms, 0, 0, 0, 0)
-        written = encode(
-            flags=header.flags & FAN_IN,
-            hops=header.hops + 1,
-            environment=header.environment,
-            origin_ms=header.origin_ms,
-            newest_ms=header.newest_ms,
-            path=header.path,
-            producer_id=0,
-            sequence=0,
-            tag=0,
-        )
-        setter.set(carrier, NAME, written.decode("ascii"))
-
-    @property
-    def fields(self) -> set[str]:
-        """The name of the one header."""
-        return {NAME}

@@ -28,7 +28,7 @@ from otel_pipeline.engine.headers import (
     tolerant,
 )
 from otel_pipeline.engine.merged import merged
-from otel_pipeline.engine.pipeline_header import PipelinePropagator
+from otel_pipeline.engine.pipeline_propagator import PipelinePropagator
 from otel_pipeline.engine.trace_context import LastOfSeveral, LightLink, LightSpan, TraceContext, chosen, links_to
 from otel_pipeline.engine.w3c import MAX_TRACESTATE_BYTES, as_bytes, encode_baggage
 

@@ -8,7 +8,7 @@ from opentelemetry.context import get_current
 from opentelemetry.trace import SpanKind
 
 from otel_pipeline import semconv
-from otel_pipeline.engine import pipeline_header
+from otel_pipeline.engine import origin_state, pipeline_header
 from otel_pipeline.engine.awaited_batch import strays
 from otel_pipeline.engine.batch import batch_in_hand
 from otel_pipeline.engine.clients import Destination
@@ -16,7 +16,9 @@ from otel_pipeline.engine.delivery import DELIVERY_KEY, OpenDelivery, ambient, h
 from otel_pipeline.engine.engine import OTHER, with_error
 from otel_pipeline.engine.failure import cut, describe, end_anyway, text_of
 from otel_pipeline.engine.headers import own_header, without
+from otel_pipeline.engine.merged import put_member
 from otel_pipeline.engine.origin import origin_of
+from otel_pipeline.engine.request import origin_of_request
 from otel_pipeline.engine.spans import SPAN_KEY
 
 if TYPE_CHECKING:
@@ -173,7 +175,7 @@ def sender(  # noqa: C901, PLR0915
         engine.guard.place(after, place)
     clock_ns, monotonic_ns, settings = engine.clock_ns, engine.monotonic_ns, engine.settings
     hook = engine.hook("send")
-    with_key = settings.message_key
+    with_key, with_state = settings.message_key, settings.propagate_origin == "tracestate"
     suppressed, find, dropped_ids = engine.suppressed, propagation.find, spans.dropped_ids
     outgoing, outgoing_ids, creation_links = propagation.outgoing, propagation.outgoing_ids, propagation.creation_links
 
@@ -226,8 +228,8 @@ def sender(  # noqa: C901, PLR0915
                     copy = outgoing_ids(headers, ids, context)  # type: ignore[arg-type]
                 else:
                     copy = outgoing(headers, span, context)
-                sending.headers = copy
-                set_pipeline_header(engine, copy, producer, destination, delivery, start_ns, had_headers=bool(headers))
+                sending.headers, write = copy, set_header_and_state if with_state and not kept else set_pipeline_header
+                write(engine, copy, producer, destination, delivery, start_ns, had_headers=bool(headers))
             if destination.check is not None:
                 destination.check(value, len(value) if type(value) is bytes else 0)
             if span is not None and hook.given is not None and span.is_recording():
@@ -293,6 +295,8 @@ def set_pipeline_header(
         origin = batch.origin
     elif carried is not None and pipeline_header.decode(carried) is not None:
         origin = origin_of(carried, 0)  # A dead letter, a replay, a retry: the data began where its header says.
+    elif (request := origin_of_request(get_current())) is not None:
+        origin = request
     elif strays:
         headers.append((name, _of_unknown_origin(producer, flags)))
         return
@@ -304,6 +308,26 @@ def set_pipeline_header(
             headers.append((name, template.filled(now_ns // 1_000_000, 0, 0)))
         return
     headers.append((name, _later_hop(engine, producer, destination, origin, flags)))
+
+
+def set_header_and_state(
+    engine: Engine,
+    headers: list[tuple[str, bytes]],
+    producer: Producer,
+    destination: Destination,
+    delivery: OpenDelivery | None,
+    now_ns: int,
+    *,
+    had_headers: bool,
+) -> None:
+    """Do the same, and write where the data began into `tracestate` as well."""
+    set_pipeline_header(engine, headers, producer, destination, delivery, now_ns, had_headers=had_headers)
+    written = headers[-1][1]
+    first_hop, read = destination.first_hop, pipeline_header.decode(written)
+    begins_here = first_hop is not None and written == first_hop.placeholder
+    origin_ms = now_ns // 1_000_000 if begins_here else 0 if read is None else read.origin_ms
+    if read is not None and origin_ms:
+        put_member(headers, origin_state.KEY, origin_state.member(origin_ms, read.environment))
 
 
 def _take(headers: list[tuple[str, bytes]]) -> Any:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 Parent = Literal["message", "ambient", "link"]
+Propagated = Literal["header", "tracestate"]
 Trust = Literal["all", "same-environment", "none"]
 """The environments whose messages' traces are continued."""
 
@@ -103,6 +104,12 @@ class EngineSettings:
         per_environment=_NEAR,
     )
     """None: all of them."""
+    propagate_origin: Propagated = option(
+        "propagate_origin",
+        Propagated,
+        "header",
+        "Where it travels where data began: in the header otelp, or in tracestate as well, which others hand on.",
+    )
     hooks: Mapping[str, Callable[[Any, Any], object]] = option(
         "hooks", "hooks", {}, "Functions f(span, message).", argument="hooks", in_file=False
     )

@@ -19,7 +19,7 @@ from otel_pipeline.engine.consumer_loop import Deliveries
 from otel_pipeline.engine.exemplars import _show
 from otel_pipeline.engine.inference import Inferences
 from otel_pipeline.engine.origin import Origin, merge, origin_of
-from otel_pipeline.engine.pipeline_header import FAN_IN, PER_PARTITION, PipelinePropagator, decode, encode
+from otel_pipeline.engine.pipeline_header import FAN_IN, PER_PARTITION, decode, encode
 from otel_pipeline.engine.process import Processing
 from otel_pipeline.engine.propagation import Propagation
 from otel_pipeline.engine.receive import _hand_out
@@ -203,51 +203,6 @@ def test_hops_of_another_version(version):
     other = pipeline_header.b2a_base64(bytes((version,)) + raw[1:], newline=False)
 
     assert (pipeline_header.hops_of(value), pipeline_header.hops_of(other)) == (5, 0)
-
-
-@pytest.fixture
-def propagator():
-    return PipelinePropagator()
-
-
-def carried(**fields):
-    said = {"flags": 0, "hops": 1, "environment": "test", "origin_ms": 5, "newest_ms": 5, "path": 1}
-    return {"otelp": encode(**{**said, "producer_id": 2, "sequence": 3, "tag": 4, **fields}).decode()}
-
-
-@pytest.mark.parametrize(("flags", "written"), [(PER_PARTITION, 0), (FAN_IN, FAN_IN), (FAN_IN | PER_PARTITION, FAN_IN)])
-def test_our_propagator_writes_the_header_on(propagator, flags, written):
-    """One hop further, without a number: of the flags it keeps whether data was joined."""
-    context, carrier = propagator.extract(carried(flags=flags, newest_ms=9), Context()), {}
-    propagator.inject(carrier, context)
-    found = decode(carrier["otelp"])
-
-    assert (found.flags, found.hops, found.environment, found.origin_ms) == (written, 2, "test", 5)
-    assert (found.path, found.producer_id, found.sequence, found.tag) == (1, 0, 0, 0)
-
-
-def test_our_propagator_reads_into_the_current_context(propagator):
-    """Where it is given none; and into the given one where it is given one."""
-    before = get_current()
-    around = Context({"a": 1})
-    attach(around)
-    try:
-        current, given = propagator.extract(carried()), propagator.extract(carried(), Context({"b": 2}))
-    finally:
-        attach(before)
-
-    assert (current.get("a"), given.get("a"), given.get("b")) == (1, None, 2)
-
-
-def test_our_propagator_without_a_header(propagator):
-    """The data begins here, at the first hop; the context stays what it was."""
-    context, carrier = Context({"a": 1}), {}
-    assert propagator.extract({}, context) is context
-    propagator.inject(carrier, context)
-    found = decode(carrier["otelp"])
-
-    assert (found.hops, found.environment, found.flags, found.origin_ms > NOW_MS - 10**12) == (1, None, 0, True)
-    assert (found.path, found.producer_id, found.sequence, found.tag) == (0, 0, 0, 0)
 
 
 def test_a_generator_that_is_left_and_entered_again(side):

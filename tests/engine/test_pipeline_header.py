@@ -8,7 +8,6 @@ from itertools import pairwise
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from opentelemetry.context import Context
 
 from otel_pipeline.engine import pipeline_header as header
 
@@ -137,18 +136,6 @@ def test_paths_do_not_know_the_environment():
         True,
     )
     assert (first < 2**48, header.tag_of("orders", 1) != header.tag_of("orders", 2)) == (True, True)
-
-
-def test_the_propagator_keeps_the_origin_and_counts_the_hops():
-    """For HTTP and gRPC; without a header the data begins here."""
-    propagator, carrier, fresh = header.PipelinePropagator(), {}, {}
-    context = propagator.extract({"otelp": GOOD.decode()}, Context())
-    propagator.inject(carrier, context)
-    propagator.inject(fresh, Context())
-    found, begun = header.decode(carrier["otelp"]), header.decode(fresh["otelp"])
-
-    assert (found.origin_ms, found.environment, found.hops, found.producer_id) == (0x0102030405, "staging", 4, 0)
-    assert (begun.hops, begun.environment, begun.origin_ms > 1_700_000_000_000) == (1, None, True)
 
 
 def encoded(number, *, producer=7, tag=3, origin_ms=1_700_000_000_000, environment="production"):

@@ -23,7 +23,7 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from otel_pipeline.engine.pipeline_header import PipelinePropagator
+from otel_pipeline.engine.pipeline_propagator import PipelinePropagator
 from otel_pipeline.engine.propagation import Propagation
 
 COUNTED: list[str] = []

@@ -1,0 +1,88 @@
+"""The header `otelp` where OpenTelemetry propagates: HTTP and gRPC hops, others' instrumentations of brokers.
+
+Entry point `otel_pipeline`, for `OTEL_PROPAGATORS=tracecontext,baggage,otel_pipeline`.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from opentelemetry.context import get_current
+from opentelemetry.propagators.textmap import (
+    CarrierT,
+    Getter,
+    Setter,
+    TextMapPropagator,
+    default_getter,
+    default_setter,
+)
+
+from otel_pipeline.engine import pipeline_header
+from otel_pipeline.engine.batch import batch_in_hand
+from otel_pipeline.engine.delivery import in_hand
+from otel_pipeline.engine.origin import Origin, origin_of
+from otel_pipeline.engine.request import origin_of_request, with_request
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+
+_own: list[str | None] = [None]
+
+
+def activate(environment: str | None) -> None:
+    """Set the environment in which data begins that begins here; by `instrument()` and `uninstrument()`."""
+    _own[0] = environment
+
+
+class PipelinePropagator(TextMapPropagator):
+    """Carries where data began. It never raises; what it cannot read is as if it were not there.
+
+    What is written is that of the data in hand, one hop further: of a message, a batch, or the request that is being
+    served. Without any of them the data begins here.
+    """
+
+    def extract(
+        self, carrier: CarrierT, context: Context | None = None, getter: Getter[CarrierT] = default_getter
+    ) -> Context:
+        """Keep what the carrier says in the context; of several headers the last one, as everywhere."""
+        context = get_current() if context is None else context
+        values = getter.get(carrier, pipeline_header.NAME)
+        if not values or pipeline_header.decode(values[-1]) is None:
+            return context
+        return with_request(context, origin_of(values[-1], 0))
+
+    def inject(
+        self, carrier: CarrierT, context: Context | None = None, setter: Setter[CarrierT] = default_setter
+    ) -> None:
+        """Write where the data in hand began. There is no number: only a client that numbers its messages has one."""
+        origin = _rests_on(get_current() if context is None else context)
+        if origin is None:
+            now_ms = time.time_ns() // 1_000_000
+            origin = Origin(now_ms, now_ms, 0, _own[0], 0)
+        fans_in = origin.inputs > 1 or origin.newest_ms != origin.origin_ms
+        written = pipeline_header.encode(
+            flags=pipeline_header.FAN_IN if fans_in else 0,
+            hops=origin.hops + 1,
+            environment=origin.environment,
+            origin_ms=origin.origin_ms,
+            newest_ms=origin.newest_ms,
+            path=origin.path,
+            producer_id=0,
+            sequence=0,
+            tag=0,
+        )
+        setter.set(carrier, pipeline_header.NAME, written.decode("ascii"))
+
+    @property
+    def fields(self) -> set[str]:
+        """The one header."""
+        return {pipeline_header.NAME}
+
+
+def _rests_on(context: Context) -> Origin | None:
+    delivery = in_hand(context)
+    if delivery is not None:
+        return delivery.origin
+    batch = batch_in_hand.get()
+    return origin_of_request(context) if batch is None else batch.origin
