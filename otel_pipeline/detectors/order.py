@@ -39,6 +39,7 @@ BEFORE_BROKER = MISSING.label("before_broker")
 SKIPPED = MISSING.label("skipped")
 OFFSET_RESET = MISSING.label("offset_reset")
 EXPIRED = MISSING.label("expired")
+CUT = MISSING.label("cut")
 OPEN = Measure("open", None, "{message}", "Numbers that are missing and not given up yet.").label()
 LEFT_OPEN = Measure(
     "left_open", None, "{message}", "Numbers that were open when nobody read their partition here any more."
@@ -80,6 +81,7 @@ DETECTOR = Detector(
         SKIPPED: attrgetter("missing_skipped"),
         OFFSET_RESET: attrgetter("missing_offset_reset"),
         EXPIRED: attrgetter("missing_expired"),
+        CUT: attrgetter("log.cut"),
         OPEN: attrgetter("open"),
         LEFT_OPEN: attrgetter("left_open"),
         FIRSTS: attrgetter("firsts"),

@@ -10,6 +10,8 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
+from otel_pipeline.detectors.read_log import ReadLog
+
 if TYPE_CHECKING:
     from otel_pipeline.detectors.partition_order import PartitionOrder
     from otel_pipeline.engine.observer import Resumed
@@ -37,8 +39,12 @@ class PartitionPace:
 
     __slots__ = (
         "_ended",
+        "_is_new",
+        "_log",
         "_out_of_range",
         "_points",
+        "_skipped",
+        "_start",
         "answered_s",
         "away_since_s",
         "began_at_end",
@@ -55,6 +61,13 @@ class PartitionPace:
         self.since_s = now_s
         # A new tuple each time: readers keep the one that they have.
         self._points: tuple[_Point, ...] = ()
+        self._log = ReadLog()
+        self._start = -1
+        """Where the log begins; -1 where that is not known."""
+        self._is_new = False
+        """Whether the log is another one than was read, and its first position is not known yet."""
+        self._skipped = 0
+        """Messages that were left out before the first one came."""
         self._out_of_range: tuple[int, Resumed] | None = None
         self.order: PartitionOrder | None = None
         self._ended: int | None = None
@@ -77,8 +90,10 @@ class PartitionPace:
         """The longest time that it did, of those that are over; None where none is."""
 
     def watched_by(self, order: PartitionOrder) -> None:
-        """Tell `order`, at the first message, what is already known of the position."""
+        """Tell `order`, at the first message, what is already known of the log and the position."""
         self.order = order
+        order.log = self._log
+        order.missing_skipped += self._skipped
         if self._out_of_range is not None:
             order.out_of_range(*self._out_of_range)
 
@@ -91,10 +106,18 @@ class PartitionPace:
         self.answered_s = arrived_s
         if end is not None:
             self._stand(arrived_s, end, max(0, written - end))
+        if start >= 0:
+            self._start = start
+        known = self.end if end is None else max(end, written)
+        if known is not None:
+            self._follow_log(position, known)
         if self._out_of_range is not None and self._out_of_range[0] == position:
             self._out_of_range = None
             if self.order is not None:
                 self.order.in_range()
+        self._add_point(sent_s, arrived_s, end)
+
+    def _add_point(self, sent_s: float, arrived_s: float, end: int | None) -> None:
         points = self._points
         last = points[-1] if points else None
         if end is None:
@@ -111,6 +134,30 @@ class PartitionPace:
                 half = MAX_POINTS // 2
                 points = (*points[:half:2], *points[half:])
             self._points = (*points, _Point(end, arrived_s, sent_s))
+
+    def skipped(self, count: int) -> None:
+        """Do as `FetchObserver` says."""
+        if self.order is None:
+            self._skipped += count
+        else:
+            self.order.missing_skipped += count
+
+    def of_log(self, log: object) -> None:
+        """Do as `FetchObserver` says."""
+        if self._log.told(log):
+            self._points = self._points[-1:]
+            self._is_new = self.order is not None
+
+    def _follow_log(self, position: int, end: int) -> None:
+        order = self.order
+        if order is None:
+            return
+        self._log.ends_at(end, order.newest)
+        if self._is_new and position <= end and self._start >= 0:
+            # A client that finds its log shorter than it was goes on at the end, also where it is another one.
+            self._is_new = False
+            if not order.is_sought:
+                self.skipped(max(0, self._log.first(position) - self._start))
 
     def _stand(self, now_s: float, end: int, unstable: int) -> None:
         """Follow how long what may be read stands still below what is written."""
@@ -171,6 +218,8 @@ class PartitionPace:
         if was_at != position:
             self.still_since_s = now_s
         order = self.order
+        if order is not None:
+            self._log.look(now_s, None if end is None else end + self.unstable, order.newest)
         if order is not None and order.gapped and was_at is not None:
             end_s = self.read_to_the_end_at(min(was_at, position))
             if end_s is not None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from otel_pipeline.detectors.destination_numbers import DestinationNumbers
 from otel_pipeline.detectors.producer_numbers import MAX_ALL_PRODUCERS, MAX_PRODUCERS, ProducerNumbers, Silence
+from otel_pipeline.detectors.read_log import ReadLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +40,7 @@ class PartitionOrder(ProducerNumbers):
         "by_destination",
         "destination_tag",
         "highest",
+        "log",
         "missing_expired",
         "missing_offset_reset",
         "missing_skipped",
@@ -67,6 +69,8 @@ class PartitionOrder(ProducerNumbers):
         self._left_at = -1
         """The highest offset seen when the application chose another position."""
         self._reset: tuple[int, Resumed] | None = None
+        self.log = ReadLog()
+        """That of the fetches, where these are followed."""
         self.highest = -2
         """The highest offset seen; below -1 while it has to be checked whether the next one follows it."""
         self.missing_skipped = 0
@@ -201,7 +205,7 @@ class PartitionOrder(ProducerNumbers):
             self._silence = None
             return
         silence = self._silence = self._silence or Silence()
-        silent = silence.look(now_s, max(self.highest, self._left_at, self._awaiting))
+        silent = silence.look(now_s, self.newest)
         if followed >= MAX_PRODUCERS or all_followed >= MAX_ALL_PRODUCERS:
             self.drop_silent(silent)
             self._destination_numbers.drop_silent(silent)
@@ -211,9 +215,23 @@ class PartitionOrder(ProducerNumbers):
         """How many producers are followed."""
         return len(self._windows) + len(self._destination_numbers)
 
+    @property
+    def is_sought(self) -> bool:
+        """Whether the application has chosen a position, and no message has come since."""
+        return self._sought
+
+    @property
+    def newest(self) -> int:
+        """Return the highest offset seen, whatever is awaited; below 0 before the first."""
+        return max(self.highest, self._left_at, self._awaiting)
+
     def _at_jump(self, offset: int) -> bool:
         """Judge an offset that is not the next one; False when the message is not to be looked at any further."""
         highest = self._back_from_seek()
+        if self._is_other_log(offset):
+            self._reset, self._sought, self._awaiting, self._rewound_below = None, False, -1, -1
+            self._begin_anew()
+            return True
         if self._reset is not None:
             self._count_reset(*self._reset, offset, highest)
         if highest < 0:
@@ -240,6 +258,11 @@ class PartitionOrder(ProducerNumbers):
             return True
         self.skipped += offset - highest - 1
         return True
+
+    def _is_other_log(self, offset: int) -> bool:
+        newest = self.newest
+        moved = self.highest >= 0 and self._reset is None and not self._sought
+        return offset <= newest and self.log.is_other(offset, newest, self._reset, sought=self._sought, moved=moved)
 
     def _count_reset(self, position: int, resumed: Resumed, offset: int, highest: int) -> None:
         """Count what a reset lost, at the first message after it: messages fetched before may still be handed out."""

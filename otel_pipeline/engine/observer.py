@@ -85,6 +85,15 @@ class FetchObserver(Protocol):
         then `written`, where the log itself ends, is, too. `start` is its first offset. Below 0 they are not known.
         """
 
+    def of_log(self, log: object) -> None:
+        """Note which log is read, before its fetch: equal for as long as it is the same one, as the id of its topic is.
+
+        None where that is not known.
+        """
+
+    def skipped(self, count: int) -> None:
+        """Note that the client itself began behind so many messages of a partition that is younger than it."""
+
     def out_of_range(self, offset: int, resumed: Resumed) -> None:
         """Note that the position is no longer in the log, and the client goes on with another message."""
 

@@ -8,6 +8,7 @@ from otel_pipeline.detectors.keys_in_hand import CONCURRENT_KEY
 from otel_pipeline.detectors.order import (
     BEFORE_BROKER,
     BY_DESTINATION,
+    CUT,
     DUPLICATE,
     EXCUSED,
     EXPIRED,
@@ -153,6 +154,13 @@ def _left_open(case: Case) -> Light | None:
     return _light(case, "amber", why, "whether the next consumer of the partition has them")
 
 
+def _cut(case: Case) -> Light | None:
+    if not case.events.get("log cut"):
+        return None
+    gone = words.count(case.total[CUT], "message that was read is", "messages that were read are")
+    return _light(case, "amber", f"the log was cut: {gone} gone", "brokers that failed, unclean leader elections")
+
+
 def _older(case: Case) -> Light | None:
     counts = _counts(case)
     if not counts[EVENT_TIME_REGRESSION]:
@@ -191,8 +199,8 @@ def _younger(case: Case) -> Light | None:
     if not count:
         return None
     skipped = words.count(count, "message was", "messages were")
-    why = f"{skipped} skipped at the beginning of a new partition: auto_offset_reset is latest"
-    return _light(case, "amber", why, "auto_offset_reset: earliest reads a new partition from its beginning")
+    look = "auto_offset_reset (earliest reads a new partition from its beginning), and whether the topic was made anew"
+    return _light(case, "amber", f"{skipped} skipped at the beginning of a new partition", look)
 
 
 def _too_few(case: Case) -> Light | None:
@@ -259,6 +267,7 @@ ORDER = Table(
         "reordered or sent again": _reordered,
         "gap": _gap,
         "gap left open": _left_open,
+        "log cut": _cut,
         "older than before": _older,
         "same key at once": _same_key,
         "delivered again": _redelivered,
@@ -273,5 +282,6 @@ ORDER = Table(
     events={
         "missing": lambda counts, _evidence: sum(lost(counts).values()),
         "left open": lambda counts, _evidence: counts[LEFT_OPEN],
+        "log cut": lambda counts, _evidence: counts[CUT],
     },
 )

@@ -45,6 +45,15 @@ def header(producer, number, *, environment="production", tag=TAG, flags=pipelin
     )
 
 
+def state(of, *but):
+    """All that an object remembers, but for what is compared apart, is another object of the same, or is shared."""
+    names = [name for each in type(of).__mro__ for name in getattr(each, "__slots__", ()) if name not in but]
+    found = {name: getattr(of, name) for name in names}
+    found["_gapped"] = sorted(window.producer for window in found.get("_gapped", ()))
+    found["_room"] = getattr(found.get("_room"), "taken", None)
+    return found
+
+
 class Watched:
     """A watch of one partition, with all that it counts."""
 
@@ -70,11 +79,8 @@ class Watched:
             **plain,
             "processed": (watch.processed_offset, watch.freshness.newest_origin_ms, watch.freshness.negative_ages),
             "environments": (watch.environments.unlabelled, watch.environments.visitors),
-            "order": {
-                name: getattr(order, name)
-                for name in PartitionOrder.__slots__
-                if name not in {"_lock", "_monotonic_s", "_windows", "_destination_numbers", "latest", "tag"}
-            },
+            "order": state(order, "_lock", "_monotonic_s", "_windows", "_destination_numbers", "latest", "log"),
+            "log": state(order.log),
             "of the destination": {
                 producer: [getattr(window, name) for name in ("first", "newest", "offset", "arrived")]
                 for producer, window in order._destination_numbers._windows.items()

@@ -69,6 +69,30 @@ class Watched:
             admin.close()
         return name
 
+    def make_anew(self, topic):
+        """Delete a topic, and make one of the same name, with another id, once the broker has none."""
+        from kafka.admin import KafkaAdminClient, NewTopic
+
+        admin, deadline = KafkaAdminClient(bootstrap_servers=self.address), time.monotonic() + PATIENCE_S
+        try:
+            admin.delete_topics([topic])
+            while topic in admin.list_topics():
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            admin.create_topics([NewTopic(topic, 1, 1)])
+        finally:
+            admin.close()
+
+    def add_partitions(self, topic, count):
+        """Let the topic have so many."""
+        from kafka.admin import KafkaAdminClient
+
+        admin = KafkaAdminClient(bootstrap_servers=self.address)
+        try:
+            admin.create_partitions({topic: count})
+        finally:
+            admin.close()
+
     def delete_before(self, topic, offset):
         """Delete the partition's records before the offset, as retention does."""
         from kafka import TopicPartition
@@ -153,7 +177,7 @@ class Watched:
         records = []
         deadline = time.monotonic() + PATIENCE_S
         while not (enough() if callable(enough) else len(records) >= enough):
-            assert time.monotonic() < deadline, f"{len(records)} messages came, {self.found(None)} is found"
+            assert time.monotonic() < deadline, f"{len(records)} messages came"
             if by == "iterator":
                 records += list(consumer)
             else:
@@ -186,6 +210,20 @@ class Watched:
         partition = TopicPartition(topic, 0)
         end = consumer.end_offsets([partition])[partition]
         return lambda: consumer.position(partition) >= end
+
+    @staticmethod
+    def assigned(consumer, topic):
+        """How many partitions the consumer has, and knows its position in."""
+        states = consumer._subscription.assignment.items()
+        return sum(partition.topic == topic and state.position is not None for partition, state in list(states))
+
+    @staticmethod
+    def position(consumer, topic):
+        """Where the consumer stands, without asking the broker; None while that is not known."""
+        from kafka import TopicPartition
+
+        found = consumer._subscription.assignment[TopicPartition(topic, 0)].position
+        return None if found is None else found.offset
 
     def evidence(self, topic, group=None):
         """Of the one flow of the topic, or of the topic and the group."""

@@ -138,6 +138,31 @@ def test_a_thousand_producers_on_one_partition(watched, by):
 
 
 @pytest.mark.parametrize("by", WAYS)
+@pytest.mark.parametrize("noticed", [True, False])
+def test_a_topic_that_is_made_anew(watched, by, noticed):
+    """Under a consumer that goes on: its losses are losses, and what has the old offsets is not read again.
+
+    Where the client has not noticed when messages come, it begins behind some of them, and these were skipped.
+    """
+    topic = watched.topic()
+    watched.send(topic, 500)
+    consumer = watched.consumer(topic, metadata_max_age_ms=500)
+    watched.read(consumer, by, 500)
+    watched.make_anew(topic)
+    if noticed:
+        watched.read(consumer, by, lambda: watched.position(consumer, topic) == 0)
+    injected = watched.send_as_many(topic, 2, 150, random.Random(3), drop=0.05, duplicate=0, reorder=0)
+    written = injected.pop("written")
+    assert 250 < written < 300
+
+    records = watched.read(consumer, by, lambda: watched.position(consumer, topic) == written)
+    records += watched.read(consumer, by, watched.seen_to_the_end(topic))
+    skipped = written - len(records)
+    assert watched.found(topic) == watched.truth(records) | ({"skipped": skipped} if skipped else {})
+    assert not noticed or (skipped, watched.truth(records)) == (0, injected)
+
+
+@pytest.mark.parametrize("by", WAYS)
 def test_four_threads_send_to_one_partition(watched, by):
     """Nothing is lost, so nothing is found."""
     topic, producer = watched.topic(), watched.producer()
@@ -479,6 +504,29 @@ def test_rule_8_retention_overtakes_a_slow_consumer(watched, by):
     fetched = offsets.index(2_500)
     assert offsets == [*range(fetched), *range(2_500, 3_000)]
     assert watched.found(topic) == {"expired": 2_500 - fetched}
+
+
+@pytest.mark.parametrize("by", WAYS)
+@pytest.mark.parametrize("reset", ["earliest", "latest"])
+def test_rule_8_partitions_that_are_added(watched, reset, by):
+    """Messages come to them before the consumer knows of them: with `latest` these are skipped, and nothing else is."""
+    topic = watched.topic()
+    consumer = watched.consumer(topic, subscribe=True, auto_offset_reset=reset, metadata_max_age_ms=1_000)
+    watched.read(consumer, by, lambda: watched.assigned(consumer, topic) == 1)
+    producers = watched.send(topic, 100)
+    records = watched.read(consumer, by, 100)
+    for producer in producers:
+        producer.close()
+
+    watched.add_partitions(topic, 3)
+    watched.send(topic, 300, partitions=(0, 1, 2))
+    records += watched.read(consumer, by, lambda: watched.assigned(consumer, topic) == 3)
+    watched.send(topic, 30, partitions=(0, 1, 2))
+    records += watched.read(consumer, by, watched.seen_to_the_end(topic))
+
+    skipped = 430 - len(records)
+    assert watched.found(topic) == ({"skipped": skipped} if skipped else {})
+    assert skipped == 0 if reset == "earliest" else 0 < skipped <= 200
 
 
 @pytest.mark.parametrize("by", WAYS)

@@ -9,6 +9,7 @@ from otel_pipeline.detectors.keys_in_hand import CONCURRENT_KEY
 from otel_pipeline.detectors.order import (
     BEFORE_BROKER,
     BY_DESTINATION,
+    CUT,
     DUPLICATE,
     EXCUSED,
     EXPIRED,
@@ -197,6 +198,16 @@ def test_an_open_gap_names_its_offsets(waiting, places, expected):
 
 
 @pytest.mark.parametrize("event", [None, "red", "amber"])
+def test_a_log_that_was_cut_stays_amber_for_an_hour(event):
+    """What was read is gone: others never get it."""
+    found = light(counts={CUT: 1_200}, events={"log cut": event})
+
+    assert (found.row, found.state) == (("log cut", "amber") if event else GREEN)
+    assert not event or found.why == "the log was cut: 1,200 messages that were read are gone"
+    assert light(counts={CUT: 1}, events={"log cut": "red"}).why == ("the log was cut: 1 message that was read is gone")
+
+
+@pytest.mark.parametrize("event", [None, "red", "amber"])
 def test_a_gap_that_was_left_open_stays_amber_for_an_hour(event):
     """It was not given up: somebody else may have got the rest."""
     found = light(counts={LEFT_OPEN: 2}, events={"left open": event})
@@ -230,7 +241,7 @@ def test_a_gap_that_was_left_open_stays_amber_for_an_hour(event):
             SKIPPED,
             "skipped at the beginning",
             "amber",
-            "1 message was skipped at the beginning of a new partition: auto_offset_reset is latest",
+            "1 message was skipped at the beginning of a new partition",
         ),
         (UNPLACED, "read by extract()", "grey", "1 message was read by extract(): their place in the log is not known"),
     ],
@@ -344,7 +355,8 @@ def test_evidence_ages_only_where_the_log_grows(quiet_s, grown, expected):
 
 def test_events_are_remembered_by_the_verdict():
     """Losses, and gaps that nobody closed: red or amber for five minutes, amber for an hour."""
-    for count, states in ((BEFORE_BROKER, ["red", "amber", "green"]), (LEFT_OPEN, ["amber", "green"])):
+    lost, lesser = ["red", "amber", "green"], ["amber", "green"]
+    for count, states in ((BEFORE_BROKER, lost), (EXPIRED, lost), (LEFT_OPEN, lesser), (CUT, lesser)):
         verdict, seen = Verdict(HealthSettings()), []
         for second in range(4_200):
             found = evidence(counts={count: int(second >= 10)})

@@ -30,6 +30,10 @@ class Answer(NamedTuple):
     """The offset of the first message that the log still has; below 0 where it is not said."""
 
 
+def _unknown(_topic: str) -> None:
+    """Return None, for a client that does not tell."""
+
+
 def resumed(settings: Mapping[str, object]) -> Resumed:
     """Return which message a client goes on with when its position is gone from the log."""
     return "earliest" if settings.get("auto_offset_reset") == "earliest" else "latest"
@@ -87,6 +91,7 @@ def tell_fetched(
     answers: Mapping[tuple[str, int], Answer],
     times_s: tuple[float, float],
     reset: Resumed,
+    log_of: Callable[[str], object] = _unknown,
 ) -> None:
     """Tell of the ends of partitions, from any thread.
 
@@ -96,6 +101,7 @@ def tell_fetched(
         answers: what came; a partition that has none is unchanged (KIP-227).
         times_s: when the request was sent and when it was answered, of a monotonic clock.
         reset: see `resumed`.
+        log_of: returns the id of a topic of this name, which is another one when it is made anew; None: not known.
     """
     sent_s, arrived_s = times_s
     for asked_for, position in asked.items():
@@ -105,9 +111,36 @@ def tell_fetched(
             continue
         answer = answers.get(key)
         if answer is None:
+            observer.of_log(log_of(key[0]))
             observer.fetched(sent_s, arrived_s, position, None)
         elif answer.error == OFFSET_OUT_OF_RANGE:
             observer.out_of_range(position, reset)
         elif answer.error == 0:
             end = answer.end if answer.end >= 0 else None
+            observer.of_log(log_of(key[0]))
             observer.fetched(sent_s, arrived_s, position, end, answer.written, answer.start)
+
+
+def tell_skipped(
+    consumer: Consumer,
+    asked: Mapping[tuple[str, int], int],
+    answers: Mapping[tuple[str, int], Answer],
+    younger: set[tuple[str, int]],
+) -> None:
+    """Tell where the client has begun a partition that is younger than it, by itself; from any thread.
+
+    Args:
+        consumer: see `tell_fetched`; `asked` and `answers` as well.
+        asked: the positions.
+        answers: what came.
+        younger: such partitions whose first answer has not come yet; it is taken from them.
+    """
+    for key in list(younger):
+        answer = answers.get(key)
+        position = asked.get(key)
+        if answer is None or position is None or answer.error or answer.start < 0:
+            continue
+        younger.discard(key)
+        observer = consumer.fetch_observer(*key)
+        if observer is not None and position > answer.start and key not in consumer.partitions:
+            observer.skipped(position - answer.start)

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary, ref
 
 from otel_pipeline.brokers.kafka import feeds
 from otel_pipeline.brokers.kafka.feeds import Answer
-from otel_pipeline.engine.clients import Position
+from otel_pipeline.engine.clients import MAX_PARTITION_STATES, Position
 from otel_pipeline.engine.patching import DriftedError
 
 if TYPE_CHECKING:
@@ -21,19 +21,49 @@ if TYPE_CHECKING:
 
     from otel_pipeline.brokers.kafka.client import KafkaConsumers
     from otel_pipeline.engine.clients import Consumer
-    from otel_pipeline.engine.observer import Resumed
     from otel_pipeline.engine.patching import Patches
 
 _HANDLE = ("self", "node_id", "fetch_offsets", "send_time", "response")
 _HANDLE_2_0 = ("self", "request", "send_time", "response")
 _READ_COMMITTED = 1
-_followed: WeakKeyDictionary[Any, tuple[ref[Consumer], Resumed]] = WeakKeyDictionary()
-"""Whose a subscription state is, and how that client goes on: the state is all that fetcher and coordinator know."""
+
+
+class _Followed:
+    """Whose a subscription state is, and how that client goes on where it has no position."""
+
+    __slots__ = ("_client", "_consumer", "_partitions", "resumed", "younger")
+
+    def __init__(self, client: Any, consumer: Consumer) -> None:
+        self._client, self._consumer = ref(client), ref(consumer)
+        self.resumed = feeds.resumed(client.config)
+        self._partitions: dict[str, int] = {}
+        """How many partitions each topic had when the first of them was assigned."""
+        self.younger: set[tuple[str, int]] = set()
+        """Partitions that are younger, and begin where `auto_offset_reset` says."""
+
+    @property
+    def consumer(self) -> Consumer | None:
+        """The consumer, while there is one."""
+        return self._consumer()
+
+    def resets(self, assignment: Mapping[Any, Any]) -> None:
+        """Note which of these have no position: nobody has committed one, and the application has chosen none."""
+        client, known = self._client(), self._partitions
+        for partition, state in list(assignment.items()):
+            topic = partition.topic
+            if topic not in known and client is not None and len(known) < MAX_PARTITION_STATES:
+                known[topic] = len(client._client.cluster.partitions_for_topic(topic) or ())
+            if state.is_missing_position() and 0 < known.get(topic, 0) <= partition.partition:
+                self.younger.add((topic, partition.partition))
+
+
+_followed: WeakKeyDictionary[Any, _Followed] = WeakKeyDictionary()
+"""By subscription state, which is all that fetcher and coordinator know."""
 
 
 def follow(client: Any, consumer: Consumer) -> None:
     """Note whose subscription state it is, and what becomes of a position that is lost."""
-    _followed[client._subscription] = ref(consumer), feeds.resumed(client.config)
+    _followed[client._subscription] = _Followed(client, consumer)
 
 
 def positions(client: Any) -> dict[tuple[str, int], Position]:
@@ -54,6 +84,7 @@ def is_member(client: Any) -> bool:
 def instrument(patches: Patches, consumers: KafkaConsumers) -> None:
     """Follow fetches and commits. Where that cannot be done, pace is unknown, and the status says so."""
     from kafka.consumer.fetcher import Fetcher
+    from kafka.consumer.subscription_state import SubscriptionState
     from kafka.coordinator.consumer import ConsumerCoordinator
 
     guard = consumers.engine.guard
@@ -61,6 +92,9 @@ def instrument(patches: Patches, consumers: KafkaConsumers) -> None:
         for name in ("commit_offsets_async", "commit_offsets_sync"):
             patches.check_signature(getattr(ConsumerCoordinator, name), ("self", "offsets"), ("callback", "timeout_ms"))
             patches.replace(ConsumerCoordinator, name, functools.partial(_make_commit, consumers))
+        if hasattr(SubscriptionState, "reset_missing_positions"):  # Since 2.1.
+            patches.check_signature(SubscriptionState.reset_missing_positions, ("self",))
+            patches.replace(SubscriptionState, "reset_missing_positions", functools.partial(_make_reset, consumers))
         try:
             patches.check_signature(Fetcher._handle_fetch_response, _HANDLE)
             read = _offsets_of_arguments
@@ -79,7 +113,8 @@ def _make_commit(consumers: KafkaConsumers, original: Callable[..., Any]) -> Cal
     def commit_offsets(self: Any, offsets: Any, *args: Any, **kwargs: Any) -> Any:
         result = original(self, offsets, *args, **kwargs)
         try:
-            consumer = None if place.off else _consumer_of(self._subscription)[0]
+            followed = None if place.off else _followed.get(self._subscription)
+            consumer = None if followed is None else followed.consumer
             if consumer is not None:
                 feeds.tell_committed(consumer, ((partition, each.offset) for partition, each in offsets.items()))
         except Exception:
@@ -89,9 +124,20 @@ def _make_commit(consumers: KafkaConsumers, original: Callable[..., Any]) -> Cal
     return commit_offsets
 
 
-def _consumer_of(subscription: Any) -> tuple[Consumer | None, Resumed]:
-    known = _followed.get(subscription)
-    return (None, "latest") if known is None else (known[0](), known[1])
+def _make_reset(consumers: KafkaConsumers, original: Callable[..., Any]) -> Callable[..., Any]:
+    place = consumers.engine.guard.place("reset")
+
+    @functools.wraps(original)
+    def reset_missing_positions(self: Any) -> Any:
+        try:
+            followed = None if place.off else _followed.get(self)
+            if followed is not None:
+                followed.resets(self.assignment)
+        except Exception:
+            place.failed()
+        return original(self)
+
+    return reset_missing_positions
 
 
 def _offsets_of_arguments(args: tuple[Any, ...]) -> tuple[Mapping[Any, int], float, Any]:
@@ -118,17 +164,27 @@ def _make_handle(
     @functools.wraps(original)
     def _handle_fetch_response(self: Any, *args: Any) -> Any:
         try:
-            consumer, reset = _consumer_of(self._subscriptions)
-            if consumer is not None and not place.off and consumers.engine.active:
+            followed = None if place.off else _followed.get(self._subscriptions)
+            consumer = None if followed is None else followed.consumer
+            if followed is not None and consumer is not None and consumers.engine.active:
                 asked, sent, response = read(args)
                 if not getattr(response, "error_code", 0):
                     committed = getattr(self, "_isolation_level", 0) == _READ_COMMITTED
-                    feeds.tell_fetched(consumer, asked, _answers(response, committed=committed), _times_s(sent), reset)
+                    answers, log_of = _answers(response, committed=committed), functools.partial(_topic_id, self)
+                    feeds.tell_skipped(consumer, asked, answers, followed.younger)
+                    feeds.tell_fetched(consumer, asked, answers, _times_s(sent), followed.resumed, log_of)
         except Exception:
             place.failed()
         return original(self, *args)
 
     return _handle_fetch_response
+
+
+def _topic_id(fetcher: Any, topic: str) -> object:
+    """Return the id that the cluster's metadata has for the topic; None before 3.0, and before Kafka 2.8."""
+    topic_id = getattr(fetcher._client.cluster, "topic_id", None)
+    found = None if topic_id is None else topic_id(topic)
+    return found if found and getattr(found, "int", 0) else None
 
 
 def _times_s(sent: float) -> tuple[float, float]:
