@@ -19,6 +19,9 @@ ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 PROTOCOL = "OTEL_EXPORTER_OTLP_PROTOCOL"
 _PROBE_S = 0.5
 _HTTP2 = "\x00\x00"
+_HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+"""With an empty frame of settings, which the other side answers with its own."""
+_SETTINGS = b"\x04"
 _TLS_ALERT = "\x15\x03"
 
 
@@ -104,7 +107,7 @@ _MAX_CHAIN = 20
 
 
 def cause_of(trying: Attempt, signal: Signal, endpoint: str, *, probes: bool = True) -> Cause:
-    """Return the cause of a failed attempt; `endpoint` is what was connected to, and may be probed for 0.5 s."""
+    """Return the cause of a failed attempt; `endpoint` is what was connected to, and may be probed for 1 s."""
     if trying.rpc is not None:
         return _of_rpc(*trying.rpc, signal)
     if trying.status is not None:
@@ -157,7 +160,7 @@ def _of_error(error: BaseException, endpoint: str) -> Cause:
     if "ProxyError" in names:
         return _PROXY
     if any(isinstance(each, (RemoteDisconnected, ConnectionResetError, ConnectionAbortedError)) for each in chain):
-        return _TLS_PORT if _speaks_tls(endpoint) else _RESET
+        return _silent(endpoint)
     if names & {"ReadTimeout", "ConnectTimeout", "TimeoutError", "timeout", "ReadTimeoutError", "ConnectTimeoutError"}:
         return TIMEOUT
     return Cause(type(error).__name__, f"the attempt fails with {type(error).__name__}", "look at network and address")
@@ -194,16 +197,28 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
     return iter(list(seen.values())[::-1])
 
 
-def _speaks_tls(endpoint: str) -> bool:
-    """Tell whether a TLS handshake comes about where plain HTTP was met with silence. Takes 0.5 s at most."""
+def _silent(endpoint: str) -> Cause:
+    """Look at what a port speaks that met plain HTTP with silence. Takes 1 s at most."""
     parts = urlsplit(endpoint)
     if parts.scheme != "http":
-        return False
+        return _RESET
+    for probe, cause in ((_speaks_http2, _GRPC_PORT), (_speaks_tls, _TLS_PORT)):
+        try:
+            with socket.create_connection((parts.hostname or "localhost", parts.port or 80), _PROBE_S) as connected:
+                if probe(connected):
+                    return cause
+        except (OSError, ValueError):
+            continue
+    return _RESET
+
+
+def _speaks_http2(connected: socket.socket) -> bool:
+    connected.sendall(_HTTP2_PREFACE)
+    return connected.recv(9)[3:4] == _SETTINGS
+
+
+def _speaks_tls(connected: socket.socket) -> bool:
     anything = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     anything.check_hostname, anything.verify_mode = False, ssl.CERT_NONE
-    try:
-        with socket.create_connection((parts.hostname or "localhost", parts.port or 80), _PROBE_S) as connected:
-            anything.wrap_socket(connected).close()
-    except (OSError, ValueError):
-        return False
+    anything.wrap_socket(connected).close()
     return True

@@ -259,3 +259,21 @@ def test_the_page_has_the_words(words):
 def test_the_page_has_the_reason(reason):
     """Which is what a metric has."""
     assert reason in PAGE
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("at", "protocol", "path", "words"),
+    [
+        ("grpc", "http/protobuf", "/v1/traces", "this port speaks gRPC"),
+        ("http", "grpc", "", "this port speaks HTTP, not gRPC"),
+        ("http", "http/protobuf", "/v1/traces/v1/traces", "nothing takes traces at this path (HTTP 404)"),
+        ("http", "http/protobuf", "/v1/traces", None),
+        ("grpc", "grpc", "", None),
+    ],
+)
+def test_with_the_real_collector(real_collector, at, protocol, path, words):
+    """Whose servers are others than these."""
+    cause = failed(getattr(real_collector, at), protocol, path)
+
+    assert (cause and cause.words) == words
