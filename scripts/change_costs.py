@@ -114,7 +114,7 @@ CHANGES = (
     Change(
         "a Kafka client: kafka-python",
         3,
-        330,
+        350,
         parts=(
             "otel_pipeline/brokers/kafka/kafka_python.py",
             "otel_pipeline/brokers/kafka/kafka_python_fetches.py",

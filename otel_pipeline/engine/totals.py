@@ -96,7 +96,7 @@ class HistogramCell:
             self.up_to = self.bounds[at] if at < len(self.bounds) else inf
 
     def forget_bucket(self) -> None:
-        """Have the next value looked for among all buckets, by `record`, whatever the last one was."""
+        """Make `record` look for the next value among all buckets, whatever the last one was."""
         self.above = self.up_to = inf
 
     def record_alike(self, count: int, total: float, low: float, high: float) -> bool:

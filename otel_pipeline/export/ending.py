@@ -78,7 +78,7 @@ class Ending:
             self.left()
 
     def ask(self) -> int:
-        """Have what is there handed over, without waiting; the number is for `wait`."""
+        """Start handing over what is there, without waiting; the number is for `wait`."""
         return self._handing_over.ask()
 
     def wait(self, number: int, at_most_s: float) -> bool:

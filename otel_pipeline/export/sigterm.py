@@ -73,7 +73,7 @@ class Sigterm:
         os.kill(os.getpid(), number)
 
     def _watch(self) -> bool:
-        """Have a thread told of each signal as soon as it comes; false where somebody else is told already."""
+        """Start a thread that learns of each signal as soon as it comes; false where somebody else is told already."""
         from ctypes import pythonapi
 
         reads, writes = os.pipe()
