@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from otel_pipeline.contracts.differences import RAISED
 from otel_pipeline.contracts.measures import (
     BECAME_NULL,
     BREAKS,
@@ -54,6 +55,9 @@ _WORDS = {
 }
 
 
+_UNREADABLE = {RAISED: "the (de)serializer raised", "bytes": "no JSON"}
+
+
 def broken(counts: Window) -> dict[str, int]:
     """Return the differences from the contract that a reader stumbles over, by their kind."""
     found = by_kind(counts)
@@ -102,17 +106,30 @@ def _said(case: Case, which: Callable[[Departure], bool], counts: dict[str, int]
 
 
 def _departure(case: Case, each: Departure) -> str:
-    path = "the whole value" if each.path == ROOT else each.path
-    types = f" ({', '.join(each.types)})" if each.types and each.kind in (TYPE_CHANGED, UNREADABLE) else ""
-    share = f"all {each.of:,}" if each.count >= each.of > 1 else f"{each.count:,} of {each.of:,}"
-    of_all = f" ({words.share(each.count / each.of)})" if each.count < each.of else ""
     since = f"since {words.clock(case.wall_s - each.first_s)}"
     if each.last_s > _NOW_S:
         since = f"from {words.clock(case.wall_s - each.first_s)} to {words.clock(case.wall_s - each.last_s)}"
     sender = ""
     if each.producer is not None and each.producers > 1:
         sender = f", all from producer {each.producer}, one of {each.producers}"
-    return f"{path}: {_WORDS[each.kind]}{types} in {share}{of_all} {since}{sender}"
+    return f"{_what(each)} in {_share(case, each)} {since}{sender}"
+
+
+def _what(each: Departure) -> str:
+    if each.kind == UNREADABLE:
+        return " or ".join(_UNREADABLE[how] for how in each.types) or _WORDS[each.kind]
+    path = "the whole value" if each.path == ROOT else each.path
+    types = f" ({', '.join(each.types)})" if each.types and each.kind == TYPE_CHANGED else ""
+    return f"{path}: {_WORDS[each.kind]}{types}"
+
+
+def _share(case: Case, each: Departure) -> str:
+    """Say how many it is of; while nothing is compared yet, how many alone."""
+    if case.evidence.contract.source is None:
+        return words.count(each.count, "message")
+    if each.count >= each.of:
+        return f"all {each.of:,}" if each.of > 1 else "1 of 1"
+    return f"{each.count:,} of {each.of:,} ({words.share(each.count / each.of)})"
 
 
 def _broken(case: Case) -> Light | None:
@@ -210,11 +227,11 @@ def _kept(case: Case) -> Light:
     judged, found = checked(counts), case.evidence.contract
     if _is_sample(counts):
         bound = "" if broken(counts) else f": under {words.share(3 / judged)} break it"
-        why = f"{judged:,} of {counts[PASSED]:,} looked at{bound}"
+        why = f"{judged:,} of {counts[PASSED]:,} looked at{bound} ({found.source} contract)"
     else:
-        why = f"{words.count(judged, 'value')} checked"
+        why = f"{words.count(judged, 'value')} checked against the contract ({found.source})"
     settled = "".join(f"; {each}" for each in found.settled if each.ago_s < _NEW_S)
-    return _light(case, "green", f"{why} against the contract ({found.source}){settled}{case.quiet}")
+    return _light(case, "green", f"{why}{settled}{case.quiet}")
 
 
 CONTRACT = Table(

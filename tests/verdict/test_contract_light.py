@@ -122,9 +122,10 @@ def test_how_long_a_break_is_shown(source, states):
 
 def test_unreadable_values_are_amber_before_a_contract_is_learned():
     """All of them may be."""
-    found = light(differed("unreadable", 3), ContractEvidence(learned=412))
+    known = ContractEvidence(learned=412, departures=[Departure("$", "unreadable", 3, 3, 5.0, types=("raised",))])
+    found = light(differed("unreadable", 3), known)
 
-    assert said(found) == ("broken", "amber", "3 x unreadable")
+    assert said(found) == ("broken", "amber", f"the (de)serializer raised in 3 messages since {clock(5)}")
 
 
 @pytest.mark.parametrize(
@@ -162,7 +163,11 @@ def test_unreadable_values_are_amber_before_a_contract_is_learned():
         ),
         (
             Departure("$", "unreadable", 1, 4, 5.0, types=("raised",)),
-            f"the whole value: unreadable (raised) in 1 of 4 (25 %) since {clock(5)}",
+            f"the (de)serializer raised in 1 of 4 (25 %) since {clock(5)}",
+        ),
+        (
+            Departure("$", "unreadable", 1, 4, 5.0, types=("bytes", "raised")),
+            f"no JSON or the (de)serializer raised in 1 of 4 (25 %) since {clock(5)}",
         ),
     ],
 )
@@ -328,13 +333,25 @@ def test_what_stopped_while_it_was_learned(known_s, row):
 @pytest.mark.parametrize(
     ("counts", "why", "judged"),
     [
-        (looked(1_000, passed=100_000), "1,000 of 100,000 looked at: under 0.3 % break it", (100_000, 100_000)),
-        (looked(1_000, passed=1_010), "1,000 values checked", (1_000, 1_000)),
-        (looked(1_000, passed=1_011), "1,000 of 1,011 looked at: under 0.3 % break it", (1_011, 1_011)),
-        (looked(1_000, passed=2_000, deleted=1_000), "1,000 values checked", (1_000, 1_000)),
+        (
+            looked(1_000, passed=100_000),
+            "1,000 of 100,000 looked at: under 0.3 % break it (learned contract)",
+            (100_000, 100_000),
+        ),
+        (looked(1_000, passed=1_010), "1,000 values checked against the contract (learned)", (1_000, 1_000)),
+        (
+            looked(1_000, passed=1_011),
+            "1,000 of 1,011 looked at: under 0.3 % break it (learned contract)",
+            (1_011, 1_011),
+        ),
+        (
+            looked(1_000, passed=2_000, deleted=1_000),
+            "1,000 values checked against the contract (learned)",
+            (1_000, 1_000),
+        ),
         (
             looked(1_000, passed=100_000, not_compared=100),
-            "1,000 of 100,000 looked at: under 0.3 % break it",
+            "1,000 of 100,000 looked at: under 0.3 % break it (learned contract)",
             (90_909, 100_000),
         ),
     ],
@@ -343,7 +360,7 @@ def test_a_sample(counts, why, judged):
     """It judges all of what it is drawn from, and says its bound; deletions have no value."""
     found = light(counts)
 
-    assert said(found) == ("kept", "green", f"{why} against the contract (learned)")
+    assert said(found) == ("kept", "green", why)
     assert (found.judged, found.seen) == judged
 
 
@@ -353,7 +370,7 @@ def test_a_sample_with_a_break_says_no_bound():
     flow.light({**looked(200, passed=20_000), **differed("became_null", 1)})
     found = flow.light({**looked(250, passed=25_000), **differed("became_null", 1)}, after_s=400.0)
 
-    assert said(found) == ("kept", "green", "250 of 25,000 looked at against the contract (learned)")
+    assert said(found) == ("kept", "green", "250 of 25,000 looked at (learned contract)")
 
 
 @pytest.mark.parametrize(("count", "window_s"), [(299, 86_400.0), (300, 300.0)])
