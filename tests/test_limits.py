@@ -80,6 +80,7 @@ ELSEWHERE = {
     "export.otlp_lines.MAX_FILES": "tests/export/test_otlp_lines.py: what is left of twenty lines",
     "export.otlp_lines.MAX_FOLDER_BYTES": "tests/export/test_otlp_lines.py: of files' own bounds, with smaller ones",
     "export.processors.NEARLY_FULL": COSTS,
+    "export.processors._SAMPLED": FORMAT,
     "export.ending.SENDS_SHARE": WAITS,
     "export.ending._LAST": FORMAT,
     "export.ending._LOOK_S": WAITS,

@@ -13,11 +13,13 @@ from otel_pipeline.export.causes import ENDED, SLOW
 
 if TYPE_CHECKING:
     from collections import deque
+    from collections.abc import Callable
 
     from otel_pipeline.export.border import Border
 
 NEARLY_FULL = 64
 """With less room than this, what is added takes a lock, so that what has to go is counted exactly."""
+_SAMPLED = 1
 _BatchLogs: Any = logs_export.BatchLogRecordProcessor
 _TAKES_LOGS = "on_emit" if hasattr(_BatchLogs, "on_emit") else "emit"
 
@@ -58,6 +60,23 @@ class _Queue:
                 return  # Somebody exports: there is room.
             self.account.dropped_before(1, SLOW.reason)
 
+    def counted(self, take: Callable[[Any], None]) -> Callable[[Any], None]:
+        """Count what `take`, which adds to the queue, is called with."""
+        waiting, nearly_full, account = self.waiting, self.nearly_full, self.account
+
+        def count_and_take(item: Any) -> None:
+            account.taken.cell.value += 1
+            if len(waiting) < nearly_full and not self.is_closed:
+                take(item)
+            elif self.is_closed:
+                account.dropped_before(1, ENDED.reason)
+            else:
+                with self.lock:
+                    self.make_room()
+                    take(item)
+
+        return count_and_take
+
 
 class CountedSpans(BatchSpanProcessor):
     """Hands spans to a border."""
@@ -65,22 +84,13 @@ class CountedSpans(BatchSpanProcessor):
     def __init__(self, border: Border, **options: Any) -> None:
         super().__init__(border, **options)  # type: ignore[arg-type] # it has the methods
         self._counted = _Queue(self, border)
+        self._take = self._counted.counted(super().on_end)
 
     def on_end(self, span: Any) -> None:
         """Take a span that has ended, if it is sampled."""
         context = span.context
-        if context is None or not context.trace_flags.sampled:
-            return
-        queue = self._counted
-        queue.account.taken.cell.value += 1
-        if queue.is_closed:
-            queue.account.dropped_before(1, ENDED.reason)
-        elif len(queue.waiting) < queue.nearly_full:
-            super().on_end(span)
-        else:
-            with queue.lock:
-                queue.make_room()
-                super().on_end(span)
+        if context is not None and context.trace_flags & _SAMPLED:
+            self._take(span)
 
     def shutdown(self) -> None:
         """Hand over what waits, and take nothing more."""
@@ -94,26 +104,14 @@ class CountedLogs(_BatchLogs):
     def __init__(self, border: Border, **options: Any) -> None:
         super().__init__(border, **options)
         self._counted = _Queue(self, border)
-
-    def _take(self, record: Any) -> None:
-        queue = self._counted
-        queue.account.taken.cell.value += 1
-        take = getattr(super(), _TAKES_LOGS)
-        if queue.is_closed:
-            queue.account.dropped_before(1, ENDED.reason)
-        elif len(queue.waiting) < queue.nearly_full:
-            take(record)
-        else:
-            with queue.lock:
-                queue.make_room()
-                take(record)
+        self._take = self._counted.counted(getattr(super(), _TAKES_LOGS))
 
     def on_emit(self, log_record: Any) -> None:
         """Take a log record."""
         self._take(log_record)
 
     def emit(self, log_data: Any) -> None:
-        """Take a log record, as SDKs before 1.39 hand it over."""
+        """Take a log record, as SDKs before 1.36 hand it over."""
         self._take(log_data)
 
     def shutdown(self) -> None:
