@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import pytest
-from kafka import KafkaConsumer, TopicPartition
-from kafka.consumer.subscription_state import TopicPartitionState
+from kafka import TopicPartition
 
 from otel_pipeline.brokers.kafka import feeds
 from otel_pipeline.brokers.kafka.feeds import Answer
-from otel_pipeline.brokers.kafka.kafka_python_fetches import _Followed
-from otel_pipeline.engine.clients import Consumer
+from otel_pipeline.brokers.kafka.younger import Younger
+from otel_pipeline.engine.clients import MAX_PARTITION_STATES, Consumer
 from otel_pipeline.engine.engine import Engine
 from otel_pipeline.engine.guard import Guard
 from otel_pipeline.engine.messages import MessageFields
 from otel_pipeline.engine.totals import Totals
+from tests.limits import below_at_above
 
 YOUNG = ("orders", 3)
 
@@ -39,49 +39,80 @@ def consumer():
     return made
 
 
-def skipped(consumer, younger, **said):
-    """What is told of a partition whose first answer this is."""
+@pytest.fixture
+def younger():
+    """Of a topic that had three partitions, one that has come since and has no position."""
+    made = Younger()
+    made.assigned([("orders", 0, False)], {"orders": 3}.get)
+    made.assigned([("orders", 0, False), (*YOUNG, True)], {"orders": 5}.get)
+    return made
+
+
+def told(consumer, younger, **said):
+    """What is told of it once this answer has come."""
     asked, answer = {TopicPartition(*YOUNG): said.pop("position", 40)}, Answer(**{"error": 0, "end": 90, **said})
-    feeds.tell_skipped(consumer, asked, {YOUNG: answer}, younger)
+    younger.tell(consumer, asked, {YOUNG: answer})
     return [] if YOUNG not in consumer.fetches else consumer.fetches[YOUNG].told
 
 
 @pytest.mark.parametrize(
-    ("position", "start", "told"),
+    ("position", "start", "expected"),
     [(40, 0, [("skipped", 40)]), (40, 39, [("skipped", 1)]), (40, 40, []), (40, 41, []), (0, 0, [])],
 )
-def test_a_younger_partition_counts_from_where_it_begins(consumer, position, start, told):
+def test_a_younger_partition_counts_from_where_it_begins(consumer, younger, position, start, expected):
     """The first position less the start of the log, once."""
-    younger = {YOUNG}
-
-    assert (skipped(consumer, younger, position=position, start=start), younger) == (told, set())
-    assert skipped(consumer, younger, position=position, start=start) == told
+    for _ in range(2):
+        assert told(consumer, younger, position=position, start=start) == expected
 
 
 @pytest.mark.parametrize("said", [{"start": -1}, {"start": 0, "error": 6}])
-def test_an_answer_that_does_not_tell_is_waited_for(consumer, said):
-    """An older protocol, a leader that has moved."""
-    younger = {YOUNG}
+def test_an_answer_that_does_not_tell_is_waited_for(consumer, younger, said):
+    """An older protocol, a leader that has moved, another partition's answer."""
+    before = told(consumer, younger, **said)
+    younger.tell(consumer, {("orders", 0): 5}, {("orders", 0): Answer(0, 9, 9, 0)})
+    younger.tell(consumer, {YOUNG: 5}, {})
 
-    assert (skipped(consumer, younger, **said), younger) == ([], {YOUNG})
-    assert skipped(consumer, younger, start=0) == [("skipped", 40)]
-
-
-def test_another_partitions_answer_says_nothing(consumer):
-    """It is waited for."""
-    younger = {YOUNG}
-    feeds.tell_skipped(consumer, {("orders", 0): 5}, {("orders", 0): Answer(0, 9, 9, 0)}, younger)
-    feeds.tell_skipped(consumer, {YOUNG: 5}, {}, younger)
-
-    assert younger == {YOUNG}
+    assert (before, told(consumer, younger, start=0)) == ([], [("skipped", 40)])
 
 
-def test_a_partition_that_has_been_read_here_is_no_first_look(consumer):
+def test_a_partition_that_has_been_read_here_is_no_first_look(consumer, younger):
     """It came back, and nobody had committed."""
     consumer.partition(*YOUNG)
-    younger = {YOUNG}
 
-    assert (skipped(consumer, younger, start=0), younger) == ([], set())
+    assert told(consumer, younger, start=0) == []
+    consumer.partitions.clear()
+    assert told(consumer, younger, start=0) == []
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "expected"),
+    [
+        (("orders", 0, False, 3), (*YOUNG, True, 5), 1),
+        (("orders", 0, False, 4), (*YOUNG, True, 5), 0),  # There from the beginning.
+        (("orders", 0, False, 3), (*YOUNG, False, 5), 0),  # Committed, or sought by the application.
+        (("orders", 0, False, 0), (*YOUNG, True, 5), 0),  # Nothing is known of the topic.
+        (("raw", 0, False, 1), (*YOUNG, True, 5), 0),  # The first of its topic.
+        ((*YOUNG, True, 5), (*YOUNG, True, 5), 0),
+    ],
+)
+def test_what_is_younger(consumer, first, then, expected):
+    """A partition with a number that its topic did not have, and without a position."""
+    younger = Younger()
+    for topic, partition, missing, count in (first, then):
+        younger.assigned([(topic, partition, missing)], {topic: count}.get)
+
+    assert len(told(consumer, younger, start=0)) == expected
+
+
+@below_at_above("topics that are remembered", MAX_PARTITION_STATES, 1, 1, 0)
+def test_topics_are_bounded(consumer, size, outcome):
+    """Of more it is not known which partitions are younger."""
+    younger = Younger()
+    younger.assigned([(f"t{at}", 0, False) for at in range(size - 1)], lambda _: 1)
+    younger.assigned([("orders", 0, False)], {"orders": 3}.get)
+    younger.assigned([(*YOUNG, True)], {"orders": 5}.get)
+
+    assert len(told(consumer, younger, start=0)) == outcome
 
 
 def test_which_log_is_read_is_told_with_each_answer(consumer):
@@ -102,66 +133,3 @@ def test_which_log_is_read_is_told_with_each_answer(consumer):
         3: [],
         4: [("of_log", None), ("fetched", 3.0, 4.0, 1, None)],
     }
-
-
-told_by_the_client = pytest.mark.skipif(
-    not hasattr(TopicPartitionState, "is_missing_position"), reason="since kafka-python 2.1"
-)
-
-
-class Client:
-    """A consumer of kafka-python as far as it is asked: how many partitions its topics have."""
-
-    def __init__(self, **partitions):
-        self.config, self._client, self.cluster = KafkaConsumer.DEFAULT_CONFIG, self, self
-        self.partitions = partitions
-
-    def partitions_for_topic(self, topic):
-        count = self.partitions.get(topic)
-        return None if count is None else set(range(count))
-
-
-def assigned(*partitions, missing=()):
-    """An assignment in which these have no position."""
-    states = {}
-    for topic, partition in (*partitions, *missing):
-        state = states[TopicPartition(topic, partition)] = TopicPartitionState()
-        if (topic, partition) in partitions:
-            state.seek(5)
-    return states
-
-
-@told_by_the_client
-def test_a_partition_is_younger_where_its_topic_had_fewer_when_it_was_first_assigned(consumer):
-    """And only where the client has no position for it."""
-    client = Client(orders=2, raw=1)
-    followed = _Followed(client, consumer)
-    followed.resets(assigned(("orders", 0), missing=[("orders", 1)]))
-    before = set(followed.younger)
-    client.partitions["orders"] = 5
-    followed.resets(assigned(("orders", 1), ("orders", 2), missing=[("orders", 3), ("orders", 4), ("raw", 0)]))
-
-    assert (before, followed.younger) == (set(), {("orders", 3), ("orders", 4)})
-
-
-@told_by_the_client
-def test_a_topic_of_which_nothing_is_known_has_no_younger_ones(consumer):
-    """No evidence."""
-    followed = _Followed(Client(), consumer)
-    followed.resets(assigned(missing=[("orders", 0)]))
-    followed.resets(assigned(missing=[("orders", 0), ("orders", 7)]))
-
-    assert followed.younger == set()
-
-
-@told_by_the_client
-def test_a_position_that_the_application_has_asked_for_is_its_own(consumer):
-    """`seek_to_end` before the first message."""
-    client = Client(orders=1)
-    followed = _Followed(client, consumer)
-    followed.resets(assigned(("orders", 0)))
-    states = assigned(missing=[("orders", 1)])
-    states[TopicPartition("orders", 1)].reset(-1)
-    followed.resets(states)
-
-    assert followed.younger == set()

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.consumer.subscription_state import SubscriptionState
 from kafka.producer.future import FutureRecordMetadata
 
 import otel_pipeline
 from otel_pipeline.brokers.kafka import client, feeds, kafka_python, kafka_python_fetches
+from otel_pipeline.brokers.kafka.younger import Younger
 from otel_pipeline.detectors import event_time
 from otel_pipeline.detectors.flows import Flows
 from otel_pipeline.detectors.partition import PartitionWatch
@@ -64,6 +66,7 @@ INJECTED = [
     ("receive", receive, "_count"),
     ("receive", receive, "_receive_span"),
     ("receive", receive, "_record_batch"),
+    *([("reset", Younger, "assigned")] if hasattr(SubscriptionState, "reset_missing_positions") else []),
     ("require_fresh", require_fresh, "origin_in_hand"),
     ("seek", client, "_is_sought"),
     ("send", send, "_destination"),

@@ -119,28 +119,3 @@ def tell_fetched(
             end = answer.end if answer.end >= 0 else None
             observer.of_log(log_of(key[0]))
             observer.fetched(sent_s, arrived_s, position, end, answer.written, answer.start)
-
-
-def tell_skipped(
-    consumer: Consumer,
-    asked: Mapping[tuple[str, int], int],
-    answers: Mapping[tuple[str, int], Answer],
-    younger: set[tuple[str, int]],
-) -> None:
-    """Tell where the client has begun a partition that is younger than it, by itself; from any thread.
-
-    Args:
-        consumer: see `tell_fetched`; `asked` and `answers` as well.
-        asked: the positions.
-        answers: what came.
-        younger: such partitions whose first answer has not come yet; it is taken from them.
-    """
-    for key in list(younger):
-        answer = answers.get(key)
-        position = asked.get(key)
-        if answer is None or position is None or answer.error or answer.start < 0:
-            continue
-        younger.discard(key)
-        observer = consumer.fetch_observer(*key)
-        if observer is not None and position > answer.start and key not in consumer.partitions:
-            observer.skipped(position - answer.start)

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import functools
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary, ref
 
 from otel_pipeline.brokers.kafka import feeds
 from otel_pipeline.brokers.kafka.feeds import Answer
-from otel_pipeline.engine.clients import MAX_PARTITION_STATES, Position
-from otel_pipeline.engine.patching import DriftedError
+from otel_pipeline.brokers.kafka.younger import Younger
+from otel_pipeline.engine.clients import Position
+from otel_pipeline.engine.patching import Around, DriftedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from otel_pipeline.brokers.kafka.client import KafkaConsumers
     from otel_pipeline.engine.clients import Consumer
+    from otel_pipeline.engine.observer import Resumed
     from otel_pipeline.engine.patching import Patches
 
 _HANDLE = ("self", "node_id", "fetch_offsets", "send_time", "response")
@@ -28,33 +30,13 @@ _HANDLE_2_0 = ("self", "request", "send_time", "response")
 _READ_COMMITTED = 1
 
 
-class _Followed:
+class _Followed(NamedTuple):
     """Whose a subscription state is, and how that client goes on where it has no position."""
 
-    __slots__ = ("_client", "_consumer", "_partitions", "resumed", "younger")
-
-    def __init__(self, client: Any, consumer: Consumer) -> None:
-        self._client, self._consumer = ref(client), ref(consumer)
-        self.resumed = feeds.resumed(client.config)
-        self._partitions: dict[str, int] = {}
-        """How many partitions each topic had when the first of them was assigned."""
-        self.younger: set[tuple[str, int]] = set()
-        """Partitions that are younger, and begin where `auto_offset_reset` says."""
-
-    @property
-    def consumer(self) -> Consumer | None:
-        """The consumer, while there is one."""
-        return self._consumer()
-
-    def resets(self, assignment: Mapping[Any, Any]) -> None:
-        """Note which of these have no position: nobody has committed one, and the application has chosen none."""
-        client, known = self._client(), self._partitions
-        for partition, state in list(assignment.items()):
-            topic = partition.topic
-            if topic not in known and client is not None and len(known) < MAX_PARTITION_STATES:
-                known[topic] = len(client._client.cluster.partitions_for_topic(topic) or ())
-            if state.is_missing_position() and 0 < known.get(topic, 0) <= partition.partition:
-                self.younger.add((topic, partition.partition))
+    client: ref[Any]
+    consumer: ref[Consumer]
+    resumed: Resumed
+    younger: Younger
 
 
 _followed: WeakKeyDictionary[Any, _Followed] = WeakKeyDictionary()
@@ -63,7 +45,7 @@ _followed: WeakKeyDictionary[Any, _Followed] = WeakKeyDictionary()
 
 def follow(client: Any, consumer: Consumer) -> None:
     """Note whose subscription state it is, and what becomes of a position that is lost."""
-    _followed[client._subscription] = _Followed(client, consumer)
+    _followed[client._subscription] = _Followed(ref(client), ref(consumer), feeds.resumed(client.config), Younger())
 
 
 def positions(client: Any) -> dict[tuple[str, int], Position]:
@@ -91,10 +73,11 @@ def instrument(patches: Patches, consumers: KafkaConsumers) -> None:
     try:
         for name in ("commit_offsets_async", "commit_offsets_sync"):
             patches.check_signature(getattr(ConsumerCoordinator, name), ("self", "offsets"), ("callback", "timeout_ms"))
-            patches.replace(ConsumerCoordinator, name, functools.partial(_make_commit, consumers))
+            patches.replace(ConsumerCoordinator, name, Around(guard.place("committed"), _offsets, _committed))
         if hasattr(SubscriptionState, "reset_missing_positions"):  # Since 2.1.
             patches.check_signature(SubscriptionState.reset_missing_positions, ("self",))
-            patches.replace(SubscriptionState, "reset_missing_positions", functools.partial(_make_reset, consumers))
+            around = Around(guard.place("reset"), _resets, lambda *_: None)
+            patches.replace(SubscriptionState, "reset_missing_positions", around)
         try:
             patches.check_signature(Fetcher._handle_fetch_response, _HANDLE)
             read = _offsets_of_arguments
@@ -106,38 +89,25 @@ def instrument(patches: Patches, consumers: KafkaConsumers) -> None:
         guard.problem("kafka_python.fetches", f"kafka-python: {drifted}; whether consumers keep pace is not known")
 
 
-def _make_commit(consumers: KafkaConsumers, original: Callable[..., Any]) -> Callable[..., Any]:
-    place = consumers.engine.guard.place("committed")
-
-    @functools.wraps(original)
-    def commit_offsets(self: Any, offsets: Any, *args: Any, **kwargs: Any) -> Any:
-        result = original(self, offsets, *args, **kwargs)
-        try:
-            followed = None if place.off else _followed.get(self._subscription)
-            consumer = None if followed is None else followed.consumer
-            if consumer is not None:
-                feeds.tell_committed(consumer, ((partition, each.offset) for partition, each in offsets.items()))
-        except Exception:
-            place.failed()
-        return result
-
-    return commit_offsets
+def _offsets(_coordinator: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return args[0] if args else kwargs["offsets"]
 
 
-def _make_reset(consumers: KafkaConsumers, original: Callable[..., Any]) -> Callable[..., Any]:
-    place = consumers.engine.guard.place("reset")
+def _committed(coordinator: Any, offsets: Any, error: BaseException | None) -> None:
+    followed = _followed.get(coordinator._subscription)
+    consumer = None if followed is None else followed.consumer()
+    if consumer is not None and error is None:
+        feeds.tell_committed(consumer, ((partition, each.offset) for partition, each in offsets.items()))
 
-    @functools.wraps(original)
-    def reset_missing_positions(self: Any) -> Any:
-        try:
-            followed = None if place.off else _followed.get(self)
-            if followed is not None:
-                followed.resets(self.assignment)
-        except Exception:
-            place.failed()
-        return original(self)
 
-    return reset_missing_positions
+def _resets(state: Any, _args: object, _kwargs: object) -> None:
+    """Note, before a client gives positions to partitions that have none, which these are."""
+    followed = _followed.get(state)
+    client = None if followed is None else followed.client()
+    if followed is not None and client is not None:
+        topics = client._client.cluster.partitions_for_topic
+        states = [(*partition, each.is_missing_position()) for partition, each in state.assignment.items()]
+        followed.younger.assigned(states, lambda topic: len(topics(topic) or ()))
 
 
 def _offsets_of_arguments(args: tuple[Any, ...]) -> tuple[Mapping[Any, int], float, Any]:
@@ -165,13 +135,13 @@ def _make_handle(
     def _handle_fetch_response(self: Any, *args: Any) -> Any:
         try:
             followed = None if place.off else _followed.get(self._subscriptions)
-            consumer = None if followed is None else followed.consumer
+            consumer = None if followed is None else followed.consumer()
             if followed is not None and consumer is not None and consumers.engine.active:
                 asked, sent, response = read(args)
                 if not getattr(response, "error_code", 0):
                     committed = getattr(self, "_isolation_level", 0) == _READ_COMMITTED
                     answers, log_of = _answers(response, committed=committed), functools.partial(_topic_id, self)
-                    feeds.tell_skipped(consumer, asked, answers, followed.younger)
+                    followed.younger.tell(consumer, asked, answers)
                     feeds.tell_fetched(consumer, asked, answers, _times_s(sent), followed.resumed, log_of)
         except Exception:
             place.failed()
