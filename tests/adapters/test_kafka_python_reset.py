@@ -28,18 +28,3 @@ def test_it_is_said_how_the_client_goes_on(telemetry, kafka, reset):
         consumer.poll(100)
 
     assert told == [(100, reset)]
-
-
-def test_what_cannot_be_told_of_a_reset_is_counted(telemetry, kafka, monkeypatch):
-    """The client finds its positions all the same."""
-
-    def fail(*_given):
-        raise RuntimeError("of ours")
-
-    monkeypatch.setattr("otel_pipeline.brokers.kafka.kafka_python_fetches._Followed.resets", fail)
-    pipe = telemetry.instrument()
-    topic = kafka.topic()
-    kafka.send(topic, b"0", b"1")
-    read = [message.value for message in kafka.poll(kafka.consumer(topic), 2)]
-
-    assert (read, set(pipe.status().errors)) == ([b"0", b"1"], {"reset"})

@@ -99,7 +99,6 @@ ELSEWHERE = {
     "inject": "tests/engine/test_by_hand.py",
     "logs": "tests/export/test_logs.py",
     "pool": "tests/engine/test_pools.py",
-    "reset": "test_kafka_python_reset.py",
     "send.acknowledgement": "below",
     "sklearn": "tests/models/test_sklearn.py",
     "sklearn.class": "tests/models/test_sklearn.py",
