@@ -76,7 +76,14 @@ def test_the_broker_serves_until_it_is_interrupted():
     """Its address alone on stdout; Ctrl-C is its end, and no failure."""
     pytest.importorskip("confluent_kafka")
     command = [sys.executable, "-m", "otel_pipeline", "broker", "orders:3", "decisions"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    # Where the tests run in the background, children would inherit that Ctrl-C is ignored.
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509 - no thread here
+    ) as process:
         address = process.stdout.readline().strip()
         consumer = KafkaConsumer(bootstrap_servers=address, api_version=API_VERSION)
         partitions = [len(consumer.partitions_for_topic(topic)) for topic in ("orders", "decisions")]
