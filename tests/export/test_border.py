@@ -53,7 +53,7 @@ def log_records(*bodies):
 
     provider = LoggerProvider(shutdown_on_exit=False)
     provider.add_log_record_processor(SimpleLogRecordProcessor(Keep()))
-    emission = Emission(provider, None, 0, lambda *_: None)
+    emission = Emission(provider, None, 0)
     for body in bodies:
         emission.emit(lambda body: Entry("app", 1, 20, "INFO", body, "app.py", None, 1, None, {}), body)
     return given
