@@ -243,6 +243,8 @@ class _Demo:
             "OTEL_PIPELINE_STATE_DIR": str(scripts.parent),
             # Consumers stay until they are asked to end: their health is looked at when all is done.
             "MESSAGES": str(self.arguments.messages if name == "ingest" else 0),
+            # They must not give up while the others are still starting, on a machine that does much else.
+            **({} if name == "ingest" else {"IDLE_MS": str(int(2 * START_SECONDS * 1000))}),
         }
 
     def _stream(self, services: list[Service], witness: Witness) -> None:
