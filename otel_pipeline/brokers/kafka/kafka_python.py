@@ -36,7 +36,7 @@ _SERIALIZE = frozenset({"_serialize", "_deserialize"})
 def _cluster(client: Any) -> object:
     """Return the cluster's id from the metadata: the producer's own, or that of the consumer's network client."""
     metadata = getattr(client, "_metadata", None) or client._client.cluster
-    return metadata.cluster_id
+    return getattr(metadata, "cluster_id", None)  # Older ones have none.
 
 
 def _bypasses_poll(settings: Mapping[str, Any]) -> str | None:
