@@ -75,11 +75,14 @@ class Watched:
         watch, order = self.watch, self.watch.order
         plain = {name: getattr(watch, name) for name in ("readable", "unreadable", "without_header", "last_ms")}
         cells = [age.total({}) for age in self.ages]
+        of_order = state(order, "_lock", "_monotonic_s", "_windows", "_destination_numbers", "latest", "log")
+        # In which order several producers' gaps are given up says nothing.
+        of_order["missing_places"] = sorted(of_order["missing_places"])
         return {
             **plain,
             "processed": (watch.processed_offset, watch.freshness.newest_origin_ms, watch.freshness.negative_ages),
             "environments": (watch.environments.unlabelled, watch.environments.visitors),
-            "order": state(order, "_lock", "_monotonic_s", "_windows", "_destination_numbers", "latest", "log"),
+            "order": of_order,
             "log": state(order.log),
             "of the destination": {
                 producer: [getattr(window, name) for name in ("first", "newest", "offset", "arrived")]
