@@ -94,7 +94,7 @@ class Watched:
                 ]
                 for producer, window in order._windows.items()
             },
-            "ages": [(cell.bucket_counts, round(cell.sum, 2), cell.min, cell.max) for cell in cells],
+            "ages": [(cell.bucket_counts, round(cell.sum * 1000), cell.min, cell.max) for cell in cells],
         }
 
 
