@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otel_pipeline import semconv
 from otel_pipeline.engine.engine import Acknowledged
+from otel_pipeline.engine.foreign_baggage import foreign_baggage
 from otel_pipeline.engine.forks import Step, forks
 from otel_pipeline.engine.ids import getrandbits
 from otel_pipeline.engine.kept import Kept, standing
@@ -68,6 +69,7 @@ class PartitionState:
         "consumed",
         "continues",
         "destination",
+        "foreign_baggage",
         "handed_offset",
         "is_foreign",
         "observer",
@@ -105,6 +107,7 @@ class PartitionState:
         self.observer: PartitionObserver | None = None
         self.continues = continues(engine.settings, destination)
         self.is_foreign = is_foreign(engine.settings, destination)
+        self.foreign_baggage = foreign_baggage(engine.settings, engine.guard, destination)
         self.sender_is_parent = self.continues is None and engine.settings.process_parent == "message"
         """Whether the sender is the parent without a look at the message, except at its age and its hops."""
 

@@ -89,6 +89,8 @@ class Processor:
             start_ns, sent_ms, headers = self._clock_ns(), self._timestamp_ms(message), self._headers(message)
             created, inside, carried, header, said = self._incoming(headers, context) if headers else _NOTHING
             offset, now_ns, inside = self._offset(message), self._now(), inside or context
+            if inside is not context and state.foreign_baggage is not None:
+                inside = state.foreign_baggage.hold_back(inside, context, header)
             delivery = OpenDelivery(state, message, offset, sent_ms, carried, header, said, start_ns, now_ns, context)
             parent: Any
             around: Any
@@ -250,15 +252,14 @@ class Processor:
             describe(span, error, with_text=self._settings.exception_text)
 
     def _end(self, delivery: OpenDelivery, ended_ns: int, end_ns: int) -> None:
-        span = delivery.span
         if ended_ns >= self._next_exemplar_ns and self._totals.exemplars:
             self._next_exemplar_ns = ended_ns + EXEMPLARS_APART_NS
             # Not the delivery: it would live until metrics are read, and with it what the context holds.
             origin_ms, origin, members = delivery.origin_ms, delivery.known_origin, delivery.members
             sent_ms, start_ns = delivery.timestamp_ms, delivery.start_ns
-            shown = span.get_span_context()
+            shown = delivery.span.get_span_context()
             self._add_exemplar((shown, delivery.state.observer, origin_ms, origin, members, sent_ms, start_ns, end_ns))
-        span.end(end_ns)
+        delivery.span.end(end_ns)
 
 
 def _leave(delivery: OpenDelivery) -> None:

@@ -104,6 +104,13 @@ class EngineSettings:
         per_environment=_NEAR,
     )
     """None: all of them."""
+    foreign_baggage: tuple[str, ...] | None = option(
+        "baggage.from_other_environments",
+        "names",
+        None,
+        "Patterns of the baggage keys of another environment's messages that are handed on, 1 kB at most; without it "
+        "all of them where `trust` is `all`, none elsewhere.",
+    )
     propagate_origin: Propagated = option(
         "propagate_origin",
         Propagated,
@@ -116,11 +123,11 @@ class EngineSettings:
 
     def __post_init__(self) -> None:
         # Made once, and not when first asked for: a lock that a thread holds then is held for ever in a forked child.
-        object.__setattr__(self, "excludes_destination", _matcher(self.excluded_destinations))
-        object.__setattr__(self, "excludes_client", _matcher(self.excluded_clients))
+        object.__setattr__(self, "excludes_destination", matcher(self.excluded_destinations))
+        object.__setattr__(self, "excludes_client", matcher(self.excluded_clients))
 
 
-def _matcher(patterns: tuple[str, ...]) -> Callable[[str], bool]:
+def matcher(patterns: tuple[str, ...]) -> Callable[[str], bool]:
     """Make a function that tells whether a name matches one of the patterns; it keeps its answers."""
     if not patterns:
         return lambda _name: False

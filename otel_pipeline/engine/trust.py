@@ -53,13 +53,27 @@ def is_foreign(settings: EngineSettings, destination: str) -> OfHeader | None:
     environment, limit = settings.environment, settings.max_foreign_traces_per_second
     if environment is None or limit is None or settings.trust(destination) != "all":
         return None
-    own, origin_environment = pipeline_header.name_in_header(environment), pipeline_header.origin_environment
+    return functools.partial(_names_another, pipeline_header.name_in_header(environment))
 
-    def foreign(header: Any) -> bool:
-        origin = None if header is None else origin_environment(header)
-        return origin is not None and origin != own
 
-    return foreign
+def comes_from_elsewhere(settings: EngineSettings, destination: str) -> OfHeader | None:
+    """Make what tells whether a message is another environment's; None where none is.
+
+    Where everybody is trusted, who does not name an environment is of this one (see `is_foreign`); elsewhere whoever is
+    not known to be of this environment is of another.
+    """
+    of_this = continues(settings, destination)
+    if of_this is not None:
+        return lambda header: not of_this(header)
+    environment = settings.environment
+    return (
+        None if environment is None else functools.partial(_names_another, pipeline_header.name_in_header(environment))
+    )
+
+
+def _names_another(own: str, header: Any) -> bool:
+    origin = None if header is None else pipeline_header.origin_environment(header)
+    return origin is not None and origin != own
 
 
 def _never(_header: Any) -> bool:
