@@ -107,3 +107,16 @@ def lock(descriptor: int, *, exclusive: bool) -> bool | None:
     except OSError as error:
         return False if error.errno in _HELD else None
     return True
+
+
+def is_locked(path: Path) -> bool | None:
+    """Tell whether a process has the lock of this file; None where the file system has no locks. Never raises."""
+    try:
+        descriptor = os.open(path, (FLAGS & ~os.O_CREAT) | os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        free = lock(descriptor, exclusive=False)
+        return None if free is None else not free
+    finally:
+        os.close(descriptor)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import otel_pipeline
 from otel_pipeline.cli.errors import CommandError
-from otel_pipeline.own_files import is_mine, make_folder
+from otel_pipeline.own_files import FLAGS, is_locked, is_mine, lock, make_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,6 +28,7 @@ _WRAPPER = "from opentelemetry.instrumentation.auto_instrumentation import run; 
 START_SECONDS = 120.0
 """How long a machine that does much else may need to start a service: it imports some hundred modules."""
 _RUN = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9]+")
+_LOCK = "running.lock"
 _TAIL_LINES = 15
 _POLL_SECONDS = 0.05
 
@@ -134,14 +135,19 @@ def stop(services: list[Service], seconds: float = 5.0) -> None:
 
 
 def fresh_folder(parent: Path, *, keep: bool) -> Path:
-    """Make an empty folder for this run. Of earlier runs the newest two stay, or all of them."""
+    """Make an empty folder for this run. Of earlier runs the newest two stay, or all of them, and those that go on.
+
+    It has a lock until this process ends.
+    """
     try:
         make_folder(parent)
         earlier = sorted(path for path in parent.iterdir() if _RUN.fullmatch(path.name) and is_mine(path.lstat()))
         for old in [] if keep else earlier[:-2]:
-            shutil.rmtree(old, ignore_errors=True)
+            if is_locked(old / _LOCK) is not True:
+                shutil.rmtree(old, ignore_errors=True)
         folder = parent / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
         folder.mkdir(mode=0o700)
+        lock(os.open(folder / _LOCK, FLAGS | os.O_RDWR, 0o600), exclusive=True)
     except OSError as error:
         raise CommandError(
             f"nothing can be written to {parent}: {error.strerror or error}",

@@ -15,7 +15,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.engine.forks import forks
-from otel_pipeline.own_files import FLAGS, is_gone, lock, make_folder, own_files
+from otel_pipeline.own_files import FLAGS, is_gone, is_locked, lock, make_folder, own_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -179,19 +179,6 @@ def is_name(name: str) -> bool:
 def lock_of(path: Path) -> Path:
     """Return the file whose lock says that the process of a state file lives; it is always empty."""
     return path.with_name(f"{path.name}.lock")
-
-
-def is_locked(path: Path) -> bool | None:
-    """Tell whether a process has the lock; None where the file system has no locks."""
-    try:
-        descriptor = os.open(path, (FLAGS & ~os.O_CREAT) | os.O_RDWR)
-    except OSError:
-        return False
-    try:
-        free = lock(descriptor, exclusive=False)
-        return None if free is None else not free
-    finally:
-        os.close(descriptor)
 
 
 def _remove_old(folder: Path) -> None:

@@ -8,9 +8,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from otel_pipeline.own_files import open_plain
+from otel_pipeline.own_files import is_locked, open_plain
 from otel_pipeline.verdict.report import SCHEMA
-from otel_pipeline.verdict.state_file import is_locked, is_name, lock_of
+from otel_pipeline.verdict.state_file import is_name, lock_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -115,6 +115,18 @@ def test_earlier_runs_go_but_for_the_newest(tmp_path):
     )
 
 
+def test_a_run_that_goes_on_stays(tmp_path):
+    """Demos may run side by side: the folder has a lock for as long as its process lives."""
+    for name in ("20260102-100000-1", "20260103-100000-1", "20260104-100000-1"):
+        (tmp_path / name).mkdir()
+    fresh_folder(tmp_path, keep=True).rename(tmp_path / "20260101-100000-1")
+
+    newest = fresh_folder(tmp_path, keep=False).name
+
+    left = ["20260101-100000-1", "20260103-100000-1", "20260104-100000-1", newest]
+    assert sorted(path.name for path in tmp_path.iterdir()) == left
+
+
 def message(topic, image, trace_id, **content):
     return topic, {"image": image, **content}, [("traceparent", f"00-{trace_id}-{'1' * 16}-01".encode())]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import textwrap
 
+import kafka
 import pytest
 
 OURS = """
@@ -99,7 +100,9 @@ def test_a_job_that_sends_and_ends(programs, collector, broker, made, linger):
     ran = programs.run(source, BROKER=broker, OTEL_EXPORTER_OTLP_ENDPOINT=collector.endpoint)
     sent = collector.sums("messaging.client.sent.messages")
 
-    assert (ran.code, collector.spans(), list(sent.values())) == (0, {"send orders": 20}, [20]), ran.err
+    assert (ran.code, collector.spans(), sum(sent.values())) == (0, {"send orders": 20}, 20), ran.err
+    # 2.0 gives up at exit what its own thread has not delivered by then, and tells each message's future.
+    assert len(sent) == 1 or kafka.__version__.startswith("2.0."), sent
 
 
 @pytest.mark.parametrize("environment", ["local", "production"])

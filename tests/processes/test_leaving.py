@@ -63,11 +63,13 @@ def collector():
 def test_a_refused_endpoint_falls_back_to_lines(programs, refused, environment):
     """Nothing waits, nothing is lost, and it is said once."""
     ran = programs.run(
-        APP.format(arguments=""), OTEL_EXPORTER_OTLP_ENDPOINT=refused, OTEL_PIPELINE_ENVIRONMENT=environment
+        APP.format(arguments="") + "import time\nprint(time.time())\n",
+        OTEL_EXPORTER_OTLP_ENDPOINT=refused,
+        OTEL_PIPELINE_ENVIRONMENT=environment,
     )
 
     assert (ran.code, ran.names(), ran.err.count("nobody listens")) == (0, ["predict model"], 1), ran.err
-    assert ran.seconds < 5
+    assert ran.ended_s - float(ran.out) < 0.5 + 2
 
 
 @pytest.mark.parametrize("kind", ["refused", "silent"])
@@ -79,7 +81,10 @@ def test_what_has_not_arrived_at_the_end_is_said(programs, request, kind):
     why = {"refused": "nobody listens there", "silent": "it gives no answer in time"}[kind]
 
     (line,) = [line for line in ran.err.splitlines() if "otel_pipeline" in line and "the program ends" in line]
-    assert re.search(rf"and .*1 span.* did not arrive at {re.escape(endpoint)}: {why}; ", line), line
+    where = re.escape(endpoint)
+    # On a slow machine the loss has been said before: with why, and now how much.
+    said = rf"did not arrive at {where}: {why}; |does not arrive at {where}; .*1 span.* lost"
+    assert re.search(said, line) and "1 span" in line and why in ran.err, ran.err  # noqa: PT018
     assert "opentelemetry" not in ran.err
 
 

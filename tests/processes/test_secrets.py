@@ -13,6 +13,8 @@ from tests.export.fault_collector import FaultCollector
 APP = """
 import logging
 logging.basicConfig(level=logging.DEBUG)
+# The client logs the address that it was given, with a traceback in some versions; such records are the application's.
+logging.getLogger("kafka").propagate = False
 import otel_pipeline
 from kafka import KafkaProducer
 pipe = otel_pipeline.instrument("app")
@@ -45,7 +47,6 @@ def test_no_password_is_shown(programs, collector, environment, protocol):
         "OTEL_PIPELINE_ENVIRONMENT": environment,
     }
     ran = programs.run(APP, **given)
-    ours = [line for line in ran.err.splitlines() if not line.partition(":")[2].startswith("kafka")]
     config = [
         subprocess.run(
             [sys.executable, "-m", "otel_pipeline", "config", *more],
@@ -59,12 +60,11 @@ def test_no_password_is_shown(programs, collector, environment, protocol):
     sent = b"".join(body for _, body in collector.raw)
 
     assert ran.code == 0, ran.err
-    assert "CANARY" not in ran.out + "\n".join(ours)
+    assert "CANARY" not in ran.out + ran.err
     assert "OTEL_EXPORTER_OTLP_HEADERS has no name=value as part 2" in ran.err
     assert "CANARY" not in "".join(each.stdout + each.stderr for each in config)
     assert b"127.0.0.1:" in config[0].stdout.encode()
-    # kafka-python logs the address that it was given, and log records are the application's.
-    assert sent.replace(b"user:CANARY-broker@127.0.0.1", b"").count(b"CANARY") == 0
+    assert sent.count(b"CANARY") == 0
     if protocol != "grpc":
         headers = {(headers["authorization"], headers["tenant"]) for headers, _ in collector.raw}
         assert headers == {("Basic " + base64.b64encode(b"user:CANARY-endpoint").decode(), "CANARY-header")}
