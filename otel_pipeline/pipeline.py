@@ -331,6 +331,8 @@ def _start(pipeline: Pipeline, config: Config, guard: Guard, offered: tuple[Adap
     from otel_pipeline.export import logs, metrics
 
     forks.count_failure = guard.failed
+    pipeline._patches = patches = Patches(guard)
+    pipeline._guarded("fork", uwsgi.follow, patches, guard.problem)
     totals = Totals(problem=guard.problem)
     failures = totals.counter(semconv.OTEL_PIPELINE_SDK_ERRORS, "{error}", "Failures inside the instrumentation.")
 
@@ -376,8 +378,6 @@ def _start(pipeline: Pipeline, config: Config, guard: Guard, offered: tuple[Adap
         wait_for_sends(engine.is_delivering)
     pipeline._guarded("health", _begin_monitoring, pipeline, config, engine, inferences, totals)
     forks.add(pipeline._renamed, Step.NAME)
-    pipeline._patches = patches = Patches(guard)
-    pipeline._guarded("fork", uwsgi.follow, patches)
     connected = pipeline._guarded(
         "logs",
         lambda: logs.connect(providers.logger_provider, settings.environment, level=logging.INFO, guard=guard),
@@ -392,6 +392,7 @@ def _start(pipeline: Pipeline, config: Config, guard: Guard, offered: tuple[Adap
     process.activate(engine)
     pipeline_propagator.activate(settings.environment)
     inference.activate(inferences)
+    pipeline._guarded("fork", uwsgi.followed)
     say_where(pipeline.status(), guard, on_stderr=config.resolved.is_local)
 
 

@@ -1,7 +1,8 @@
 """What a forked child makes anew: it begins at zero, with locks, threads, ids and a name of its own.
 
 Each part says once what it does in a child. The interpreter's hooks call it; where a host forks without them, as uWSGI
-does, the process id tells: it is looked at by `notice()`, at doors that are seldom passed.
+does, the process id tells: it is looked at by `notice()`, at doors that are seldom passed. No thread may run there: the
+child of a fork in the middle of one would hang, with the interpreter's own lock held by nobody.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ import logging  # noqa: F401
 import os
 import threading
 import weakref
+from contextlib import nullcontext
 from enum import IntEnum
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
 
 class Step(IntEnum):
@@ -34,6 +37,15 @@ class Step(IntEnum):
     """Threads; they find all of the above."""
 
 
+class Held(NamedTuple):
+    """Why no thread may run yet."""
+
+    waits: Callable[[], bool]
+    """Whether this process is still one that forks."""
+    takes_over: Callable[[], bool]
+    """Asked once in a child: whether it goes on with what its parent has recorded; true in one of them."""
+
+
 class Forks:
     """The parts, by step. Safe in any thread; nothing here raises.
 
@@ -46,6 +58,11 @@ class Forks:
         """Told, while an exception of a part is handled."""
         self.told = True
         """Whether hooks have run in this process since it was forked, so that those of others have run as well."""
+        self.goes_on = False
+        """Whether this process goes on with what was recorded while threads were held."""
+        self.starting: Callable[[], AbstractContextManager[object]] = nullcontext
+        """Entered while threads are started."""
+        self._held: Held | None = None
         self._pid_now = pid
         self._pid = pid()
         self._numbers = count()
@@ -63,12 +80,35 @@ class Forks:
         else:
             parts[number] = lambda: renew
 
+    def begin(self, start: Callable[[], object]) -> None:
+        """Start a thread by this, now and in every child; while `holds` it is called, but must not start one."""
+        self.add(start, Step.THREADS)
+        with self.starting():
+            start()
+
+    def hold(self, held: Held) -> None:
+        """Start no thread in this process, which is to be forked without hooks."""
+        self._held = held
+
+    @property
+    def holds(self) -> bool:
+        """Whether no thread may run in this process."""
+        return self._held is not None
+
+    def release(self) -> None:
+        """Start what was held, in this process: it will not be forked, or ends."""
+        if self._held is not None:
+            self._held, self.goes_on = None, True
+            self._start()
+
     def notice(self) -> bool:
         """Tell whether this process turns out to be a child that no hook was run in: then everything is made anew, now.
 
         Costs a system call: for doors that are passed once per batch, export, request or client, not per message.
         """
         if self._pid_now() == self._pid:
+            if self._held is not None and not self._held.waits():
+                self.release()
             return False
         # Without waiting: the lock may be held by a thread that only the parent has.
         if not self._noticing.acquire(blocking=False):
@@ -90,14 +130,25 @@ class Forks:
 
     def _renew(self) -> None:
         self._pid = self._pid_now()
-        for step in Step:
-            for part in list(self._parts[step].values()):
-                renew = part()
-                if renew is not None:
-                    try:
-                        renew()
-                    except Exception:
-                        self.count_failure("fork")
+        held, self._held = self._held, None
+        self.goes_on = held is not None and not self.told and held.takes_over()
+        for step in (Step.LOCKS, Step.ZERO, Step.NAME):
+            if step is not Step.ZERO or not self.goes_on:
+                self._make_anew(step)
+        self._start()
+
+    def _start(self) -> None:
+        with self.starting():
+            self._make_anew(Step.THREADS)
+
+    def _make_anew(self, step: Step) -> None:
+        for part in list(self._parts[step].values()):
+            renew = part()
+            if renew is not None:
+                try:
+                    renew()
+                except Exception:
+                    self.count_failure("fork")
 
 
 forks = Forks()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -59,17 +60,43 @@ def rename(resource: Resource) -> None:
     resource._attributes = Resource({**resource.attributes, **own})._attributes
 
 
+@contextmanager
+def held_threads() -> Iterator[list[threading.Thread]]:
+    """Give a list of the threads that are not started in this block, by this thread: all where threads are held."""
+    held: list[threading.Thread] = []
+    if not forks.holds:
+        with forks.starting():
+            yield held
+        return
+    start, here = threading.Thread.start, threading.get_ident()
+
+    def hold(thread: threading.Thread) -> None:
+        if threading.get_ident() == here:
+            held.append(thread)
+        else:
+            start(thread)
+
+    # The SDK's classes start theirs when they are made, each version in a place of its own.
+    threading.Thread.start = hold  # type: ignore[assignment,method-assign]
+    try:
+        yield held
+    finally:
+        threading.Thread.start = start  # type: ignore[method-assign]
+
+
 class ForkedProviders:
     """Makes anew, in a child, what the SDK does not. One for the providers that we made.
 
     Args:
         resource: of all of them.
         ours: the providers by signal, as they are now.
+        held: the SDK's threads that could not be started.
     """
 
-    def __init__(self, resource: Resource, ours: dict[str, Any]) -> None:
+    def __init__(self, resource: Resource, ours: dict[str, Any], held: list[threading.Thread]) -> None:
         self._resource = resource
         self._ours = ours
+        self._held = held
         for step, renew in (
             (Step.LOCKS, self._renew_locks),
             (Step.ZERO, self._begin_at_zero),
@@ -122,14 +149,20 @@ class ForkedProviders:
                     adapter.init_poolmanager(adapter._pool_connections, adapter._pool_maxsize, adapter._pool_block)
 
     def _start(self) -> None:
-        """Start the SDK's threads, where it was told of nothing."""
-        if forks.told:
+        """Start the SDK's threads, where it was told of nothing; those that were held, where its queues are kept."""
+        held, self._held = self._held, []
+        goes_on = forks.goes_on and held
+        if forks.told and not goes_on:
             return
         for provider in self._ours.values():
             for part in _parts(provider):
                 start = getattr(part, "_at_fork_reinit", None)
-                if start is not None:
+                if goes_on and hasattr(part, "_pid"):
+                    part._pid = os.getpid()  # By which it would notice the fork, and empty its queue.
+                elif not goes_on and start is not None:
                     start()
+        for thread in held if goes_on else ():
+            thread.start()
 
 
 _INSIDE = ("_batch_processor", "_exporter", "span_exporter", "_client", "_transport", "_session", "cookies")

@@ -6,7 +6,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from otel_pipeline.engine.forks import Step, forks
+from otel_pipeline.engine.forks import forks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,8 +27,7 @@ class HandingOver:
         self._flush = flush
         self._stop = stop
         self._stopping_since_s: float | None = None
-        self.begin()
-        forks.add(self.begin, Step.THREADS)
+        forks.begin(self.begin)
 
     def begin(self) -> None:
         """Start the thread; in a forked child anew, since threads do not come along."""
@@ -37,6 +36,10 @@ class HandingOver:
         self._stopped = threading.Event()
         if self._stopping_since_s is not None:
             self._stopped.set()  # What a parent has begun to stop is not to be begun anew.
+            return
+        self._passing: threading.Thread | None = None
+        """Hands over and ends, where no thread may stay."""
+        if forks.holds:
             return
         threading.Thread(target=self._run, name="otel_pipeline.handing_over", daemon=True).start()
 
@@ -51,27 +54,41 @@ class HandingOver:
             if self._stopping_since_s is None:
                 self._asked = self._begun + 1
                 self._changed.notify_all()
-            return self._begun + 1
+            number = self._begun + 1
+            if forks.holds and self._passing is None and self._stopping_since_s is None:
+                self._passing = threading.Thread(
+                    target=self._run, kwargs={"passes": True}, name="otel_pipeline.handing_over", daemon=True
+                )
+                self._passing.start()
+        return number
 
     def wait(self, number: int, timeout_s: float) -> bool:
         """Wait for what was asked for; false when it failed, or was not done in time."""
+        ends_s = time.monotonic() + timeout_s
         with self._changed:
             self._changed.wait_for(lambda: self._done >= number or self._stopped.is_set(), timeout_s)
-            return self._succeeded >= number
+            succeeded, passing = self._succeeded >= number, self._passing
+        if passing is not None:
+            passing.join(max(0.0, ends_s - time.monotonic()))
+        return succeeded
 
     def stop(self, timeout_s: float) -> bool:
         """Do the last work now, once; false when it did not end in time."""
+        forks.release()
         with self._changed:
             if self._stopping_since_s is None:
                 self._stopping_since_s = time.monotonic()
             self._changed.notify_all()
         return self._stopped.wait(timeout_s)
 
-    def _run(self) -> None:
+    def _run(self, *, passes: bool = False) -> None:
         changed, stopped = self._changed, self._stopped
         while True:
             with changed:
-                changed.wait_for(lambda: self._stopping_since_s is not None or self._asked > self._begun)
+                changed.wait_for(lambda: passes or self._stopping_since_s is not None or self._asked > self._begun)
+                if passes and (self._stopping_since_s is not None or self._asked <= self._begun):
+                    self._passing = None
+                    return
                 if self._stopping_since_s is not None:
                     break
                 self._begun = number = self._asked

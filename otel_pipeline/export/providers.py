@@ -26,7 +26,7 @@ from otel_pipeline.export.collector_clock import Answers
 from otel_pipeline.export.data_age import DataAge
 from otel_pipeline.export.early import EarlyExport
 from otel_pipeline.export.ending import Ending, sigterm
-from otel_pipeline.export.forked import ForkedProviders
+from otel_pipeline.export.forked import ForkedProviders, held_threads
 from otel_pipeline.export.giving_way import give_way
 from otel_pipeline.export.handing_over import HandingOver
 from otel_pipeline.export.losses import Losses
@@ -97,13 +97,14 @@ class Providers:
         self._spans: list[FollowingSpans] = []
         self._readers: list[MetricReader] = []
         self._early = EarlyExport(self._readers_now, self._not_exported)
-        self.tracer_provider: Any = self._traces()
-        self.meter_provider: Any = self._metrics()
-        self.logger_provider: Any = self._logs()
+        with held_threads() as held:
+            self.tracer_provider: Any = self._traces()
+            self.meter_provider: Any = self._metrics()
+            self.logger_provider: Any = self._logs()
         self._connection: Any = None
         self.connect(totals, problem)
         self._handing_over = HandingOver(self._flush, self._stop)
-        self._forked = ForkedProviders(self._resource, self._ours)
+        self._forked = ForkedProviders(self._resource, self._ours, held)
         near = config.resolved.is_local or config.resolved.is_test
         self._ending = Ending(self._handing_over, EXIT_NEAR_S if near else EXIT_S) if self._ours else None
         if self._ending is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from otel_pipeline.engine.forks import Step, forks
+from otel_pipeline.engine.forks import forks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,12 +27,12 @@ class Heartbeat:
         self._interval_s = interval_s
         self._place = place
         self._is_over = False
-        self.start()
-        forks.add(self.start, Step.THREADS)
+        self._stopped = threading.Event()
+        forks.begin(self.start)
 
     def start(self) -> None:
         """Begin; in a forked child anew, since threads do not come along."""
-        if self._is_over:
+        if self._is_over or forks.holds:
             return
         self._stopped = threading.Event()
         threading.Thread(target=self._run, args=(self._stopped,), name="otel_pipeline.health", daemon=True).start()

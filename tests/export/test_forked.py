@@ -76,7 +76,7 @@ def test_connections_are_found_wherever_the_exporter_keeps_them():
     reader = Holder(_exporter=Holder(_exporter=Holder(_client=Holder(_transport=Holder(_session=session)))))
     provider = Holder(_measurement_consumer=Holder(_reader_storages={reader: 1}), _meters={})
     parts = list(forked._parts(provider))
-    forked.ForkedProviders(Resource({}), {"traces": provider})._connect()
+    forked.ForkedProviders(Resource({}), {"traces": provider}, [])._connect()
 
     assert session in parts
     assert session.cookies in parts
