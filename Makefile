@@ -22,7 +22,7 @@ demo: $(SETUP)  ## one trace over three environments; WRAPPER=1 without even the
 compare: $(SETUP)  ## the demo's services under the official Kafka instrumentation, beside ours
 	@$(BIN)/python scripts/compare.py $(ARGS)
 
-test: $(SETUP)  ## everything but what needs a real broker or Collector that has not been fetched; ARGS=tests/engine
+test: $(SETUP)  ## everything but what needs real parts that have not been fetched; ARGS=tests/engine
 	@$(PYTEST) $(ARGS)
 
 real: $(SETUP)  ## fetch and build the real broker and Collector once, then run the tests that need them

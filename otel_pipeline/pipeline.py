@@ -328,7 +328,7 @@ def health() -> Health:
 def _start(pipeline: Pipeline, config: Config, guard: Guard, offered: tuple[Adapter, ...], providers: Any) -> None:
     from opentelemetry.propagate import get_global_textmap  # Raises on a misspelt propagator: not when we are imported.
 
-    from otel_pipeline.export import logs, metrics
+    from otel_pipeline.export import logs, metrics, worker_ends
 
     forks.count_failure = guard.failed
     pipeline._patches = patches = Patches(guard)
@@ -388,6 +388,7 @@ def _start(pipeline: Pipeline, config: Config, guard: Guard, offered: tuple[Adap
     libraries.instrument(patches, {"broker": (engine,), "model": (inferences, guard)})
     if not {THREADING, EVERY} & spelled(config.of(LibrarySettings).disable):
         pipeline._guarded("pool", pools.instrument, patches, engine)
+    pipeline._guarded("ending", worker_ends.follow, patches)
     pipeline._guarded("genai", _switch_on_generative, pipeline, providers, inferences)
     process.activate(engine)
     pipeline_propagator.activate(settings.environment)

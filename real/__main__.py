@@ -9,7 +9,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from real import parts, servers
+from real import builds, parts, servers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,8 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return run_beside_broker(options.command) if options.broker else run(options.command)
         for name in options.part or parts.PARTS:
             print(parts.PARTS[name].fetch())
-    except (parts.PartMissingError, parts.BuildError, servers.StartError) as error:
-        parts.say(str(error))
+    except (parts.PartMissingError, builds.BuildError, servers.StartError) as error:
+        builds.say(str(error))
         return 2
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
@@ -54,11 +54,11 @@ def run_beside_broker(command: Sequence[str]) -> int:
 
 def _run(command: Sequence[str], addresses: Mapping[str, str]) -> int:
     for name, value in addresses.items():
-        parts.say(f"{name}={value}")
+        builds.say(f"{name}={value}")
     try:
         process = subprocess.Popen(command, env={**os.environ, **addresses})
     except OSError as error:
-        parts.say(f"{command[0]}: {error.strerror}")
+        builds.say(f"{command[0]}: {error.strerror}")
         return 127
     try:
         status = process.wait()

@@ -61,6 +61,12 @@ def real_relay() -> Callable[..., None]:
 
 
 @pytest.fixture(scope="session")
+def real_hosts() -> Path:
+    """Give the folder with gunicorn, uvicorn, celery and uWSGI: packages to put on a path, and programs in `bin`."""
+    return _or_skip(parts.HOSTS.required) / "libs"
+
+
+@pytest.fixture(scope="session")
 def real_promtool() -> Path:
     """Give Prometheus' tool that checks configurations and rules, and tests rules."""
     return _or_skip(parts.PROMTOOL.required) / "promtool"

@@ -6,10 +6,7 @@ import fcntl
 import hashlib
 import os
 import platform
-import re
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -18,15 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+from real import builds
 
-PINS = Path(__file__).parent
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
 TOOLS = {
     "java": "a Java runtime, 17 or newer (Debian: openjdk-17-jdk-headless)",
     "javac": "a Java development kit, 17 or newer (Debian: openjdk-17-jdk-headless)",
     "mvn": "Apache Maven (Debian: maven)",
     "go": "Go, at least the version in real/collector/go.mod (https://go.dev/dl)",
+    "cc": "a C compiler, and Python's headers (Debian: gcc, python3-dev)",
     "apt-get": "apt (Debian and Ubuntu; it is not available elsewhere)",
     "dpkg": "dpkg (Debian and Ubuntu; it is not available elsewhere)",
 }
@@ -34,10 +33,6 @@ TOOLS = {
 
 class PartMissingError(Exception):
     """A part, or a tool that it needs, is not on this machine; the text says what to do."""
-
-
-class BuildError(Exception):
-    """A part could not be fetched or built; the text ends with what the tool said."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +45,15 @@ class Part:
     build_tools: tuple[str, ...]
     run_tools: tuple[str, ...]
     build: Callable[[Path], None]
+    built_for: str = ""
+    """What else it depends on: a Python's version."""
 
     @property
     def folder(self) -> Path:
         """Where this part is, or would be; another platform or other pins give another folder."""
-        digest = hashlib.sha256(f"{sys.platform} {platform.machine()}".encode())
+        digest = hashlib.sha256(f"{sys.platform} {platform.machine()}{self.built_for}".encode())
         for pin in self.pins:
-            digest.update(PINS.joinpath(pin).read_bytes())
+            digest.update(builds.PINS.joinpath(pin).read_bytes())
         return cache() / f"{self.name}-{digest.hexdigest()[:12]}"
 
     def found(self) -> Path | None:
@@ -98,13 +95,13 @@ class Part:
             shutil.rmtree(left, ignore_errors=True)
         building = Path(tempfile.mkdtemp(prefix=f"{folder.name}.building-", dir=folder.parent))
         started = time.monotonic()
-        say(f"{self.title}: fetching into {folder}")
+        builds.say(f"{self.title}: fetching into {folder}")
         try:
             self.build(building)
             building.rename(folder)
         finally:
             shutil.rmtree(building, ignore_errors=True)
-        say(f"{self.title}: ready after {time.monotonic() - started:.0f} s")
+        builds.say(f"{self.title}: ready after {time.monotonic() - started:.0f} s")
 
 
 def cache() -> Path:
@@ -155,64 +152,13 @@ def fetch_promtool() -> Path:
     return PROMTOOL.fetch() / "promtool"
 
 
-def say(text: str) -> None:
-    """Say on stderr how far it is."""
-    print(f"real: {text}", file=sys.stderr, flush=True)
-
-
-def tail(log: Path, lines: int = 40) -> str:
-    """Return the last lines of a log."""
-    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
-
-
-def _build_kafka(folder: Path) -> None:
-    _copy_jars(PINS / "kafka/pom.xml", folder)
-
-
-def _build_java(folder: Path) -> None:
-    _copy_jars(PINS / "java/pom.xml", folder)
-    (agent,) = folder.glob("libs/opentelemetry-javaagent-*.jar")
-    agent.rename(folder / "opentelemetry-javaagent.jar")
-    _run(["javac", "-cp", "libs/*", "-d", ".", str(PINS / "java/Relay.java")], folder)
-
-
-def _build_collector(folder: Path) -> None:
-    source = folder / "source"
-    shutil.copytree(PINS / "collector", source)
-    # The builder belongs to a release as the components do.
-    (version,) = re.findall(r"receiver/otlpreceiver (v\S+)", (source / "builder.yaml").read_text())
-    builder = f"go.opentelemetry.io/collector/cmd/builder@{version}"
-    flags = {"GOFLAGS": "-buildvcs=false"}
-    _run(["go", "install", builder], source, {**flags, "GOBIN": str(source)})
-    # Without its `go mod tidy`, which asks for modules that only tests of tests need: our go.mod is complete.
-    generate = ["./builder", "--config", "builder.yaml", "--skip-compilation", "--skip-get-modules"]
-    _run(generate, source)
-    for pin in ("go.mod", "go.sum"):
-        shutil.copy(source / pin, source / "build" / pin)
-    binary = str(folder / "otelcol")
-    compiling = ["go", "build", "-mod=readonly", "-trimpath", "-ldflags", "-s -w", "-o", binary, "."]
-    _run(compiling, source / "build", flags)
-    shutil.rmtree(source)
-
-
-def _build_promtool(folder: Path) -> None:
-    # The version is the distribution's, which keeps one: a pinned one would be gone after its next correction.
-    package = PINS.joinpath("promtool/debian-package").read_text().strip()
-    _run(["apt-get", "download", package], folder)
-    (archive,) = folder.glob(f"{package}_*.deb")
-    _run(["dpkg", "-x", archive.name, "unpacked"], folder)
-    folder.joinpath("unpacked/usr/bin/promtool").rename(folder / "promtool")
-    archive.unlink()
-    shutil.rmtree(folder / "unpacked")
-
-
 KAFKA = Part(
     name="kafka",
     title="Apache Kafka",
     pins=("kafka/pom.xml",),
     build_tools=("mvn",),
     run_tools=("java",),
-    build=_build_kafka,
+    build=builds.build_kafka,
 )
 COLLECTOR = Part(
     name="collector",
@@ -220,7 +166,7 @@ COLLECTOR = Part(
     pins=("collector/builder.yaml", "collector/go.mod", "collector/go.sum"),
     build_tools=("go",),
     run_tools=(),
-    build=_build_collector,
+    build=builds.build_collector,
 )
 JAVA = Part(
     name="java",
@@ -228,7 +174,16 @@ JAVA = Part(
     pins=("java/pom.xml", "java/Relay.java"),
     build_tools=("mvn", "javac"),
     run_tools=("java",),
-    build=_build_java,
+    build=builds.build_java,
+)
+HOSTS = Part(
+    name="hosts",
+    title="gunicorn, uvicorn, celery and uWSGI",
+    pins=("hosts/requirements.txt",),
+    build_tools=("cc",),
+    run_tools=(),
+    build=builds.build_hosts,
+    built_for=str(sys.implementation.cache_tag),
 )
 PROMTOOL = Part(
     name="promtool",
@@ -236,10 +191,10 @@ PROMTOOL = Part(
     pins=("promtool/debian-package",),
     build_tools=("apt-get", "dpkg"),
     run_tools=(),
-    build=_build_promtool,
+    build=builds.build_promtool,
 )
 # promtool last: where apt-get is not, `fetch` has made the others first.
-PARTS = {part.name: part for part in (KAFKA, COLLECTOR, JAVA, PROMTOOL)}
+PARTS = {part.name: part for part in (KAFKA, COLLECTOR, JAVA, HOSTS, PROMTOOL)}
 
 
 def _need(title: str, tools: tuple[str, ...]) -> None:
@@ -256,41 +211,6 @@ def _locked(path: Path, title: str) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say(f"{title}: another process is fetching it, waiting")
+            builds.say(f"{title}: another process is fetching it, waiting")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-def _copy_jars(pom: Path, folder: Path) -> None:
-    libs = f"-DoutputDirectory={folder / 'libs'}"
-    _run(["mvn", "-q", "-B", "-f", str(pom), "dependency:copy-dependencies", "-DincludeScope=runtime", libs], folder)
-
-
-def _run(command: list[str], folder: Path, environment: Mapping[str, str] | None = None) -> None:
-    """Run one step of a build; say every half minute that it is still at it."""
-    say(" ".join(command))
-    with tempfile.NamedTemporaryFile(prefix="otel-pipeline-build-", suffix=".log") as log:
-        started = time.monotonic()
-        # A session of its own, so that an interrupt ends the compilers too.
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env={**os.environ, **(environment or {})},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            while True:
-                try:
-                    status = process.wait(timeout=30)
-                    break
-                except subprocess.TimeoutExpired:
-                    say(f"... {command[0]}, {time.monotonic() - started:.0f} s")
-        except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            raise
-        if status:
-            raise BuildError(f"{' '.join(command)} ended with {status}:\n{tail(Path(log.name))}")

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from real import parts
+from real import builds, parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -272,10 +272,10 @@ def _wait_until_ready(process: subprocess.Popen[bytes], launch: _Launch, log: Pa
             return
         if time.monotonic() > deadline:
             raise StartError(
-                f"{launch.command[0]} was not ready after {START_SECONDS} s; {log} ends:\n{parts.tail(log)}"
+                f"{launch.command[0]} was not ready after {START_SECONDS} s; {log} ends:\n{builds.tail(log)}"
             )
         time.sleep(0.1)
-    text = f"{launch.command[0]} ended with {process.returncode}; {log} ends:\n{parts.tail(log)}"
+    text = f"{launch.command[0]} ended with {process.returncode}; {log} ends:\n{builds.tail(log)}"
     raise _PortTakenError(text) if "ddress already in use" in text else StartError(text)
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from otel_pipeline.engine.forks import forks
-from otel_pipeline.export.sigterm import Sigterm
+from otel_pipeline.export.sigterm import HAND_OVER_S, Sigterm
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,7 +118,7 @@ def _register() -> None:
     if not _registered:
         program = _Program()
         _registered.append(program)
-        atexit.register(_leave)
+        atexit.register(leave)
         # Called before the interpreter waits for other threads. Private, and there since 3.9, for `concurrent.futures`.
         register = getattr(threading, "_register_atexit", None)
         if register is not None:
@@ -151,19 +151,19 @@ def _is_spawned() -> bool:
 def _child_ends() -> None:
     """End after the last thread: what comes after the finalizers is only that they are waited for."""
     if not _others():
-        _leave()
+        leave()
         return
     _main_thread_ended()
     try:
         threading.Thread(target=_leave_after_others, name="otel_pipeline.ending", daemon=False).start()
     except RuntimeError:
-        _leave()
+        leave()
 
 
 def _leave_after_others() -> None:
     while others := _others():
         others[0].join()
-    _leave()
+    leave()
 
 
 def _others() -> list[threading.Thread]:
@@ -178,7 +178,8 @@ def _main_thread_ended() -> None:
         ending.main_thread_ended()
 
 
-def _leave() -> None:
+def leave() -> None:
+    """Leave now: the process ends, and nothing of it comes after this. Within the time; never raises."""
     forks.notice()
     _say_goodbye()
     for ending in list(_endings):
@@ -199,6 +200,13 @@ def _hand_over(at_most_s: float) -> None:
     _say_goodbye()
     for ending, number in asked:
         ending.wait(number, ends_s - time.monotonic())
+
+
+def before_signal() -> None:
+    """Hand over what is there, for as long as SIGTERM may: somebody is about to raise a signal. Never raises."""
+    with suppress(Exception):
+        forks.notice()
+        _hand_over(HAND_OVER_S)
 
 
 sigterm = Sigterm(_hand_over)
