@@ -173,6 +173,8 @@ class Carrier:
         """Hold the lock: a consumer and its observers are one thread's at a time, and `extract` is for any."""
         lock = self._counting
         held = lock.acquire(timeout=_WAIT_S)
+        if not held:
+            self._new_lock()  # Who holds it has failed there, or is a function that a signal has interrupted.
         try:
             yield
         finally:

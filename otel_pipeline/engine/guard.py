@@ -193,6 +193,9 @@ def raise_theirs() -> None:
         raise  # noqa: PLE0704 - the one that is being handled
 
 
+_SIGNALS = tuple(sorted(signal.valid_signals()))
+
+
 def raised_by_signal_handler(frames: TracebackType | None) -> bool:
     """Tell whether an exception comes out of a function that the application has set for a signal.
 
@@ -202,7 +205,7 @@ def raised_by_signal_handler(frames: TracebackType | None) -> bool:
         return False
     codes = None
     while frames is not None:
-        codes = codes or {_code(signal.getsignal(number)) for number in signal.valid_signals()}
+        codes = codes or {_code(signal.getsignal(number)) for number in _SIGNALS}
         if frames.tb_frame.f_code in codes:
             return True
         frames = frames.tb_next

@@ -140,6 +140,8 @@ class Injection:
         self.seen = {}
         """The lines of the act, in order: each by the lines of ours that lead to it."""
         self._at, self._interrupt = None, None
+        self._codes, self._wanted = {}, frozenset()
+        """The functions of each line that was seen: no other one is looked at when something is raised there."""
         self.hit = False
 
     @contextmanager
@@ -170,7 +172,9 @@ class Injection:
     @contextmanager
     def at(self, line, interrupt):
         """Call a function that raises there, once; without a line, only see which lines there are."""
-        self.seen, self._at, self._interrupt, self.hit, self.armed = {}, line, interrupt, False, True
+        self.seen, self._at, self._interrupt, self.hit = {}, line, interrupt, False
+        self._wanted = frozenset() if line is None else self._codes[line[0]]
+        self.armed = True
         self.trace()
         try:
             yield
@@ -178,15 +182,9 @@ class Injection:
             self.armed = False
 
     def _call(self, frame, _event, _argument):
-        file = frame.f_code.co_filename
-        if (
-            not self.armed
-            or not file.startswith(ROOT)
-            or any(each in file for each in _NOT_ON_THE_WAY)
-            or (self._at and not file.endswith(self._at[0][0]))
-        ):
+        if not self.armed or not (frame.f_code in self._wanted if self._at else _is_ours(frame.f_code)):
             return None
-        before, left_out, bodies = None, *_left_out(file)
+        before, left_out, bodies = None, *_left_out(frame.f_code.co_filename)
 
         def line(frame, event, _argument):
             nonlocal before
@@ -196,13 +194,21 @@ class Injection:
             if before in left_out or last in bodies.get(before, ()):
                 return line
             if self._at is None:
-                self.seen.setdefault(tuple(_way(frame)))
+                way = tuple(_way(frame))
+                self.seen.setdefault(way)
+                self._codes.setdefault(way[0], set()).add(frame.f_code)
             elif before == self._at[0][1] and not self.hit and tuple(_way(frame)) == self._at:
                 self.hit = True
                 self._interrupt()
             return line
 
         return line
+
+
+@functools.cache
+def _is_ours(code):
+    file = code.co_filename
+    return file.startswith(ROOT) and not any(each in file for each in _NOT_ON_THE_WAY)
 
 
 def _way(frame):

@@ -16,7 +16,10 @@ from tests.contract.injection import Injection
 EVERY = bool(os.environ.get("EVERY_LINE"))
 """`.ci/run` tries them all; else so many of each act, the same ones each time."""
 OF_EACH_ACT = 12
-MESSAGES = 4_000 if EVERY else 400
+AT_ONCE, AHEAD = 200, 20
+"""Messages that are sent together for the acts to read, and how many there are before an act at least."""
+tried_before = set()
+"""(library, when, line): what drivers of one library have in common is tried with one of them."""
 
 
 UNCOUNTED = (
@@ -57,11 +60,18 @@ class Application:
         self.driver = driver
         self.sent, self.to_read = driver.topic("sent"), driver.topic("read")
         driver.send(self.to_read, b"0")
-        driver.send_many(self.to_read, [b"%d" % number for number in range(1, MESSAGES)])
+        self.there = 1
         self.first = driver.send(self.sent, b"first")
         self.reader = driver.reader(self.to_read)
         self.next_sent, self.next_read, self.seen = itertools.count(1), 0, []
         self._tables = [each for each in gc.get_objects() if isinstance(each, ClientObjects)]
+
+    def provide(self):
+        """Send more to read before there is too little."""
+        if self.there < self.next_read + AHEAD:
+            more = range(self.there, self.there + AT_ONCE)
+            self.driver.send_many(self.to_read, [b"%d" % number for number in more])
+            self.there = more.stop
 
     def send(self):
         number, headers = next(self.next_sent), [("tenant", b"7")]
@@ -132,18 +142,21 @@ class Application:
         return [self.driver.read(message, "value") for message in got]
 
 
-def chosen(name, lines):
+def chosen(library, name, lines):
     """All of them, or some: the first and the last, and others by chance that is the same each time."""
-    lines = list(lines)
+    when = name.partition(" ")[2]
+    lines = [way for way in lines if (library, when, way) not in tried_before]
+    tried_before.update((library, when, way) for way in lines)
     if EVERY or len(lines) <= OF_EACH_ACT:
         return lines
     return [lines[0], *random.Random(name).sample(lines[1:-1], OF_EACH_ACT - 2), lines[-1]]
 
 
-def try_each_line(injection, inside, name, act, before, pipe):
+def try_each_line(injection, application, name, act, before, pipe):
     """What of it reached the application, or was not counted; how many lines were tried, and of how many."""
-    lines, wrong, tried = {}, [], 0
+    lines, wrong, tried, inside = {}, [], 0, application.driver.inside
     for _ in range(2):
+        application.provide()
         before()
         inside(injection.trace)
         with injection.at(None, None):
@@ -151,11 +164,12 @@ def try_each_line(injection, inside, name, act, before, pipe):
         lines |= injection.seen
         if found is not None:
             wrong.append((name, "without an exception", found))
-    ways = chosen(name, lines)
+    ways = chosen(application.driver.library, name, lines)
     for way in ways:
+        application.provide()
         before()
         inside(injection.trace)
-        counted = sum(pipe.status().errors.values())
+        counted = sum(pipe._guard.errors.values())
         try:
             with injection.at(way, fail):
                 found = act()
@@ -164,19 +178,20 @@ def try_each_line(injection, inside, name, act, before, pipe):
         tried += injection.hit
         if found is not None:
             wrong.append((name, way[:2], found))
-        elif injection.hit and not is_uncounted(*way[0]) and sum(pipe.status().errors.values()) == counted:
+        elif injection.hit and not is_uncounted(*way[0]) and sum(pipe._guard.errors.values()) == counted:
             wrong.append((name, way[:2], "not counted"))
     return wrong, tried, len(ways)
 
 
 @pytest.mark.no_check
+@pytest.mark.xdist_group("injected")
 def test_an_exception_at_any_line_is_ours_alone(injection, injected_driver, instrument, monkeypatch):
     """Each message is sent once, arrives once and unchanged, and what went wrong is counted."""
     monkeypatch.setattr(guards, "OFF_AFTER", 1_000_000)  # No place is switched off: each line is to be tried.
     pipe = instrument()
     application, wrong, tried, wanted = Application(injected_driver), [], 0, 0
     for name, act, before in application.acts():
-        found, hit, ways = try_each_line(injection, injected_driver.inside, name, act, before, pipe)
+        found, hit, ways = try_each_line(injection, application, name, act, before, pipe)
         wrong, tried, wanted = wrong + found, tried + hit, wanted + ways
     sent = application.sent_values()
     assert (wrong, sent) == ([], [b"first", *(b"%d" % number for number in range(1, len(sent)))])
