@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 from opentelemetry.context import Context, attach, get_current
 
 from otel_pipeline.engine.batch import origin_in_hand
-from otel_pipeline.engine.delivery import DELIVERY_KEY, OpenDelivery, execution, in_hand
+from otel_pipeline.engine.delivery import DELIVERY_KEY, OpenDelivery, back_to, execution, in_hand
+from otel_pipeline.engine.guard import guarded, place_in_force, step_aside
 from otel_pipeline.engine.origin import Origin, merge
 
 if TYPE_CHECKING:
@@ -42,6 +43,10 @@ class Captured:
         return self.origin.age_s
 
 
+_LOST = Captured(_UNKNOWN)
+
+
+@guarded("flow", _LOST)
 def capture() -> Captured:
     """Return what the data in hand rests on, to be given to `joined` later. Outside a delivery its origin is unknown.
 
@@ -61,22 +66,40 @@ class Joined:
         self._own: Context | None = None
 
     def __enter__(self) -> Captured:
+        before = None
+        try:
+            before = get_current()
+            return self._begin(before)
+        except BaseException:
+            step_aside("flow", back_to, before)
+        self._before = None
+        return _LOST
+
+    def _begin(self, before: Context) -> Captured:
+        if place_in_force("flow").off:
+            return _LOST
         origins = [each.origin for each in self._captured if isinstance(each, Captured) and each.origin.inputs]
         here = origin_in_hand()
         if here is not None:
             origins.append(here)
         # One of unknown origin, 0, makes the oldest unknown: an age that leaves it out would be too good.
         joined = merge(origins) if origins else _NOTHING
-        before = get_current()
         delivery = _standing_for(in_hand(before), joined, before)
         self._before = before
         self._own = delivery.own = Context({**before, DELIVERY_KEY: delivery})
+        captured = Captured(joined)
         attach(self._own)  # Without a token, as all of ours: a generator may be closed in another context.
-        return Captured(joined)
+        return captured
 
     def __exit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
+        try:
+            self._leave()
+        except BaseException:
+            step_aside("flow", self._leave)
+
+    def _leave(self) -> None:
         if self._before is not None and get_current() is self._own:
             attach(self._before)
         self._before = None
@@ -91,6 +114,7 @@ def joined(*captured: Captured) -> Joined:
     return Joined(captured)
 
 
+@guarded("flow", None)
 def input(  # noqa: A001 - the word that the verb has in streaming; used as `flow.input`
     name: str, *, event_time: datetime | float | None = None, age_s: float | None = None
 ) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, overload
 
+from opentelemetry.context import get_current
+
 from otel_pipeline.engine.carrier import carrier_in_force, plain_copy
-from otel_pipeline.engine.guard import raise_theirs
+from otel_pipeline.engine.delivery import back_to, give_up
+from otel_pipeline.engine.guard import step_aside
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,18 +40,15 @@ def inject(headers: Any = None, *, destination: str | None = None) -> Any:
 
     Without `instrument()` it is a plain copy. Never raises; safe in any thread and task.
     """
+    copy = None
     try:
         copy = plain_copy(headers)
-    except Exception:
-        raise_theirs()
-        return headers  # These are no headers: the client will say so in its own words.
-    carrier = carrier_in_force()
-    if carrier is not None and not carrier.injecting.off:
-        try:
+        carrier = carrier_in_force()
+        if copy is not None and carrier is not None and not carrier.injecting.off:
             return carrier.write(copy, destination)
-        except Exception:
-            carrier.injecting.failed()
-    return copy
+    except Exception:
+        step_aside("inject")
+    return headers if copy is None else copy  # What are no headers: the client will say so in its own words.
 
 
 class Extracting:
@@ -63,26 +63,32 @@ class Extracting:
         self._adopted = False
 
     def __enter__(self) -> Extracting:  # noqa: PYI034 - Self is not in Python 3.10
-        carrier = carrier_in_force()
-        if carrier is not None and not carrier.extracting.off:
-            try:
+        before = None
+        try:
+            before = get_current()
+            carrier = carrier_in_force()
+            if carrier is not None and not carrier.extracting.off:
                 self._carrier = carrier
                 self._delivery, self._adopted = carrier.begin(self._headers, self._destination)
-            except Exception:
-                carrier.extracting.failed()
+        except BaseException:
+            step_aside("extract", back_to, before)
         self._headers = None  # The application's data is not kept.
         return self
 
     def __exit__(
         self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
-        delivery, self._delivery = self._delivery, None
-        if delivery is None or self._carrier is None:
+        delivery, carrier = self._delivery, self._carrier
+        if delivery is None or carrier is None:
             return
-        if self._adopted:
-            delivery.error = error  # The client's own adapter ends this span; it could not have seen the exception.
-        else:
-            self._carrier.processor.finish(delivery, error)
+        try:
+            self._delivery = None
+            if self._adopted:
+                delivery.error = error  # The client's own adapter ends this span; it could not have seen the exception.
+            else:
+                carrier.processor.finish(delivery, error)
+        except BaseException:
+            step_aside("extract", *(() if self._adopted else (give_up, delivery)))
 
     async def __aenter__(self) -> Extracting:  # noqa: PYI034
         return self.__enter__()

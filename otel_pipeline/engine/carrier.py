@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from otel_pipeline.engine.delivery import OpenDelivery
     from otel_pipeline.engine.engine import Engine
+    from otel_pipeline.engine.observer import PartitionObserver
 
 SYSTEM = {semconv.MESSAGING_SYSTEM_NAME: "_OTHER"}
 """What carries the message is not known. OpenTelemetry's word for what is none of the known values."""
@@ -163,10 +164,16 @@ class Carrier:
             state.consumed.value += 1
         delivery = self.processor.begin(state, message)
         if delivery is not None and state.observer is not None:
+            self._observe(delivery, state.observer, message)
+        return delivery, False
+
+    def _observe(self, delivery: OpenDelivery, observer: PartitionObserver, message: Carried) -> None:
+        try:
             now_ms = delivery.start_ns // 1_000_000
             with self._alone():
-                delivery.origin_ms = state.observer.one(message, 0, 0, delivery.header, delivery.fields, now_ms)
-        return delivery, False
+                delivery.origin_ms = observer.one(message, 0, 0, delivery.header, delivery.fields, now_ms)
+        except Exception:
+            self.extracting.failed()
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -216,8 +223,12 @@ def _text(value: Any) -> Any:
 
 
 def plain_copy(headers: Any) -> Any:
-    """Return a dict of a mapping and of None, a list of pairs. Raises for what is neither."""
-    return dict(_pairs(headers)) if headers is None or hasattr(headers, "items") else list(headers)
+    """Return a dict of a mapping and of None, a list of pairs; None for what is neither."""
+    try:
+        return dict(_pairs(headers)) if headers is None or hasattr(headers, "items") else list(headers)
+    except Exception:
+        raise_theirs()
+        return None
 
 
 def _of_kind(headers: Any, written: list[Any], given: set[int]) -> Any:

@@ -218,7 +218,7 @@ def make_next(
         try:
             rejection = hand_out(consumer, message)
         except BaseException:
-            place.failed(interrupted, consumer, message)
+            place.failed(interrupted, consumer, message, only_theirs=True)
         if rejection is not None:
             raise rejection
         return message

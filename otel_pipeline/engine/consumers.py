@@ -99,7 +99,7 @@ class Consumers(ClientObjects[Consumer]):
                     rejection = hand_out(consumer, message)
                     count_one(consumer, message)
                 except BaseException:
-                    place.failed(iteration.interrupted, consumer, message)
+                    place.failed(iteration.interrupted, consumer, message, only_theirs=True)
                 if rejection is not None:
                     raise rejection
                 return message

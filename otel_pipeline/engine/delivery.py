@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, cast
 from opentelemetry.context import attach, create_key, get_current
 from opentelemetry.trace import get_current_span, set_span_in_context
 
+from otel_pipeline.engine.failure import end_anyway
+from otel_pipeline.engine.guard import guarded
 from otel_pipeline.engine.origin import Origin, origin_of
 
 if TYPE_CHECKING:
@@ -119,6 +121,15 @@ def abandon(delivery: OpenDelivery) -> None:
     heal()
 
 
+def give_up(delivery: OpenDelivery) -> None:
+    """Leave a delivery that could not be finished, and end its span."""
+    if get_current() is delivery.own and delivery.execution is not None:
+        attach(delivery.before)
+    delivery.ended, delivery.message = True, None
+    heal()
+    end_anyway(delivery.span)
+
+
 def ambient(context: Context) -> Context:
     """Return the context whose span may be a parent: not a span of ours that has ended here, but the one before it."""
     delivery = cast("OpenDelivery | None", context.get(DELIVERY_KEY))
@@ -128,6 +139,19 @@ def ambient(context: Context) -> Context:
         return context
     # The application has put something, baggage for example, on top of a delivery that has ended since.
     return set_span_in_context(get_current_span(ambient(delivery.before)), context)
+
+
+def back_to(before: Context | None) -> None:
+    """Leave what was made current since then, and will not be finished."""
+    if before is not None and get_current() is not before:
+        attach(before)
+
+
+def leave_unopened(message: object) -> None:
+    """Leave the context of a delivery of this message that was opened, where what opened it has failed after that."""
+    delivery = in_hand()
+    if delivery is not None and delivery.message is message and delivery.is_here:
+        give_up(delivery)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +167,11 @@ class Delivery:
     hops: int
 
 
+@guarded("current", None)
 def current() -> Delivery | None:
     """Return the message, or batch, that the calling code is handling; None outside one.
 
-    Safe in any thread and task; costs one context look-up.
+    Never raises; safe in any thread and task; costs one context look-up.
     """
     delivery = in_hand()
     if delivery is None or delivery.ended:

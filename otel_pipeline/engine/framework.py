@@ -5,19 +5,17 @@ patches.replace(Subscriber, "process_message", processing(engine, lambda self, m
 
 from __future__ import annotations
 
-import functools
-import inspect
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.engine.process import Processing
+from otel_pipeline.engine.scope import NOTHING, decorate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextlib import AbstractContextManager
 
     from otel_pipeline.engine.consumers import Make
     from otel_pipeline.engine.engine import Engine
+    from otel_pipeline.engine.scope import Scope
 
 
 def processing(
@@ -37,32 +35,15 @@ def processing(
     """
     place = engine.guard.place("framework")
 
-    def around(framework: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> AbstractContextManager[Any]:
-        try:
-            message = message_of(framework, *args, **kwargs) if engine.active and not place.off else None
-            return nullcontext() if message is None else Processing(message, client_of(framework))
-        except Exception:
-            place.failed()
-            return nullcontext()
+    def opened(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Scope:
+        message = message_of(*args, **kwargs) if engine.active and not place.off else None
+        if message is None:
+            return NOTHING
+        begun = Processing(message, client_of(args[0]))
+        begun.begin()
+        return begun
 
-    def make(original: Callable[..., Any]) -> Callable[..., Any]:
-        if inspect.iscoroutinefunction(original):
-
-            @functools.wraps(original)
-            async def awaited(self: Any, *args: Any, **kwargs: Any) -> Any:
-                with around(self, args, kwargs):
-                    return await original(self, *args, **kwargs)
-
-            return awaited
-
-        @functools.wraps(original)
-        def called(self: Any, *args: Any, **kwargs: Any) -> Any:
-            with around(self, args, kwargs):
-                return original(self, *args, **kwargs)
-
-        return called
-
-    return make
+    return lambda original: decorate(original, opened, lambda: place)
 
 
 def take_over(engine: Engine, message: type, client: Any) -> None:

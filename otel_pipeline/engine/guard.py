@@ -10,7 +10,7 @@ import threading
 import traceback
 from contextlib import suppress
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from otel_pipeline.engine.forks import Step, forks
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import CodeType, TracebackType
 
+P = ParamSpec("P")
+T = TypeVar("T")
+U = TypeVar("U")
 _LOGGER = logging.getLogger("otel_pipeline")
 
 OFF_AFTER = 100
@@ -120,15 +123,16 @@ class Place:
         self.off = False
         self.takes: tuple[Place, ...] = ()
 
-    def failed(self, interrupted: Callable[..., object] | None = None, *arguments: Any) -> None:
+    def failed(self, undo: Callable[..., object] | None = None, *arguments: Any, only_theirs: bool = False) -> None:
         """Count the exception that is being handled, which does not reach the application.
 
         To be called at once in `except`, of what stands in for a client's method too. It needs one frame of the stack,
         which the client's own call has as well; it counts also where there is not a second one.
 
         Args:
-            interrupted: called, with `arguments`, before an exception of the application is raised on.
+            undo: called first, with `arguments`: it leaves what was begun and will not be finished.
             arguments: see there.
+            only_theirs: it is called only where an exception of the application is raised on.
 
         Raises:
             BaseException: the one that is being handled, if it is not ours: Ctrl-C, `SystemExit`, or what a signal
@@ -139,15 +143,21 @@ class Place:
             ours = kind is None or (issubclass(kind, Exception) and not raised_by_signal_handler(frames))
         except Exception:
             ours = True
-        if not ours:
-            if interrupted is not None:
-                self.told(interrupted, *arguments)
-            raise  # noqa: PLE0704 - the one that is being handled
+        undone = True
+        if undo is not None and not (ours and only_theirs):
+            try:
+                undo(*arguments)
+            except Exception:
+                undone = False
         errors, name = self._guard.errors, self.name
+        if not ours and undone:
+            raise  # noqa: PLE0704 - the one that is being handled
         if name in errors:
             errors[name] += 1
         else:
             errors[name] = 1
+        if not ours:
+            raise  # noqa: PLE0704 - as above
         self._recent += 1
         try:
             self._guard.say(name)
@@ -180,6 +190,48 @@ class Place:
 
 NOBODY = Guard()
 """Where something of ours fails while nothing is instrumented: it is said, and counted for nobody."""
+_in_force = NOBODY
+
+
+def activate(guard: Guard | None) -> None:
+    """Set who counts what fails behind what the application calls by name."""
+    global _in_force  # noqa: PLW0603 - one pipeline per process
+    _in_force = guard or NOBODY
+
+
+def place_in_force(name: str) -> Place:
+    """Give the place of this name of the pipeline in force."""
+    return _in_force.place(name)
+
+
+def step_aside(name: str, undo: Callable[..., object] | None = None, *arguments: Any) -> None:
+    """Count the exception that is being handled, at a place of the pipeline in force; arguments as `Place.failed`.
+
+    Raises what is not ours, as that does.
+    """
+    try:
+        place = _in_force.place(name)
+    except Exception:
+        return  # There is no stack left, or the interpreter ends.
+    place.failed(undo, *arguments)
+
+
+def guarded(name: str, otherwise: U) -> Callable[[Callable[P, T]], Callable[P, T | U]]:
+    """Decorate what the application calls by name: what fails in it is counted, and `otherwise` is returned."""
+
+    def make(function: Callable[P, T]) -> Callable[P, T | U]:
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> T | U:
+            try:
+                if not _in_force.place(name).off:
+                    return function(*args, **kwargs)
+            except Exception:
+                step_aside(name)
+            return otherwise
+
+        return call
+
+    return make
 
 
 def raise_theirs() -> None:

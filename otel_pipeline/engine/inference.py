@@ -11,11 +11,11 @@ from opentelemetry.trace import SpanKind, get_current_span, set_span_in_context
 
 from otel_pipeline import semconv
 from otel_pipeline.engine.batch import batch_in_hand
-from otel_pipeline.engine.delivery import ambient, heal, in_hand
+from otel_pipeline.engine.delivery import ambient, back_to, heal, in_hand
 from otel_pipeline.engine.engine import OTHER, PLAIN_SUPPRESS_KEY
 from otel_pipeline.engine.failure import describe as describe_failure
 from otel_pipeline.engine.failure import end_anyway, error_type
-from otel_pipeline.engine.guard import NOBODY
+from otel_pipeline.engine.guard import place_in_force, step_aside
 from otel_pipeline.engine.origin import age_s
 from otel_pipeline.engine.request import origin_of_request
 from otel_pipeline.engine.scope import decorate
@@ -108,7 +108,7 @@ class Inferences:
                 }
                 self._open(call, ambient(context), {name: value for name, value in described.items() if value})
         except BaseException:
-            self._place.failed(_back_to, before)
+            self._place.failed(_undo, call, before)
         return call
 
     def _open(self, call: InferenceCall, context: Context, attributes: dict[str, AttributeValue]) -> None:
@@ -219,10 +219,11 @@ class Inferences:
         return model, version
 
 
-def _back_to(before: Context | None) -> None:
-    """Leave what was begun and will not be finished."""
-    if before is not None and get_current() is not before:
-        attach(before)
+def _undo(call: InferenceCall, before: Context | None) -> None:
+    """Leave a call that could not be begun."""
+    back_to(before)
+    call.inferences = None
+    end_anyway(call.span)
 
 
 def _rests_on(context: Context) -> tuple[OpenDelivery | None, Origin | None]:
@@ -275,7 +276,7 @@ class InferenceCall:
             if self.span is not None:
                 self.span.set_attribute(name, value)
         except Exception:
-            _place().failed()
+            step_aside("inference")
 
     def resume(self) -> None:
         """Become current."""
@@ -287,6 +288,13 @@ class InferenceCall:
         """Stop being current, unless the application has put something on top and left it there."""
         if self.inferences is not None and get_current() is self.own:
             attach(self.before)
+
+    def abandon(self) -> None:
+        """Leave it, and end its span, where it could not be finished as usual."""
+        if self.span is not None and get_current() is self.own:
+            attach(self.before)
+        self.inferences = self.delivery = None
+        end_anyway(self.span)
 
     def finish(self, error: BaseException | None = None) -> None:
         """End the span and count the call, once. Raises nothing but what is the application's."""
@@ -306,8 +314,7 @@ class InferenceCall:
                 self._describe(span, inferences, error)
             span.end(self.start_ns + elapsed_ns)
         except BaseException:
-            inferences.ending.failed(self.suspend)
-            end_anyway(span)
+            inferences.ending.failed(self.abandon)
 
     def _describe(self, span: Span, inferences: Inferences, error: BaseException | None) -> None:
         if self.rows is not None:
@@ -332,8 +339,7 @@ def activate(inferences: Inferences | None) -> None:
 
 
 def _place() -> Place:
-    inferences = _inferences
-    return (NOBODY if inferences is None else inferences.guard).place("inference")
+    return place_in_force("inference")
 
 
 class Inference:
@@ -347,11 +353,13 @@ class Inference:
         self._call: InferenceCall | None = None
 
     def __enter__(self) -> InferenceCall:
+        call = None
         try:
             call = self._call = self._begin("model")
         except Exception:
-            _place().failed()
-            call = InferenceCall("model", "predict", None)
+            step_aside("inference")
+        if call is None:
+            return InferenceCall("model", "predict", None)
         return call
 
     def __exit__(
@@ -363,7 +371,7 @@ class Inference:
                 call.finish(error)
                 self._call = None
         except BaseException:
-            _place().failed(*(() if call is None else (call.suspend,)))
+            step_aside("inference", *(() if call is None else (call.abandon,)))
 
     async def __aenter__(self) -> InferenceCall:
         return self.__enter__()

@@ -6,9 +6,8 @@ Entry point `otel_pipeline`, for `OTEL_PROPAGATORS=tracecontext,baggage,otel_pip
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
-from opentelemetry.context import get_current
+from opentelemetry.context import Context, get_current
 from opentelemetry.propagators.textmap import (
     CarrierT,
     Getter,
@@ -21,11 +20,9 @@ from opentelemetry.propagators.textmap import (
 from otel_pipeline.engine import pipeline_header
 from otel_pipeline.engine.batch import batch_in_hand
 from otel_pipeline.engine.delivery import in_hand
+from otel_pipeline.engine.guard import place_in_force, step_aside
 from otel_pipeline.engine.origin import Origin, origin_of
 from otel_pipeline.engine.request import origin_of_request, with_request
-
-if TYPE_CHECKING:
-    from opentelemetry.context import Context
 
 _own: list[str | None] = [None]
 
@@ -46,38 +43,51 @@ class PipelinePropagator(TextMapPropagator):
         self, carrier: CarrierT, context: Context | None = None, getter: Getter[CarrierT] = default_getter
     ) -> Context:
         """Keep what the carrier says in the context; of several headers the last one, as everywhere."""
-        context = get_current() if context is None else context
-        values = getter.get(carrier, pipeline_header.NAME)
-        if not values or pipeline_header.decode(values[-1]) is None:
-            return context
-        return with_request(context, origin_of(values[-1], 0))
+        found = context
+        try:
+            found = get_current() if context is None else context
+            if not place_in_force("propagator").off:
+                values = getter.get(carrier, pipeline_header.NAME)
+                if values and pipeline_header.decode(values[-1]) is not None:
+                    return with_request(found, origin_of(values[-1], 0))
+        except Exception:
+            step_aside("propagator")
+        return Context() if found is None else found
 
     def inject(
         self, carrier: CarrierT, context: Context | None = None, setter: Setter[CarrierT] = default_setter
     ) -> None:
         """Write where the data in hand began. There is no number: only a client that numbers its messages has one."""
-        origin = _rests_on(get_current() if context is None else context)
-        if origin is None:
-            now_ms = time.time_ns() // 1_000_000
-            origin = Origin(now_ms, now_ms, 0, _own[0], 0)
-        fans_in = origin.inputs > 1 or origin.newest_ms != origin.origin_ms
-        written = pipeline_header.encode(
-            flags=pipeline_header.FAN_IN if fans_in else 0,
-            hops=origin.hops + 1,
-            environment=origin.environment,
-            origin_ms=origin.origin_ms,
-            newest_ms=origin.newest_ms,
-            path=origin.path,
-            producer_id=0,
-            sequence=0,
-            tag=0,
-        )
-        setter.set(carrier, pipeline_header.NAME, written.decode("ascii"))
+        try:
+            if not place_in_force("propagator").off:
+                _inject(carrier, get_current() if context is None else context, setter)
+        except Exception:
+            step_aside("propagator")
 
     @property
     def fields(self) -> set[str]:
         """The one header."""
         return {pipeline_header.NAME}
+
+
+def _inject(carrier: CarrierT, context: Context, setter: Setter[CarrierT]) -> None:
+    origin = _rests_on(context)
+    if origin is None:
+        now_ms = time.time_ns() // 1_000_000
+        origin = Origin(now_ms, now_ms, 0, _own[0], 0)
+    fans_in = origin.inputs > 1 or origin.newest_ms != origin.origin_ms
+    written = pipeline_header.encode(
+        flags=pipeline_header.FAN_IN if fans_in else 0,
+        hops=origin.hops + 1,
+        environment=origin.environment,
+        origin_ms=origin.origin_ms,
+        newest_ms=origin.newest_ms,
+        path=origin.path,
+        producer_id=0,
+        sequence=0,
+        tag=0,
+    )
+    setter.set(carrier, pipeline_header.NAME, written.decode("ascii"))
 
 
 def _rests_on(context: Context) -> Origin | None:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.context import Context, attach, get_current
 
-from otel_pipeline.engine.delivery import DELIVERY_KEY
+from otel_pipeline.engine.delivery import DELIVERY_KEY, back_to
+from otel_pipeline.engine.guard import step_aside
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,13 +36,13 @@ def _make_submit(engine: Engine, place: Place, original: Callable[..., Any]) -> 
     @functools.wraps(original)
     def submit(self: Any, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
         work = fn
-        if engine.active and not place.off:
-            try:
+        try:
+            if engine.active and not place.off:
                 context = get_current()
                 if context and DELIVERY_KEY in context and callable(fn):
                     work = functools.partial(run, context, fn)
-            except Exception:
-                place.failed()
+        except Exception:
+            place.failed()
         future: Future[Any] = original(self, work, *args, **kwargs)
         return future
 
@@ -50,12 +51,26 @@ def _make_submit(engine: Engine, place: Place, original: Callable[..., Any]) -> 
 
 def run(context: Context, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     """Call the function with what was in hand where it was submitted; the thread is as before afterwards."""
-    before = get_current()
-    attach(context)  # Without a token: what the function leaves behind must not stay with the thread.
+    before = None
     try:
-        return function(*args, **kwargs)
-    finally:
-        attach(before)
+        before = get_current()
+        attach(context)  # Without a token: what the function leaves behind must not stay with the thread.
+    except BaseException:
+        step_aside("pool", back_to, before)
+    try:
+        result = function(*args, **kwargs)
+    except BaseException:
+        _leave(before)
+        raise
+    _leave(before)
+    return result
+
+
+def _leave(before: Context | None) -> None:
+    try:
+        back_to(before)
+    except BaseException:
+        step_aside("pool", back_to, before)
 
 
 RUN_CODE = run.__code__

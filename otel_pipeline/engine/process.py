@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 from opentelemetry.context import attach, get_current
 
-from otel_pipeline.engine.delivery import abandon, heal, in_hand
-from otel_pipeline.engine.guard import NOBODY
+from otel_pipeline.engine import guard
+from otel_pipeline.engine.delivery import give_up, heal, in_hand
+from otel_pipeline.engine.guard import place_in_force, step_aside
 from otel_pipeline.engine.headers import own_header
 from otel_pipeline.engine.scope import decorate
 
@@ -45,6 +46,7 @@ def activate(engine: Engine | None) -> None:
     """Set the engine that `process` uses; called by `instrument()` and `uninstrument()`."""
     global _engine  # noqa: PLW0603 - one pipeline per process, as OpenTelemetry has one provider
     _engine = engine
+    guard.activate(None if engine is None else engine.guard)
 
 
 def engine_in_force() -> Engine | None:
@@ -72,7 +74,7 @@ class Processing:
             self.begin()
             refusal = self.refusal
         except Exception:
-            _place().failed()
+            step_aside("process()")
         if refusal is not None:
             raise refusal
         return self
@@ -83,7 +85,7 @@ class Processing:
         try:
             self.finish(error)
         except BaseException:
-            _place().failed(self._abandon, None)
+            step_aside("process()", self._abandon, None)
 
     async def __aenter__(self) -> Processing:  # noqa: PYI034
         return self.__enter__()
@@ -107,14 +109,13 @@ class Processing:
                 if self.refusal is not None:
                     self.finish(self.refusal)
         except BaseException:
-            self._abandon(before)
-            _place().failed()
+            step_aside("process()", self._abandon, before)
 
     def _abandon(self, before: Context | None) -> None:
         """Leave what was begun and will not be finished."""
         delivery, self._delivery = self._delivery, None
         if delivery is not None and not self._adopted:
-            abandon(delivery)
+            give_up(delivery)
         if before is not None and get_current() is not before:
             attach(before)
 
@@ -144,7 +145,11 @@ class Processing:
             else:
                 processor.finish(delivery, error)
         except BaseException:
-            _place().failed(*(() if self._adopted else (abandon, delivery)))
+            step_aside("process()", *(() if self._adopted else (give_up, delivery)))
+
+    def abandon(self) -> None:
+        """Leave it, where it could not be finished as usual."""
+        self._abandon(None)
 
     def _begin(self, engine: Engine) -> None:
         message = self._message
@@ -215,8 +220,7 @@ class Processing:
 
 
 def _place() -> Place:
-    engine = _engine
-    return (NOBODY if engine is None else engine.guard).place("process()")
+    return place_in_force("process()")
 
 
 def _decorated(function: F, consumer: Any) -> F:

@@ -8,10 +8,10 @@ from opentelemetry.context import Context, attach, get_current
 from opentelemetry.trace import Link, SpanKind
 
 from otel_pipeline import semconv
-from otel_pipeline.engine.delivery import DELIVERY_KEY, OpenDelivery, ambient, execution, heal
+from otel_pipeline.engine.delivery import DELIVERY_KEY, OpenDelivery, ambient, execution, give_up, heal, leave_unopened
 from otel_pipeline.engine.engine import with_error
 from otel_pipeline.engine.exemplars import EXEMPLARS_APART_NS
-from otel_pipeline.engine.failure import describe, end_anyway
+from otel_pipeline.engine.failure import describe
 from otel_pipeline.engine.headers import own_header
 from otel_pipeline.engine.links import CreationLinks
 from otel_pipeline.engine.origin import DAY_MS, MAX_AGE_MS, merge, origin_of
@@ -105,11 +105,11 @@ class Processor:
                 attributes, links = self._attributes(delivery), _links(created, around, parent)
                 span = self._spans.start(state.span_name, _CONSUMER, parent, inside, attributes, links, start_ns)
             self._open(delivery, span, inside, current=current)
+            if self._hook.given is not None and span.is_recording():
+                self._hook(span, message)
         except Exception:
-            self._place.failed()
+            self._place.failed(leave_unopened, message)
             return None
-        if self._hook.given is not None and span.is_recording():
-            self._hook(span, message)
         return delivery
 
     def _too_far(self, delivery: OpenDelivery) -> bool:
@@ -176,7 +176,7 @@ class Processor:
                 return None
             return self._begin_batch(states, messages, ambient(context))
         except Exception:
-            self._place.failed()
+            self._place.failed(leave_unopened, messages)
             return None
 
     def _begin_batch(
@@ -238,8 +238,7 @@ class Processor:
             if type(delivery.span) is not LightSpan:
                 self._end(delivery, ended_ns, delivery.start_ns + elapsed_ns)
         except BaseException:
-            self._ending.failed(_leave, delivery)
-            end_anyway(delivery.span)
+            self._ending.failed(give_up, delivery)
 
     def _failed(self, delivery: OpenDelivery, elapsed_ns: int, error: BaseException | None) -> None:
         delivery.error = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
@@ -30,6 +29,9 @@ class Scope(Protocol):
     def finish(self, error: BaseException | None) -> None:
         """End with the call."""
 
+    def abandon(self) -> None:
+        """Leave it where one of the others has failed: nothing of it is current afterwards."""
+
 
 class _Nothing:
     """Stands in for a scope that could not be opened."""
@@ -45,8 +47,11 @@ class _Nothing:
     def finish(self, error: BaseException | None) -> None:
         pass
 
+    def abandon(self) -> None:
+        pass
 
-_NOTHING = _Nothing()
+
+NOTHING = _Nothing()
 OpenScope: TypeAlias = "Callable[[tuple[Any, ...], dict[str, Any]], Scope]"
 
 
@@ -69,26 +74,47 @@ def decorate(function: F, open_scope: OpenScope, place: Callable[[], Place]) -> 
     return functools.wraps(function)(made)  # type: ignore[return-value]
 
 
-def _failed(place: Callable[[], Place]) -> None:
+def _failed(place: Callable[[], Place], undo: Callable[[], None] | None = None) -> None:
     try:
         there = place()
     except Exception:  # There is no stack left, or the interpreter ends.
         return
-    there.failed()
+    there.failed(undo)
 
 
-def _quietly(place: Callable[[], Place], act: Callable[..., None], *arguments: Any) -> None:
-    """Do it, and count what it raises: all that this needs is one frame, which the application's own function had."""
+def finish(place: Callable[[], Place], scope: Scope, error: BaseException | None) -> None:
+    """End the scope. All that this needs is one frame, which the application's own function had; so the next ones."""
     try:
-        act(*arguments)
+        scope.finish(error)
     except Exception:
-        with suppress(RecursionError):
-            _failed(place)
+        _lose(place, scope)
+
+
+def _resume(place: Callable[[], Place], scope: Scope) -> None:
+    try:
+        scope.resume()
+    except Exception:
+        _lose(place, scope)
+
+
+def _suspend(place: Callable[[], Place], scope: Scope) -> None:
+    try:
+        scope.suspend()
+    except Exception:
+        _lose(place, scope)
+
+
+def _lose(place: Callable[[], Place], scope: Scope) -> None:
+    """Count the exception that is being handled, and leave the scope for good: nothing stays current."""
+    try:
+        _failed(place, scope.abandon)
+    except RecursionError:
+        return
 
 
 def _plain(function: Any, open_scope: OpenScope, place: Callable[[], Place]) -> Any:
     def call(*args: Any, **kwargs: Any) -> Any:
-        scope: Scope = _NOTHING
+        scope: Scope = NOTHING
         refusal = None
         try:
             scope = open_scope(args, kwargs)
@@ -100,9 +126,9 @@ def _plain(function: Any, open_scope: OpenScope, place: Callable[[], Place]) -> 
         try:
             result = function(*args, **kwargs)
         except BaseException as error:
-            _quietly(place, scope.finish, error)
+            finish(place, scope, error)
             raise
-        _quietly(place, scope.finish, None)
+        finish(place, scope, None)
         return result
 
     return call
@@ -110,7 +136,7 @@ def _plain(function: Any, open_scope: OpenScope, place: Callable[[], Place]) -> 
 
 def _coroutine(function: Any, open_scope: OpenScope, place: Callable[[], Place]) -> Any:
     async def call(*args: Any, **kwargs: Any) -> Any:
-        scope: Scope = _NOTHING
+        scope: Scope = NOTHING
         refusal = None
         try:
             scope = open_scope(args, kwargs)
@@ -122,9 +148,9 @@ def _coroutine(function: Any, open_scope: OpenScope, place: Callable[[], Place])
         try:
             result = await function(*args, **kwargs)
         except BaseException as error:
-            _quietly(place, scope.finish, error)
+            finish(place, scope, error)
             raise
-        _quietly(place, scope.finish, None)
+        finish(place, scope, None)
         return result
 
     return call
@@ -132,26 +158,26 @@ def _coroutine(function: Any, open_scope: OpenScope, place: Callable[[], Place])
 
 def _generator(function: Any, open_scope: OpenScope, place: Callable[[], Place]) -> Any:
     def generate(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        scope: Scope = _NOTHING
+        scope: Scope = NOTHING
         refusal = sent = thrown = ended = None
         try:
             scope = open_scope(args, kwargs)
             refusal = scope.refusal
-            scope.suspend()
         except Exception:
             _failed(place)
+        _suspend(place, scope)
         if refusal is not None:
             raise refusal
         generator = function(*args, **kwargs)
         try:
             while True:
-                _quietly(place, scope.resume)
+                _resume(place, scope)
                 try:
                     item = generator.send(sent) if thrown is None else generator.throw(thrown)
                 except StopIteration as stop:
                     return stop.value
                 finally:
-                    _quietly(place, scope.suspend)
+                    _suspend(place, scope)
                 sent, thrown = None, None
                 try:
                     sent = yield item
@@ -164,7 +190,7 @@ def _generator(function: Any, open_scope: OpenScope, place: Callable[[], Place])
             ended = None if isinstance(error, GeneratorExit) else error
             raise
         finally:
-            _quietly(place, scope.finish, ended)
+            finish(place, scope, ended)
 
     return generate
 
@@ -172,26 +198,26 @@ def _generator(function: Any, open_scope: OpenScope, place: Callable[[], Place])
 def _asynchronous_generator(function: Any, open_scope: OpenScope, place: Callable[[], Place]) -> Any:
     # Written out once more: Python has no `yield from` for asynchronous generators.
     async def generate(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        scope: Scope = _NOTHING
+        scope: Scope = NOTHING
         refusal = sent = thrown = ended = None
         try:
             scope = open_scope(args, kwargs)
             refusal = scope.refusal
-            scope.suspend()
         except Exception:
             _failed(place)
+        _suspend(place, scope)
         if refusal is not None:
             raise refusal
         generator = function(*args, **kwargs)
         try:
             while True:
-                _quietly(place, scope.resume)
+                _resume(place, scope)
                 try:
                     item = await (generator.asend(sent) if thrown is None else generator.athrow(thrown))
                 except StopAsyncIteration:
                     return
                 finally:
-                    _quietly(place, scope.suspend)
+                    _suspend(place, scope)
                 sent, thrown = None, None
                 try:
                     sent = yield item
@@ -204,6 +230,6 @@ def _asynchronous_generator(function: Any, open_scope: OpenScope, place: Callabl
             ended = None if isinstance(error, GeneratorExit) else error
             raise
         finally:
-            _quietly(place, scope.finish, ended)
+            finish(place, scope, ended)
 
     return generate

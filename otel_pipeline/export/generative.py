@@ -12,6 +12,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanKind, StatusCode, Tracer, 
 from opentelemetry.util._decorator import _agnosticcontextmanager
 
 from otel_pipeline.engine.engine import OTHER
+from otel_pipeline.engine.guard import raise_theirs, step_aside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -72,6 +73,14 @@ def model_of(name: str, attributes: Mapping[str, Any] | None) -> str | None:
     return found if isinstance(found, str) and found and found != "None" else OTHER
 
 
+def _readable(name: str, attributes: Any) -> str | None:
+    try:
+        return model_of(name, attributes)
+    except Exception:
+        raise_theirs()
+        return None  # Names and attributes are others': what cannot be read is no model call.
+
+
 class ObservedTracers(TracerProvider):
     """The provider in force, for these instrumentations: each model call is told when its span starts, sampled or not.
 
@@ -112,17 +121,23 @@ class _Unrecorded(NonRecordingSpan):
     def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
         """Remember whether it is an error."""
         del description
-        self._failed = getattr(status, "status_code", status) is StatusCode.ERROR
+        try:
+            self._failed = getattr(status, "status_code", status) is StatusCode.ERROR
+        except Exception:
+            step_aside("inference")
 
     def end(self, end_time: int | None = None) -> None:
         """Tell, once."""
         del end_time
-        told, self.told = self.told, None
-        if told is not None:
-            # `use_span` gives no status to such a span: it ends it on its way out, while the exception is under way.
-            # Whoever else ends it may do so in the handler of a `StopIteration`, at the end of a stream.
-            under_way = sys.exc_info()[1] if sys._getframe(1).f_code is _USE_SPAN else None
-            told(self._failed or (under_way is not None and under_way is not self._handled))
+        try:
+            told, self.told = self.told, None
+            if told is not None:
+                # `use_span` gives no status to such a span: it ends it on its way out, while the exception is under
+                # way. Whoever else ends it may do so in the handler of a `StopIteration`, at the end of a stream.
+                under_way = sys.exc_info()[1] if sys._getframe(1).f_code is _USE_SPAN else None
+                told(self._failed or (under_way is not None and under_way is not self._handled))
+        except Exception:
+            step_aside("inference")
 
 
 def _observe(span: Span, observed: Callable[[Span, Context | None], Told | None], context: Context | None) -> Span:
@@ -138,12 +153,18 @@ def _observe(span: Span, observed: Callable[[Span, Context | None], Told | None]
 
 
 def _tell_at_end(span: Any, told: Told) -> None:
-    end = span.end
+    original = span.end
 
     def telling(end_time: int | None = None) -> None:
-        vars(span).pop("end", None)  # Or span and function would hold each other.
-        end(end_time)
-        told(getattr(getattr(span, "status", None), "status_code", None) is StatusCode.ERROR)
+        try:
+            vars(span).pop("end", None)  # Or span and function would hold each other.
+        except Exception:
+            step_aside("inference")
+        original(end_time)
+        try:
+            told(getattr(getattr(span, "status", None), "status_code", None) is StatusCode.ERROR)
+        except Exception:
+            step_aside("inference")
 
     try:
         span.end = telling
@@ -152,6 +173,8 @@ def _tell_at_end(span: Any, told: Told) -> None:
 
 
 class _ObservedTracer(Tracer):
+    __slots__ = ("_args", "_kwargs", "_made", "_observed", "_provider")
+
     def __init__(
         self,
         provider: Callable[[], Any],
@@ -183,12 +206,21 @@ class _ObservedTracer(Tracer):
         **more: Any,
     ) -> Span:
         """Start a span as the tracer in force does, and tell of a model call."""
-        span: Span = self._current().start_span(name, context, kind, attributes, *others, **more)
+        _, tracer = self._made
         try:
-            model = model_of(name, attributes)
+            tracer = self._current()
         except Exception:
-            return span  # Names and attributes are others': what is none of ours is no model call.
-        return span if model is None else _observe(span, functools.partial(self._observed, model), context)
+            step_aside("inference")
+        span: Span = tracer.start_span(name, context, kind, attributes, *others, **more)
+        return self._watched(span, name, context, attributes)
+
+    def _watched(self, span: Span, name: str, context: Context | None, attributes: Any) -> Span:
+        try:
+            model = _readable(name, attributes)
+            return span if model is None else _observe(span, functools.partial(self._observed, model), context)
+        except Exception:
+            step_aside("inference")
+        return span
 
     @_agnosticcontextmanager
     def start_as_current_span(
@@ -211,6 +243,6 @@ class _ObservedTracer(Tracer):
             yield current
 
     def __getattr__(self, name: str) -> Any:
-        if "_made" not in vars(self):
+        if name in _ObservedTracer.__slots__:
             raise AttributeError(name)  # While it is copied.
         return getattr(self._current(), name)

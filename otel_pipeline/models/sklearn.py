@@ -16,13 +16,17 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.context import attach, get_current, set_value
 
 from otel_pipeline.engine.inference import INFERENCE_KEY
+from otel_pipeline.engine.scope import NOTHING, decorate, finish
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from otel_pipeline.engine.guard import Guard
-    from otel_pipeline.engine.inference import Inferences
+    from opentelemetry.context import Context
+
+    from otel_pipeline.engine.guard import Guard, Place
+    from otel_pipeline.engine.inference import InferenceCall, Inferences
     from otel_pipeline.engine.patching import Patches
+    from otel_pipeline.engine.scope import Scope
 
 INFERENCE = ("predict", "predict_proba", "predict_log_proba", "decision_function", "transform")
 _MAX_NESTED = 10
@@ -33,16 +37,18 @@ def instrument(patches: Patches, inferences: Inferences, guard: Guard) -> None:
     """Patch the classes that exist, and those that will be defined later."""
     from sklearn.base import BaseEstimator
 
+    place = guard.place("sklearn")
+
     def patch(estimator: type) -> None:
         for name in INFERENCE:
             _replace(patches, estimator, name, functools.partial(_inference, inferences, guard, name))
         for name in TRAINING:
-            _replace(patches, estimator, name, functools.partial(_apart, inferences))
+            _replace(patches, estimator, name, functools.partial(_apart, inferences, place))
 
     for estimator in _descendants(BaseEstimator):
         patch(estimator)
     _patch_new_classes(patches, BaseEstimator, patch, guard)
-    _patch_workers(patches, inferences)
+    _patch_workers(patches, inferences, place)
 
 
 def _descendants(kind: type) -> Iterator[type]:
@@ -80,44 +86,71 @@ def _of_method(wrap: Callable[[Any], Any], method: Any) -> Any:
 def _inference(inferences: Inferences, guard: Guard, operation: str, method: Any) -> Any:
     place = guard.place("sklearn")
 
-    @functools.wraps(method)
-    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def begin(estimator: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> InferenceCall | None:
         if not inferences.active or get_current().get(INFERENCE_KEY):
-            return method(self, *args, **kwargs)
+            return None
         try:
-            model, rows = _model(self), None if place.off else _rows(args[0] if args else kwargs.get("X"))
+            model, rows = _model(estimator), None if place.off else _rows(args[0] if args else kwargs.get("X"))
         except Exception:
             place.failed()
-            model, rows = type(self).__name__, None
-        inference = inferences.begin(model, operation=operation, library="scikit-learn", rows=rows)
+            model, rows = type(estimator).__name__, None
+        return inferences.begin(model, operation=operation, library="scikit-learn", rows=rows)
+
+    @functools.wraps(method)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        inference = None
+        try:
+            inference = begin(self, args, kwargs)
+        except Exception:
+            place.failed()
+        if inference is None:
+            return method(self, *args, **kwargs)
         try:
             result = method(self, *args, **kwargs)
         except BaseException as error:
-            inference.finish(error)
+            finish(place_of, inference, error)
             raise
-        inference.finish()
+        finish(place_of, inference, None)
         return result
 
+    def place_of() -> Place:
+        return place
+
     return call
 
 
-def _apart(inferences: Inferences, method: Any) -> Any:
+def _apart(inferences: Inferences, place: Place, method: Any) -> Any:
     """Run without spans of ours: training, and workers of a call that has one."""
 
-    @functools.wraps(method)
-    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def opened(_args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Scope:
         before = get_current()
-        if not inferences.active or before.get(INFERENCE_KEY):
-            return method(self, *args, **kwargs)
-        inside = set_value(INFERENCE_KEY, True, before)
-        attach(inside)
-        try:
-            return method(self, *args, **kwargs)
-        finally:
-            if get_current() is inside:
-                attach(before)
+        wanted = inferences.active and not place.off and not before.get(INFERENCE_KEY)
+        return _Apart(before) if wanted else NOTHING
 
-    return call
+    return decorate(method, opened, lambda: place)
+
+
+class _Apart:
+    """The scope of a call without spans of ours."""
+
+    refusal: Exception | None = None
+
+    def __init__(self, before: Context) -> None:
+        self._before = before
+        self._inside = set_value(INFERENCE_KEY, True, before)
+        self.resume()
+
+    def resume(self) -> None:
+        attach(self._inside)
+
+    def suspend(self) -> None:
+        if get_current() is self._inside:
+            attach(self._before)
+
+    def finish(self, _error: BaseException | None) -> None:
+        self.suspend()
+
+    abandon = suspend
 
 
 def _model(estimator: Any) -> str:
@@ -145,27 +178,21 @@ def _patch_new_classes(patches: Patches, base: type, patch: Callable[[type], Non
     scikit-learn's own one wraps `transform` too. Patched before it, ours could not be taken out again.
     """
     place = guard.place("sklearn.class")
-    under_way: set[type] = set()
+    new = _NewClasses(base, patch, place)
+    enter, done, left = new.enter, new.done, new.left
 
     def make(original: Any) -> Any:
         inherited = original.__func__ if isinstance(original, classmethod) else original
 
         @functools.wraps(inherited)
         def __init_subclass__(cls: type, **kwargs: Any) -> None:  # noqa: N807
-            if cls in under_way:
-                inherited(cls, **kwargs)
-                return
-            under_way.add(cls)
+            outermost = enter(cls)
             try:
                 inherited(cls, **kwargs)
-            finally:
-                under_way.discard(cls)
-            if place.off or not issubclass(cls, base):
-                return
-            try:
-                patch(cls)
-            except Exception:
-                place.failed()
+            except BaseException:
+                place.told(left, outermost)
+                raise
+            place.told(done, outermost)
 
         hook: Any = classmethod(__init_subclass__)  # type: ignore[arg-type]
         return hook
@@ -173,6 +200,35 @@ def _patch_new_classes(patches: Patches, base: type, patch: Callable[[type], Non
     for owner in (base, _output_mixin()):
         if owner is not None:
             patches.replace(owner, "__init_subclass__", make)
+
+
+class _NewClasses:
+    """The classes that are being made."""
+
+    def __init__(self, base: type, patch: Callable[[type], None], place: Place) -> None:
+        self._base, self._patch, self._place = base, patch, place
+        self.under_way: set[type | None] = set()
+
+    def enter(self, cls: type) -> type | None:
+        """Return the class, where this is its outermost `__init_subclass__`."""
+        try:
+            if self._place.off or cls in self.under_way:
+                return None
+            self.under_way.add(cls)
+        except Exception:
+            self._place.failed()
+            return None
+        return cls
+
+    def left(self, cls: type | None) -> None:
+        """Forget a class that could not be made."""
+        self.under_way.discard(cls)
+
+    def done(self, cls: type | None) -> None:
+        """Patch a class that is made."""
+        self.under_way.discard(cls)
+        if cls is not None and issubclass(cls, self._base):
+            self._patch(cls)
 
 
 def _output_mixin() -> type | None:
@@ -184,10 +240,10 @@ def _output_mixin() -> type | None:
     return getattr(_set_output, "_SetOutputMixin", None)
 
 
-def _patch_workers(patches: Patches, inferences: Inferences) -> None:
+def _patch_workers(patches: Patches, inferences: Inferences, place: Place) -> None:
     """Patch joblib's workers: its threads do not inherit the context, and each tree of a forest would be a call."""
     from sklearn.utils import parallel
 
     worker = getattr(parallel, "_FuncWrapper", None)
     if worker is not None:
-        patches.replace(worker, "__call__", functools.partial(_apart, inferences))
+        patches.replace(worker, "__call__", functools.partial(_apart, inferences, place))

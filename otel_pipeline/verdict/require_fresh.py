@@ -13,7 +13,7 @@ from otel_pipeline.detectors.objectives import ObjectiveCounts
 from otel_pipeline.detectors.settings import Objective
 from otel_pipeline.duration import seconds
 from otel_pipeline.engine.batch import origin_in_hand
-from otel_pipeline.engine.guard import NOBODY
+from otel_pipeline.engine.guard import place_in_force, step_aside
 from otel_pipeline.engine.scope import decorate
 
 if TYPE_CHECKING:
@@ -63,8 +63,7 @@ def activate(counter: Counter | None, guard: Guard | None = None) -> None:
 
 
 def _place() -> Place:
-    counted = _counted
-    return NOBODY.place("require_fresh") if counted is None else counted.place
+    return place_in_force("require_fresh")
 
 
 class RequireFresh:
@@ -97,7 +96,7 @@ class RequireFresh:
             if age_s is not None and age_s > self._threshold_s and self._on_stale == "raise":
                 return StaleDataError(age_s, self._threshold_s)
         except Exception:
-            _place().failed()
+            step_aside("require_fresh")
         return None
 
     def __enter__(self) -> RequireFresh:  # noqa: PYI034 - Self is not in Python 3.10
@@ -149,6 +148,9 @@ class _Checked:
 
     def finish(self, error: BaseException | None) -> None:
         """Do nothing: the check was made at the beginning."""
+
+    def abandon(self) -> None:
+        """Do nothing: nothing was begun."""
 
 
 def require_fresh(threshold: str | float | timedelta, on_stale: OnStale = "raise") -> RequireFresh:

@@ -88,8 +88,10 @@ ELSEWHERE = {
     "abort": "below",
     "batch.pool": "tests/adapters/test_polled_by_a_pool.py",
     "cluster": "tests/contract/test_injected.py",
+    "current": "tests/contract/test_injected_doors.py",
     "delivering": "tests/export",
     "extract": "tests/engine/test_by_hand.py",
+    "flow": "tests/contract/test_injected_doors.py",
     "framework": "tests/contract/test_framework.py",
     "event_time": "test_kafka_python_ages.py",
     "health": "tests/verdict: the thread that judges",
@@ -99,6 +101,7 @@ ELSEWHERE = {
     "inject": "tests/engine/test_by_hand.py",
     "logs": "tests/export/test_logs.py",
     "pool": "tests/engine/test_pools.py",
+    "propagator": "tests/contract/test_injected_doors.py",
     "send.acknowledgement": "below",
     "sklearn": "tests/models/test_sklearn.py",
     "sklearn.class": "tests/models/test_sklearn.py",
@@ -110,7 +113,9 @@ def every_place():
     """The names of all places that the package guards."""
     package = Path(otel_pipeline.__file__).parent
     return {
-        name for path in package.rglob("*.py") for name in re.findall(r'\bplace\("([^"]+)"', path.read_text("utf-8"))
+        name
+        for path in package.rglob("*.py")
+        for name in re.findall(r'\b(?:place|place_in_force|step_aside|guarded)\("([^"]+)"', path.read_text("utf-8"))
     } | {"hook.send", "hook.process", "hook.inference"}
 
 

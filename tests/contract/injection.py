@@ -7,6 +7,7 @@ A line is told by the lines of ours that lead to it: what two callers share is t
 - the bare call of what is the application's: an exception there is its own, and where the client is called decides which
   of our lines come before and which after;
 - what `process(message)` and the like make of their arguments: the application gets the object, or Python's own error;
+- what decorates: that is done while a module is imported;
 - leaving a `with`: the interpreter goes from its body into `__exit__` without a step in between.
 """
 
@@ -23,12 +24,16 @@ import otel_pipeline
 from otel_pipeline.engine import guard
 
 ROOT = str(Path(otel_pipeline.__file__).parent)
-THEIRS = {"original", "method", "function", "inherited"}
+THEIRS = {"original", "method", "function", "inherited", "use_span"}
 """How the wrappers call what they stand in for."""
-GUARDED_WHOLE = {"_quietly"}
+THEIR_OBJECTS = {"generator", "tracer"}
+GUARDED_WHOLE = {"enter", "finish", "_resume", "_suspend", "_leave"}
+GUARDED_METHODS = {"told", "__enter__", "__exit__", "check", "refusal", "start_span", "_watched"}
 """What needs nothing but the one frame that the application's own call beside it needs too."""
 _NOT_ON_THE_WAY = ("/testing/",)
 _NOTHING_BUT_A_STATEMENT = (ast.Pass, ast.Break, ast.Continue, ast.Global, ast.Nonlocal)
+_VALUED = (ast.Return, ast.Assign, ast.AnnAssign, ast.Expr, ast.Raise, ast.If, ast.While)
+_WHOLE = (*_NOTHING_BUT_A_STATEMENT, ast.Return, ast.Assign, ast.AnnAssign, ast.Expr, ast.Raise)
 
 
 def lines_left_out(source):
@@ -40,7 +45,8 @@ def lines_left_out(source):
             slots = _slots(node)
         reason = _reason(node, slots)
         if reason is not None:
-            last = node.lineno if isinstance(node, (ast.Try, ast.If, ast.While)) else node.end_lineno
+            last = node.end_lineno if isinstance(node, _WHOLE) else node.body[0].lineno - 1
+            last = max(node.lineno, last)
             out.update(dict.fromkeys(range(node.lineno, last + 1), reason))
         if isinstance(node, (ast.With, ast.AsyncWith)):
             bodies[node.lineno] = range(node.body[0].lineno, node.end_lineno + 1)
@@ -61,21 +67,44 @@ def _slots(node):
 def _reason(node, slots):
     """Why a statement is left out; None where it can raise."""
     move = functools.partial(_moves, slots=slots)
-    if isinstance(node, (ast.Try, *_NOTHING_BUT_A_STATEMENT)):
-        return "a statement"
-    if isinstance(node, (ast.Return, ast.Assign, ast.AnnAssign, ast.Expr)):
-        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-        if all(move(each) for each in targets):
-            if move(node.value):
-                return "a move"
-            if _is_theirs(node.value, move):
-                return "theirs"
-    raises = isinstance(node, ast.Raise) and move(node.exc) and move(node.cause)
-    if raises or (isinstance(node, (ast.If, ast.While)) and _compares(node.test, move)):
-        return "a move"
-    if isinstance(node, ast.Return) and _constructs(node.value, move):
-        return "what the application has asked for"
-    return None
+    rules = {
+        "a statement": _states(node),
+        "a move": isinstance(node, _VALUED) and _is_a_move(node, move),
+        "theirs": _hands_over(node, move),
+        "what the application has asked for": isinstance(node, ast.Return) and _constructs(node.value, move),
+    }
+    return next((why for why, holds in rules.items() if holds), None)
+
+
+def _states(node):
+    if isinstance(node, ast.ExceptHandler):
+        return isinstance(node.type, ast.Name)
+    defines = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and not node.decorator_list
+    return defines or isinstance(node, (ast.Try, *_NOTHING_BUT_A_STATEMENT))
+
+
+def _is_a_move(node, move):
+    if isinstance(node, (ast.If, ast.While)):
+        return _compares(node.test, move)
+    if isinstance(node, ast.Raise):
+        return move(node.exc) and move(node.cause)
+    if not all(move(each) for each in _targets(node)):
+        return False
+    value = node.value
+    if isinstance(value, ast.IfExp):
+        return _compares(value.test, move) and move(value.body) and move(value.orelse)
+    return move(value)
+
+
+def _hands_over(node, move):
+    if isinstance(node, (ast.With, ast.AsyncWith)):
+        return all(_is_theirs(each.context_expr, move) for each in node.items)
+    valued = isinstance(node, (ast.Return, ast.Assign, ast.AnnAssign, ast.Expr))
+    return valued and all(move(each) for each in _targets(node)) and _is_theirs(node.value, move)
+
+
+def _targets(node):
+    return node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
 
 
 def _moves(node, slots):
@@ -91,13 +120,19 @@ def _moves(node, slots):
 
 
 def _compares(node, move):
+    if isinstance(node, ast.BoolOp):
+        return all(_compares(each, move) for each in node.values)
+    if isinstance(node, ast.Constant):
+        return True
     return (
         isinstance(node, ast.Compare)
         and isinstance(node.ops[0], (ast.Is, ast.IsNot))
         and len(node.ops) == 1
         and isinstance(node.left, ast.Name)
         and move(node.comparators[0])
-    ) or (isinstance(node, ast.Call) and getattr(node.func, "id", "") == "callable" and move(node.args[0]))
+    ) or (
+        isinstance(node, ast.Call) and getattr(node.func, "id", "") in {"callable", "isinstance"} and move(node.args[0])
+    )
 
 
 def _constructs(node, move):
@@ -113,18 +148,20 @@ def _constructs(node, move):
 def _is_theirs(node, move):
     if isinstance(node, ast.Await):
         node = node.value
+    if isinstance(node, ast.IfExp):
+        return _compares(node.test, move) and _is_theirs(node.body, move) and _is_theirs(node.orelse, move)
     if not isinstance(node, ast.Call):
-        return False
+        return isinstance(node, ast.Yield) and move(node.value)
     called, arguments = node.func, [*node.args, *(each.value for each in node.keywords)]
     if not all(move(each.value if isinstance(each, ast.Starred) else each) for each in arguments):
         return False
-    if isinstance(called, ast.Name) and called.id == "next":  # The client as an iterator.
-        return isinstance(node.args[0], ast.Attribute)
-    if isinstance(called, ast.Name) and called.id in GUARDED_WHOLE:
-        return True
-    if isinstance(called, ast.Attribute) and isinstance(called.value, ast.Call):  # `type(client).__anext__(client)`
-        return getattr(called.value.func, "id", "") == "type"
-    return isinstance(called, ast.Name) and called.id in THEIRS
+    if isinstance(called, ast.Name):
+        # The client as an iterator, too.
+        return called.id in THEIRS | GUARDED_WHOLE or (called.id == "next" and isinstance(arguments[0], ast.Attribute))
+    of = getattr(called, "value", None)
+    if isinstance(of, ast.Name):
+        return of.id in THEIR_OBJECTS or called.attr in GUARDED_METHODS
+    return isinstance(of, ast.Call) and getattr(of.func, "id", "") == "type"  # `type(client).__anext__(client)`
 
 
 @functools.cache
@@ -149,10 +186,10 @@ class Injection:
         """To be entered before the clients' threads are started; not `everywhere` is in this thread alone."""
         here, before, failed = threading.current_thread(), sys.gettrace(), guard.Place.failed
 
-        def traced(*arguments):
+        def traced(*arguments, **options):
             if everywhere or threading.current_thread() is here:
                 self.trace()
-            return failed(*arguments)
+            return failed(*arguments, **options)
 
         guard.Place.failed = traced
         if everywhere:

@@ -30,11 +30,23 @@ UNCOUNTED = (
     "engine/trace_context.py",
     "export/log_values.py",
 )
+UNCOUNTED_FUNCTIONS = {
+    "__del__",
+    "_message",
+    "_time_ns",
+    "_name_of",
+    "_pairs",
+    "plain_copy",
+    "_origin_ms",
+    "_encoded",
+    "model_of",
+    "_readable",
+}
 """They take any exception for a value, a header, a text that cannot be read, and read it another way or count that."""
 
 
 def is_uncounted(file, _line, function):
-    return file.startswith(UNCOUNTED) or function in {"__del__", "_message", "_time_ns"}
+    return file.startswith(UNCOUNTED) or function in UNCOUNTED_FUNCTIONS
 
 
 def fail():
@@ -152,6 +164,23 @@ def chosen(library, name, lines):
     return [lines[0], *random.Random(name).sample(lines[1:-1], OF_EACH_ACT - 2), lines[-1]]
 
 
+def try_line(injection, application, way, act, before, pipe):
+    """What reached the application, or that it was not counted; nothing where all is well."""
+    application.provide()
+    before()
+    application.driver.inside(injection.trace)
+    counted = sum(pipe._guard.errors.values())
+    try:
+        with injection.at(way, fail):
+            found = act()
+    except Exception as error:
+        found = repr(error)
+    if found is not None:
+        return [found]
+    silent = injection.hit and sum(pipe._guard.errors.values()) == counted
+    return ["not counted"] if silent and not is_uncounted(*way[0]) else []
+
+
 def try_each_line(injection, application, name, act, before, pipe):
     """What of it reached the application, or was not counted; how many lines were tried, and of how many."""
     lines, wrong, tried, inside = {}, [], 0, application.driver.inside
@@ -166,20 +195,13 @@ def try_each_line(injection, application, name, act, before, pipe):
             wrong.append((name, "without an exception", found))
     ways = chosen(application.driver.library, name, lines)
     for way in ways:
-        application.provide()
-        before()
-        inside(injection.trace)
-        counted = sum(pipe._guard.errors.values())
-        try:
-            with injection.at(way, fail):
-                found = act()
-        except Exception as error:
-            found = repr(error)
+        # Now and then a client fails by itself, where it is closed at once; what is ours fails each time.
+        found = try_line(injection, application, way, act, before, pipe) and try_line(
+            injection, application, way, act, before, pipe
+        )
         tried += injection.hit
-        if found is not None:
-            wrong.append((name, way[:2], found))
-        elif injection.hit and not is_uncounted(*way[0]) and sum(pipe._guard.errors.values()) == counted:
-            wrong.append((name, way[:2], "not counted"))
+        if found:
+            wrong.append((name, way[:2], *found))
     return wrong, tried, len(ways)
 
 

@@ -210,7 +210,7 @@ def _make_poll(consumers: KafkaConsumers, original: Callable[..., Any]) -> Calla
         try:
             pull.end(self, consumer, records, by_iterator=by_iterator)
         except BaseException:
-            place.failed(pull.interrupted, consumer, records, by_iterator)
+            place.failed(pull.interrupted, consumer, records, by_iterator, only_theirs=True)
         return records
 
     return poll
