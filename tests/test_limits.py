@@ -130,7 +130,6 @@ ELSEWHERE = {
     "verdict.idle.IDLE_EVERY_S": "tests/verdict/test_idle.py counts the seconds",
     "verdict.document.UNCHANGED_FOR_S": "tests/verdict/test_idle.py counts the seconds",
     "verdict.require_fresh._MAX_NAMES": "of names in metrics; those of models and destinations are tried",
-    "verdict.state_file.REMOVED_AFTER_S": "tests/verdict/test_state_file.py tries it",
     "verdict.state_reader.SILENT_AFTER_S": LIGHTS,
     "verdict.state_file._WAIT_S": WAITS,
     "verdict.verdict.BETTER_AFTER_S": LIGHTS,

@@ -1,4 +1,4 @@
-"""`otel-pipeline health`: the five lights of every instrumented process of this user on this machine."""
+"""`otel-pipeline health`: the lights of every instrumented process of this user on this machine."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from otel_pipeline.verdict.light import State
     from otel_pipeline.verdict.state_reader import Found
 
+GONE_SHOWN_S = 3600.0
+"""A process that went without a goodbye is shown for as long beside those that run."""
 RED = 1
 CANNOT = 2
 NOBODY = 3
@@ -34,15 +36,21 @@ def add_parser(subparsers: Any) -> None:
     """Add the subcommand."""
     parser = subparsers.add_parser(
         "health",
-        help="is the data healthy: the five lights of every process on this machine",
+        help="is the data healthy: the lights of every process on this machine",
         description="Read what each instrumented process of this user keeps: fresh, in order, keeping pace, contract "
-        "kept, environment clean, for each destination and group. Grey is no evidence. "
+        "kept, environment clean, for each destination and group, and whether what it sends is delivered. Grey is no "
+        "evidence. Processes that have ended are counted; --last shows them. "
         f"Exit code {RED} when a light is red, a process does not answer, or one is gone with messages in hand that "
         f"are lost; {CANNOT} when a file cannot be read, {NOBODY} when there is no process.",
     )
     parser.add_argument("services", nargs="*", metavar="SERVICE", help="only these services")
     parser.add_argument(
         "--file", action="append", type=Path, metavar="PATH", help="state files instead of the folder's"
+    )
+    parser.add_argument(
+        "--last",
+        action="store_true",
+        help="the newest process of each service, also where it has ended within 24 h: for batch jobs and CI",
     )
     parser.add_argument("--json", action="store_true", help="print what the processes keep, as a JSON list")
     parser.add_argument("--watch", action="store_true", help="look again every second, until Ctrl-C")
@@ -55,7 +63,12 @@ def run(arguments: argparse.Namespace) -> int:
     terminal = detect(sys.stdout, no_color=arguments.no_color)
     while True:
         found, left_out = _found(arguments.file, arguments.services)
-        text = _json(found) if arguments.json else "\n".join(_page(found, terminal))
+        ended = 0
+        if arguments.last:
+            found = _newest(found)
+        elif not arguments.file:
+            found, ended = _running(found)
+        text = _json(found) if arguments.json else "\n".join(_page(found, ended, terminal))
         if arguments.watch and not arguments.json and sys.stdout.isatty():
             text = _CLEAR + text
         print(text, flush=True)
@@ -91,8 +104,23 @@ def _found(files: Sequence[Path] | None, services: Sequence[str]) -> tuple[list[
     return sorted(asked_for, key=lambda each: not each.alive), left_out
 
 
+def _running(found: Sequence[Found]) -> tuple[list[Found], int]:
+    """Return the processes that run, and those that went without a goodbye lately; and how many others have ended."""
+    left = [each for each in found if each.alive or (not each.ended and each.age_s <= GONE_SHOWN_S)]
+    return left, len(found) - len(left)
+
+
+def _newest(found: Sequence[Found]) -> list[Found]:
+    """Return the process of each service that said something last."""
+    newest: dict[tuple[str, str | None], Found] = {}
+    for each in sorted(found, key=lambda each: (each.alive, -each.age_s)):
+        process = each.document["process"]
+        newest[process["service"], process["environment"]] = each
+    return sorted(newest.values(), key=lambda each: not each.alive)
+
+
 def _is_red(found: Found) -> bool:
-    """Tell whether somebody has to look; the lights of a process that is gone are no longer true."""
+    """Tell whether somebody has to look. Of a process that went without a goodbye, nobody knows what it did next."""
     trouble = _trouble(found)
     return trouble.state == "red" if trouble is not None else not found.document["ok"]
 
@@ -109,12 +137,14 @@ def _trouble(found: Found) -> _Trouble | None:
 
     One that is gone without a goodbye need not have crashed: Kubernetes and process managers stop it by SIGTERM.
     """
+    if found.ended:
+        return None
     if not found.alive:
         gone = f"gone without a goodbye {duration(found.age_s)} ago"
         at_risk = sum(_at_risk(flow["lights"].get("order")) for flow in found.document["flows"])
         if at_risk:
-            lost = f"with {at_risk:.0f} messages in hand whose offsets were committed: they are lost"
-            return _Trouble("red", f"{gone}, {lost}; this is what it knew")
+            lost = f"{at_risk:.0f} messages committed and not begun, or not finished: they are lost"
+            return _Trouble("red", f"{gone}; {lost}; this is what it knew")
         return _Trouble("grey", f"{gone}, by a signal or a crash; this is what it knew")
     if found.silent:
         return _Trouble("red", f"the process does not answer: it wrote last {duration(found.age_s)} ago")
@@ -133,6 +163,7 @@ def _json(found: Sequence[Found]) -> str:
             {
                 **each.document,
                 "alive": each.alive,
+                "ended": each.ended,
                 "age_s": round(each.age_s, 3),
                 "trouble": trouble.words if (trouble := _trouble(each)) is not None else None,
             }
@@ -141,11 +172,13 @@ def _json(found: Sequence[Found]) -> str:
     )
 
 
-def _page(found: Sequence[Found], terminal: Terminal) -> Iterator[str]:
+def _page(found: Sequence[Found], ended: int, terminal: Terminal) -> Iterator[str]:
     if not found:
         yield "no process keeps its health here"
-        yield "  one that has ended in order leaves none"
-        yield f"  start one with otel_pipeline.instrument(); looked in {' and '.join(map(str, health_folders()))}"
+        if ended:
+            yield f"  {ended:,} ended within 24 h: otel-pipeline health --last"
+        else:
+            yield f"  start one with otel_pipeline.instrument(); looked in {' and '.join(map(str, health_folders()))}"
         return
 
     def paint(text: str, state: str) -> str:
@@ -157,14 +190,20 @@ def _page(found: Sequence[Found], terminal: Terminal) -> Iterator[str]:
     for at, each in enumerate(found):
         if at:
             yield ""
+        head, *rest = lines(_printable(each.document), paint, folded)
+        yield head
         trouble = _trouble(each)
-        for number, line in enumerate(lines(_printable(each.document), paint, folded)):
-            yield line
-            if number == 0 and trouble is not None:
-                before = len(trouble.state) + 4
-                first, *rest = folded(trouble.words, before)
-                yield f"  {paint(trouble.state, trouble.state)}  {first}"
-                yield from (" " * before + more for more in rest)
+        if trouble is not None:
+            before = len(trouble.state) + 4
+            first, *more = folded(trouble.words, before)
+            yield f"  {paint(trouble.state, trouble.state)}  {first}"
+            yield from (" " * before + line for line in more)
+        elif each.ended:
+            yield f"  ended {duration(each.age_s)} ago; this is its last verdict"
+        yield from rest
+    if ended:
+        yield ""
+        yield f"{ended:,} ended within 24 h: otel-pipeline health --last"
 
 
 def _printable(value: Any) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.cli.terminal import Cell, Terminal, duration, facts, fits, hang, table, wrap
-from otel_pipeline.verdict.lights import TITLES
+from otel_pipeline.verdict.lights import TITLES_OF_FLOWS as TITLES
 from otel_pipeline.verdict.state_reader import read_all
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ _RESERVED = ("messaging.", "otel_pipeline.")
 _NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
 
-LightName = Literal["fresh", "order", "pace", "contract", "environment"]
+LightName = Literal["fresh", "order", "pace", "contract", "environment", "delivered"]
 
 
 class Row(NamedTuple):

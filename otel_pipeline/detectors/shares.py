@@ -1,8 +1,12 @@
-"""Bounds the share of all by the share of a sample."""
+"""Bounds the share of all by the share of a sample, and reads quantiles from buckets."""
 
 from __future__ import annotations
 
 from math import sqrt
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from otel_pipeline.engine.totals import HistogramCell
 
 _CERTAIN = 1.96
 
@@ -20,3 +24,17 @@ def wilson_lower(bad: int, n: int) -> float:
 def wilson_upper(bad: int, n: int) -> float:
     """Return the upper 95 % bound of the share of bad cases; 1 without any case."""
     return 1.0 - wilson_lower(n - bad, n)
+
+
+def quantile(cell: HistogramCell, share: float) -> float | None:
+    """Return the upper bound of the quantile's bucket, s, but never more than the highest value."""
+    counts = cell.bucket_counts
+    total = sum(counts)
+    if not total:
+        return None
+    seen = 0
+    for bound, count in zip((*cell.bounds, cell.max), counts, strict=True):
+        seen += count
+        if seen >= share * total:
+            return min(bound, cell.max)
+    return cell.max

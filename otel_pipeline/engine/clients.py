@@ -321,10 +321,25 @@ class Destination:
         self.bound = True
 
 
+class Patience(NamedTuple):
+    """How long a producer's messages may take, by its settings."""
+
+    linger_s: float = 0.0
+    """It waits for more messages before it sends."""
+    timeout_s: float | None = None
+    """It gives a message up after that; None where it does not say."""
+    confirmed: bool = True
+    """Whether brokers answer at all."""
+
+
+DEFAULT_PATIENCE = Patience()
+
+
 class Producer:
     """One producer client, as far as the engine knows it."""
 
     __slots__ = (
+        "aborting",
         "attributes",
         "client_id",
         "cluster_id",
@@ -334,6 +349,7 @@ class Producer:
         "identifier",
         "names",
         "numbers",
+        "patience",
         "read",
     )
 
@@ -348,7 +364,11 @@ class Producer:
         numbers: Sequences | None = None,
         read: Callable[[Any], tuple[int | None, int | None]] = _nowhere,
         names: SystemNames = NO_NAMES,
+        patience: Patience = DEFAULT_PATIENCE,
     ) -> None:
+        self.patience = patience
+        self.aborting = False
+        """Whether the application is aborting a transaction: what fails then, fails because it is to fail."""
         self.attributes = attributes
         self.client_id = client_id
         self.cluster_id = cluster_id

@@ -17,7 +17,7 @@ from otel_pipeline.engine.settings import EngineSettings
 from otel_pipeline.engine.trust import ForeignTraces
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from opentelemetry.context import Context
     from opentelemetry.trace import Span
@@ -109,7 +109,9 @@ class Engine:
         self.given: list[Callable[[], Mapping[tuple[int, str, int], int]]] = []
         """Each tells the last number given to (producer id, destination, partition)."""
         self.queued: list[Callable[[], Mapping[str, int]]] = []
-        """Each tells, by destination, how many messages clients were given that are neither acknowledged nor failed."""
+        """Each tells, by destination, what has no answer yet, of clients whose batches nobody can read."""
+        self.producers: list[Callable[[], Iterable[Any]]] = []
+        """Each tells of the producers of one library: `open_sends.ProducerNow`."""
         self.delivering: list[Callable[[], bool]] = []
         """Each tells whether clients are still delivering messages, by threads of their own."""
         self.hazards: set[tuple[str, str]] = set()

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.origin import Origin
     from otel_pipeline.engine.totals import AttributeValue
 
+ABORTED = "aborted"
+"""Error type of what was not delivered because the application has aborted its transaction."""
 _FAN_IN = 1 << 1
 _PER_PARTITION = 1 << 3
 
@@ -138,6 +140,8 @@ class Sending:
                     destination.acknowledged[partition] = offset
             else:
                 attributes = with_error(destination.metric_attributes, error)
+                if self._producer.aborting:
+                    attributes[semconv.ERROR_TYPE] = ABORTED
                 engine.sent.local(attributes).cell.value += 1
                 attributes[semconv.MESSAGING_OPERATION_TYPE] = "send"
                 engine.operation_duration.local(attributes).cell.record(elapsed_ns / 1e9)

@@ -181,9 +181,10 @@ def _main_thread_ended() -> None:
 def leave() -> None:
     """Leave now: the process ends, and nothing of it comes after this. Within the time; never raises."""
     forks.notice()
-    _say_goodbye()
     for ending in list(_endings):
-        ending.leave()
+        with suppress(Exception):
+            ending.leave()
+    _say_goodbye()  # Last: what was sent may be answered until now.
 
 
 def _say_goodbye() -> None:

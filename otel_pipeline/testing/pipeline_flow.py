@@ -17,6 +17,7 @@ from otel_pipeline.engine.measures import Sums
 from otel_pipeline.verdict.case import Minimums
 from otel_pipeline.verdict.contract import broken
 from otel_pipeline.verdict.environment import of_policy
+from otel_pipeline.verdict.sends import SENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -121,6 +122,23 @@ class PipelineFlow:
             found = {str(label): count for label in _DISORDER if (count := evidence.counts[label])}
             _require(not found, f"{_named(evidence)}: {_listed(found)} of {evidence.messages} messages")
 
+    def assert_delivered(self, destination: str = "*") -> None:
+        """Assert that each message that was sent has been acknowledged; to be called when all of them should be.
+
+        Raises:
+            AssertionError: a send failed, or has no answer yet, or the brokers are not asked for one, or nothing was
+                sent.
+        """
+        found = [each for each in self._monitoring.sends() if fnmatchcase(each.key.destination, destination)]
+        sent = sum(each.counts[SENT] + each.sends.open for each in found)
+        _require(sent, f"nothing was sent to {destination}")
+        for evidence in found:
+            name, sends = evidence.key.destination, evidence.sends
+            errors = sends.errors
+            _require(not errors, f"{name}: {sum(errors.values())} of {evidence.counts[SENT]} failed: {_listed(errors)}")
+            _require(not sends.open, f"{name}: {sends.open} messages have no answer yet: flush() them")
+            _require(sends.confirmed, f"{name}: acks=0, so nobody says whether the brokers have the messages")
+
     def assert_nothing_lost(self, destination: str = "*") -> None:
         """Assert that every message that was sent has come; to be called when all of them should have.
 
@@ -198,7 +216,7 @@ class PipelineFlow:
         found = [
             each
             for each in self._monitoring.evidence()
-            if not each.only_sent and each.messages and fnmatchcase(each.key.destination, destination)
+            if each.messages and fnmatchcase(each.key.destination, destination)
         ]
         _require(found, f"no message of {destination} reached a consumer")
         return found
@@ -241,7 +259,7 @@ def _require(condition: object, otherwise: str) -> None:
 
 
 def _named(evidence: Evidence) -> str:
-    _, destination, group = evidence.key
+    destination, group = evidence.key.destination, evidence.key.group
     return f"{destination} -> {group}" if group else destination
 
 

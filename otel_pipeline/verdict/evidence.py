@@ -12,14 +12,17 @@ from otel_pipeline.contracts.evidence import ContractEvidence
 from otel_pipeline.detectors.flow_pace import Pace
 from otel_pipeline.detectors.partition import MESSAGES
 from otel_pipeline.engine.measures import Sums
+from otel_pipeline.verdict.sends import ProducerKey, Sends
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from otel_pipeline.detectors.objectives import ObjectiveEvidence
     from otel_pipeline.detectors.producer_window import Between
     from otel_pipeline.detectors.sender_delay import Delay
     from otel_pipeline.detectors.watched_flow import FlowKey
+
+    AnyKey = FlowKey | ProducerKey
 
 
 @dataclass(slots=True)
@@ -44,13 +47,15 @@ class Freshness:
 
 @dataclass(slots=True)
 class Evidence:
-    """All that is known of one flow."""
+    """All that is known of one flow, or of what is sent to one destination."""
 
-    key: FlowKey
+    key: AnyKey
     counts: Sums = field(default_factory=Sums)
     """What its detectors and its contract have counted since it began."""
-    only_sent: bool = False
-    """This process sends to the destination and does not read it: nothing but the contract can be told."""
+    sends: Sends = field(default_factory=Sends)
+    """What became of what was sent, of a producer."""
+    values_checked: bool = False
+    """Whether the values that a producer sends are compared with a contract."""
     environment: str | None = None
     """The environment of this process."""
     freshness: Freshness = field(default_factory=Freshness)
@@ -64,10 +69,15 @@ class Evidence:
     """The same of the latest ones that are given up."""
     at_risk: int = 0
     """Offsets that are committed and still in hand: lost if the process dies now."""
-    refused_sends: Mapping[str, int] = field(default_factory=dict)
+    refused_sends: dict[str, int] = field(default_factory=dict)
     """Sends of this process to the destination that failed, by error type: a reason for what is missing."""
     queued: int = 0
     """Messages to the destination that this process has given to clients and whose outcome is not known yet."""
+
+    @property
+    def of_producer(self) -> bool:
+        """Whether it is known of what this process sends, and not of what it reads."""
+        return isinstance(self.key, ProducerKey)
 
     @property
     def messages(self) -> int:

@@ -1,54 +1,59 @@
-"""Ties together what detectors, contracts and the engine know of each flow: the evidence of the verdict."""
+"""Ties together what detectors, contracts and the engine know of flows and producers: the evidence of the verdict."""
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from otel_pipeline import semconv
 from otel_pipeline.detectors.freshness import DATA_AGE
-from otel_pipeline.detectors.watched_flow import FlowKey
+from otel_pipeline.detectors.shares import quantile
 from otel_pipeline.engine.measures import Sums
 from otel_pipeline.verdict.evidence import Evidence, Freshness
+from otel_pipeline.verdict.sends import ProducerKey, ProducersNow, Sends
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Container
 
     from otel_pipeline.contracts.contracts import Contracts
     from otel_pipeline.detectors.flow_pace import Pace
     from otel_pipeline.detectors.flows import Flows
     from otel_pipeline.detectors.watched_flow import FlowNow
     from otel_pipeline.engine.engine import Engine
-    from otel_pipeline.engine.measures import Label
-    from otel_pipeline.engine.totals import HistogramCell
+    from otel_pipeline.verdict.evidence import AnyKey
 
 
 class Gathered(NamedTuple):
-    """One flow."""
+    """One flow, or what is sent to one destination."""
 
-    key: FlowKey
+    key: AnyKey
     mark: Any
     """Equal to that of before where nothing has moved since; None where that cannot be told."""
     evidence: Evidence | None
-    """None where the flow is idle."""
+    """None where it is idle."""
 
 
 class Gathering:
-    """Reads all flows. Safe in any thread."""
+    """Reads all flows and producers. Safe in any thread."""
 
     def __init__(self, flows: Flows, contracts: Contracts, engine: Engine) -> None:
         self._flows = flows
         self._contracts = contracts
         self._engine = engine
+        self._producers = ProducersNow(engine)
 
     def evidence(self) -> list[Evidence]:
-        """Gather what is known of each flow now."""
+        """Gather what is known of each flow and producer now."""
         return [each.evidence for each in self.every(lambda _key, _mark: False) if each.evidence is not None]
 
-    def every(self, is_idle: Callable[[FlowKey, Any], bool]) -> list[Gathered]:
-        """Gather what is known of each flow now, but for those that are idle: told by the flow and its mark."""
-        refused: dict[str, dict[str, int]] | None = None
-        queued: dict[str, int] = {}
+    def every(self, is_idle: Callable[[AnyKey, Any], bool], *, ended: bool = False) -> list[Gathered]:
+        """Gather what is known of each flow and producer now, but for those that are idle.
+
+        Args:
+            is_idle: tells by the key and the mark.
+            ended: whether the process is at its end.
+        """
         found = []
+        sends = self._producers.look(time.monotonic())
         for now in self._flows.now():
             flow = now.flow
             key, destination = flow.key, flow.key.destination
@@ -57,19 +62,24 @@ class Gathering:
             evidence = None
             if not is_idle(key, mark):
                 self._flows.refresh_one(flow)
-                if refused is None:
-                    refused, queued = self._refused_sends(), self._queued()
-                evidence = self._of_flow(now, refused.get(destination, {}))
-                evidence.queued = queued.get(destination, 0)
+                evidence = self._of_flow(now)
+                for to, sent in sends.items():
+                    if to.destination == destination:
+                        evidence.queued += sent.open
+                        evidence.refused_sends.update(sent.errors)
             found.append(Gathered(key, mark, evidence))
-        read = {each.key.destination for each in found}
-        for name in self._contracts.sent_to():
-            if name not in read:
-                key, counts = FlowKey(None, name, None), self._contracts.counts(name, "producer")
-                found.append(Gathered(key, counts, None if is_idle(key, counts) else self._only_sent(key, counts)))
+        checked, known = list(self._contracts.sent_to()), {key.destination for key in sends}
+        sends.update({ProducerKey(None, name): Sends() for name in checked if name not in known})
+        for to, sent in sends.items():
+            sent.ended = ended
+            if to.destination in checked:
+                sent.counts.update(self._contracts.counts(to.destination, "producer"))
+            # What is open gets old.
+            moved = None if sent.open else sent.counts
+            found.append(Gathered(to, moved, None if is_idle(to, moved) else self._of_producer(to, sent, checked)))
         return found
 
-    def _of_flow(self, now: FlowNow, refused: dict[str, int]) -> Evidence:
+    def _of_flow(self, now: FlowNow) -> Evidence:
         flow = now.flow
         destination = flow.key.destination
         objectives = [counts.evidence() for counts in (*flow.objectives, *list(flow.decisions.values()))]
@@ -83,7 +93,7 @@ class Gathering:
             environment=self._flows.settings.environment,
             freshness=Freshness(
                 objectives=objectives,
-                age_p99_s=_quantile(self._flows.histogram(DATA_AGE).total(DATA_AGE.among(flow.attributes)), 0.99),
+                age_p99_s=quantile(self._flows.histogram(DATA_AGE).total(DATA_AGE.among(flow.attributes)), 0.99),
                 staleness_s=now.staleness_s,
                 quiet_s=now.quiet_s,
                 expect_every_s=flow.settings.expect_every_s,
@@ -97,12 +107,13 @@ class Gathering:
             open_places=flow.open_places(),
             missing_places=flow.missing_places(),
             at_risk=flow.at_risk(),
-            refused_sends=refused,
         )
 
-    def _only_sent(self, key: FlowKey, counts: Mapping[Label, int]) -> Evidence:
-        contract = self._contracts.evidence(key.destination, "producer")
-        return Evidence(key, Sums(counts), only_sent=True, contract=contract)
+    def _of_producer(self, key: ProducerKey, sends: Sends, checked: Container[str]) -> Evidence:
+        evidence = Evidence(key, sends.counts, sends=sends)
+        if key.destination in checked:
+            evidence.contract, evidence.values_checked = self._contracts.evidence(key.destination, "producer"), True
+        return evidence
 
     def _pace(self, now: FlowNow) -> Pace:
         """Read the pace, with how long handling takes: by processing spans, else by the time between two polls."""
@@ -113,37 +124,5 @@ class Gathering:
             for each in pace.consumers:
                 if not each.only_polled:
                     each.handled, each.longest_s = handled, cell.max
-                    each.p95_s = _quantile(cell, 0.95) or 0.0
+                    each.p95_s = quantile(cell, 0.95) or 0.0
         return pace
-
-    def _refused_sends(self) -> dict[str, dict[str, int]]:
-        """Count the failed sends of this process by destination and error type."""
-        refused: dict[str, dict[str, int]] = {}
-        for attributes, count in self._engine.sent.points():
-            error = attributes.get(semconv.ERROR_TYPE)
-            if error is not None:
-                errors = refused.setdefault(str(attributes.get(semconv.MESSAGING_DESTINATION_NAME)), {})
-                errors[str(error)] = errors.get(str(error), 0) + int(count)
-        return refused
-
-    def _queued(self) -> dict[str, int]:
-        """Count, by destination, the messages that clients have been given and whose outcome is not known yet."""
-        queued: dict[str, int] = {}
-        for tell in self._engine.queued:
-            for destination, count in tell().items():
-                queued[destination] = queued.get(destination, 0) + count
-        return queued
-
-
-def _quantile(cell: HistogramCell, share: float) -> float | None:
-    """Return the upper bound of the quantile's bucket, s, but never more than the highest value."""
-    counts = cell.bucket_counts
-    total = sum(counts)
-    if not total:
-        return None
-    seen = 0
-    for bound, count in zip((*cell.bounds, cell.max), counts, strict=True):
-        seen += count
-        if seen >= share * total:
-            return min(bound, cell.max)
-    return cell.max

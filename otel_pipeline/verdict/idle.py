@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from otel_pipeline.detectors.order import OPEN
 
 if TYPE_CHECKING:
-    from otel_pipeline.detectors.watched_flow import FlowKey
-    from otel_pipeline.verdict.evidence import Evidence
+    from otel_pipeline.verdict.evidence import AnyKey, Evidence
 
 IDLE_EVERY_S = 5.0
 
@@ -24,10 +23,10 @@ class Idle:
     """Remembers which flows rest. Used by one thread at a time."""
 
     def __init__(self) -> None:
-        self._seen: dict[FlowKey, _Seen] = {}
+        self._seen: dict[AnyKey, _Seen] = {}
         self._turn = 0
 
-    def is_idle(self, key: FlowKey, mark: Any, now_s: float) -> bool:
+    def is_idle(self, key: AnyKey, mark: Any, now_s: float) -> bool:
         """Tell whether a flow need not be judged now.
 
         Args:
@@ -38,7 +37,7 @@ class Idle:
         seen = self._seen.get(key)
         return seen is not None and mark is not None and now_s - seen.at_s < IDLE_EVERY_S and mark == seen.mark
 
-    def judged(self, key: FlowKey, mark: Any, now_s: float, evidence: Evidence, *, settled: bool) -> None:
+    def judged(self, key: AnyKey, mark: Any, now_s: float, evidence: Evidence, *, settled: bool) -> None:
         """Note that a flow was judged.
 
         It rests only where nothing waits, nothing is in hand, which may get stuck, no number is missing, which may be

@@ -1,10 +1,11 @@
-"""The lights of a flow, in the order that people read them (docs/health.md, docs/design/lights.md)."""
+"""The lights of flows and of producers, in the order that people read them (docs/health.md, docs/design/lights.md)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from otel_pipeline.verdict.contract import CONTRACT
+from otel_pipeline.verdict.delivered import DELIVERED
 from otel_pipeline.verdict.environment import ENVIRONMENT
 from otel_pipeline.verdict.fresh import FRESH
 from otel_pipeline.verdict.order import ORDER
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from otel_pipeline.verdict.case import Case
     from otel_pipeline.verdict.light import Table
 
-LIGHTS: tuple[Table[Case], ...] = (FRESH, ORDER, PACE, CONTRACT, ENVIRONMENT)
+OF_FLOWS: tuple[Table[Case], ...] = (FRESH, ORDER, PACE, CONTRACT, ENVIRONMENT)
+OF_PRODUCERS: tuple[Table[Case], ...] = (DELIVERED, CONTRACT)
+LIGHTS: tuple[Table[Case], ...] = (*OF_FLOWS, DELIVERED)
 TITLES: Mapping[str, str] = {table.name: table.title for table in LIGHTS}
+"""For people, by name."""
+TITLES_OF_FLOWS: Mapping[str, str] = {table.name: table.title for table in OF_FLOWS}
 NAMES = tuple(TITLES)

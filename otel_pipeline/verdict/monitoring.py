@@ -17,6 +17,7 @@ from otel_pipeline.engine.forks import Step, forks
 from otel_pipeline.engine.measures import FLOW, Attribute, Measure
 from otel_pipeline.verdict import require_fresh
 from otel_pipeline.verdict.case import Minimums
+from otel_pipeline.verdict.delivered import DELIVERED, LEFT
 from otel_pipeline.verdict.document import Document
 from otel_pipeline.verdict.gathering import Gathering
 from otel_pipeline.verdict.heartbeat import Heartbeat
@@ -25,6 +26,7 @@ from otel_pipeline.verdict.light import RANK
 from otel_pipeline.verdict.lights import NAMES
 from otel_pipeline.verdict.pace import PACE, STATUSES, status
 from otel_pipeline.verdict.report import Health, Process
+from otel_pipeline.verdict.sends import ProducerKey
 from otel_pipeline.verdict.settings import VerdictSettings
 from otel_pipeline.verdict.verdict import FlowHealth, Verdict
 
@@ -33,11 +35,10 @@ if TYPE_CHECKING:
 
     from otel_pipeline.contracts.contract import Contract
     from otel_pipeline.detectors.settings import HealthSettings
-    from otel_pipeline.detectors.watched_flow import FlowKey
     from otel_pipeline.engine.engine import Engine
     from otel_pipeline.engine.inference import Inferences
     from otel_pipeline.engine.totals import Attributes, AttributeValue, Totals
-    from otel_pipeline.verdict.evidence import Evidence
+    from otel_pipeline.verdict.evidence import AnyKey, Evidence
     from otel_pipeline.verdict.state_file import StateFile
 
 _IMPORTED_AT = time.time()
@@ -78,6 +79,7 @@ class Monitoring:
         """Called after each look with the number of series: new ones are to be exported soon. Must not block."""
         self._totals = totals
         self._guard = engine.guard
+        self._place = engine.guard.place("health")
         self._instance = instance
         self._started_at = _IMPORTED_AT
         self.contracts = Contracts(totals, settings.configured, load=load_contract, problem=engine.guard.problem)
@@ -99,7 +101,7 @@ class Monitoring:
         HEALTH_LIGHT.gauge(totals, self._lights)
         STATUS.gauge(totals, self._statuses)
         self._gathering = Gathering(self.flows, self.contracts, engine)
-        self._flows_judged: dict[FlowKey, FlowHealth] = {}
+        self._flows_judged: dict[AnyKey, FlowHealth] = {}
         self.judge_anew(Minimums())
         self._judging = threading.Lock()
         self._latest: Health | None = None
@@ -117,18 +119,36 @@ class Monitoring:
             when_leaving: given (owner, function), has the function called when the program ends; returns its undoing.
         """
         self._file = file
-        self._heartbeat = Heartbeat(self.beat, self._interval_s, self._guard.place("health"))
+        self._heartbeat = Heartbeat(self.beat, self._interval_s, self._place)
         if file is not None:
-            self._stay = when_leaving(self.stop)
+            self._stay = when_leaving(self._leave)
 
     def stop(self) -> None:
-        """Stop judging, and remove the state file."""
+        """Stop judging, in a process that goes on. The state file stays with the last verdict, where there is one."""
+        self._stop(leaving=False)
+
+    def _leave(self) -> None:
+        self._stop(leaving=True)
+
+    def _stop(self, *, leaving: bool) -> None:
         if self._heartbeat is not None:
             self._heartbeat.stop()
-        if self._file is not None:
-            self._file.close()
+        try:
+            if self._file is not None and not self._place.off:
+                last = self.judge(stopping=True, leaving=leaving)
+                self._say_what_is_left(last)
+                self._file.close(Document().text(last) if last.flows or last.producers else None)
+        except Exception:
+            self._place.failed()
         if self._stay is not None:
             self._stay()
+
+    def _say_what_is_left(self, last: Health) -> None:
+        """Tell whoever reads the log of messages that are perhaps lost: nobody else will."""
+        for sent in last.producers:
+            light = sent.lights[DELIVERED.name]
+            if light.row == LEFT:
+                self._guard.problem(f"left.{sent.destination}", f"{sent.destination}: {light.why}; {light.look}")
 
     def beat(self) -> None:
         """Look at everything once."""
@@ -139,28 +159,48 @@ class Monitoring:
         if self.looked is not None:
             self.looked(self._totals.series_count)
 
-    def judge(self, *, idle_too: bool = True) -> Health:
-        """Judge all flows now, those in which nothing moves only where they are due or asked for."""
+    def judge(self, *, idle_too: bool = True, stopping: bool = False, leaving: bool = False) -> Health:
+        """Judge all flows and producers now, those in which nothing moves only where they are due or asked for.
+
+        Args:
+            idle_too: whether they are asked for.
+            stopping: whether this is the last verdict.
+            leaving: whether the process is at its end.
+        """
         held = self._judging.acquire(timeout=MAX_WAIT_S)
         try:
             now = time.time()
-            flows = self._judged_now(time.monotonic(), now, idle_too=idle_too)
+            self._judge_now(time.monotonic(), now, idle_too=idle_too, stopping=stopping, leaving=leaving)
             process = Process(
                 os.getpid(), self._started_at, self.settings.service_name, self._instance, self.settings.environment
             )
-            self._latest = Health(process, now, self._interval_s, flows, self.clock.bound())
-            return self._latest
+            flows: list[FlowHealth] = []
+            sent: list[FlowHealth] = []
+            for key, judged in self._flows_judged.items():
+                (sent if isinstance(key, ProducerKey) else flows).append(judged)
+            latest = self._latest = Health(
+                process,
+                now,
+                self._interval_s,
+                tuple(flows),
+                tuple(sent),
+                self.clock.bound(),
+                ended_at=now if stopping else None,
+            )
+            return latest
         finally:
             if held:
                 self._judging.release()
 
-    def _judged_now(self, now_s: float, wall_s: float, *, idle_too: bool) -> tuple[FlowHealth, ...]:
+    def _judge_now(self, now_s: float, wall_s: float, *, idle_too: bool, stopping: bool, leaving: bool) -> None:
         idle, verdict = self._idle, self._verdict
         every = self._gathering.every(
-            lambda key, mark: not idle_too and key in self._flows_judged and idle.is_idle(key, mark, now_s)
+            lambda key, mark: not idle_too and key in self._flows_judged and idle.is_idle(key, mark, now_s),
+            ended=leaving,
         )
         due = [each for each in every if each.evidence is not None]
-        judged = verdict.judge([each.evidence for each in due if each.evidence is not None], now_s, wall_s)
+        evidence = [each.evidence for each in due if each.evidence is not None]
+        judged = verdict.judge(evidence, now_s, wall_s, last=stopping)
         found = {each.key: self._flows_judged[each.key] for each in every if each.evidence is None}
         for each, flow in zip(due, judged, strict=True):
             before = self._flows_judged.get(each.key)
@@ -168,7 +208,6 @@ class Monitoring:
             if each.evidence is not None:
                 idle.judged(each.key, each.mark, now_s, each.evidence, settled=verdict.is_settled(each.key))
         self._flows_judged = {each.key: found[each.key] for each in every}
-        return tuple(self._flows_judged.values())
 
     def judge_anew(self, minimums: Minimums) -> None:
         """Judge by other minimums from now on, without what was remembered: for tests, which are short."""
@@ -178,7 +217,11 @@ class Monitoring:
 
     def evidence(self) -> list[Evidence]:
         """Gather what is known of each flow now."""
-        return self._gathering.evidence()
+        return [each for each in self._gathering.evidence() if not each.of_producer]
+
+    def sends(self) -> list[Evidence]:
+        """Gather what is known now of what this process sends, by destination."""
+        return [each for each in self._gathering.evidence() if each.of_producer]
 
     def health(self) -> Health:
         """Return the verdict of the last second, or judge now where nobody judges regularly."""
@@ -212,7 +255,8 @@ class Monitoring:
                 yield {**_attributes_of(flow), **STATUS.label(word).attributes}, float(status(light) == word)
 
     def _lights(self) -> Iterator[tuple[Attributes, float]]:
-        for flow in self.health().flows:
+        health = self.health()
+        for flow in (*health.flows, *health.producers):
             attributes = _attributes_of(flow)
             for name, light in flow.lights.items():
                 yield {**attributes, **HEALTH_LIGHT.label(name).attributes}, RANK[light.state]

@@ -1,4 +1,4 @@
-"""What `health()` returns: the lights of every flow of this process, for a person, a program and the state file."""
+"""What `health()` returns: the lights of a process, for a person, a program and the state file."""
 
 from __future__ import annotations
 
@@ -42,27 +42,36 @@ class Health:
     """s since the epoch."""
     interval_s: float
     flows: tuple[FlowHealth, ...] = ()
+    producers: tuple[FlowHealth, ...] = ()
+    """What is sent, by destination: whether it is delivered."""
     clock_bound_s: float | None = None
     """How far this machine's clock may be off from the Collector's; None when it is not known."""
     reason: str = ""
     """Why there is nothing to say."""
+    ended_at: float | None = None
+    """When the process ended, s since the epoch; None while it runs."""
 
     @property
     def ok(self) -> bool:
         """Whether no light is red."""
-        return all(flow.state != "red" for flow in self.flows)
+        return all(each.state != "red" for each in (*self.flows, *self.producers))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the document that the state file holds (docs/health.md)."""
-        return {**self.head(), "flows": [flow_to_dict(flow) for flow in self.flows]}
+        return {
+            **self.head(),
+            "flows": [flow_to_dict(flow) for flow in self.flows],
+            "producers": [producer_to_dict(sent) for sent in self.producers],
+        }
 
     def head(self) -> dict[str, Any]:
-        """Return the document without its flows, which stand last."""
+        """Return the document without its flows and producers, which stand last."""
         process = self.process
         return {
             "schema": SCHEMA,
             "ok": self.ok,
             "written_at": _timestamp(self.written_at),
+            "ended_at": None if self.ended_at is None else _timestamp(self.ended_at),
             "interval_s": self.interval_s,
             "process": {
                 "pid": process.pid,
@@ -92,6 +101,13 @@ def flow_to_dict(flow: FlowHealth) -> dict[str, Any]:
     }
 
 
+def producer_to_dict(sent: FlowHealth) -> dict[str, Any]:
+    """Return what is sent to one destination, as the document has it."""
+    written = flow_to_dict(sent)
+    del written["group"]
+    return written
+
+
 def lines(
     document: Mapping[str, Any],
     paint: Callable[[str, str], str] = lambda text, _state: text,
@@ -111,10 +127,11 @@ def lines(
     )
     if document["reason"]:
         yield f"  {document['reason']}"
-    elif not document["flows"]:
+    elif not document["flows"] and not document["producers"]:
         yield "  no messages yet"
-    for flow in document["flows"]:
-        group = f" -> {flow['group']}" if flow["group"] else ""
+    # Reading is the longer story, and most often what is asked for: it stands first.
+    for flow in (*document["flows"], *document["producers"]):
+        group = f" -> {flow['group']}" if flow.get("group") else "" if "group" in flow else ", sent"
         cluster = f"   cluster {flow['cluster']}" if flow["cluster"] else ""
         yield f"  {flow['destination']}{group}  {paint(flow['state'], flow['state'])}{cluster}"
         for name, light in flow["lights"].items():

@@ -20,8 +20,10 @@ from otel_pipeline.own_files import FLAGS, is_gone, is_locked, lock, make_folder
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-REMOVED_AFTER_S = 3600.0
-"""Files of dead processes are kept for as long, so that somebody can see that they died."""
+KEPT_S = 86_400.0
+"""What processes leave is kept for as long: for a batch job, for CI, and so that somebody can see that they died."""
+MAX_KEPT = 200
+"""So many of them are, the newest ones."""
 _WAIT_S = 0.5
 MISSED = 3
 """How often the lock of a named file was another's before that is said."""
@@ -115,15 +117,18 @@ class StateFile:
                 part.unlink()
             raise
 
-    def close(self) -> None:
-        """Leave in order: nothing is left of the process."""
+    def close(self, last: str | None = None) -> None:
+        """Leave in order: what is left of the process is its last document, with the time of its end, or nothing."""
         # What is being written just now would be left otherwise, and its process look dead.
         held = self._writing.acquire(timeout=_WAIT_S)
         try:
+            if last is not None and not self._off:
+                self._write(last)
             self._off = True
             if self._pid == os.getpid() and (self._given is None or self._lock is not None):
-                with suppress(OSError):
-                    self._path.unlink()
+                if last is None or self._failed:
+                    with suppress(OSError):
+                        self._path.unlink()
                 if self._lock is not None:
                     with suppress(OSError):
                         lock_of(self._path).unlink()
@@ -182,8 +187,14 @@ def lock_of(path: Path) -> Path:
 
 
 def _remove_old(folder: Path) -> None:
-    """Remove what processes have left that are long dead; only what is ours by name, owner and content."""
-    old = [path for modified_s, _, path in own_files(folder, _OURS) if time.time() - modified_s > REMOVED_AFTER_S]
+    """Remove what processes have left that are long gone, or too many; only what is ours by name, owner and content."""
+    now_s, files = time.time(), own_files(folder, _OURS)
+    old = [path for modified_s, _, path in files if now_s - modified_s > KEPT_S]
+    # Some of them are of running processes, which are asked only where there are too many files.
+    left = [path for modified_s, _, path in files if now_s - modified_s <= KEPT_S and path.suffix == ".json"]
+    if len(left) > MAX_KEPT:
+        left = [path for path in left if is_locked(lock_of(path)) is not True]
+        old += left[: max(0, len(left) - MAX_KEPT)]
     # The locks last: those of the files that are gone by then.
     for path in sorted(old, key=lambda path: path.suffix == ".lock"):
         with suppress(OSError):

@@ -28,7 +28,16 @@ _TEXT, _TEXT_OR_NONE = (str,), (str, type(None))
 _PROCESS = {"pid": (int,), "service": _TEXT, "environment": _TEXT_OR_NONE}
 _FLOW = {"destination": _TEXT, "group": _TEXT_OR_NONE, "cluster": _TEXT_OR_NONE, "state": _TEXT, "lights": (dict,)}
 _LIGHT = {"state": _TEXT, "why": _TEXT, "look": _TEXT_OR_NONE, "figures": (dict,)}
-_DOCUMENT = {"ok": (bool,), "reason": _TEXT, "process": (dict,), "flows": (list,)}
+_SENT = {name: kinds for name, kinds in _FLOW.items() if name != "group"}
+_DOCUMENT = {
+    "ok": (bool,),
+    "reason": _TEXT,
+    "written_at": _TEXT,
+    "ended_at": _TEXT_OR_NONE,
+    "process": (dict,),
+    "flows": (list,),
+    "producers": (list,),
+}
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,11 @@ class Found:
     alive: bool
     age_s: float
     """Since it was written."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the process has ended in order."""
+        return not self.alive and self.document["ended_at"] is not None
 
     @property
     def silent(self) -> bool:
@@ -104,11 +118,21 @@ def _is_state(document: Any) -> bool:
         and _is_number(document.get("interval_s"))
         and (document.get("clock_bound_s") is None or _is_number(document["clock_bound_s"]))
         and _has(document["process"], _PROCESS)
-        and all(
-            _has(flow, _FLOW) and all(_has(light, _LIGHT) for light in flow["lights"].values())
-            for flow in document["flows"]
-        )
+        and all(map(_is_flow, document["flows"]))
+        and all(map(_is_sent, document["producers"]))
     )
+
+
+def _is_flow(flow: Any) -> bool:
+    return _has(flow, _FLOW) and _has_lights(flow)
+
+
+def _is_sent(sent: Any) -> bool:
+    return _has(sent, _SENT) and _has_lights(sent)
+
+
+def _has_lights(flow: Mapping[str, Any]) -> bool:
+    return all(_has(light, _LIGHT) for light in flow["lights"].values())
 
 
 def _has(value: Any, shape: Mapping[str, tuple[type, ...]]) -> bool:

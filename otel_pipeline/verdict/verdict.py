@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 from otel_pipeline.engine.guard import Guard
 from otel_pipeline.verdict import words
 from otel_pipeline.verdict.case import Case, Minimums
+from otel_pipeline.verdict.contract import CONTRACT
 from otel_pipeline.verdict.history import WINDOWS_S, Event, History
 from otel_pipeline.verdict.light import RANK
-from otel_pipeline.verdict.lights import LIGHTS
+from otel_pipeline.verdict.lights import OF_FLOWS, OF_PRODUCERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from otel_pipeline.detectors.measures import Detector
     from otel_pipeline.detectors.settings import HealthSettings
-    from otel_pipeline.detectors.watched_flow import FlowKey
-    from otel_pipeline.verdict.evidence import Evidence
+    from otel_pipeline.verdict.evidence import AnyKey, Evidence
     from otel_pipeline.verdict.light import Light, State
 
 BETTER_AFTER_S = 30.0
@@ -28,15 +28,16 @@ WORSE_AFTER = 2
 
 @dataclass(frozen=True, slots=True)
 class FlowHealth:
-    """One flow: where messages come from, who reads them, and the five lights."""
+    """One flow: where messages come from, who reads them, and the five lights. Or what is sent to a destination."""
 
     cluster: str | None
     destination: str
     group: str | None
+    """None where no group reads, and of what is sent."""
     state: State
     """The worst of the lights; grey where nothing is worse and one has no evidence."""
     lights: Mapping[str, Light]
-    """By name: fresh, order, pace, contract, environment; the contract alone where this process only sends."""
+    """By name: fresh, order, pace, contract, environment; of what is sent: delivered, and contract where it has one."""
 
 
 class Verdict:
@@ -59,29 +60,33 @@ class Verdict:
         self._settings = settings
         self._minimums = minimums or Minimums()
         self._rules = _Rules(detectors, guard or Guard())
-        self._flows: dict[FlowKey, _FlowVerdict] = {}
+        self._flows: dict[AnyKey, _FlowVerdict] = {}
 
     def begin_anew(self) -> None:
         """Remember nothing, in a forked child."""
         self._flows.clear()
 
-    def judge(self, evidence: Iterable[Evidence], now_s: float, wall_s: float) -> tuple[FlowHealth, ...]:
-        """Judge each flow; to be called once a second.
+    def judge(
+        self, evidence: Iterable[Evidence], now_s: float, wall_s: float, *, last: bool = False
+    ) -> tuple[FlowHealth, ...]:
+        """Judge each flow and producer; to be called once a second.
 
         Args:
-            evidence: of all flows.
+            evidence: of all of them.
             now_s: monotonic.
             wall_s: since the epoch.
+            last: whether no second look follows, for which what gets worse would have to wait.
         """
         judged = []
         for each in evidence:
             flow = self._flows.get(each.key)
             if flow is None:
-                flow = self._flows[each.key] = _FlowVerdict(self._settings, self._minimums, self._rules)
-            judged.append(flow.judge(each, now_s, wall_s))
+                flow = _FlowVerdict(self._settings, self._minimums, self._rules, each)
+                self._flows[each.key] = flow
+            judged.append(flow.judge(each, now_s, wall_s, last=last))
         return tuple(judged)
 
-    def is_settled(self, key: FlowKey) -> bool:
+    def is_settled(self, key: AnyKey) -> bool:
         """Tell whether no light of a flow that was judged is about to change its colour."""
         return self._flows[key].is_settled
 
@@ -112,18 +117,19 @@ class _Rules:
 
 
 class _FlowVerdict:
-    """What has to be remembered about one flow."""
+    """What has to be remembered about one flow or producer."""
 
-    def __init__(self, settings: HealthSettings, minimums: Minimums, rules: _Rules) -> None:
+    def __init__(self, settings: HealthSettings, minimums: Minimums, rules: _Rules, first: Evidence) -> None:
+        self._tables = OF_PRODUCERS if first.of_producer else OF_FLOWS
         self._settings = settings
         self._minimums = minimums
         self._rules = rules
         self._history = History()
-        self._events = {name: (Event(), count) for table in LIGHTS for name, count in table.events.items()}
+        self._events = {name: (Event(), count) for table in self._tables for name, count in table.events.items()}
         self._held_since_s: dict[str, float] = {}
-        self._shown = {table.name: _Shown() for table in LIGHTS}
+        self._shown = {table.name: _Shown() for table in self._tables}
 
-    def judge(self, evidence: Evidence, now_s: float, wall_s: float) -> FlowHealth:
+    def judge(self, evidence: Evidence, now_s: float, wall_s: float, *, last: bool) -> FlowHealth:
         counts = self._history.counts(evidence.counts)
         self._history.add(now_s, counts)
         for event, count in self._events.values():
@@ -142,13 +148,13 @@ class _FlowVerdict:
         )
         shown: dict[str, Light] = {
             table.name: self._shown[table.name].show(
-                self._rules.judge(table.name, table.read(case), case), now_s, wall_s
+                self._rules.judge(table.name, table.read(case), case), now_s, wall_s, last=last
             )
-            for table in LIGHTS
-            if table.name == "contract" or not evidence.only_sent
+            for table in self._tables
+            if table is not CONTRACT or not evidence.of_producer or evidence.values_checked
         }
-        cluster, destination, group = evidence.key
-        return FlowHealth(cluster, destination, group, _overall(shown), MappingProxyType(shown))
+        key = evidence.key
+        return FlowHealth(key.cluster, key.destination, key.group, _overall(shown), MappingProxyType(shown))
 
     @property
     def is_settled(self) -> bool:
@@ -157,7 +163,7 @@ class _FlowVerdict:
 
     def _held(self, evidence: Evidence, now_s: float) -> dict[str, float]:
         """Measure how long conditions have held without a break, s."""
-        conditions = {name: holds(evidence) for table in LIGHTS for name, holds in table.held.items()}
+        conditions = {name: holds(evidence) for table in self._tables for name, holds in table.held.items()}
         held = {}
         for name, holds in conditions.items():
             if holds:
@@ -183,8 +189,10 @@ class _Shown:
         """Whether it shows what was judged last."""
         return not self._worse and self._better_since_s is None
 
-    def show(self, judged: Light, now_s: float, wall_s: float) -> Light:
+    def show(self, judged: Light, now_s: float, wall_s: float, *, last: bool) -> Light:
         shown = self._light
+        if last:
+            self._worse = WORSE_AFTER - 1
         if shown is None or RANK[judged.state] == RANK[shown.state] or self._is_due(judged, shown, now_s):
             self._worse, self._better_since_s = 0, None
             since_s = shown.since_s if shown is not None and shown.state == judged.state else wall_s

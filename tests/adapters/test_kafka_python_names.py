@@ -82,7 +82,7 @@ def test_a_name_that_the_client_refuses(telemetry, mock):
         if "messaging.destination.name" in point.attributes
     }
     assert named == {topic, "_other"}
-    assert [flow.destination for flow in pipe.health().flows] == [topic]
+    assert [sent.destination for sent in pipe.health().producers] == [topic]
     assert pipe.status().problems == ()
 
 

@@ -102,6 +102,7 @@ ELSEWHERE = {
     "logs": "tests/export/test_logs.py",
     "pool": "tests/engine/test_pools.py",
     "propagator": "tests/contract/test_injected_doors.py",
+    "producers": "tests/verdict/test_delivered.py",
     "send.acknowledgement": "below",
     "sklearn": "tests/models/test_sklearn.py",
     "sklearn.class": "tests/models/test_sklearn.py",

@@ -101,6 +101,23 @@ def test_a_healthy_pipeline_passes(anywhere, pipeline_flow):
     }
 
 
+def test_what_is_sent_is_delivered(anywhere, pipeline_flow):
+    """Acknowledged, by destination; where nothing was sent, nothing is good."""
+    assert failure(pipeline_flow.assert_delivered) == "nothing was sent to *"
+    topic = anywhere.topic()
+    anywhere.send_many(topic, [b"%d" % number for number in range(20)])
+
+    pipeline_flow.assert_delivered(topic)
+    (sent,) = pipeline_flow.health().producers
+    light = sent.lights["delivered"]
+    assert (sent.destination, sent.group, light.state, light.why) == (
+        topic,
+        None,
+        "green",
+        "20 messages acknowledged, none failed",
+    )
+
+
 def test_messages_without_numbers_are_no_evidence_of_order(anywhere, pipeline_flow):
     """Sent by somebody who is not instrumented, or who gives no numbers."""
     topic, other = anywhere.topic(), anywhere.topic("unnumbered")

@@ -31,10 +31,13 @@ def document(service="scorer", written_at="2026-01-01T00:00:01Z", **lights):
         "ok": True,
         "reason": "",
         "written_at": written_at,
+        "ended_at": None,
         "process": {"service": service, "pid": 7, "environment": None},
         "flows": [
-            {**flow, "group": None, "destination": "digits.predictions", "lights": {"contract": light()}},
             {**flow, "group": service, "destination": "digits.features", "lights": {**healthy, **lights}},
+        ],
+        "producers": [
+            {**flow, "destination": "digits.predictions", "lights": {"delivered": light(), "contract": light()}},
         ],
     }
 

@@ -120,7 +120,7 @@ class Watching:
 
     def evidence(self):
         """Of the flow."""
-        (found,) = [each for each in self._gathering.evidence() if not each.only_sent]
+        (found,) = [each for each in self._gathering.evidence() if not each.of_producer]
         return found
 
     def lights(self):

@@ -200,6 +200,8 @@ def test_no_value_is_left_out():
         # tests/verdict/test_pace.py: each word, from a row that it stands for.
         *(("otel_pipeline.state", name) for name in STATUSES),
         *(("otel_pipeline.light", name) for name in ("fresh", "order", "pace", "contract", "environment")),
+        # tests/verdict/test_delivered.py: of what is sent.
+        ("otel_pipeline.light", "delivered"),
     }
 
     assert every == {*HAPPENS, *by_themselves}

@@ -19,6 +19,7 @@ EVERYDAY = {
     "paused",  # what every Kafka client calls it
     *("traces", "metrics", "logs"),  # OpenTelemetry's signals
     *("file", "learned"),  # what options, files and learners are called
+    "delivered",  # what detectors are told of messages
     *("duplicate", "reordered", "relayed"),  # what testing.faults injects
     *("rewound", "redelivered", "cut"),  # of a position, of a consumer, of a log, and what is counted of them
     *("ok", "true", "false", "unknown", "missing", "skipped", "unreadable"),

@@ -14,7 +14,6 @@ from opentelemetry.trace import NoOpTracerProvider
 from otel_pipeline.engine import pipeline_header
 from otel_pipeline.engine.clients import Consumer
 from otel_pipeline.engine.engine import Engine
-from otel_pipeline.engine.foreign_baggage import MAX_BYTES
 from otel_pipeline.engine.guard import Guard
 from otel_pipeline.engine.messages import MessageFields
 from otel_pipeline.engine.processor import Processor
@@ -22,6 +21,7 @@ from otel_pipeline.engine.propagation import Propagation
 from otel_pipeline.engine.settings import EngineSettings
 from otel_pipeline.engine.spans import TracerSpans
 from otel_pipeline.engine.totals import Totals
+from tests.limits import below_at_above
 
 FIELDS = MessageFields(
     destination=lambda _message: "orders",
@@ -119,16 +119,16 @@ def test_the_application_keeps_its_own(processed):
     assert found[0] == {"tenant": "mine", "job": "nightly"}
 
 
-@pytest.mark.parametrize("size", [MAX_BYTES, MAX_BYTES + 1])
+@below_at_above("engine.foreign_baggage.MAX_BYTES", 1_024, False, False, True)
 @pytest.mark.parametrize("sender", ["own", "local"])
-def test_a_kilobyte(processed, size, sender):
+def test_a_kilobyte(processed, size, outcome, sender):
     """1,024 bytes of another environment's go on, the entry that makes it more does not, and that is said."""
     raw = b"a=" + b"v" * 500 + b",b=" + b"v" * (size - 508) + b",c="
     assert len(raw) == size
 
     found, written = processed(sender, raw)
 
-    is_held = sender == "local" and size > MAX_BYTES
+    is_held = sender == "local" and outcome
     assert (list(found), written) == ((["a", "b"], raw[:-3]) if is_held else (["a", "b", "c"], raw))
     assert len(processed.problems) == is_held
     assert all("more than 1,024 bytes of baggage" in each for each in processed.problems)

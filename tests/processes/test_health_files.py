@@ -15,6 +15,7 @@ import pytest
 from otel_pipeline.cli.main import main
 from otel_pipeline.config.state_folder import health_folder
 from otel_pipeline.verdict.report import SCHEMA
+from tests.limits import below_at_above
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 
@@ -71,6 +72,100 @@ def documents(capsys):
     return json.loads(health(capsys, "--json")[1])
 
 
+def keep(state_folder, name, *, age_s=0.0, **parts):
+    """Keep a document as a process leaves it that is no longer there."""
+    process = {"pid": 1, "service": "scorer", "environment": "local"}
+    written = {"written_at": "2026-11-23T11:40:01.200Z", "ended_at": None, "interval_s": 1}
+    document = {"schema": SCHEMA, "ok": True, **written, "process": process, "reason": "", "flows": [], "producers": []}
+    (state_folder / "health").mkdir(parents=True, exist_ok=True)
+    path = state_folder / "health" / f"{name}.json"
+    path.write_text(json.dumps({**document, **parts}))
+    os.utime(path, (time.time() - age_s, time.time() - age_s))
+
+
+def test_what_has_ended_is_counted_and_shown_on_demand(state_folder, capsys):
+    """The newest of each service and environment; a running process, where there is one."""
+    ended = {"ended_at": "2026-11-23T11:40:02.000Z"}
+    other = {"pid": 9, "service": "scorer", "environment": "production"}
+    keep(state_folder, "scorer-1-a", age_s=70, ok=False, **ended)
+    keep(state_folder, "scorer-2-a", age_s=60, **ended)
+    keep(state_folder, "scorer-3-a", age_s=90, process=other, **ended)
+    plain, newest = health(capsys), health(capsys, "--last")
+    keep(state_folder, "scorer-4-a", age_s=50, ok=False, **ended)
+    red = health(capsys, "--last")
+
+    assert plain == (3, "no process keeps its health here\n  3 ended within 24 h: otel-pipeline health --last\n")
+    assert newest == (
+        0,
+        (
+            "scorer in production (pid 9)\n  ended 1 min 30 s ago; this is its last verdict\n  no messages yet\n\n"
+            "scorer in local (pid 1)\n  ended 1 min ago; this is its last verdict\n  no messages yet\n"
+        ),
+    )
+    assert red[0] == 1
+
+
+@below_at_above("an hour", 3_600, 0, 3, 3, step=60)
+def test_who_went_without_a_goodbye_is_shown_for_an_hour(state_folder, capsys, size, outcome):
+    """Beside those that run; then it is one of those that have ended."""
+    keep(state_folder, "scorer-1-a", age_s=size)
+
+    assert (health(capsys)[0], health(capsys, "--last")[0]) == (outcome, 0)
+
+
+JOB = """
+import os, otel_pipeline
+otel_pipeline.instrument("job", endpoint="http://127.0.0.1:1", libraries=["kafka-python", "aiokafka"])
+{then}
+"""
+SENT = """
+from kafka import KafkaProducer
+producer = KafkaProducer(bootstrap_servers=os.environ["BROKER"], api_version=(2, 3))
+for number in range(5):
+    producer.send("orders", b"%d" % number)
+producer.flush()
+"""
+FAILED = """
+from kafka import KafkaProducer
+for number in range(5):
+    try:
+        KafkaProducer(bootstrap_servers="127.0.0.1:1", api_version=(2, 3), max_block_ms=10).send("orders", b"")
+    except Exception:
+        pass
+"""
+LEFT = """
+import asyncio
+from aiokafka import AIOKafkaProducer
+async def main():
+    global producer
+    producer = AIOKafkaProducer(bootstrap_servers=os.environ["BROKER"], linger_ms=60_000)
+    await producer.start()
+    for number in range(2):
+        await producer.send("orders", b"%d" % number)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("then", "code", "line", "said"),
+    [
+        (SENT, 0, "    delivered          green  5 messages acknowledged, none failed", 0),
+        (FAILED, 1, "    delivered          red    5 of 5 messages could not be delivered: 5 x", 0),
+        (LEFT, 1, "    delivered          red    2 messages were not answered when the process ended: whether", 1),
+    ],
+    ids=["sent", "failed", "left"],
+)
+def test_a_job_has_a_verdict(programs, broker, capsys, monkeypatch, then, code, line, said):
+    """After its end: whether what it sent was delivered. What is left on its way is also said in its log."""
+    ran = programs.run(JOB.format(then=then), BROKER=broker)
+    monkeypatch.setenv("OTEL_PIPELINE_STATE_DIR", str(ran.lines.parent))
+    monkeypatch.setenv("COLUMNS", "200")
+    found, out = health(capsys, "--last")
+
+    assert (ran.code, health(capsys)[0], found, line in out) == (0, 3, code, True), out
+    assert ran.err.count("flush() or close() of the producer") == said
+
+
 def test_nobody_is_said_to_be_nobody(capsys):
     """Not green."""
     code, out = health(capsys)
@@ -114,13 +209,13 @@ def test_a_process_that_is_gone_with_committed_messages_in_hand(start, capsys):
     def lose(count):
         lights = {"order": {**light, "figures": {"at_risk": count}}, "fresh": light}
         flow = {"destination": "orders", "group": "g", "cluster": None, "state": "red", "lights": lights}
-        known = {name: value for name, value in document.items() if name not in ("alive", "age_s", "trouble")}
+        known = {name: value for name, value in document.items() if name not in ("alive", "ended", "age_s", "trouble")}
         path.write_text(json.dumps({**known, "ok": False, "flows": [flow]}))
         return health(capsys)
 
     (kept, _), (lost, out) = lose(0), lose(3)
     assert (kept, lost) == (0, 1)
-    assert "with 3 messages in hand whose offsets were committed: they are lost" in " ".join(out.split())
+    assert "3 messages committed and not begun, or not finished: they are lost" in " ".join(out.split())
 
 
 def test_a_process_that_hangs_does_not_answer(start, capsys):
@@ -191,9 +286,7 @@ def test_no_reason_or_remedy_is_cut(state_folder, capsys, monkeypatch, width):
     light = {"state": "red", "why": reason, "look": f"look {reason}", "figures": {}}
     flow = {"destination": "orders", "group": "g", "cluster": None, "state": "red", "lights": {"fresh": light}}
     process = {"pid": 1, "service": "scorer", "environment": None}
-    document = {"schema": SCHEMA, "ok": False, "interval_s": 1, "process": process, "reason": "", "flows": [flow]}
-    (state_folder / "health").mkdir(parents=True)
-    (state_folder / "health" / "scorer-7-abcdefgh.json").write_text(json.dumps(document))
+    keep(state_folder, "scorer-7-abcdefgh", ok=False, process=process, flows=[flow])
     monkeypatch.setenv("COLUMNS", width)
     lines = health(capsys)[1].splitlines()
     text = " ".join(" ".join(lines).split())

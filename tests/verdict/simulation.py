@@ -289,7 +289,7 @@ class Simulation(Watching):
     def look(self):
         """Look and judge, as once a second."""
         self.flows.look()
-        found = [each for each in self._gathering.evidence() if not each.only_sent]
+        found = [each for each in self._gathering.evidence() if not each.of_producer]
         for flow in self._verdict.judge(found, self.now_s, self.now_ms / 1000):
             for name, light in flow.lights.items():
                 if self._was.get(name) != (light.state, light.row):

@@ -29,9 +29,9 @@ class Process:
         gathering = self.monitoring._gathering
         of_flow = gathering._of_flow
 
-        def counted(now, refused):
+        def counted(now):
             self.judged.append(now.flow.key.destination)
-            return of_flow(now, refused)
+            return of_flow(now)
 
         gathering._of_flow = counted
         self.consumer = Consumer(
@@ -182,12 +182,12 @@ def test_what_has_not_changed_is_not_written_anew(process):
     running.beats(20)
     document, health = Document(), running.monitoring._latest
     document.text(health)
-    (known_a, text_a), (_, text_b) = document._flows.values()
+    (known_a, text_a), (_, text_b) = document._texts.values()
     running.deliver("b", 1)
     running.beats(1)
     document.text(running.monitoring._latest)
 
     assert known_a is health.flows[0]
-    (_, again_a), (_, again_b) = document._flows.values()
+    (_, again_a), (_, again_b) = document._texts.values()
     assert again_a is text_a
     assert again_b is not text_b

@@ -6,10 +6,10 @@ import json
 import os
 import shutil
 import stat
+import time
 
 import pytest
 
-from otel_pipeline.verdict import state_file
 from otel_pipeline.verdict.state_file import StateFile
 from otel_pipeline.verdict.state_reader import read, read_all
 from tests.limits import below_at_above
@@ -25,7 +25,17 @@ def problems():
 @pytest.fixture
 def document():
     process = {"pid": 1, "service": "scorer", "environment": None}
-    return {"schema": 2, "ok": True, "interval_s": 1, "process": process, "reason": "", "flows": []}
+    return {
+        "schema": 2,
+        "ok": True,
+        "written_at": "2026-11-23T11:40:01.200Z",
+        "ended_at": None,
+        "interval_s": 1,
+        "process": process,
+        "reason": "",
+        "flows": [],
+        "producers": [],
+    }
 
 
 def make(folder, problems, **arguments):
@@ -55,8 +65,26 @@ def test_a_process_that_leaves_in_order_leaves_nothing(tmp_path, problems, docum
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_process_that_leaves_in_order_leaves_its_last_document(tmp_path, problems, document):
+    """With the time of its end; no lock, and nothing is written any more."""
+    file = make(tmp_path, problems)
+    file.write(document)
+    file.close(json.dumps({**document, "ended_at": "2026-11-23T11:40:02.000Z"}))
+    file.write(document)
+    (found,) = read_all(tmp_path)
+
+    assert (found.alive, found.ended, found.silent, len(list(tmp_path.iterdir()))) == (False, True, False, 1)
+
+
+def test_what_is_said_at_the_end_alone_is_kept(tmp_path, problems, document):
+    """Of a process that has sent its first message within its last second."""
+    make(tmp_path, problems).close(json.dumps({**document, "ended_at": "2026-11-23T11:40:02.000Z"}))
+
+    assert [each.ended for each in read_all(tmp_path)] == [True]
+
+
 def test_a_lock_that_is_free_means_that_the_process_died(tmp_path, problems, document):
-    """The file stays for an hour, so that somebody sees it."""
+    """The file stays for a day, so that somebody sees it."""
     file = make(tmp_path, problems)
     file.write(document)
     file.forget_lock()
@@ -78,19 +106,43 @@ def test_a_living_process_whose_file_is_old_does_not_answer(tmp_path, problems, 
     file.close()
 
 
-def test_files_of_the_dead_are_removed_after_an_hour(tmp_path, problems, document):
+@below_at_above("verdict.state_file.KEPT_S", 86_400, 2, 1, 1, step=60)
+def test_files_of_the_dead_are_removed_after_a_day(tmp_path, problems, document, size, outcome):
     """By the next process that starts."""
     dead = make(tmp_path, problems)
     dead.write(document)
     dead.forget_lock()
     (found,) = read_all(tmp_path)
-    old = found.path.stat().st_mtime - state_file.REMOVED_AFTER_S - 1
+    old = time.time() - size
     os.utime(found.path, (old, old))
     other = StateFile(tmp_path, "other", "1", problems.__setitem__)
     other.write(document)
 
-    assert [each.path.name for each in read_all(tmp_path)] == [f"other-{os.getpid()}-1.json"]
+    assert len(read_all(tmp_path)) == outcome
+    assert (tmp_path / f"other-{os.getpid()}-1.json").exists()
     other.close()
+
+
+@below_at_above("verdict.state_file.MAX_KEPT", 200, 199, 200, 200)
+def test_so_many_files_of_the_dead_are_kept(tmp_path, problems, document, size, outcome):
+    """The newest; a running process is none of them, however long it has not written."""
+    running = make(tmp_path, problems)
+    running.write(document)
+    (found,) = read_all(tmp_path)
+    os.utime(found.path, (time.time() - 5_000, time.time() - 5_000))
+    text = json.dumps({**document, "ended_at": document["written_at"]}, separators=(",", ":"))
+    for at in range(size):
+        path = tmp_path / f"job-{at}-abcdefgh.json"
+        path.write_text(text)
+        os.utime(path, (time.time() - 4_000 + at, time.time() - 4_000 + at))
+    other = StateFile(tmp_path, "other", "1", problems.__setitem__)
+    other.write(document)
+    left = {each.path.name for each in read_all(tmp_path)} - {found.path.name, f"other-{os.getpid()}-1.json"}
+
+    assert (len(left), found.path.exists()) == (outcome, True)
+    assert left == {f"job-{at}-abcdefgh.json" for at in range(size - outcome, size)}
+    other.close()
+    running.close()
 
 
 def test_a_forked_child_has_a_file_of_its_own_and_gives_the_parents_lock_back(tmp_path, problems, document):

@@ -17,13 +17,27 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="pipes and locks of POSI
 LIGHT = {"state": "green", "why": "", "look": None, "figures": {"n": 1, "none": None, "word": "x"}}
 FLOW = {"destination": "orders", "group": None, "cluster": None, "state": "green", "lights": {"order": LIGHT}}
 PROCESS = {"pid": 1, "service": "scorer", "environment": None}
-DOCUMENT = {"schema": 2, "ok": True, "interval_s": 1, "process": PROCESS, "reason": "", "flows": [FLOW]}
+SENT = {name: value for name, value in FLOW.items() if name != "group"}
+DOCUMENT = {
+    "schema": 2,
+    "ok": True,
+    "written_at": "2026-11-23T11:40:01.200Z",
+    "ended_at": None,
+    "interval_s": 1,
+    "process": PROCESS,
+    "reason": "",
+    "flows": [FLOW],
+    "producers": [SENT],
+}
 WRONG = {
     "schema": [1, None],
     "ok": [None, "yes"],
     "interval_s": [None, "1", [], 1e16, float("nan"), float("inf")],
     "clock_bound_s": ["1", 1e16],
     "reason": [None, 1],
+    "written_at": [None, 1],
+    "ended_at": [1, []],
+    "producers": [None, 3, [5], [{}], [{**SENT, "destination": None}], [{**SENT, "lights": {"delivered": 5}}]],
     "process": [None, [], {}, {**PROCESS, "pid": "1"}, {**PROCESS, "service": 5}, {**PROCESS, "environment": []}],
     "flows": [
         None,
@@ -62,7 +76,7 @@ def test_what_is_of_another_kind_is_left_out(tmp_path, name, value):
     assert read_all(tmp_path) == []
 
 
-@pytest.mark.parametrize("name", ["schema", "ok", "interval_s", "reason", "process", "flows"])
+@pytest.mark.parametrize("name", sorted(DOCUMENT))
 def test_what_lacks_a_part_is_left_out(tmp_path, name):
     """Each part that is read of it."""
     (tmp_path / "x.json").write_text(json.dumps({part: DOCUMENT[part] for part in DOCUMENT if part != name}))

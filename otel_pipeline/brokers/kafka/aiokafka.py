@@ -14,6 +14,7 @@ from otel_pipeline.brokers.kafka.acknowledgements import follow
 from otel_pipeline.brokers.kafka.client import NAMES, KafkaConsumers, KafkaProducers, Library, failed, tell_unreadable
 from otel_pipeline.engine.async_loop import AsyncIteration
 from otel_pipeline.engine.messages import MessageFields
+from otel_pipeline.engine.open_sends import OpenBatch
 from otel_pipeline.engine.patching import DriftedError
 from otel_pipeline.engine.send import sender
 from otel_pipeline.engine.sequence import Sequences
@@ -42,9 +43,19 @@ def _settings(client: Any) -> Mapping[str, Any]:
     return found | {
         "enable_idempotence": client._txn_manager is not None,
         "acks": client._sender._acks,
+        "linger_ms": getattr(client._sender, "_linger_time", 0) * 1000,
+        "delivery_timeout_ms": client._request_timeout_ms,  # What a batch has until it is given up.
         "retries": True,
         "max_in_flight_requests_per_connection": 1,
     }
+
+
+def _open_batches(producer: Any) -> list[OpenBatch]:
+    """List the batches that wait for more messages or their turn, and those on their way. Any thread."""
+    accumulator = producer._message_accumulator
+    waiting = [batch for batches in list(accumulator._batches.values()) for batch in list(batches)]
+    every = (*waiting, *list(accumulator._pending_batches))
+    return [OpenBatch(batch, batch.tp.topic, batch.record_count) for batch in every]
 
 
 AIOKAFKA = Library(
@@ -62,6 +73,7 @@ AIOKAFKA = Library(
     ),
     settings=_settings,
     receives="getone",
+    open_batches=_open_batches,
 )
 
 

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from otel_pipeline import semconv
 from otel_pipeline.engine.client_objects import weakly
-from otel_pipeline.engine.clients import MAX_POLL_INTERVAL_S, Consumer, Producer
+from otel_pipeline.engine.clients import MAX_POLL_INTERVAL_S, Consumer, Patience, Producer
 from otel_pipeline.engine.consumers import Consumers
 from otel_pipeline.engine.engine import client_attributes, server_of
 from otel_pipeline.engine.messages import SystemNames
+from otel_pipeline.engine.open_sends import OpenBatch, ProducerNow, nothing_open
 from otel_pipeline.engine.patching import Around
 from otel_pipeline.engine.producers import Producers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from otel_pipeline.engine.clients import PartitionState, Position
     from otel_pipeline.engine.consumers import Make
@@ -72,6 +73,8 @@ class Library:
     """The partition and offset in what the library answers for one message."""
     delivers: Callable[[Any], bool] = lambda _client: False
     """Whether a producer is delivering messages that it was given, by a thread of its own."""
+    open_batches: Callable[[Any], Iterable[OpenBatch]] = nothing_open
+    """What a producer was given and nobody has answered yet. Any thread."""
     receives: str = "poll"
     """The library's own word for receiving."""
 
@@ -84,6 +87,15 @@ def _client_id(settings: Mapping[str, Any]) -> str | None:
 def _max_poll_interval_s(settings: Mapping[str, Any]) -> float:
     given = settings.get("max_poll_interval_ms")
     return given / 1000 if isinstance(given, (int, float)) and given > 0 else MAX_POLL_INTERVAL_S
+
+
+def _patience(settings: Mapping[str, Any]) -> Patience:
+    linger_ms, timeout_ms = settings.get("linger_ms"), settings.get("delivery_timeout_ms")
+    return Patience(
+        linger_s=linger_ms / 1000 if isinstance(linger_ms, (int, float)) else 0.0,
+        timeout_s=timeout_ms / 1000 if isinstance(timeout_ms, (int, float)) and timeout_ms > 0 else None,
+        confirmed=settings.get("acks") not in {0, "0"},
+    )
 
 
 def _cluster_of(library: Library, client: Any, place: Place) -> Callable[[], str | None]:
@@ -111,9 +123,16 @@ class KafkaProducers(Producers):
         self._library, self._numbers = library, numbers
         super().__init__(engine, self._made, self._forget_numbers)
         engine.delivering.append(self._deliver)
+        engine.producers.append(self._now)
 
     def _deliver(self) -> bool:
         return any(self._library.delivers(client) for client in self.living())
+
+    def _now(self) -> Iterator[ProducerNow]:
+        for client in self.living():
+            producer = self.known(client)
+            if producer is not None and not producer.excluded:
+                yield ProducerNow(producer, list(self._library.open_batches(client)))
 
     def _made(self, client: Any) -> Producer:
         engine, library = self.engine, self._library
@@ -131,6 +150,7 @@ class KafkaProducers(Producers):
             numbers=self._numbers,
             read=library.acknowledged,
             names=NAMES,
+            patience=_patience(settings),
         )
 
     def _forget_numbers(self, producer: Producer) -> None:
@@ -140,13 +160,17 @@ class KafkaProducers(Producers):
     def aborting(self) -> Make:
         """Make the wrapper of the method that aborts a transaction."""
 
+        def before(client: Any, _args: Any, _kwargs: Any) -> None:
+            self.of(client).aborting = True
+
         def after(client: Any, _begun: None, _error: BaseException | None) -> None:
             # What was aborted is never delivered: under the old id its numbers would look lost.
             producer = self.of(client)
+            producer.aborting = False
             if producer.identifier:
                 producer.renew()
 
-        return Around(self.engine.guard.place("abort"), lambda _client, _args, _kwargs: None, after)
+        return Around(self.engine.guard.place("abort"), before, after)
 
 
 class KafkaConsumers(Consumers):

@@ -16,6 +16,7 @@ from otel_pipeline.brokers.kafka import kafka_python_fetches
 from otel_pipeline.brokers.kafka.client import NAMES, KafkaConsumers, KafkaProducers, Library, failed, tell_unreadable
 from otel_pipeline.brokers.kafka.pull import Pull
 from otel_pipeline.engine.messages import MessageFields
+from otel_pipeline.engine.open_sends import OpenBatch
 from otel_pipeline.engine.send import Sending, sender
 from otel_pipeline.engine.sequence import Sequences
 from otel_pipeline.engine.settle import settler
@@ -72,6 +73,10 @@ KAFKA_PYTHON = Library(
     headers_allowed=_format_has_headers,
     # The sender is a daemon thread: it works on while the interpreter ends.
     delivers=lambda producer: bool(producer._accumulator._incomplete.all()),
+    open_batches=lambda producer: [
+        OpenBatch(batch, batch.topic_partition.topic, batch.record_count)
+        for batch in producer._accumulator._incomplete.all()
+    ],
 )
 
 
