@@ -116,7 +116,7 @@ class Pipeline:
         return self._libraries.unsupported() if self.active and self._libraries is not None else []
 
     def health(self) -> Health | None:
-        """Return the five lights of each flow of data in this process; None where nothing is instrumented."""
+        """Return the lights of all data that this process reads and sends; None where nothing is instrumented."""
         forks.notice()
         if self._monitoring is None:
             return None
@@ -308,11 +308,11 @@ def _again(pipeline: Pipeline, given: Mapping[str, Any]) -> None:
 
 
 def health() -> Health:
-    """Return the health of the data that flows through this process: five lights for each destination and group.
+    """Return the health of the data that flows through this process: the lights of what it reads and sends.
 
-    The lights are fresh, in order, keeping pace, contract kept and environment clean; grey means no evidence. They are
-    judged once per second, so that asking costs nothing. Safe in any thread; never raises. Before `instrument()` there
-    are no flows, and it says so.
+    Of each destination and group that it reads: fresh, in order, keeping pace, contract kept, environment clean; of
+    each destination that it sends to: delivered. Grey means no evidence. They are judged once per second, so asking
+    costs nothing. Safe in any thread; never raises. Before `instrument()` there are none, and it says so.
 
         if not otel_pipeline.health().ok:
             print(otel_pipeline.health())

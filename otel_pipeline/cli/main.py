@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 COMMANDS = (
     ("demo", "otel_pipeline.demo.command", "three services, one broker, one trace: see it work on this machine"),
     ("show", "otel_pipeline.cli.show", "draw a trace that was recorded on this machine, or in files"),
-    ("health", "otel_pipeline.cli.health", "is the data healthy: the five lights of every process on this machine"),
+    ("health", "otel_pipeline.cli.health", "is the data healthy: the lights of every process on this machine"),
     ("broker", "otel_pipeline.cli.broker", "a Kafka broker on this machine, for trying things out, until Ctrl-C"),
     ("config", "otel_pipeline.cli.config", "print every option, its value and where it comes from"),
     ("contract", "otel_pipeline.cli.contract", "record what a topic's values look like, check them, compare contracts"),

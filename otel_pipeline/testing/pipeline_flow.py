@@ -50,7 +50,7 @@ class PipelineFlow:
         monitoring.judge_anew(Minimums(fresh=1, order=1))
 
     def health(self) -> Health:
-        """Return the five lights, which judge from one message on."""
+        """Return the lights, which judge from one message on."""
         self._monitoring.flows.look()
         return self._monitoring.judge()
 

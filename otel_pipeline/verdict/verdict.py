@@ -1,4 +1,4 @@
-"""The verdict: five lights for each flow, judged once a second from what the detectors counted."""
+"""The verdict: the lights of each flow and of what is sent, judged once a second from what the detectors counted."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def test_a_service_that_says_nothing(documents):
 def test_the_screen():
     """Words for the lights, figures, the reason of each that is not green, and how fresh decisions were."""
     features = document("features", order=light("grey", "only 40 of 100 messages so far", n=40))
-    features["flows"][1]["lights"]["fresh"] = light("red", "late", "the hop", met=1.0)
+    features["flows"][0]["lights"]["fresh"] = light("red", "late", "the hop", met=1.0)
 
     assert list(screen(hops({"features": features, "scorer": document()}), Terminal())) == [
         "healthy?           fresh  in order  keeping pace  contract kept  environment clean  data age p99  lag  missing  values checked",
