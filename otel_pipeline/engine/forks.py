@@ -67,6 +67,7 @@ class Forks:
         self._pid = pid()
         self._numbers = count()
         self._parts: dict[Step, dict[int, Callable[[], Callable[[], object] | None]]] = {step: {} for step in Step}
+        self._around: list[tuple[Callable[[], object], Callable[[], object]]] = []
         self._noticing = threading.Lock()
 
     def add(self, renew: Callable[[], object], step: Step = Step.LOCKS) -> None:
@@ -79,6 +80,18 @@ class Forks:
             parts[number] = lambda: None if (found := owner()) is None else partial(method, found)
         else:
             parts[number] = lambda: renew
+
+    def around(self, before: Callable[[], object], in_parent: Callable[[], object]) -> None:
+        """Call these in the process that forks, before and after each fork that runs hooks; both must be short."""
+        self._around.append((before, in_parent))
+
+    def before(self) -> None:
+        """Make ready to fork; for the interpreter's hook."""
+        self._call([before for before, _ in self._around])
+
+    def in_parent(self) -> None:
+        """Go on; for the interpreter's hook."""
+        self._call([in_parent for _, in_parent in self._around])
 
     def begin(self, start: Callable[[], object]) -> None:
         """Start a thread by this, now and in every child; while `holds` it is called, but must not start one."""
@@ -142,16 +155,17 @@ class Forks:
             self._make_anew(Step.THREADS)
 
     def _make_anew(self, step: Step) -> None:
-        for part in list(self._parts[step].values()):
-            renew = part()
-            if renew is not None:
-                try:
-                    renew()
-                except Exception:
-                    self.count_failure("fork")
+        self._call([renew for part in list(self._parts[step].values()) if (renew := part()) is not None])
+
+    def _call(self, parts: list[Callable[[], object]]) -> None:
+        for part in parts:
+            try:
+                part()
+            except Exception:
+                self.count_failure("fork")
 
 
 forks = Forks()
 """Those of this process."""
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=forks.in_child)
+    os.register_at_fork(before=forks.before, after_in_parent=forks.in_parent, after_in_child=forks.in_child)

@@ -25,6 +25,10 @@ _SETTINGS = b"\x04"
 _TLS_ALERT = "\x15\x03"
 
 
+class ForkedError(ConnectionError):
+    """No call can be made in this process: it was forked in the middle of one."""
+
+
 class Cause(NamedTuple):
     """Why something was lost."""
 
@@ -53,6 +57,11 @@ TIMEOUT = Cause(
 ENDED = Cause("already_shutdown", "it came after the end", "call shutdown() last")
 NOT_ENCODED = Cause("not_encoded", "it cannot be encoded", "look for texts and numbers of unusual kinds in it")
 TOO_LARGE = Cause("too_large", "one alone is larger than is taken", "cut what is so large")
+FORKED = Cause(
+    "forked",
+    "this process was forked in the middle of a call, after which gRPC fails",
+    f"set {PROTOCOL}=http/protobuf, or start processes by spawn",
+)
 NOT_WRITTEN = Cause("not_written", "the file takes no more")
 _GRPC_PORT = Cause("wrong_protocol", "this port speaks gRPC", f"use port 4318, or {PROTOCOL}=grpc")
 _HTTP_PORT = Cause("wrong_protocol", "this port speaks HTTP, not gRPC", f"use port 4317, or {PROTOCOL}=http/protobuf")
@@ -168,6 +177,8 @@ def _of_error(error: BaseException, endpoint: str) -> Cause:
 
 def _of_one(error: BaseException) -> Cause | None:  # noqa: PLR0911 - one return a cause
     text = str(error)
+    if isinstance(error, ForkedError):
+        return FORKED
     if isinstance(error, BadStatusLine) and not isinstance(error, RemoteDisconnected):
         line = getattr(error, "line", "")
         return _GRPC_PORT if line.startswith(_HTTP2) else _TLS_PORT if line.startswith(_TLS_ALERT) else _RESET

@@ -12,6 +12,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.export import attempt
+from otel_pipeline.export.causes import ForkedError
+from otel_pipeline.export.grpc_calls import calls
 
 if TYPE_CHECKING:
     from otel_pipeline.export.collector_clock import Answers
@@ -98,7 +100,12 @@ class _WatchedCalls:
         """Call, and hand on what comes of it."""
         trying = attempt.current()
         try:
-            answer = self._client.Export(*args, **kwargs)
+            with calls:
+                answer = self._client.Export(*args, **kwargs)
+        except ForkedError as error:
+            if trying is not None:
+                trying.note_failure(error)
+            raise
         except Exception as error:
             if trying is not None:
                 trying.refused(*_said_by(error))
