@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from otel_pipeline.detectors.order import UNPLACED
@@ -50,11 +50,23 @@ class Case:
     """By what must not happen: red, amber or None."""
     wall_s: float = 0.0
     """Now, s since the epoch."""
+    found: dict[tuple[int, Callable[[Counts], int]], tuple[float, Counts]] = field(default_factory=dict, repr=False)
+    """The windows that rows have asked for."""
 
     def shortest(self, minimum: int, of: Callable[[Counts], int]) -> tuple[float, Counts]:
-        """Return the shortest window with so many cases and its length, else the longest."""
-        found = [(window_s, counts) for window_s, counts in self.windows.items() if of(counts) >= minimum]
-        return found[0] if found else list(self.windows.items())[-1]
+        """Return the shortest window with so many cases and its length, else the longest.
+
+        Args:
+            minimum: so many.
+            of: counts cases; a function of a module, since its answers are remembered.
+        """
+        asked = minimum, of
+        found = self.found.get(asked)
+        if found is None:
+            windows = list(self.windows.items())
+            enough = ((window_s, counts) for window_s, counts in windows if of(counts) >= minimum)
+            found = self.found[asked] = next(enough, windows[-1])
+        return found
 
     @property
     def threshold_s(self) -> float:

@@ -27,7 +27,11 @@ _BROKERS = "the brokers, the network, and what the client logs"
 
 
 def _window(case: Case) -> tuple[float, Counts]:
-    return case.shortest(ENOUGH, lambda counts: counts[SENT])
+    return case.shortest(ENOUGH, _sent)
+
+
+def _sent(counts: Counts) -> int:
+    return counts[SENT]
 
 
 def _failed(counts: Counts) -> int:

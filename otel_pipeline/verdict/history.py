@@ -8,7 +8,6 @@ from operator import sub
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
 
     from otel_pipeline.engine.measures import Label, Measure, Sums
 
@@ -22,45 +21,61 @@ EVENT_AMBER_S = 3600.0
 class Counts:
     """What a flow has counted, since it began or within a time; 0 for a label that it has not counted (`Window`)."""
 
-    __slots__ = ("_at", "_values")
+    __slots__ = ("_places", "_values")
 
-    def __init__(self, at: Mapping[Label, int], values: tuple[int, ...]) -> None:
-        self._at = at
-        """Where each label's value stands: one table for all counts of a flow, which grows at its end."""
+    def __init__(self, places: _Places, values: tuple[int, ...]) -> None:
+        self._places = places
         self._values = values
 
     def __getitem__(self, label: Label) -> int:
-        at = self._at.get(label, len(self._values))
+        at = self._places.at.get(label, len(self._values))
         return self._values[at] if at < len(self._values) else 0
 
     def of(self, measure: Measure) -> dict[tuple[str, ...], int]:
         """Return the counts of a measure by the values of its own attributes."""
-        found = zip(list(self._at), self._values, strict=False)
-        return {label.values: count for label, count in found if label.measure is measure}
+        known = self._values
+        return {values: known[at] for values, at in self._places.of.get(measure, ()) if at < len(known)}
 
     def since(self, before: Counts) -> Counts:
         """Subtract `before` from these counts; a label that is newer counts in full."""
         newer = len(self._values) - len(before._values)
-        return Counts(self._at, tuple(map(sub, self._values, before._values + (0,) * newer)))
+        return Counts(self._places, tuple(map(sub, self._values, before._values + (0,) * newer)))
+
+
+class _Places:
+    """Where the value of each label stands: one for all counts of a flow; it grows at its end alone."""
+
+    __slots__ = ("at", "of")
+
+    def __init__(self) -> None:
+        self.at: dict[Label, int] = {}
+        self.of: dict[Measure, list[tuple[tuple[str, ...], int]]] = {}
+        """By measure its labels' values, and their places."""
+
+    def add(self, label: Label) -> None:
+        """Give a label a place, where it has none."""
+        if label not in self.at:
+            self.of.setdefault(label.measure, []).append((label.values, len(self.at)))
+            self.at[label] = len(self.at)
 
 
 class History:
     """The counts of one flow over a day, in some 170 snapshots. Used by one thread."""
 
     def __init__(self) -> None:
-        self._at: dict[Label, int] = {}
+        self._places = _Places()
         self._levels: list[deque[tuple[float, Counts]]] = [
             deque(maxlen=int(window / step) + 1) for window, step in zip(WINDOWS_S, _STEPS_S, strict=True)
         ]
-        self._began = Counts(self._at, ())
+        self._began = Counts(self._places, ())
 
     def counts(self, counted: Sums) -> Counts:
         """Return what a flow has counted since it began; labels are added, and never taken away."""
-        at = self._at
-        if len(at) < len(counted):
+        places = self._places
+        if len(places.at) < len(counted):
             for label in counted:
-                at.setdefault(label, len(at))
-        return Counts(at, tuple(map(counted.__getitem__, at)))
+                places.add(label)
+        return Counts(places, tuple(map(counted.__getitem__, places.at)))
 
     def add(self, now_s: float, counts: Counts) -> None:
         """Remember the current counts; `now_s` never falls."""

@@ -1,4 +1,4 @@
-"""Flows in which nothing moves are judged every 5 s, not every second: a process may have hundreds of them."""
+"""Flows in which nothing moves are judged every 10 s, not every second: a process may have hundreds of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from otel_pipeline.detectors.order import OPEN
 if TYPE_CHECKING:
     from otel_pipeline.verdict.evidence import AnyKey, Evidence
 
-IDLE_EVERY_S = 5.0
+IDLE_EVERY_S = 10.0
 
 
 class _Seen(NamedTuple):

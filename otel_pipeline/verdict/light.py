@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 if TYPE_CHECKING:
@@ -37,6 +37,19 @@ class Light:
     since_s: float = 0.0
     """When it took this state, s since the epoch."""
 
+    def of_row(self, name: str) -> Light:
+        """Return it with the name of its row."""
+        # `dataclasses.replace` costs as much as judging the rest.
+        return Light(
+            self.state, self.why, self.look, name, self.judged, self.seen, self.window_s, self.figures, self.since_s
+        )
+
+    def since(self, wall_s: float) -> Light:
+        """Return it with the time, s since the epoch, when it took its state."""
+        return Light(
+            self.state, self.why, self.look, self.row, self.judged, self.seen, self.window_s, self.figures, wall_s
+        )
+
 
 @dataclass(frozen=True)
 class Table(Generic[C]):
@@ -63,5 +76,5 @@ class Table(Generic[C]):
         for name, row in self.rows.items():
             light = row(case)
             if light is not None:
-                return light if light.row else replace(light, row=name)
+                return light if light.row else light.of_row(name)
         raise LookupError(f"no row of {self.name} holds")  # A test tries the last row of each table.

@@ -196,7 +196,7 @@ class _Shown:
         if shown is None or RANK[judged.state] == RANK[shown.state] or self._is_due(judged, shown, now_s):
             self._worse, self._better_since_s = 0, None
             since_s = shown.since_s if shown is not None and shown.state == judged.state else wall_s
-            shown = self._light = replace(judged, since_s=since_s)
+            shown = self._light = judged.since(since_s)
         elif self._better_since_s is not None:
             until = words.clock(wall_s + BETTER_AFTER_S - (now_s - self._better_since_s))
             why = f"{shown.state} until {until}, now: {judged.why}"

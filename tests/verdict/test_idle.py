@@ -1,4 +1,4 @@
-"""Flows in which nothing moves are judged every 5 s, and written when something has changed; all others each second."""
+"""Flows in which nothing moves are judged every 10 s, and written when something has changed; all others each second."""
 
 from __future__ import annotations
 
@@ -81,17 +81,17 @@ def process(telemetry, monkeypatch, tmp_path):
 
 
 def test_flows_at_rest(process):
-    """Each is judged every 5 s, and not all of them at once; health() has all."""
+    """Each is judged every 10 s, and not all of them at once; health() has all."""
     running = process()
     names = [f"orders-{at:02}" for at in range(50)]
     for name in names:
         running.deliver(name, 0)
     first = running.beats(3)
-    running.beats(5)
-    found = running.beats(10)
+    running.beats(10)
+    found = running.beats(20)
 
     assert first[0] == names
-    assert [len(each) for each in found] == [10] * 10
+    assert [len(each) for each in found] == [5] * 20
     assert all(sum(name in each for each in found) == 2 for name in names)
     assert [flow.destination for flow in running.monitoring._latest.flows] == names
 
@@ -109,7 +109,7 @@ def test_what_moves_is_judged_each_second(process):
         found += running.beats(1)
 
     assert all(set(each) >= {"busy", "expected", "gap"} for each in found)
-    assert sum("rests" in each for each in found) in (1, 2)
+    assert sum("rests" in each for each in found) <= 1
     assert {"rests"} <= {name for each in running.beats(5) for name in each}
 
 
@@ -117,8 +117,8 @@ def test_a_message_that_comes_is_seen_at_once(process):
     """In the second in which it came."""
     running = process()
     running.deliver("orders", 0)
-    running.beats(9)
-    rested = running.beats(5)
+    running.beats(14)
+    rested = running.beats(10)
     at = next(at for at, each in enumerate(rested) if each)
     running.beats(at + 1)
     running.deliver("orders", 1)
