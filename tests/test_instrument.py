@@ -9,6 +9,7 @@ import pytest
 
 import otel_pipeline
 from otel_pipeline.engine.batch import Batch, batch_in_hand
+from otel_pipeline.engine.totals import Totals
 
 
 def test_a_second_call_gives_the_same_handle(telemetry):
@@ -112,3 +113,21 @@ def test_what_was_polled_before_it_was_switched_off_is_not_in_hand_afterwards(te
     pipe.uninstrument()
 
     assert batch_in_hand.get() is None
+
+
+def test_what_is_to_be_collected_is_ready_for_it(telemetry, monkeypatch):
+    """A reader may collect while `instrument()` is still at work."""
+    define, failed, read_early = Totals.gauge, [], []
+
+    def gauge(self, name, unit, description, read):
+        read_early.append(name)
+        try:
+            list(read())
+        except Exception as error:
+            failed.append((name, repr(error)))
+        return define(self, name, unit, description, read)
+
+    monkeypatch.setattr(Totals, "gauge", gauge)
+    telemetry.instrument()
+
+    assert (failed, "otel_pipeline.health.light" in read_early) == ([], True)

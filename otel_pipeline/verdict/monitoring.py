@@ -98,8 +98,6 @@ class Monitoring:
         self.clock = ClockBound()
         """The bound of this machine's clock; it has to be told of the Collector's answers."""
         clock.define(totals, self.clock)
-        HEALTH_LIGHT.gauge(totals, self._lights)
-        STATUS.gauge(totals, self._statuses)
         self._gathering = Gathering(self.flows, self.contracts, engine)
         self._flows_judged: dict[AnyKey, FlowHealth] = {}
         self.judge_anew(Minimums())
@@ -110,6 +108,9 @@ class Monitoring:
         self._file: StateFile | None = None
         self._stay: Callable[[], None] | None = None
         forks.add(self._begin_anew, Step.ZERO)
+        # Last: metrics may be collected at any time.
+        HEALTH_LIGHT.gauge(totals, self._lights)
+        STATUS.gauge(totals, self._statuses)
 
     def begin(self, file: StateFile | None, when_leaving: Callable[[Callable[[], object]], Callable[[], None]]) -> None:
         """Judge once every `interval_s` from now on, and keep the result in the file.
