@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from contextlib import suppress
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from otel_pipeline.settings import Settings
 
 MAX_DESTINATIONS = 100
+_LOGGER = logging.getLogger("otel_pipeline")
 
 
 class Contracts:
@@ -157,10 +160,13 @@ class Contracts:
                 contract=contract,
                 learn_messages=self._settings.learn_messages,
                 fields_on_request=settings.fields,
+                say=_say,
             )
         except ContractError as error:
             self._problem(f"contract.fields.{destination}", f"fields of {destination} are not looked at: {error}")
-            return ContractWatch(destination, side, contract=contract, learn_messages=self._settings.learn_messages)
+            return ContractWatch(
+                destination, side, contract=contract, learn_messages=self._settings.learn_messages, say=_say
+            )
 
     def _known(self) -> list[ContractWatch]:
         with self._lock:
@@ -171,3 +177,9 @@ class Contracts:
             if watch.hash is not None and watch.source is not None:
                 named: dict[str, AttributeValue] = {semconv.MESSAGING_DESTINATION_NAME: watch.destination}
                 yield {**named, **INFO.label(watch.side, watch.hash, watch.source).attributes}, 1.0
+
+
+def _say(sentence: str) -> None:
+    """Log what a person may read, and need not act on."""
+    with suppress(Exception):  # Of a filter of the application's.
+        _LOGGER.info("otel_pipeline: %s", sentence)

@@ -8,7 +8,6 @@ from operator import sub
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-
     from otel_pipeline.engine.measures import Label, Measure, Sums
 
 WINDOWS_S = (300.0, 3600.0, 86400.0)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
+from otel_pipeline.contracts import contracts
 from otel_pipeline.contracts.contract import Contract, Field
 from otel_pipeline.contracts.differences import Differences
 from otel_pipeline.contracts.watch import ContractWatch
+from otel_pipeline.engine.totals import Totals
+from otel_pipeline.settings import DEFAULTS
 from tests.limits import below_at_above
 
 SECOND_NS = 1_000_000_000
@@ -54,6 +59,20 @@ def order(**changed):
     """With fields that are gone where they are `...`."""
     fields = {"id": 1, "coupon": "x", "price": 2, **changed}
     return {name: value for name, value in fields.items() if value is not ...}
+
+
+def test_it_is_said_in_the_log(caplog, monkeypatch):
+    """Once, for whoever reads it: nothing is to be done."""
+    stream = Stream()
+    monkeypatch.setattr(contracts, "ContractWatch", partial(ContractWatch, clock_ns=stream.clock))
+    stream.watch = contracts.Contracts(Totals(), DEFAULTS).of("orders", "consumer")
+    stream.send([order()] * 1_000)
+    with caplog.at_level("INFO", "otel_pipeline"):
+        stream.quarters(7, 1, 1_000)
+
+    assert [(record.levelname, record.message) for record in caplog.records] == [
+        ("INFO", "otel_pipeline: orders: coupon: absent in 0.1 %, optional after all")
+    ]
 
 
 @pytest.mark.parametrize(
