@@ -179,7 +179,7 @@ def _not_set_up(case: Case) -> Light | None:
         return Light(
             "grey",
             "not set up: no objective, and no age is known yet",
-            "set one under objectives: (docs/health.md)",
+            "set one under objectives: (docs/measuring-health.md)",
         )
     threshold_s = next((nice for nice in _NICE_S if nice >= 1.5 * p99_s), 2 * p99_s)
     name = "".join(sign if sign.isalnum() else "_" for sign in key.destination) + "_fresh"

@@ -226,7 +226,7 @@ def _is_sought(state: PartitionState, called: tuple[Any, ...]) -> bool:
 
 
 def consumer_hazards(settings: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what in a consumer's settings can lose or repeat data, found without any traffic (docs/health.md)."""
+    """Yield what in a consumer's settings can lose or repeat data, without any traffic (docs/measuring-health.md)."""
     if settings.get("group_id") and settings.get("auto_offset_reset") == "latest":
         yield "new_group_skips_history"
     if settings.get("group_id") and settings.get("enable_auto_commit"):
