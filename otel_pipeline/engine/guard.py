@@ -213,7 +213,10 @@ def step_aside(name: str, undo: Callable[..., object] | None = None, *arguments:
         place = _in_force.place(name)
     except Exception:
         return  # There is no stack left, or the interpreter ends.
-    place.failed(undo, *arguments)
+    try:
+        place.failed(undo, *arguments)
+    except RecursionError:
+        return  # Python 3.12 and later take more of the stack for this call.
 
 
 def guarded(name: str, otherwise: U) -> Callable[[Callable[P, T]], Callable[P, T | U]]:

@@ -82,6 +82,60 @@ def test_what_comes_after_the_end_is_not_spoken_of(programs, collector):
     assert (ran.code, said) == (0, ["LOGGED root bye"])
 
 
+DOORS = """
+import builtins, threading
+from otel_pipeline import current, extract, flow, inference, inject, process, require_fresh
+
+given = dict(extract=extract, inference=inference, joined=flow.joined, capture=flow.capture, input=flow.input,
+             inject=inject, current=current, process=process, require_fresh=require_fresh)
+
+def use(extract, inference, joined, capture, input, inject, current, process, require_fresh):
+    with extract(None, destination="orders"), inference("m"), joined(capture()), require_fresh(1e9):
+        input("features", age_s=1.0)
+        current()
+        return inject(dict(tenant="7"))["tenant"]
+
+@inference("m")
+def each():
+    while True:
+        yield use(**given)
+
+class Late:
+    def __init__(self, name):
+        self.name, self.use, self.given, self.write, self.each = name, use, given, os.write, each()
+        next(self.each)
+
+    def __del__(self):
+        try:
+            said = self.use(**self.given)
+            self.each.close()
+        except BaseException as error:
+            said = repr(error)
+        self.write(1, (self.name + " " + said + chr(10)).encode())
+
+def forever():
+    while True:
+        use(**given)
+
+of_the_module, builtins.late = Late("module"), Late("builtins")
+for _ in range({threads}):
+    threading.Thread(target=forever, daemon=True).start()
+"""
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(("threads", "finalized"), [(0, ["builtins 7", "module 7"]), (3, ["builtins 7"])])
+def test_what_is_called_while_the_interpreter_ends(programs, threads, finalized):
+    """By finalizers, whose module is gone, a generator that was left open, and daemon threads: none of it fails.
+
+    Where such threads run, Python does not finalize what their module holds.
+    """
+    nowhere = dict.fromkeys(("OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER", "OTEL_LOGS_EXPORTER"), "none")
+    ran = programs.run(f"import os{OURS}{DOORS.format(threads=threads)}", **nowhere)
+
+    assert (ran.code, sorted(ran.out.splitlines()), ran.err) == (0, finalized, "")
+
+
 SENDS = """
 import logging, os
 from kafka import KafkaProducer
