@@ -16,16 +16,17 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from otel_pipeline.engine.batch import batch_in_hand
+from otel_pipeline.engine.batch import Batch, batch_in_hand
+from otel_pipeline.engine.delivery import back_to, in_hand
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextvars import Context
     from types import FrameType
 
-    from otel_pipeline.engine.batch import Batch
     from otel_pipeline.engine.clients import Consumer
     from otel_pipeline.engine.guard import Guard
+    from otel_pipeline.engine.origin import Origin
 
 _RUN = getattr(getattr(_thread, "_WorkItem", None), "run", None)
 _CODE = getattr(_RUN, "__code__", None)
@@ -44,11 +45,30 @@ def hand_over(consumer: Consumer, batch: Batch, guard: Guard) -> None:
     if not direct:
         batch_in_hand.set(batch)
     if item is not None:
-        done = next((each for each in item.future._done_callbacks if isinstance(each, _Polled)), None)
-        if done is None:
-            done = _Polled(item, guard)
-            item.future.add_done_callback(done)
-        done.has_polled(consumer, batch, direct=direct)
+        _done(item, guard).has_polled(consumer, batch, direct=direct)
+
+
+def hand_on(consumer: Consumer, origin: Origin, guard: Guard) -> None:
+    """Put where one message's data began into the tasks that await the pool's call that has asked for it.
+
+    Elsewhere nothing happens: the message is in hand where it was asked for.
+    """
+    item, direct = _work_item()
+    if item is None:
+        return
+    if consumer.batch is not None:
+        take_back(consumer, consumer.batch)
+    consumer.batch = batch = Batch(origin)
+    _done(item, guard).has_polled(consumer, batch, direct=direct)
+
+
+def _done(item: Any, guard: Guard) -> _Polled:
+    """Find or make what is told when a pool's item is done."""
+    done = next((each for each in item.future._done_callbacks if isinstance(each, _Polled)), None)
+    if done is None:
+        done = _Polled(item, guard)
+        item.future.add_done_callback(done)
+    return done
 
 
 def take_back(consumer: Consumer, batch: Batch) -> None:
@@ -81,9 +101,16 @@ class _Polled:
 
     def __call__(self, _future: object) -> None:
         batch_in_hand.set(None)  # The thread works for others next.
+        self._leave_message()
         if self._polled is not None and not self._handed and not self._tell_loop(*self._polled):
             self._lose(*self._polled)
         self._item = self._polled = None
+
+    def _leave_message(self) -> None:
+        """Let nothing be current in the pool's thread that a message of this consumer has brought there."""
+        delivery = in_hand()
+        if delivery is not None and self._polled is not None and delivery is self._polled[0].open and delivery.is_here:
+            back_to(delivery.before)
 
     def _tell_loop(self, consumer: Consumer, batch: Batch) -> bool:
         """Ask the loop to find who awaits it between two steps of its tasks, before it learns that the call is done."""

@@ -26,14 +26,14 @@ class Batch:
 
     __slots__ = ("_headers", "_origin", "_origins_ms", "awaited", "parts")
 
-    def __init__(self) -> None:
+    def __init__(self, origin: Origin | None = None) -> None:
         self.parts: list[tuple[PartitionObserver, int, Sequence[int]]] = []
         """Observer, last offset and origins of each partition."""
         self.awaited: tuple[AbstractEventLoop, list[Context]] | None = None
         """Which tasks it was handed to, by their loop and their contexts (`awaited_batch.py`)."""
         self._headers: list[Any] = []
         self._origins_ms: list[int] = []
-        self._origin: Origin | None = None
+        self._origin = origin
 
     def add(self, observer: PartitionObserver, offset: int, headers: Sequence[Any], origins_ms: Sequence[int]) -> None:
         """Add the messages of one more partition."""

@@ -12,9 +12,11 @@ from concurrent.futures import thread as _thread
 from threading import get_ident, main_thread
 from typing import TYPE_CHECKING, Any
 
+from otel_pipeline.engine.awaited_batch import hand_on
 from otel_pipeline.engine.delivery import abandon, in_hand
 from otel_pipeline.engine.forks import forks
 from otel_pipeline.engine.headers import own_header
+from otel_pipeline.engine.origin import origin_of
 from otel_pipeline.engine.pipeline_header import fields as fields_of
 from otel_pipeline.engine.pools import RUN_CODE
 
@@ -40,23 +42,6 @@ _POOL_CODES = {
 # A look at the thread spares the look at the frame: the main thread is never a pool's.
 _main_thread = [main_thread().ident]
 forks.add(lambda: _main_thread.__setitem__(0, get_ident()))
-
-
-def called_by_pool(depth: int) -> bool:
-    """Tell whether `next(consumer)` itself was handed to an executor: its thread must not inherit a current span.
-
-    Args:
-        depth: how many frames above the caller the code is that called the replacement of the client's `__next__`.
-    """
-    if get_ident() == _main_thread[0]:
-        return False
-    try:
-        frame = sys._getframe(depth + 1)
-    except ValueError:
-        return False  # Nothing called it: it is what a thread or greenlet was started with.
-    if frame.f_code is _PROXY_CODE and frame.f_back is not None:
-        frame = frame.f_back
-    return frame.f_code in _POOL_CODES
 
 
 class Iteration:
@@ -110,7 +95,7 @@ class Iteration:
             if state is None:
                 return None
             offset = state.handed_offset = self._offset(message)
-            current = not called_by_pool(2)
+            current = get_ident() == _main_thread[0] or self._in_a_thread(consumer, message)
             delivery = consumer.open = self._begin(state, message, current) if consumer.iterator_spans else None
         except Exception:
             self.place.failed()
@@ -129,6 +114,25 @@ class Iteration:
         except Exception:
             self._observing.failed()
             return None
+
+    def _in_a_thread(self, consumer: Consumer, message: Message) -> bool:
+        """Tell whether the thread that asks has the message in hand: not a pool's that was given `next(consumer)`.
+
+        Who awaits that, or a function of the application that has asked for a message, rests on its data.
+        """
+        try:
+            frame = sys._getframe(3)
+        except ValueError:
+            return True  # Nothing called it: it is what a thread or greenlet was started with.
+        in_loop = frame.f_code is _PROXY_CODE
+        if in_loop and frame.f_back is not None:
+            frame = frame.f_back
+        asked_by_pool = frame.f_code in _POOL_CODES
+        if asked_by_pool or not in_loop:
+            hand_on(
+                consumer, origin_of(own_header(self._headers(message)), self._timestamp_ms(message)), self.engine.guard
+            )
+        return not asked_by_pool
 
     def _state(self, consumer: Consumer, destination: str, partition: int) -> PartitionState | None:
         """Make the state of a partition at its first message; None where it is excluded."""

@@ -21,7 +21,6 @@ from otel_pipeline.detectors.partition import PartitionWatch
 from otel_pipeline.engine import (
     batch,
     clients,
-    consumer_loop,
     delivery,
     exemplars,
     inference,
@@ -46,7 +45,6 @@ INJECTED = [
     ("fetched", kafka_python_fetches, "_partitions"),
     ("inference", inference.Inferences, "_open"),
     ("inference.finish", inference.Inferences, "record"),
-    ("iterate", consumer_loop, "called_by_pool"),
     ("client", client, "Consumer"),
     ("client", client, "Producer"),
     ("client", feeds, "resumed"),

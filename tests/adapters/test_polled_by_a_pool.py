@@ -1,4 +1,4 @@
-"""A batch that a pool's thread polls: what rests on it, and who may say that data begins here."""
+"""A batch, or a message, that a pool's thread asks for: what rests on it, and who may say that data begins here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from opentelemetry.context import get_current
 
+import otel_pipeline
 from otel_pipeline.engine import pipeline_header
 from otel_pipeline.engine.awaited_batch import strays
 from tests.limits import below_at_above
@@ -204,3 +206,62 @@ def test_a_poll_in_a_thread_of_its_own_is_the_threads(side):
     thread.join()
 
     assert side.said() == [LATER]
+
+
+def asks(side, *, direct):
+    """`next()` itself, or a function of the application that calls it."""
+    return functools.partial(next, side.consumer) if direct else (lambda: next(side.consumer))
+
+
+@pytest.mark.parametrize("direct", [True, False], ids=["", "in a function"])
+@pytest.mark.parametrize("way", ["to_thread", "run_in_executor", "wait_for"])
+def test_what_awaits_next_rests_on_its_message(side, way, direct):
+    """Its child tasks, and what it hands to a thread, too; `process()` has it in hand. No span stays current."""
+    current = []
+
+    async def main():
+        record = await WAYS[way](asks(side, direct=direct))
+        side.send()
+        await asyncio.create_task(asyncio.to_thread(side.send))
+        with otel_pipeline.process(record):
+            current.append(otel_pipeline.current().hops)
+        current.extend([otel_pipeline.current(), await in_executor(get_current)])
+        await asyncio.to_thread(side.consumer.close)
+        await asyncio.sleep(0)
+        side.send()
+
+    asyncio.run(main())
+
+    assert (side.said(), current, strays) == ([LATER, LATER, FIRST], [1, None, {}], set())
+
+
+@pytest.mark.parametrize("direct", [True, False], ids=["", "in a function"])
+def test_a_pools_own_thread_keeps_no_message(side, direct):
+    """Nothing is current in it, and where nobody is found who has the message, nothing is claimed."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asks(side, direct=direct)).result()
+        left = pool.submit(get_current).result()
+        side.send()
+        pool.submit(side.consumer.close).result()
+    side.send()
+
+    assert (left, side.said(), strays) == ({}, [UNKNOWN if direct else FIRST, FIRST], set())
+
+
+def test_a_for_loop_in_a_pools_thread_has_its_message(side):
+    """In hand, with its span, as everywhere; who awaits the function is told of nothing."""
+    current = []
+
+    def consume():
+        for _ in side.consumer:
+            current.append(otel_pipeline.current().hops)
+            side.send()
+            break
+
+    async def main():
+        await asyncio.to_thread(consume)
+        side.send()
+
+    asyncio.run(main())
+
+    assert (side.said(), current) == ([LATER, FIRST], [1])
