@@ -1,7 +1,7 @@
 """uWSGI forks its workers without the interpreter's hooks, unless told otherwise; it has a hook of its own.
 
 Its master releases the interpreter before it forks, so that any thread may be in the middle of anything at that moment:
-ours do not run there. What was recorded there, while the application was imported, is the first worker's to hand over,
+ours do not run there. What was recorded there, while the application was imported, is one worker's to hand over,
 since the master runs nothing at its end. Its workers end in whichever thread a signal is handled: ours are sent none.
 """
 
@@ -82,7 +82,7 @@ class _Master:
         return not server.worker_id() and not server.mule_id() and server.masterpid() in {0, os.getpid()}
 
     def takes_over(self) -> bool:
-        """Tell whether this is the first worker."""
+        """Tell whether this is a worker, and the first to ask."""
         if not self._server.worker_id():
             return False
         try:

