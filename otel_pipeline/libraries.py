@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.engine.patching import DriftedError
@@ -56,9 +57,11 @@ class Libraries:
             self._instrument(patches, adapter, engines.get(adapter.kind))
         self._unsupported = tuple(row for row in UNSUPPORTED if self._is_of_interest(row))
         for row in self._unsupported:
-            self._tell_when_imported(patches, row, lambda: BY_HAND)
+            self._tell_when_imported(patches, row, partial(str, row.instead))
             if self._wanted is not None and not row.names.isdisjoint(self._wanted):
-                self._guard.problem(f"unsupported.{row.name}", f"`libraries` names {row.name}: {_NOT_YET}; {BY_HAND}")
+                self._guard.problem(
+                    f"unsupported.{row.name}", f"`libraries` names {row.name}: {_NOT_YET}; {row.instead}"
+                )
 
     def wants(self, names: Iterable[str]) -> bool:
         """Tell whether configuration wants what these names are for."""
@@ -93,7 +96,7 @@ class Libraries:
     def unsupported(self) -> list[AdapterStatus]:
         """Return what is installed, and known, and not instrumented."""
         found = [(row, row.version()) for row in self._unsupported]
-        return [AdapterStatus(row.name, "unsupported", BY_HAND, version) for row, version in found if version]
+        return [AdapterStatus(row.name, "unsupported", row.instead, version) for row, version in found if version]
 
     def _is_of_interest(self, row: Unsupported) -> bool:
         """Tell whether the application may want to hear of it: it is not switched off, nor instrumented by others."""

@@ -20,7 +20,7 @@ from otel_pipeline.config.variables import without_bad_values
 from otel_pipeline.contracts.files import contract_in
 from otel_pipeline.contracts.settings import ContractSettings
 from otel_pipeline.detectors.settings import HealthSettings
-from otel_pipeline.engine import inference, pipeline_propagator, pools, process, uwsgi
+from otel_pipeline.engine import green_threads, inference, pipeline_propagator, pools, process, uwsgi
 from otel_pipeline.engine.batch import leave_last_batch
 from otel_pipeline.engine.engine import Engine
 from otel_pipeline.engine.forks import Step, forks
@@ -333,6 +333,7 @@ def _start(pipeline: Pipeline, config: Config, guard: Guard, offered: tuple[Adap
     forks.count_failure = guard.failed
     pipeline._patches = patches = Patches(guard)
     pipeline._guarded("fork", uwsgi.follow, patches, guard.problem)
+    pipeline._guarded("gevent", green_threads.follow, patches, guard.problem)
     totals = Totals(problem=guard.problem)
     failures = totals.counter(semconv.OTEL_PIPELINE_SDK_ERRORS, "{error}", "Failures inside the instrumentation.")
 

@@ -32,6 +32,8 @@ class Unsupported:
     """What the application imports."""
     distributions: tuple[str, ...] = ()
     """Other names that the package index has it under."""
+    instead: str = BY_HAND
+    """What it costs, and what to do."""
 
     @property
     def names(self) -> frozenset[str]:
@@ -57,6 +59,12 @@ UNSUPPORTED = (
     Unsupported("pika", "pika"),
     Unsupported("aio-pika", "aio_pika"),
     Unsupported("nats-py", "nats"),
+    Unsupported(
+        "eventlet",
+        "eventlet",
+        instead="its green threads are not followed, and telemetry may not leave; use threads, or gevent with "
+        "gevent.monkey.patch_all() before otel_pipeline.instrument()",
+    ),
 )
 
 
