@@ -17,6 +17,7 @@ from opentelemetry.instrumentation.environment_variables import OTEL_PYTHON_CONF
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 
 from otel_pipeline.config.kinds import meant
+from otel_pipeline.greeting import leave_stderr_to_programs
 from otel_pipeline.registry import adapters
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ def post_instrument() -> None:
 def _instrument(options: dict[str, Any]) -> None:
     from otel_pipeline.pipeline import instrument
 
+    leave_stderr_to_programs()
     known = {name for name in inspect.signature(instrument).parameters if not name.startswith("_")}
     for name in options.keys() - known:
         # They come unchecked out of OTEL_CONFIG_FILE.

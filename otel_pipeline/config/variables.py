@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 PREFIX = "OTEL_PIPELINE_"
 _WITHOUT_OPTION = frozenset((environment.VARIABLE, state_folder.VARIABLE, location.VARIABLE))
-_OF_TESTS = ("OTEL_PIPELINE_TEST_", "OTEL_PIPELINE_REAL")
-"""How the variables begin that control this project's own test run."""
+WRAPPED = "OTEL_PIPELINE_WRAPPED"
+"""Set by us: the pid of the program that `opentelemetry-instrument` was asked for."""
+_OURS = (WRAPPED, "OTEL_PIPELINE_TEST_", "OTEL_PIPELINE_REAL")
+"""How the variables begin that no user sets: the last ones control this project's own test run."""
 
 
 class Mistake(NamedTuple):
@@ -86,7 +88,7 @@ def mistakes(table: Table, environ: Mapping[str, str]) -> Iterator[Mistake]:
         if name in CLOSED:
             for value in bad_values(name, environ):
                 yield Mistake(name, f"is {environ[name].strip()!r}", _remedy(CLOSED[name], value))
-        elif name.startswith(PREFIX) and name not in known and not name.startswith(_OF_TESTS):
+        elif name.startswith(PREFIX) and name not in known and not name.startswith(_OURS):
             yield Mistake(name, "is no variable that is read", _instead(name, known, table))
     yield from _bad_headers(environ)
 

@@ -120,3 +120,23 @@ def test_children_hand_over_their_spans(programs, method, wrapper):
     )
 
     assert (ran.code, ran.names()) == (0, [f"predict model-{number}" for number in (0, 1, 2, 7, 8, 9)]), ran.err
+
+
+STARTS = """
+import subprocess, sys
+for code in ("print(6 * 7)", "import sys; sys.exit(3)"):
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    # The wrapper's own line, where several distributions have a configurator.
+    said = [line for line in ran.stderr.splitlines() if not line.startswith("Configuration of ")]
+    print([ran.stdout, said, ran.returncode])
+"""
+
+
+@pytest.mark.parametrize("environment", ["local", "production"])
+def test_what_other_programs_write_is_theirs(programs, environment):
+    """They are instrumented as well, with a collector that is dead; who has started them reads what they write."""
+    where = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_PIPELINE_ENVIRONMENT": environment}
+    ran = programs.run(STARTS, wrapper=True, OTEL_PYTHON_DISABLED_INSTRUMENTATIONS="logging,threading", **where)
+
+    assert ran.out.splitlines() == ["['42\\n', [], 0]", "['', [], 3]"], ran.err
+    assert ("-> OTLP" in ran.err) is (environment == "local")
