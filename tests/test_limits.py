@@ -73,6 +73,7 @@ ELSEWHERE = {
     "export.destination._PROBE_S": WAITS,
     "export.early.AT_MOST_EVERY_S": "tests/export/test_early.py tries it",
     "export.early.TIMEOUT_S": WAITS,
+    "export.grpc_calls.QUIET_S": WAITS,
     "export.log_values._SIGNED_64_BITS": FORMAT,
     "export.log_records._DEPTH": "of frames of logging's own, which has fewer",
     "export.otlp_lines.MAX_AGE_S": "tests/export/test_otlp_lines.py: of files' own bounds, with smaller ones",
