@@ -7,7 +7,7 @@ SETUP := $(VENV)/.set-up
 JOBS ?= 4
 PYTEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup --durations=10
 
-.PHONY: all demo compare test bench lint format types real matrix mutants constraints docs clean
+.PHONY: all demo compare test bench lint format types real situations matrix mutants constraints docs clean
 
 all: lint types test
 
@@ -28,6 +28,10 @@ test: $(SETUP)  ## everything but what needs real parts that have not been fetch
 real: $(SETUP)  ## fetch and build the real broker and Collector once, then run the tests that need them
 	@$(BIN)/python -m real fetch
 	@OTEL_PIPELINE_REAL=required $(BIN)/python -m real run --broker -- $(PYTEST) -m real $(ARGS)
+
+situations: $(SETUP)  ## sixteen situations on the real broker, 4 minutes; make real plays four of them
+	@$(BIN)/python -m real fetch kafka
+	@OTEL_PIPELINE_REAL=required $(BIN)/python -m real run --broker -- $(PYTEST) -m situation $(ARGS) tests/real
 
 matrix: $(SETUP)  ## every Python on this machine, oldest and newest clients
 	@$(BIN)/python scripts/matrix.py $(ARGS)

@@ -29,9 +29,15 @@ pytest_plugins = ["otel_pipeline.testing.plugin", "real.fixtures"]
 LONGEST = ("tests/demo/test_demo_faults.py::test_the_demo_with_faults", "tests/real")
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     """What takes longest begins first, or one worker would be busy with it when the others have nothing left."""
     items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
+    if "situation" not in config.option.markexpr:
+        left_out = [
+            item for item in items if item.get_closest_marker("situation") and not item.get_closest_marker("real")
+        ]
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
 
 
 @pytest.fixture(autouse=True)

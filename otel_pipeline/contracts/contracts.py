@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
+from functools import partial
 from threading import RLock
+from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 from otel_pipeline import semconv
@@ -36,6 +38,7 @@ class Contracts:
     Args:
         load: returns the contract from a destination's file, None without a file; may raise `ContractError`.
         problem: called once with what is wrong with a file.
+        clock_ns: a clock that only grows, ns: by it, looking at values is kept cheap.
     """
 
     def __init__(
@@ -45,11 +48,13 @@ class Contracts:
         *,
         load: Callable[[str], Contract | None] = lambda _destination: None,
         problem: Callable[[str, str], None] = lambda _key, _message: None,
+        clock_ns: Callable[[], int] = perf_counter_ns,
     ) -> None:
         self._configured = configured
         self._settings = configured.of(ContractSettings)
         self._load = load
         self._problem = problem
+        self._clock_ns = clock_ns
         self._lock = RLock()
         self._watches: dict[tuple[str, Side], ContractWatch | None] = {}
         self._series: dict[tuple[ContractWatch, Label], CounterCell] = {}
@@ -153,20 +158,20 @@ class Contracts:
                 f"`otel-pipeline contract record {destination}` writes it",
             )
             return None
+        watch = partial(
+            ContractWatch,
+            destination,
+            side,
+            contract=contract,
+            learn_messages=self._settings.learn_messages,
+            clock_ns=self._clock_ns,
+            say=_say,
+        )
         try:
-            return ContractWatch(
-                destination,
-                side,
-                contract=contract,
-                learn_messages=self._settings.learn_messages,
-                fields_on_request=settings.fields,
-                say=_say,
-            )
+            return watch(fields_on_request=settings.fields)
         except ContractError as error:
             self._problem(f"contract.fields.{destination}", f"fields of {destination} are not looked at: {error}")
-            return ContractWatch(
-                destination, side, contract=contract, learn_messages=self._settings.learn_messages, say=_say
-            )
+            return watch()
 
     def _known(self) -> list[ContractWatch]:
         with self._lock:

@@ -52,6 +52,7 @@ class WallClock:
         """Whether it was set, and it is not known yet that it is right."""
         self.step_s = 0.0
         """By how much it was set, s."""
+        self._righted_s = -inf
 
     def look(self, newest_age_s: float = inf) -> None:
         """Compare the clocks.
@@ -86,10 +87,14 @@ class WallClock:
             self.look()
         return self.off
 
+    def right_for_s(self) -> float:
+        """Return for how long it has been right again; infinite where it was never set."""
+        return self._steady_s() - self._righted_s
+
     def _trust(self, offset_s: float) -> None:
         self._offset_s = offset_s
         if self.off:
-            self.off = False
+            self.off, self._righted_s = False, self._steady_s()
             self._ages_after_s.clear()
 
     def _ages_are_as_before(self) -> bool:

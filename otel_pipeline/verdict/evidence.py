@@ -6,6 +6,7 @@ Counts only grow; the verdict compares them with earlier ones. None means that t
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 from typing import TYPE_CHECKING
 
 from otel_pipeline.contracts.evidence import ContractEvidence
@@ -43,6 +44,8 @@ class Freshness:
     """What senders add to the ages of a partition's messages at least; None where nothing is proven."""
     clock_step_s: float | None = None
     """By how much this machine's clock was set, while it is not known to be right; None else."""
+    clock_right_s: float = inf
+    """For how long it has been right again; infinite where it was never set."""
 
 
 @dataclass(slots=True)

@@ -108,9 +108,13 @@ def _replaying(of: ObjectiveCase) -> Light | None:
 
 
 def _clock_here(of: ObjectiveCase) -> Light | None:
-    step_s = of.case.evidence.freshness.clock_step_s
+    step_s, right_s = of.case.evidence.freshness.clock_step_s, of.case.evidence.freshness.clock_right_s
     if step_s is None:
-        return None
+        if right_s > of.window_s or of.unknown <= (1 - JUDGED) * of.n:
+            return None
+        until = words.clock(of.case.wall_s - right_s)
+        why = f"this machine's clock was wrong until {until}: the age of {of.unknown:,} of {of.n:,} is not known"
+        return of.light("grey", why)
     way = "forward" if step_s > 0 else "back"
     why = f"this machine's clock was set {way} by {words.span(abs(step_s))}: ages are unknown until it is right"
     return of.light("grey", why, "what sets the clock of this machine")
@@ -121,6 +125,9 @@ def _aged(of: ObjectiveCase) -> Light | None:
 
 
 def _too_few(of: ObjectiveCase) -> Light | None:
+    if of.n == 0 and of.objective.replayed:
+        read = f"{of.objective.replayed:,} {of.objective.subject} of before were read, and none of now"
+        return of.light("grey", f"{read}: their ages do not count ({of.target})")
     if of.n == 0:
         return of.light("grey", f"no {of.objective.subject} within a day ({of.target})", "whether anything is sent")
     if of.n >= of.case.minimums.fresh:

@@ -100,6 +100,7 @@ class Gathering:
                 replaying=flow.replaying,
                 delay=flow.delay,
                 clock_step_s=self._flows.clock.step_s if self._flows.clock.off else None,
+                clock_right_s=self._flows.clock.right_for_s(),
             ),
             pace=self._pace(now),
             contract=self._contracts.evidence(destination, "consumer"),

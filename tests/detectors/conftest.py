@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from operator import itemgetter
+from time import perf_counter_ns
 from types import SimpleNamespace
 
 import pytest
@@ -41,12 +42,14 @@ class Said:
 class Watching:
     """A process that watches `orders` for the group `g`. What is configured is given by the names of options' fields."""
 
-    def __init__(self, *, environment="production", tables=None, load=lambda _destination: None, **said):
+    def __init__(
+        self, *, environment="production", tables=None, load=lambda _destination: None, clock_ns=perf_counter_ns, **said
+    ):
         self.totals, self.guard = Totals(), Guard()
-        self.now_ms, self.now_s = NOW_MS, 1000.0
+        self.now_ms, self.now_s, self.slept_s = NOW_MS, 1000.0, 0.0
         configured = Said(said)
         settings = configured.of(HealthSettings, environment=environment, configured=configured)
-        self.contracts = Contracts(self.totals, configured, load=load, problem=self.guard.problem)
+        self.contracts = Contracts(self.totals, configured, load=load, problem=self.guard.problem, clock_ns=clock_ns)
         self.flows = Flows(
             self.totals,
             settings,
@@ -54,7 +57,7 @@ class Watching:
             clock_ms=lambda: self.now_ms,
             monotonic_s=lambda: self.now_s,
             work_ns=lambda: int(self.now_s * 1e9),
-            steady_s=lambda: self.now_s,
+            steady_s=lambda: self.now_s + self.slept_s,
             values=self.contracts,
             tables=tables,
         )

@@ -55,7 +55,7 @@ class Simulation(Watching):
         self.partitions = {number: Partition(number) for number in range(partitions)}
         self.member, self.max_poll_interval_s = member, max_poll_interval_s
         self.dice = random.Random(seed)
-        super().__init__(objectives=objectives, **said)
+        super().__init__(objectives=objectives, clock_ns=lambda: self.now_ns, **said)
         self.now_s = START_S
         self._events, self._count = [], itertools.count()
         self._numbers = {}
@@ -63,9 +63,17 @@ class Simulation(Watching):
         """How far this machine's wall clock is ahead."""
         self.broker_up = True
         self.fetching = True
+        self.serving = True
+        """Whether fetches bring messages, and not only the log's end."""
+        self.pool_works = True
+        """Whether there are threads behind a pool's queue."""
+        self.harm_s = None
+        """When the harm began, s since the start."""
+        self._answer_s = START_S
+        """When the next fetch is answered."""
         self.seen = []
         """(seconds since the start, light, colour, row, words) at each change of colour or row."""
-        self._was = {}
+        self._was, self._words = {}, {}
         self.spawn(self._fetches())
         self.spawn(self._looks())
 
@@ -104,7 +112,12 @@ class Simulation(Watching):
         return self
 
     def _set_wall(self):
-        self.now_ms = NOW_MS + int((self.now_s - START_S + self.skew_s) * 1000)
+        self.now_ms = NOW_MS + int((self.now_s - START_S + self.skew_s + self.slept_s) * 1000)
+
+    def harms(self):
+        """Note that the harm begins now, if it has not begun yet."""
+        if self.harm_s is None:
+            self.harm_s = self.at_s
 
     @property
     def at_s(self):
@@ -114,19 +127,50 @@ class Simulation(Watching):
     def now_ns(self):
         return int(self.now_s * 1e9)
 
+    def stands(self, seconds, rate, *, asleep=False):
+        """Let nothing of the process run for so long, while others write on.
+
+        Args:
+            seconds: how long.
+            rate: messages per second.
+            asleep: the machine sleeps, and the monotonic clock does not count; else the process is stopped.
+        """
+        for turn in range(int(seconds * rate)):
+            self.write(1, age_s=-turn / rate)
+        if asleep:
+            self.slept_s += seconds
+        else:
+            self.now_s += seconds
+            self._events = [(at_s + seconds, count, generator) for at_s, count, generator in self._events]
+        self._set_wall()
+        return self
+
     # The log
 
-    def write(self, count, *, partition=None, producer=7, age_s=0.0):
-        """Have a producer append so many messages."""
+    def write(self, count, *, partition=None, producer=7, age_s=0.0, again=0, value=b"{}", environment="production"):
+        """Have a producer append so many messages.
+
+        Args:
+            count: how many.
+            partition: to which, or to any.
+            producer: its id.
+            age_s: how old they are when the broker gets them.
+            again: gives a number for the second time, or one that is still to be given; the next number stays.
+            value: what is in them.
+            environment: where they began.
+        """
         for _ in range(count):
             number = self.dice.choice(list(self.partitions)) if partition is None else partition
             into = self.partitions[number]
-            given = self._numbers[number, producer] = self._numbers.get((number, producer), 0) + 1
-            sent_ms = NOW_MS + int((self.at_s - age_s) * 1000)
+            last = self._numbers.get((number, producer), 0)
+            given = last + 1 + again
+            if not again:
+                self._numbers[number, producer] = given
+            sent_ms = NOW_MS + int((self.at_s + self.slept_s - age_s) * 1000)
             header = pipeline_header.encode(
                 flags=pipeline_header.PER_PARTITION,
                 hops=1,
-                environment="production",
+                environment=environment,
                 origin_ms=sent_ms,
                 newest_ms=0,
                 path=1,
@@ -134,9 +178,13 @@ class Simulation(Watching):
                 sequence=given,
                 tag=pipeline_header.tag_of("orders", number),
             )
-            into.messages.append(("orders", number, into.end, sent_ms, None, [("otelp", header)], b"{}", 2))
+            into.messages.append(("orders", number, into.end, sent_ms, None, [("otelp", header)], value, 2))
 
-    def producer(self, rate, *, until_s=float("inf"), **how):
+    def lose(self, count, *, partition=0, producer=7):
+        """Have so many messages get lost on their way to the broker."""
+        self._numbers[partition, producer] += count
+
+    def producer(self, rate, *, until_s=float("inf"), evenly=False, **how):
         """Write at a rate, messages per second; a function of the seconds since the start, or a number."""
         while self.at_s < until_s:
             now = rate(self.at_s) if callable(rate) else rate
@@ -144,7 +192,7 @@ class Simulation(Watching):
                 yield 1.0
                 continue
             self.write(1, **how)
-            yield self.dice.expovariate(now)
+            yield 1 / now if evenly else self.dice.expovariate(now)
 
     def backlog(self, count, **how):
         self.write(count, **how)
@@ -156,15 +204,22 @@ class Simulation(Watching):
         """Ask for more every half second, as far as the buffer is not full."""
         while True:
             if self.broker_up and self.fetching:
-                sent_s = self.now_s
+                sent_s, self._answer_s = self.now_s, self.now_s + 0.005
                 yield 0.005
                 for each in self.partitions.values():
                     if each.paused or each.fetched - each.position > 500:
                         continue
                     observer = self.consumer.fetch_observer("orders", each.number)
                     observer.fetched(sent_s, self.now_s, each.fetched, each.stable, each.end, 0)
-                    each.fetched = min(each.stable, each.fetched + 500)
-            yield 0.4
+                    if self.serving:
+                        each.fetched = min(each.stable, each.fetched + 500)
+            self._answer_s = self.now_s + 0.5
+            yield 0.495
+
+    @property
+    def _answer_in_s(self):
+        """How long to wait for the next answer, at least a millisecond."""
+        return max(self._answer_s - self.now_s, 0.0) + 0.001
 
     def _available(self, limit):
         return [
@@ -184,7 +239,7 @@ class Simulation(Watching):
         polling.begin(self.now_ns, by_iterator=False)
         deadline_s = self.now_s + timeout_s
         while not (found := self._available(max_records)) and self.now_s < deadline_s:
-            yield 0.05
+            yield min(self._answer_in_s, deadline_s - self.now_s)
         polling.end(self.now_ns)
         batch, messages = Batch(), []
         for each, polled in found:
@@ -207,7 +262,7 @@ class Simulation(Watching):
         if not self._available(1):
             polling.begin(self.now_ns, by_iterator=True)
             while not self._available(1):
-                yield 0.05
+                yield self._answer_in_s
             polling.end(self.now_ns)
         each, (message,) = self.dice.choice(self._available(1))
         each.position += 1
@@ -257,13 +312,11 @@ class Simulation(Watching):
 
     def pool(self, work, workers):
         """Poll, and hand everything to threads that use `process()`."""
-        queue = []
+        queue, idle = [], workers
 
         def worker():
-            while True:
-                if not queue:
-                    yield 0.05
-                    continue
+            nonlocal idle
+            while queue:
                 message = queue.pop(0)
                 state = self.consumer.partition("orders", message[1])
                 self.consumer.explicit = True
@@ -271,11 +324,14 @@ class Simulation(Watching):
                 started_ns = self.now_ns
                 yield work(message)
                 self._processed(state, message[2], message[3], started_ns)
+            idle += 1
 
-        for _ in range(workers):
-            self.spawn(worker())
         while True:
             queue += yield from self.poll(timeout_s=0.2)
+            awake = min(idle, len(queue)) if self.pool_works else 0
+            idle -= awake
+            for _ in range(awake):
+                self.spawn(worker())
             yield 0.001
 
     # The verdict
@@ -292,6 +348,7 @@ class Simulation(Watching):
         found = [each for each in self._gathering.evidence() if not each.of_producer]
         for flow in self._verdict.judge(found, self.now_s, self.now_ms / 1000):
             for name, light in flow.lights.items():
+                self._words[name] = light.why
                 if self._was.get(name) != (light.state, light.row):
                     self._was[name] = light.state, light.row
                     self.seen.append((round(self.at_s), name, light.state, light.row, light.why))
@@ -299,6 +356,10 @@ class Simulation(Watching):
     def of(self, name):
         """The changes of one light: (second, colour, row)."""
         return [(at_s, state, row) for at_s, light, state, row, _ in self.seen if light == name]
+
+    def words(self, name):
+        """What a light says now."""
+        return self._words[name]
 
     def colours(self, name, since_s=0):
         """The colours that a light had."""
