@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import pytest
 
-from otel_pipeline.contracts import contracts
 from otel_pipeline.contracts.contract import Contract, Field
+from otel_pipeline.contracts.contracts import Contracts
 from otel_pipeline.contracts.differences import Differences
 from otel_pipeline.contracts.watch import ContractWatch
 from otel_pipeline.engine.totals import Totals
@@ -61,11 +59,10 @@ def order(**changed):
     return {name: value for name, value in fields.items() if value is not ...}
 
 
-def test_it_is_said_in_the_log(caplog, monkeypatch):
+def test_it_is_said_in_the_log(caplog):
     """Once, for whoever reads it: nothing is to be done."""
     stream = Stream()
-    monkeypatch.setattr(contracts, "ContractWatch", partial(ContractWatch, clock_ns=stream.clock))
-    stream.watch = contracts.Contracts(Totals(), DEFAULTS).of("orders", "consumer")
+    stream.watch = Contracts(Totals(), DEFAULTS, clock_ns=stream.clock).of("orders", "consumer")
     stream.send([order()] * 1_000)
     with caplog.at_level("INFO", "otel_pipeline"):
         stream.quarters(7, 1, 1_000)
