@@ -379,11 +379,15 @@ class PartitionWatch:
         not_begun = self.committed_offset - 1 - self.highest_begun if self.begins_all else 0
         return sum(list(self.in_flight.values())) + max(0, not_begun)
 
-    @property
-    def replaying(self) -> int:
-        """Messages that are still to be read again before something new comes."""
-        until = self.freshness.replay_until
-        return max(0, until - 1 - self.order.highest) if self.order.highest >= 0 else 0
+    def replaying(self, position: int | None) -> int:
+        """Return how many messages are still to be read again before something new comes.
+
+        Args:
+            position: of the consumer. Without it only a first start is seen: what came highest does not fall by a seek.
+        """
+        if position is None:
+            position = self.order.highest + 1
+        return max(0, self.freshness.replay_until - position) if position > 0 or self.order.highest >= 0 else 0
 
     @property
     def begins_all(self) -> bool:

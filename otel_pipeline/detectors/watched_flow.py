@@ -179,7 +179,12 @@ class WatchedFlow:
     @property
     def replaying(self) -> int:
         """How many messages are still to be read again, or are from before the consumer first began."""
-        return sum(each.replaying for each in self.watches())
+        return sum(each.watch.replaying(self._position(each)) for each in self.watched)
+
+    def _position(self, watched: Watched) -> int | None:
+        consumer = watched.consumer()
+        pace = None if consumer is None else consumer.fetches.get((self.key.destination, watched.partition))
+        return pace.was_at if isinstance(pace, PartitionPace) else None
 
     def fold(self) -> None:
         """Keep what was counted by watches that are no longer used, but not the watches."""

@@ -48,10 +48,12 @@ class Partition:
 class Simulation(Watching):
     """One consumer of `orders`. Wall and monotonic clock run together, but for `step_clock`."""
 
-    def __init__(self, *, partitions=1, threshold_s=None, seed=7, max_poll_interval_s=300.0, member=True, **said):
+    def __init__(
+        self, *, partitions=1, threshold_s=None, objective=0.99, seed=7, max_poll_interval_s=300.0, member=True, **said
+    ):
         objectives = ()
         if threshold_s is not None:
-            objectives = (Objective("fresh", destination="orders", threshold_s=threshold_s, objective=0.99),)
+            objectives = (Objective("fresh", destination="orders", threshold_s=threshold_s, objective=objective),)
         self.partitions = {number: Partition(number) for number in range(partitions)}
         self.member, self.max_poll_interval_s = member, max_poll_interval_s
         self.dice = random.Random(seed)
