@@ -193,6 +193,10 @@ def _caught_up(of: PaceCase) -> Light | None:
         return None
     seen = "handed out; processing is not seen" if pace.only_polled else "caught up"
     why = f"{seen} {words.span(pace.caught_up_s)} ago, {pace.behind:,} behind"
+    if pace.queued:
+        # "Caught up" beside thousands would be misread.
+        not_begun = words.count(pace.queued, "message")
+        why = f"handed out to the end {words.span(pace.caught_up_s)} ago, {not_begun} of it not begun yet"
     if pace.busy_s >= BUSY_S:
         return None
     return of.light("green", why)

@@ -207,13 +207,13 @@ class Stage:
         return found
 
     def health(self, *words):
-        """What `otel-pipeline health` says of its programs: exit code, text."""
+        """What `otel-pipeline health` says of its programs: exit code, text without its lines."""
         environ = {**os.environ, "OTEL_PIPELINE_STATE_DIR": str(self.folder / "state")}
         command = "from otel_pipeline.cli.main import main; raise SystemExit(main())"
         done = subprocess.run(
             [sys.executable, "-c", command, "health", *words], env=environ, capture_output=True, text=True, check=False
         )
-        return done.returncode, done.stdout
+        return done.returncode, " ".join(done.stdout.split())
 
     # What was said
 

@@ -6,6 +6,7 @@ their limits are tried second by second in `tests/verdict/test_situations.py`, w
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import time
@@ -15,7 +16,7 @@ import pytest
 
 from tests.real.stage import Stage
 
-pytestmark = [pytest.mark.broker, pytest.mark.once, pytest.mark.xdist_group("situations")]
+pytestmark = [pytest.mark.broker, pytest.mark.once]
 ALWAYS = ("a crash loses", "a worker hangs", "partitions are added", "a backlog is worked off")
 AT_ONCE = 4
 GREEN = ("fresh", "order", "pace", "contract", "environment")
@@ -263,14 +264,8 @@ SITUATIONS = {
 
 @pytest.fixture(scope="module")
 def played(request, real_broker, tmp_path_factory):
-    """A function that waits for a situation; all that are to be tried have begun, a few at a time."""
+    """A function that waits for a situation; a few are played at the same time, by xdist's workers or by threads."""
     pytest.importorskip("confluent_kafka")
-    names = [
-        item.callspec.params["name"]
-        for item in request.session.items
-        if item.module is request.module and hasattr(item, "callspec")
-    ]
-
     folder = tmp_path_factory.mktemp("situations")
 
     def play(name):
@@ -283,8 +278,12 @@ def played(request, real_broker, tmp_path_factory):
         finally:
             stage.close()
 
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        yield play
+        return
+    mine = [item for item in request.session.items if item.module is request.module]
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        begun = {name: pool.submit(play, name) for name in names}
+        begun = {name: pool.submit(play, name) for name in (item.callspec.params["name"] for item in mine)}
         yield lambda name: begun[name].result()
 
 
