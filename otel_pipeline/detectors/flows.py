@@ -78,8 +78,8 @@ class Flows:
         self._monotonic_s = monotonic_s
         self._work_ns = work_ns
         self._values = values
-        self._looked = False
-        """Whether somebody looks regularly."""
+        self.looked_at = False
+        """Whether somebody looks once a second: then what is too old may wait to be explained."""
         self._lock = threading.RLock()
         self._flows: dict[FlowKey, WatchedFlow] = {}
         self._groups: set[str] = set()
@@ -140,7 +140,7 @@ class Flows:
         if isinstance(pace, PartitionPace):
             pace.watched_by(watch.order)
             watch.freshness.replay_until = pace.began_at_end or -1
-            watch.freshness.settled = not self._looked
+            watch.freshness.settled = not self.looked_at
         every_part = ((partition.DETECTOR, watch), *in_place.items(), *parts.items())
         if headers_only:
             held = dict(every_part)
@@ -198,7 +198,7 @@ class Flows:
     def look(self) -> None:
         """Update, once a second, rates, what stands still, who is followed, and whether the clock was set."""
         now_s, now_ns, now_ms = self._monotonic_s(), self._work_ns(), self._clock_ms()
-        self._looked = True
+        self.looked_at = True
         followed, newest_s = 0, inf
         for flow in self.every():
             flow.pace.look(now_s, now_ns, flow.last_ms)

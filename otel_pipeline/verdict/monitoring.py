@@ -120,6 +120,8 @@ class Monitoring:
             when_leaving: given (owner, function), has the function called when the program ends; returns its undoing.
         """
         self._file = file
+        # From now on: the first message may come before the first beat.
+        self.flows.looked_at = True
         self._heartbeat = Heartbeat(self.beat, self._interval_s, self._place)
         if file is not None:
             self._stay = when_leaving(self._leave)

@@ -191,3 +191,14 @@ def test_what_has_not_changed_is_not_written_anew(process):
     (_, again_a), (_, again_b) = document._texts.values()
     assert again_a is text_a
     assert again_b is not text_b
+
+
+def test_what_comes_before_the_first_second_may_wait_to_be_explained(process):
+    """Messages that are too old when a process begins may be those of a producer whose clock is wrong."""
+    monitoring = process().monitoring
+    before = monitoring.flows.looked_at
+    monitoring.begin(None, lambda _leave: lambda: None)
+    begun = monitoring.flows.looked_at
+    monitoring.stop()
+
+    assert (before, begun) == (False, True)
