@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from otel_pipeline.contracts.contract import Contract, Field
 from otel_pipeline.verdict.report import TITLES
+from tests.verdict.sending import Sending
 from tests.verdict.simulation import Simulation
 
 if TYPE_CHECKING:
@@ -346,6 +347,17 @@ def from_elsewhere_rejected(count):
     return from_elsewhere(count, foreign={"*": "reject"})
 
 
+# Delivered
+
+
+def sends_fail(share):
+    return Sending().run(BEFORE_S).run(20, fails=share)
+
+
+def nothing_is_answered(seconds):
+    return Sending().run(BEFORE_S).run(seconds, answered=False).run(40)
+
+
 def _learned(value):
     return lambda count: values_change(count, value)
 
@@ -379,6 +391,14 @@ HARMS = [
         some_are_late,
         ("missed", 0.005, 0.5),
         ("missed", 0.1, 0.5),
+    ),
+    Harm("one of five sends fails", "delivered", sends_fail, ("fails sometimes", 0.0, 0.2), ("fails", 0.0, 0.2)),
+    Harm(
+        "sends are not answered (they are given up after 120 s)",
+        "delivered",
+        nothing_is_answered,
+        ("slow to answer", 11, 13),
+        ("no answer", 60, 63),
     ),
     Harm("`drop` of one (`lost_after` 150 s)", "order", are_lost, ("gap", 0, 1), ("missing", 0, 1)),
     Harm("`duplicate` of one", "order", come_twice, (AGAIN, 0, 1)),
