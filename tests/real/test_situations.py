@@ -29,12 +29,13 @@ def a_crash_loses(stage):
     victim = stage.start("queues", topic, work_s=0.02, dies_at=300, settings={"auto_commit_interval_ms": 300})
     stage.until(lambda: victim.process.poll() is not None, 60)
 
-    # What the broker has as committed and nobody has processed; the last verdict is a second old at most.
+    # What the broker has as committed and nobody has processed. The last verdict is a second or two old: since then some
+    # were committed, and at 50 a second some were processed.
     lost = stage.committed(topic, f"queues-{topic}") - victim.all("dies")[0]["processed"] - 1
     code, text = stage.health("--last")
     told = re.search(r"red +gone without a goodbye .*; (\d+) messages committed and not begun, or not finished", text)
     assert (code, told is not None) == (1, True), text
-    assert lost * 0.5 <= int(told[1]) <= lost + 1
+    assert lost * 0.5 <= int(told[1]) <= lost + 100
     assert stage.colours("pace", topic) <= {"grey", "green", "amber"}
 
 
