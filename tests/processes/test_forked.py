@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import textwrap
 from collections import Counter
 
 import pytest
 
+from otel_pipeline.dev.receiver import otlp_receiver
 from otel_pipeline.export.otlp_reader import LogRecord, MetricRecord, SpanRecord
+from tests.processes.conftest import Collector
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 
@@ -62,10 +65,30 @@ WAYS = {
 }
 
 
+TRIES = 3
+"""Where no hooks are run, another thread may hold the interpreter's own lock at the fork: its child hangs then, with or
+without us."""
+
+
+def run_once_it_ends(programs, broker, way):
+    """Run the program, and what has reached its collector; again where such a child hangs."""
+    for left in reversed(range(TRIES if way == "without hooks" else 1)):
+        with otlp_receiver(programs.folder / f"collector-{left}") as endpoint:
+            where = {"BROKER": broker, "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}
+            try:
+                ran = programs.run(SENDS + WAYS[way], timeout=40 if left else 90, **where)
+            except subprocess.TimeoutExpired:
+                if not left:
+                    raise
+                continue
+            return ran, Collector(endpoint, programs.folder / f"collector-{left}")
+    return None
+
+
 @pytest.mark.parametrize("way", WAYS)
-def test_what_was_sent_is_the_sum_over_all_processes(programs, collector, broker, way):
+def test_what_was_sent_is_the_sum_over_all_processes(programs, broker, way):
     """Spans, points and log records of one process have one name, which no other process has."""
-    ran = programs.run(SENDS + WAYS[way], BROKER=broker, OTEL_EXPORTER_OTLP_ENDPOINT=collector.endpoint, timeout=90)
+    ran, collector = run_once_it_ends(programs, broker, way)
     sent = collector.sums("messaging.client.sent.messages")
     spans = collector.records(SpanRecord)
     counted = {instance: value for (instance, _), value in sent.items()}
