@@ -198,7 +198,11 @@ def _hand_over(at_most_s: float) -> None:
     """Hand over what is there: the process is about to be ended by a signal."""
     ends_s = time.monotonic() + at_most_s
     asked = [(ending, ending.ask()) for ending in list(_endings)]
-    _say_goodbye()
+    # Not here: what the signal has interrupted may hold a lock of a client's, which is asked for what is open.
+    goodbye = threading.Thread(target=_say_goodbye, name="otel_pipeline.goodbye", daemon=True)
+    with suppress(RuntimeError):  # The interpreter ends, and takes no thread any more.
+        goodbye.start()
+        goodbye.join(max(0.0, ends_s - time.monotonic()))
     for ending, number in asked:
         ending.wait(number, ends_s - time.monotonic())
 

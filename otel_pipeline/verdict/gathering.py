@@ -66,7 +66,8 @@ class Gathering:
                 for to, sent in sends.items():
                     if to.destination == destination:
                         evidence.queued += sent.open
-                        evidence.refused_sends.update(sent.errors)
+                        for error, count in sent.errors.items():
+                            evidence.refused_sends[error] = evidence.refused_sends.get(error, 0) + count
             found.append(Gathered(key, mark, evidence))
         checked, known = list(self._contracts.sent_to()), {key.destination for key in sends}
         sends.update({ProducerKey(None, name): Sends() for name in checked if name not in known})

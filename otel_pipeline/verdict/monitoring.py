@@ -136,13 +136,16 @@ class Monitoring:
     def _stop(self, *, leaving: bool) -> None:
         if self._heartbeat is not None:
             self._heartbeat.stop()
+        text: str | None = None
         try:
             if self._file is not None and not self._place.off:
                 last = self.judge(stopping=True, leaving=leaving)
                 self._say_what_is_left(last)
-                self._file.close(Document().text(last) if last.flows or last.producers else None)
+                text = Document().text(last) if last.flows or last.producers else None
         except Exception:
             self._place.failed()
+        if self._file is not None:
+            self._file.close(text)  # In any case: what is left open tells of a process that does not answer.
         if self._stay is not None:
             self._stay()
 

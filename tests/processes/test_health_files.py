@@ -166,6 +166,21 @@ def test_a_job_has_a_verdict(programs, broker, capsys, monkeypatch, then, code, 
     assert ran.err.count("flush() or close() of the producer") == said
 
 
+def test_a_last_verdict_that_fails_leaves_no_file(programs):
+    """It would tell of a process that does not answer, for as long as the program goes on after `shutdown()`."""
+    fails = """
+    import time
+    pipe = otel_pipeline.pipeline._pipeline
+    time.sleep(1.5)
+    pipe._monitoring.judge = None
+    pipe.shutdown()
+    print(os.listdir(os.path.join(os.environ["OTEL_PIPELINE_STATE_DIR"], "health")))
+    """
+    ran = programs.run(JOB.format(then=textwrap.dedent(fails)))
+
+    assert (ran.code, ran.out) == (0, "[]\n"), ran.err
+
+
 def test_nobody_is_said_to_be_nobody(capsys):
     """Not green."""
     code, out = health(capsys)

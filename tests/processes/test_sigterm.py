@@ -148,3 +148,32 @@ def test_other_processes_hand_over_on_request(programs, collector, variables, be
     )
 
     assert (ran.code, collector.spans(), ran.out) == (code, spans, f"{said}\n"), ran.err
+
+
+HOLDS = """
+import os, signal, threading, time
+import otel_pipeline
+pipe = otel_pipeline.instrument("app", environment="production")
+lock = threading.Lock()
+
+def read():
+    with lock:
+        return []
+
+pipe._engine.producers.append(read)
+with lock:
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)
+"""
+
+
+def test_a_lock_of_the_clients_that_the_interrupted_thread_holds(programs, collector):
+    """The last verdict asks clients for what is open: it must not be waited for by the thread that has the lock."""
+    ran = programs.run(
+        HOLDS,
+        OTEL_EXPORTER_OTLP_ENDPOINT=collector.endpoint,
+        OTEL_PIPELINE_EXPORT_ON_SIGTERM="flush",
+        timeout=30,
+    )
+
+    assert (ran.code, "Traceback" in ran.err) == (-signal.SIGTERM, False), ran.err
