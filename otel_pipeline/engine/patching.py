@@ -10,6 +10,8 @@ from weakref import WeakSet
 
 import wrapt
 
+from otel_pipeline.engine.immutable_types import changeable
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import ModuleType
@@ -130,13 +132,17 @@ class Patches:
         """Set the attribute to `make(original)`; the original is the class's own, or inherited.
 
         Nothing happens where this was done already.
+
+        Raises:
+            ImmutableTypeError: the class is of C, and this Python does not let it be changed.
         """
         if any(known is owner and attribute == name for known, attribute, _, _ in self._replaced):
             return
         own = owner.__dict__.get(name, _MISSING)
         original = inspect.getattr_static(owner, name) if own is _MISSING else own
         replacement = make(original)
-        setattr(owner, name, replacement)
+        with changeable(owner):
+            setattr(owner, name, replacement)
         self._replaced.append((owner, name, own, replacement))
 
     def __len__(self) -> int:
@@ -155,10 +161,9 @@ class Patches:
         for owner, name, own, replacement in reversed(undone):
             if owner.__dict__.get(name) is not replacement:
                 kept.append(f"{owner.__name__}.{name}")
-            elif own is _MISSING:
-                delattr(owner, name)
             else:
-                setattr(owner, name, own)
+                with changeable(owner):
+                    _put_back(owner, name, own)
         return kept
 
     def when_imported(self, module: str, act: Callable[[ModuleType], None]) -> None:
@@ -184,6 +189,13 @@ class Patches:
         """Act on a module that has just been imported. Never raises."""
         for act in self._waiting.pop(name, ()):
             self._act(name, act, module)
+
+
+def _put_back(owner: type | ModuleType, name: str, own: Any) -> None:
+    if own is _MISSING:
+        delattr(owner, name)
+    else:
+        setattr(owner, name, own)
 
 
 _hooked: dict[str, WeakSet[Patches]] = {}
