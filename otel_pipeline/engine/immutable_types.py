@@ -1,8 +1,8 @@
 """Attributes of classes that are written in C, and that Python keeps from being changed.
 
 Such a class is one object for all who have imported it, and whose instances are made already: what is replaced in it is
-replaced for all of them, for subclasses and `super()` too (docs/decisions/0027). CPython refuses that for as long as a
-flag of the class is set; it is lifted around the one change.
+replaced for all of them, for subclasses and `super()` too. CPython refuses that for as long as a flag of the class is
+set; it is lifted around the one change (docs/decisions/0027-why-are-classes-of-c-patched-in-place.md).
 """
 
 from __future__ import annotations
