@@ -392,7 +392,7 @@ def _start(pipeline: Pipeline, config: Config, guard: Guard, offered: tuple[Adap
     pipeline._guarded("ending", worker_ends.follow, patches)
     pipeline._guarded("genai", _switch_on_generative, pipeline, providers, inferences)
     process.activate(engine)
-    pipeline_propagator.activate(settings.environment)
+    pipeline_propagator.activate(settings.environment, engine.own_clock)
     inference.activate(inferences)
     pipeline._guarded("fork", uwsgi.followed)
     say_where(pipeline.status(), guard, on_stderr=config.resolved.is_local)

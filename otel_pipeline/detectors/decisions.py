@@ -9,7 +9,8 @@ from otel_pipeline.detectors.freshness import TOLERANCE_MS
 from otel_pipeline.detectors.measures import Detector
 from otel_pipeline.detectors.objectives import ObjectiveCounts
 from otel_pipeline.engine.measures import Attribute, Measure
-from otel_pipeline.engine.origin import MAX_AGE_MS
+from otel_pipeline.engine.origin import MAX_AGE_MS, is_doubted, without_doubt
+from otel_pipeline.engine.pipeline_header import RIGHT_CLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from otel_pipeline.detectors.objectives import Objectives
     from otel_pipeline.detectors.settings import Objective
     from otel_pipeline.engine.delivery import OpenDelivery
+    from otel_pipeline.engine.pipeline_header import OwnClock
     from otel_pipeline.engine.totals import AttributeValue, HistogramCell, ThreadCells, Totals
 
 DECISION_AGE = Measure(
@@ -38,7 +40,14 @@ DETECTOR = Detector("decisions", recorded=(DECISION_AGE,))
 class Decisions:
     """Counts decisions by model and destination. Safe in any thread."""
 
-    def __init__(self, totals: Totals, objectives: Objectives, bounded_destination: Callable[[str], str]) -> None:
+    def __init__(
+        self,
+        totals: Totals,
+        objectives: Objectives,
+        bounded_destination: Callable[[str], str],
+        clock: OwnClock = RIGHT_CLOCK,
+    ) -> None:
+        self._clock = clock
         self._ages = DECISION_AGE.histogram(totals)
         self._totals = totals
         self._bounded = bounded_destination
@@ -58,10 +67,11 @@ class Decisions:
         now_ns: int,
         span: Span | None = None,
     ) -> None:
-        """Count a model's call, with this span, on data whose oldest origin is this; 0 is unknown."""
+        """Count a model's call, with this span, on data whose oldest origin is this: `Origin.told_ms`."""
         now_ms = now_ns // 1_000_000
         destination = None if delivery is None else delivery.destination
         age_ms: int | None = None
+        doubted, origin_ms = is_doubted(origin_ms) or self._clock.off, without_doubt(origin_ms)
         if 0 < origin_ms <= now_ms + TOLERANCE_MS and now_ms - origin_ms <= MAX_AGE_MS:
             age_ms = max(0, now_ms - origin_ms)
             cells = self._cells.get((model, version, destination))
@@ -73,7 +83,8 @@ class Decisions:
         for elsewhere in self._by_model.get(model, ()):
             objective = elsewhere.objective
             counts = self._of_flow(objective, delivery) or elsewhere
-            counts.count(age_ms if objective.age != "event" else _event_age_ms(delivery, now_ms))
+            judged_ms = _event_age_ms(delivery, now_ms) if objective.age == "event" else None if doubted else age_ms
+            counts.count(None if self._clock.off else judged_ms)
 
     def _of_flow(self, objective: Objective, delivery: OpenDelivery | None) -> ObjectiveCounts | None:
         """Find the counts of the flow whose messages are decided on; None where that is not known."""

@@ -94,6 +94,7 @@ class Flows:
         """Watch what goes through this engine."""
         engine.observe = self.watch
         engine.observe_fetches = self.pace
+        engine.own_clock = self.clock
         for age in (DELIVERY_AGE, DATA_AGE):
             self.histogram(age).refresh = engine.exemplars.show
         self._instruments.attach(engine)

@@ -15,7 +15,7 @@ from otel_pipeline.detectors.measures import Detector, where_known
 from otel_pipeline.detectors.sender_delay import SenderDelays
 from otel_pipeline.detectors.wall_clock import WallClock
 from otel_pipeline.engine.measures import FLOW, Attribute, Measure
-from otel_pipeline.engine.origin import DAY_MS, MAX_AGE_MS
+from otel_pipeline.engine.origin import DAY_MS, DOUBTED_HERE, MAX_AGE_MS, is_doubted, without_doubt
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,6 +68,13 @@ NEGATIVE_AGES = Measure(
     (semconv.MESSAGING_DESTINATION_NAME,),
 ).label()
 
+DOUBTED_ORIGINS = Measure(
+    "doubted origins",
+    None,
+    "{message}",
+    "Messages whose header says that the clock is wrong by which their data began.",
+).label()
+
 
 def _watch(at: WatchedPartition) -> PartitionFreshness:
     return PartitionFreshness(
@@ -84,6 +91,7 @@ DETECTOR = Detector(
     watch=_watch,
     counts={
         NEGATIVE_AGES: attrgetter("negative_ages"),
+        DOUBTED_ORIGINS: attrgetter("doubted"),
         IMPOSSIBLE_AGES.label("delivery"): attrgetter("impossible_delivery"),
         IMPOSSIBLE_AGES.label("data"): attrgetter("impossible_data"),
     },
@@ -111,6 +119,7 @@ class PartitionFreshness:
         "delay",
         "delays",
         "delivery_age",
+        "doubted",
         "impossible_data",
         "impossible_delivery",
         "looked_at",
@@ -137,6 +146,8 @@ class PartitionFreshness:
         """Messages that came before they were sent: their clock, or this one, is wrong."""
         self.impossible_delivery = self.impossible_data = 0
         """Messages that are, or whose data is, more than ten years old by their times."""
+        self.doubted = 0
+        """Messages whose data began by a clock that is known to be wrong."""
         self.newest_origin_ms = 0
         """Newest origin of what has been processed, ms since the epoch."""
         self.replay_until = -1
@@ -155,6 +166,7 @@ class PartitionFreshness:
         Where its data began more than a day after that, by its header, that is not when it was sent.
         """
         age_ms: int | None
+        doubted, origin_ms = is_doubted(origin_ms) and origin_ms >= DOUBTED_HERE, without_doubt(origin_ms)
         if 0 < timestamp_ms <= now_ms:
             age_ms = now_ms - timestamp_ms
             if age_ms > MAX_AGE_MS:
@@ -175,7 +187,7 @@ class PartitionFreshness:
             age_ms = None
             self.negative_ages += 1
         if self.by_delivery:
-            self._count(self.by_delivery, age_ms, offset)
+            self._count(self.by_delivery, None if doubted else age_ms, offset)
 
     def _count(
         self, objectives: Sequence[ObjectiveCounts], age_ms: int | None, offset: int, *, at_least: bool = False
@@ -207,9 +219,12 @@ class PartitionFreshness:
             self.delivered(timestamp_ms if type(timestamp_ms) is int else 0, now_ms, offset, origin_ms)
 
     def processed(self, origin_ms: int, now_ms: int, offset: int) -> None:
-        """Take in that a message has been processed whose oldest origin is this; 0 is unknown, below 0 a bound."""
+        """Take in that a message has been processed whose oldest origin is this, as the engine tells it.
+
+        0 is unknown, below 0 a bound; `origin.DOUBTED` is added where its clock is known to be wrong.
+        """
         age_ms: int | None = None
-        known_ms = abs(origin_ms)
+        doubted, known_ms = is_doubted(origin_ms), abs(without_doubt(origin_ms))
         if 0 < known_ms <= now_ms + TOLERANCE_MS:
             age_ms = max(now_ms - known_ms, 0)
             if age_ms > MAX_AGE_MS:
@@ -219,17 +234,17 @@ class PartitionFreshness:
                 self.data_age.cell.record(age_ms / 1000)
                 self.newest_origin_ms = max(self.newest_origin_ms, known_ms)
         if self.by_data:
-            self._count(self.by_data, age_ms, offset, at_least=origin_ms < 0)
+            self._count(self.by_data, None if doubted else age_ms, offset, at_least=origin_ms < 0)
 
     def exemplify(self, span: SpanContext, origin_ms: int, now_ns: int, timestamp_ms: int, delivered_ms: int) -> None:
         """Keep a recorded span that shows how a message's ages came about, for those ages that were counted."""
+        known_ms = abs(without_doubt(origin_ms))
         if (
             isinstance(timestamp_ms, int)
             and 0 < timestamp_ms <= delivered_ms <= timestamp_ms + MAX_AGE_MS
-            and not _contradicted(timestamp_ms, delivered_ms, origin_ms)
+            and not _contradicted(timestamp_ms, delivered_ms, known_ms)
         ):
             self.delivery_age.exemplify((delivered_ms - timestamp_ms) / 1000, now_ns, span)
-        known_ms = abs(origin_ms)
         age_ms = now_ns // 1_000_000 - known_ms
         if known_ms > 0 and 0 <= age_ms <= MAX_AGE_MS:
             self.data_age.cell.exemplify(age_ms / 1000, now_ns, span)

@@ -10,7 +10,7 @@ from otel_pipeline import semconv
 from otel_pipeline.detectors.measures import Detector
 from otel_pipeline.engine import pipeline_header
 from otel_pipeline.engine.measures import FLOW, Attribute, Measure
-from otel_pipeline.engine.origin import MAX_AGE_MS
+from otel_pipeline.engine.origin import DOUBTED, DOUBTED_HERE, MAX_AGE_MS
 from otel_pipeline.engine.pipeline_header import fields as fields_of
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _SOUGHT = 64
 _AGAIN = 3
 _BEGUN = 0.9
 """Share of the offsets, up to the highest one begun, that shows that those above it wait for their turn."""
-_PER_PARTITION = pipeline_header.PER_PARTITION
+_PER_PARTITION, _DOUBTED = pipeline_header.PER_PARTITION, pipeline_header.DOUBTED
 _VERSION = pipeline_header.VERSION
 _NO_FIELDS = (-1, 0, 0, 0, 0, 0, 0, 0, 0)
 _ALL_BUT_HOPS = 0xFFFF_00FF
@@ -227,20 +227,29 @@ class PartitionWatch:
             else:
                 self.unreadable += 1
             self.order.without_header(offset)
-            if type(timestamp_ms) is not int or timestamp_ms <= 0 or now_ms - timestamp_ms > MAX_AGE_MS:
+            if type(timestamp_ms) is not int or timestamp_ms <= 0 or abs(now_ms - timestamp_ms) > MAX_AGE_MS:
                 return 0
             # Its data is as old at least; nobody can tell whether it began here, unless somebody says so.
             return self.origin_ms(None, timestamp_ms)
         self.readable += 1
         head, high, low, _, _, _, producer, number, tag = fields
-        code = head & 0xFF
+        code, flags = head & 0xFF, head >> 16 & 0xFF
         if code != self._own_code:
             self.environments.other(code, header)
-        if head >> 16 & _PER_PARTITION:
+        if flags & _PER_PARTITION:
             self.order.one(offset, producer, number, tag)
         else:
             self.order.one_of_destination(offset, producer, number, tag)
-        return high << 32 | low
+        origin_ms: int = high << 32 | low
+        if flags & _DOUBTED:
+            self.freshness.doubted += 1
+            origin_ms |= DOUBTED_HERE if head >> 8 & 0xFF <= 1 else DOUBTED
+        return origin_ms
+
+    @property
+    def doubts(self) -> bool:
+        """Do as `PartitionObserver` says."""
+        return self.freshness.delay is not None
 
     @property
     def messages(self) -> int:
@@ -250,7 +259,7 @@ class PartitionWatch:
     def batch(self, messages: Sequence[Message], headers: Sequence[Any], now_ms: int) -> Sequence[int]:
         """Judge a batch that is handed over; returns the oldest origin of each message."""
         block = pipeline_header.HeaderBlock.read(headers)
-        if block is None:
+        if block is None or any(flags & _DOUBTED for flags in set(block.flags)):
             return [
                 self.one(message, self._offset(message), self._timestamp_ms(message), header, fields_of(header), now_ms)
                 for message, header in zip(messages, headers, strict=True)

@@ -10,7 +10,7 @@ from opentelemetry.context import get_current
 
 from otel_pipeline.engine import pipeline_header
 from otel_pipeline.engine.delivery import in_hand
-from otel_pipeline.engine.origin import MAX_AGE_MS, Origin, origin_of
+from otel_pipeline.engine.origin import MAX_AGE_MS, Origin, doubts, is_doubted, origin_of, without_doubt
 from otel_pipeline.engine.request import origin_of_request
 
 if TYPE_CHECKING:
@@ -47,15 +47,23 @@ class Batch:
         found = self._origin
         if found is None:
             first_ms, last_ms = (time.time() * 1000 + sign * MAX_AGE_MS for sign in (-1, 1))
-            times_ms = map(abs, self._origins_ms)  # Below 0 it is a bound: it may have begun earlier.
+            times_ms = map(without_doubt, self._origins_ms)
             origins_ms = [time_ms if first_ms <= time_ms <= last_ms else 0 for time_ms in times_ms]
             ages = [origin_ms for origin_ms in origins_ms if origin_ms]
             oldest_ms, newest_ms = min(ages, default=0), max(ages, default=0)
             oldest = origin_of(self._headers[origins_ms.index(oldest_ms)], oldest_ms)
-            hops = max(pipeline_header.hops_of(header) if header else 1 for header in self._headers)
-            found = Origin(oldest_ms, newest_ms, hops, oldest.environment, oldest.path, len(self._origins_ms))
+            hops, inputs = list(map(_hops, self._headers)), len(self._origins_ms)
+            # As `origin_at` says it of one message.
+            doubted = any(map(is_doubted, self._origins_ms)) or (
+                min(hops) <= 1 and any(doubts(observer) for observer, _, _ in self.parts)
+            )
+            found = Origin(oldest_ms, newest_ms, max(hops), oldest.environment, oldest.path, inputs, doubted)
             self._origin = found
         return found
+
+
+def _hops(header: Any) -> int:
+    return pipeline_header.hops_of(header) if header else 1
 
 
 batch_in_hand: ContextVar[Batch | None] = ContextVar("otel_pipeline.batch", default=None)

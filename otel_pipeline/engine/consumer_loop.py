@@ -16,7 +16,7 @@ from otel_pipeline.engine.awaited_batch import hand_on
 from otel_pipeline.engine.delivery import abandon, in_hand
 from otel_pipeline.engine.forks import forks
 from otel_pipeline.engine.headers import own_header
-from otel_pipeline.engine.origin import origin_of
+from otel_pipeline.engine.origin import origin_at
 from otel_pipeline.engine.pipeline_header import fields as fields_of
 from otel_pipeline.engine.pools import RUN_CODE
 
@@ -129,9 +129,10 @@ class Iteration:
             frame = frame.f_back
         asked_by_pool = frame.f_code in _POOL_CODES
         if asked_by_pool or not in_loop:
-            hand_on(
-                consumer, origin_of(own_header(self._headers(message)), self._timestamp_ms(message)), self.engine.guard
-            )
+            state = consumer.partitions.get((self._destination(message), self._partition(message)))
+            observer = None if state is None else state.observer
+            origin = origin_at(observer, own_header(self._headers(message)), self._timestamp_ms(message))
+            hand_on(consumer, origin, self.engine.guard)
         return not asked_by_pool
 
     def _state(self, consumer: Consumer, destination: str, partition: int) -> PartitionState | None:

@@ -17,7 +17,7 @@ from opentelemetry.trace import get_current_span, set_span_in_context
 
 from otel_pipeline.engine.failure import end_anyway
 from otel_pipeline.engine.guard import guarded
-from otel_pipeline.engine.origin import Origin, origin_of
+from otel_pipeline.engine.origin import Origin, origin_at
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -81,7 +81,7 @@ class OpenDelivery:
         """Where its data began."""
         found = self.known_origin
         if found is None:
-            found = self.known_origin = origin_of(self.header, self.timestamp_ms)
+            found = self.known_origin = origin_at(self.state.observer, self.header, self.timestamp_ms)
         return found
 
     @property

@@ -13,6 +13,7 @@ from otel_pipeline.engine.failure import error_type
 from otel_pipeline.engine.forks import Step, forks
 from otel_pipeline.engine.guard import Guard
 from otel_pipeline.engine.living import Living
+from otel_pipeline.engine.pipeline_header import RIGHT_CLOCK
 from otel_pipeline.engine.settings import EngineSettings
 from otel_pipeline.engine.trust import ForeignTraces
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from otel_pipeline.engine.guard import Place
     from otel_pipeline.engine.observer import CheckSent, Observe, ObserveFetches
+    from otel_pipeline.engine.pipeline_header import OwnClock
     from otel_pipeline.engine.propagation import Propagation
     from otel_pipeline.engine.spans import Spans
     from otel_pipeline.engine.totals import AttributeValue, Totals
@@ -98,6 +100,8 @@ class Engine:
         """Makes the observer of a partition at its first message: the detectors of the data's health."""
         self.observe_fetches: ObserveFetches | None = None
         """The same for what brokers say of the end of a partition."""
+        self.own_clock: OwnClock = RIGHT_CLOCK
+        """Says whether what begins here has an origin by a wrong clock: flag C."""
         self.check_sent: CheckSent | None = None
         """Makes what looks at the values that are sent to a destination: (value, size in bytes, 0 when unknown)."""
         self.forget_sent: Callable[[str], None] | None = None

@@ -10,6 +10,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, TypeAlias
 
 from otel_pipeline.engine.forks import Step, forks
+from otel_pipeline.engine.origin import without_doubt
 
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
@@ -64,7 +65,7 @@ def _show(recorded: Recorded) -> None:
         return
     if members is not None:
         # Below 0 it is a bound, which is shown as the age that was counted.
-        known = [(observed, abs(member_ms)) for observed, _, member_ms in members if member_ms]
+        known = [(observed, abs(without_doubt(member_ms))) for observed, _, member_ms in members if member_ms]
         if known:
             oldest, oldest_ms = min(known, key=itemgetter(1))
             oldest.exemplify(span, oldest_ms, end_ns)

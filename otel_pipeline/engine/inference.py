@@ -179,7 +179,7 @@ class Inferences:
             return
         if delivery is not None:
             origin = delivery.origin  # What the application has said meanwhile, with `flow.input`, counts.
-        origin_ms = 0 if origin is None else origin.origin_ms
+        origin_ms = 0 if origin is None else origin.told_ms
         self.decided(*self._bounded(model, version), delivery, origin_ms, now_ns, span)
 
     def record(self, call: InferenceCall, elapsed_ns: int, error: BaseException | None) -> None:

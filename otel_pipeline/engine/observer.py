@@ -24,12 +24,18 @@ class PartitionObserver(Protocol):
     rejects: bool
     """Whether messages may have to be rejected by raising: asked for each one."""
 
+    @property
+    def doubts(self) -> bool:
+        """Whether senders' clocks are known to be wrong, or they hold messages back: what began so is doubted."""
+        ...
+
     def one(
         self, message: Message, offset: int, timestamp_ms: int, header: Any, fields: Fields | None, now_ms: int
     ) -> int:
         """Take a message that is handed to the application; returns its oldest origin, ms, 0 when unknown.
 
-        Below 0 it is the latest that it can be: of a message without our header the data is as old at least.
+        Below 0 it is the latest that it can be: of a message without our header the data is as old at least. With
+        `origin.DOUBTED` added, its clock is known to be wrong.
         The data-flow header is given as it came (`header`) and as it was read (`fields`).
         """
         ...

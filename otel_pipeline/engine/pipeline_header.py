@@ -23,7 +23,7 @@ import struct
 import sys
 from array import array
 from binascii import a2b_base64, b2a_base64
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from otel_pipeline.engine.guard import raise_theirs
 
@@ -40,6 +40,8 @@ ENVIRONMENT_CODES = {
     "production": 6,
 }
 FAN_IN = 1 << 1
+DOUBTED = 1 << 2
+"""Flag C: the clock that the origin was read from is known to be wrong, or its sender holds messages back."""
 PER_PARTITION = 1 << 3
 """Flag P: the sequence counts one partition. Without it, it counts all partitions of the destination."""
 EXTENDED = 1 << 5
@@ -239,6 +241,11 @@ def _extension(raw: bytes) -> dict[int, bytes] | None:
     return parts
 
 
+def flags_of(*, fans_in: bool, doubted: bool) -> int:
+    """Return the flags of data that goes on: F and C."""
+    return (FAN_IN if fans_in else 0) | (DOUBTED if doubted else 0)
+
+
 def encode(
     *,
     flags: int,
@@ -365,20 +372,42 @@ def origin_environment(header: Any) -> str | None:
     return read.environment
 
 
+class OwnClock(Protocol):
+    """What is known of the clock that this process reads origins from."""
+
+    off: bool
+    """Whether it was set, and it is not known yet that it is right."""
+
+
+class _RightClock:
+    off = False
+
+
+RIGHT_CLOCK: OwnClock = _RightClock()
+"""That of a process in which nobody looks at the clock."""
+
+
 class Template:
-    """A first hop's header without origin, sequence and tag, which are known only where the message is numbered."""
+    """A first hop's header without origin, sequence and tag, which are known only where the message is numbered.
 
-    __slots__ = ("_head", "_origin", "extension", "placeholder")
+    Args:
+        header: what it is made from.
+        clock: says whether the origin is to have flag C.
+    """
 
-    def __init__(self, header: bytes) -> None:
+    __slots__ = ("_clock", "_doubted", "_head", "_origin", "extension", "placeholder")
+
+    def __init__(self, header: bytes, clock: OwnClock = RIGHT_CLOCK) -> None:
         raw = a2b_base64(header.translate(STANDARD) + b"=" * (-len(header) % 4))
         self._head, self._origin, self.extension = raw[:4], raw[10:24], raw[_BYTES:]
+        self._clock, self._doubted = clock, bytes((raw[0], raw[1] | DOUBTED)) + raw[2:4]
         self.placeholder = header
         """What stands in the message until then."""
 
     def filled(self, origin_ms: int, sequence: int, tag: int) -> bytes:
         """Write the whole header."""
-        raw = self._head + origin_ms.to_bytes(6, "big") + self._origin + _STAMP.pack(sequence, tag) + self.extension
+        head = self._doubted if self._clock.off else self._head
+        raw = head + origin_ms.to_bytes(6, "big") + self._origin + _STAMP.pack(sequence, tag) + self.extension
         return b2a_base64(raw, newline=False).translate(URL_SAFE, b"=")
 
 

@@ -22,14 +22,15 @@ from otel_pipeline.engine.batch import batch_in_hand
 from otel_pipeline.engine.delivery import in_hand
 from otel_pipeline.engine.guard import place_in_force, step_aside
 from otel_pipeline.engine.origin import Origin, origin_of
+from otel_pipeline.engine.pipeline_header import RIGHT_CLOCK, OwnClock
 from otel_pipeline.engine.request import origin_of_request, with_request
 
-_own: list[str | None] = [None]
+_own: list[tuple[str | None, OwnClock]] = [(None, RIGHT_CLOCK)]
 
 
-def activate(environment: str | None) -> None:
-    """Set the environment in which data begins that begins here; by `instrument()` and `uninstrument()`."""
-    _own[0] = environment
+def activate(environment: str | None, clock: OwnClock = RIGHT_CLOCK) -> None:
+    """Set environment and clock of data that begins here; by `instrument()` and `uninstrument()`."""
+    _own[0] = environment, clock
 
 
 class PipelinePropagator(TextMapPropagator):
@@ -74,10 +75,11 @@ def _inject(carrier: CarrierT, context: Context, setter: Setter[CarrierT]) -> No
     origin = _rests_on(context)
     if origin is None:
         now_ms = time.time_ns() // 1_000_000
-        origin = Origin(now_ms, now_ms, 0, _own[0], 0)
+        environment, clock = _own[0]
+        origin = Origin(now_ms, now_ms, 0, environment, 0, doubted=clock.off)
     fans_in = origin.inputs > 1 or origin.newest_ms != origin.origin_ms
     written = pipeline_header.encode(
-        flags=pipeline_header.FAN_IN if fans_in else 0,
+        flags=pipeline_header.flags_of(fans_in=fans_in, doubted=origin.doubted),
         hops=origin.hops + 1,
         environment=origin.environment,
         origin_ms=origin.origin_ms,

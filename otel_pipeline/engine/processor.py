@@ -14,7 +14,7 @@ from otel_pipeline.engine.exemplars import EXEMPLARS_APART_NS
 from otel_pipeline.engine.failure import describe
 from otel_pipeline.engine.headers import own_header
 from otel_pipeline.engine.links import CreationLinks
-from otel_pipeline.engine.origin import DAY_MS, MAX_AGE_MS, merge, origin_of
+from otel_pipeline.engine.origin import DAY_MS, MAX_AGE_MS, merge, origin_at
 from otel_pipeline.engine.pipeline_header import ENVIRONMENTS, OTHER_ENVIRONMENT
 from otel_pipeline.engine.send import key_text
 from otel_pipeline.engine.spans import SPAN_KEY
@@ -187,10 +187,13 @@ class Processor:
         delivery = OpenDelivery(states[0], messages, None, 0, None, None, None, start_ns, self._now(), context)
         delivery.batched = True
         headers = [own_header(fields.headers(message)) for message in messages]
-        origins = list(map(origin_of, headers, map(fields.timestamp_ms, messages)))
+        origins = [
+            origin_at(state.observer, header, fields.timestamp_ms(message))
+            for state, message, header in zip(states, messages, headers, strict=True)
+        ]
         delivery.known_origin = merge(origins)
         delivery.members = [
-            (state.observer, fields.offset(message), state.observer.origin_ms(header, origin.origin_ms))
+            (state.observer, fields.offset(message), state.observer.origin_ms(header, origin.told_ms))
             for state, message, header, origin in zip(states, messages, headers, origins, strict=True)
             if state.observer is not None
         ]
@@ -276,7 +279,7 @@ def _leave(delivery: OpenDelivery) -> None:
 def _tell_processed(delivery: OpenDelivery, observer: PartitionObserver, now_ms: int) -> None:
     """Tell the observers the age of each message, also when several were processed as one."""
     if delivery.members is None:  # Handed out before anybody watched.
-        observer.processed(delivery.offset or 0, delivery.origin.origin_ms, now_ms)
+        observer.processed(delivery.offset or 0, delivery.origin.told_ms, now_ms)
         return
     for each, offset, origin_ms in delivery.members:
         each.processed(offset, origin_ms, now_ms)

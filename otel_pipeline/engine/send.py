@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 ABORTED = "aborted"
 """Error type of what was not delivered because the application has aborted its transaction."""
-_FAN_IN = 1 << 1
 _PER_PARTITION = 1 << 3
 
 
@@ -329,9 +328,13 @@ def set_header_and_state(
     written = headers[-1][1]
     first_hop, read = destination.first_hop, pipeline_header.decode(written)
     begins_here = first_hop is not None and written == first_hop.placeholder
-    origin_ms = now_ns // 1_000_000 if begins_here else 0 if read is None else read.origin_ms
-    if read is not None and origin_ms:
-        put_member(headers, origin_state.KEY, origin_state.member(origin_ms, read.environment))
+    if read is None:
+        return
+    origin_ms = now_ns // 1_000_000 if begins_here else read.origin_ms
+    # The member has no flags: where its clock is known to be wrong, the origin is unknown.
+    doubted = engine.own_clock.off if begins_here else read.flags & pipeline_header.DOUBTED
+    if origin_ms:
+        put_member(headers, origin_state.KEY, origin_state.member(0 if doubted else origin_ms, read.environment))
 
 
 def _take(headers: list[tuple[str, bytes]]) -> Any:
@@ -345,10 +348,11 @@ def _take(headers: list[tuple[str, bytes]]) -> Any:
 def _later_hop(engine: Engine, producer: Producer, destination: Destination, origin: Origin, flags: int) -> bytes:
     """Write the header of data that came from elsewhere, all but its number."""
     settings = engine.settings
+    fans_in = origin.inputs > 1 or origin.newest_ms != origin.origin_ms
     extends = origin.hops < settings.max_hops
     path = pipeline_header.path_hash(origin.path, settings.service_name, destination.name) if extends else origin.path
     return pipeline_header.encode(
-        flags=flags | _FAN_IN if origin.inputs > 1 or origin.newest_ms != origin.origin_ms else flags,
+        flags=flags | pipeline_header.flags_of(fans_in=fans_in, doubted=origin.doubted),
         hops=origin.hops + 1,
         environment=origin.environment,
         origin_ms=origin.origin_ms,
@@ -380,7 +384,7 @@ def _first_hop(engine: Engine, producer: Producer, destination: Destination, fla
         sequence=0,
         tag=0,
     )
-    template = destination.first_hop = pipeline_header.Template(encoded)
+    template = destination.first_hop = pipeline_header.Template(encoded, engine.own_clock)
     if producer.numbers is not None:
         producer.numbers.template(producer.identifier, template)
     return template

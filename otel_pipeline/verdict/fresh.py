@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_pipeline import duration
+from otel_pipeline.detectors.freshness import DOUBTED_ORIGINS
 from otel_pipeline.detectors.shares import wilson_lower
 from otel_pipeline.verdict import words
 from otel_pipeline.verdict.case import JUDGED, Case, aged
@@ -148,12 +149,15 @@ def _catching_up(of: ObjectiveCase) -> Light | None:
 def _at_least(of: ObjectiveCase) -> Light | None:
     if of.n - of.unknown >= JUDGED * of.n:
         return None
-    destination = of.case.evidence.key.destination
-    return of.light(
-        "grey",
-        f"the age of {of.unknown:,} of {of.n:,} {of.objective.subject} is not known ({of.target})",
-        f"clocks; or, if data begins there, destinations: {{{destination}: {{origin: message}}}}",
-    )
+    why = f"the age of {of.unknown:,} of {of.n:,} {of.objective.subject} is not known"
+    doubted = of.case.windows[of.window_s][DOUBTED_ORIGINS]
+    if doubted:
+        why += f": a service before has found the clock wrong by which {words.count(doubted, 'message')} began"
+        look = "the clocks of the services that a trace of one of them begins with"
+    else:
+        destination = of.case.evidence.key.destination
+        look = f"clocks; or, if data begins there, destinations: {{{destination}: {{origin: message}}}}"
+    return of.light("grey", f"{why} ({of.target})", look)
 
 
 def _met(of: ObjectiveCase) -> Light:

@@ -93,7 +93,8 @@ class Monitoring:
         )
         self.flows.attach(engine)
         self.contracts.attach(engine)
-        inferences.decided = Decisions(totals, self.flows.objectives, engine.metric_destination).decided
+        decisions = Decisions(totals, self.flows.objectives, engine.metric_destination, self.flows.clock)
+        inferences.decided = decisions.decided
         require_fresh.activate(self.flows.objectives.counter, engine.guard)
         self.clock = ClockBound()
         """The bound of this machine's clock; it has to be told of the Collector's answers."""

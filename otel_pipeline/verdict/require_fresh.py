@@ -124,7 +124,7 @@ class RequireFresh:
         if counted is None or counted.place.off:
             return None
         origin = origin_in_hand()
-        age_s = None if origin is None else origin.age_s
+        age_s = None if origin is None or origin.doubted else origin.age_s
         counted.count(self._threshold_s, age_s)
         if age_s is not None:
             span = get_current_span()

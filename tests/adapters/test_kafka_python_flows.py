@@ -276,3 +276,45 @@ def test_what_a_closed_consumer_has_counted_stays(configured, telemetry, mock):
         del consumer
 
     assert points(telemetry, "otel_pipeline.messages.foreign_environment") == {(): 3}
+
+
+def test_a_clock_that_was_set_is_told_to_all_that_rests_on_it(configured, telemetry, mock):
+    """Over two hops, one by one, in a batch and in a join: no decision is met or missed by its times."""
+    flow = configured("objectives:\n  fresh: {model: churn, threshold: 30s, objective: 0.99}\n")
+    raw, features, scores = mock.topic("raw"), mock.topic("features"), mock.topic("scores")
+    clock, producer = flow.pipeline._monitoring.flows.clock, mock.producer()
+    clock.look()
+    clock._wall_s = lambda: time.time() - 3_600
+    assert clock.is_off()
+    producer.send(raw, b"wrong", partition=0).get(10)
+    clock._wall_s = time.time
+    clock.look()
+    producer.send(raw, b"right", partition=0).get(10)
+    kept = {}
+    for record in mock.consumer(raw):
+        kept[record.value] = otel_pipeline.flow.capture()
+        with otel_pipeline.inference("churn"):
+            pass
+        producer.send(features, record.value, partition=0).get(10)
+        if record.value == b"right":
+            with otel_pipeline.flow.joined(kept[b"wrong"]):
+                producer.send(features, b"joined", partition=0).get(10)
+            break
+    batch = mock.poll(mock.consumer(features), 3)
+    producer.send(scores, b"batch", partition=0).get(10)
+    sent = [mock.poll(mock.consumer(topic), count) for topic, count in ((raw, 2), (features, 3), (scores, 1))]
+
+    assert [
+        (record.value, bool(pipeline_header.decode(dict(record.headers)["otelp"]).flags & pipeline_header.DOUBTED))
+        for records in sent
+        for record in records
+    ] == [
+        (b"wrong", True),
+        (b"right", False),
+        (b"wrong", True),
+        (b"right", False),
+        (b"joined", True),
+        (b"batch", True),
+    ]
+    assert len(batch) == 3
+    assert points(telemetry, "otel_pipeline.slo.events", "otel_pipeline.slo.met") == {("unknown",): 1, ("true",): 1}

@@ -6,8 +6,16 @@ from math import inf
 
 import pytest
 
+from otel_pipeline.detectors.decisions import Decisions
+from otel_pipeline.detectors.freshness import DOUBTED_ORIGINS
+from otel_pipeline.detectors.objectives import Objectives
 from otel_pipeline.detectors.sender_delay import SenderDelays
+from otel_pipeline.detectors.settings import Objective
 from otel_pipeline.detectors.wall_clock import WallClock
+from otel_pipeline.engine import pipeline_header
+from otel_pipeline.engine.origin import DOUBTED
+from otel_pipeline.engine.totals import Totals
+from tests.detectors.conftest import NOW_MS, Watching
 from tests.limits import below_at_above
 
 
@@ -138,3 +146,111 @@ def test_a_sender_that_is_in_time_clears_all():
 
     assert looks(sender=8, over_s=0.0, delays=delays).delay(10.0, 4.0) is None
     assert delays.settled
+
+
+# Origins whose clock is known to be wrong: flag C
+
+
+WRONG = "a service before has found the clock wrong by which 30 messages began"
+OBJECTIVES = (
+    Objective("data", destination="orders", age="data", threshold_s=1.0, objective=0.99),
+    Objective("delivery", destination="orders", age="delivery", threshold_s=1.0, objective=0.99),
+)
+
+
+def cases(watching):
+    """(met, missed, unknown) of each objective."""
+    evidence = watching.evidence()
+    return {each.name: (each.met, each.missed, each.unknown) for each in evidence.freshness.objectives}
+
+
+def doubted(number, *, flags=pipeline_header.DOUBTED, hops=1, origin_ms=NOW_MS - 100):
+    return pipeline_header.encode(
+        flags=pipeline_header.PER_PARTITION | flags,
+        hops=hops,
+        environment="production",
+        origin_ms=origin_ms,
+        newest_ms=0,
+        path=1,
+        producer_id=7,
+        sequence=number,
+        tag=pipeline_header.tag_of("orders", 0),
+    )
+
+
+@pytest.mark.parametrize("in_batches", [False, True])
+@pytest.mark.parametrize(
+    ("flags", "hops", "data", "delivery"),
+    [
+        (0, 1, (1, 1, 0), (2, 0, 0)),
+        (pipeline_header.DOUBTED, 1, (0, 0, 2), (0, 0, 2)),
+        (pipeline_header.DOUBTED, 2, (0, 0, 2), (2, 0, 0)),
+    ],
+)
+def test_ages_from_a_clock_that_is_known_to_be_wrong(in_batches, flags, hops, data, delivery):
+    """No objective takes one, met or missed; the message's own time is that of the last sender. Order is as ever."""
+    watching = Watching(objectives=OBJECTIVES)
+    headers = [doubted(1, flags=flags, hops=hops), doubted(2, flags=flags, hops=hops, origin_ms=NOW_MS - 2_000)]
+    messages = [watching.message(at, header=header) for at, header in enumerate(headers)]
+    if in_batches:
+        observer = watching.consumer.partition("orders", 0).observer
+        origins_ms = observer.batch(messages, headers, watching.now_ms)
+        observer.processed_batch(1, origins_ms, watching.now_ms)
+    else:
+        observer = watching.deliver(*messages)
+    evidence = watching.evidence()
+
+    assert cases(watching) == {"data": data, "delivery": delivery}
+    assert (evidence.counts[DOUBTED_ORIGINS], observer.order.numbers()) == (2 if flags else 0, {7: 2})
+    assert observer.freshness.newest_origin_ms == NOW_MS - 100, "shown, as all ages are"
+    assert observer.freshness.data_age.cell.sum == pytest.approx(2.1)
+
+
+def test_the_light_says_that_a_service_before_knows_its_clock_to_be_wrong():
+    """Nothing is met, and nothing missed: grey."""
+    watching = Watching(objectives=OBJECTIVES[:1])
+    watching.deliver(*(watching.message(at, header=doubted(at + 1)) for at in range(30)))
+    light = watching.lights()["fresh"]
+
+    assert (light.state, light.row, light.why) == (
+        "grey",
+        "at least",
+        f"the age of 30 of 30 messages is not known: {WRONG} (data: 99 % under 1 s)",
+    )
+
+
+@pytest.mark.parametrize(
+    ("origin_ms", "off", "case"), [(0, False, "true"), (DOUBTED, False, "unknown"), (0, True, "unknown")]
+)
+def test_a_decision_on_it(clocks, origin_ms, off, case):
+    """Is of unknown age as well; so are all while the clock here is off."""
+    totals = Totals()
+    objective = Objective("fresh", model="churn", threshold_s=1.0, objective=0.99)
+    clocks.clock.off = off
+    decisions = Decisions(totals, Objectives((objective,), totals), str, clocks.clock)
+    decisions.decided("churn", None, None, origin_ms | NOW_MS - 100, NOW_MS * 1_000_000)
+    (counts,) = decisions._by_model["churn"]
+    found = counts.evidence()
+
+    assert {"true": found.met, "false": found.missed, "unknown": found.unknown} == {
+        **dict.fromkeys(("true", "false", "unknown"), 0),
+        case: 1,
+    }
+
+
+def test_a_sender_whose_clock_is_behind_is_doubted():
+    """As long as it is proven: what is sent on from its messages says so."""
+    watching = Watching(objectives=OBJECTIVES)
+    pace = watching.flows.pace(watching.consumer, "orders", 0)
+    observer, said = watching.deliver(*watching.numbered(1)), []
+    for number in range(2, 6):
+        watching.now_s += 1
+        pace.fetched(watching.now_s - 0.1, watching.now_s - 0.05, number - 1, number - 1)
+        pace.fetched(watching.now_s - 0.05, watching.now_s, number - 1, number)
+        watching.deliver(watching.message(number - 1, age_ms=5_000, header=watching.header(number)))
+        watching.flows.look()
+        said.append(observer.doubts)
+    watching.now_s += 301
+    watching.flows.look()
+
+    assert (said, observer.doubts) == ([False, False, True, True], False)
