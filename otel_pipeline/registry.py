@@ -98,7 +98,7 @@ ADAPTERS = (
         package="aiokafka",
         versions=">=0.10,<1",
         replaces=("opentelemetry.instrumentation.aiokafka:AIOKafkaInstrumentor",),
-        missing="getmany, send_batch, and what tells of pace and of commits ahead",
+        missing="send_batch and transactions",
     ),
     Adapter(
         name="scikit-learn",

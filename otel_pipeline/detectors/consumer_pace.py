@@ -325,8 +325,8 @@ class ConsumerLooks:
         held = self._held.get(part.live.partition)
         if held is not None:
             return now_s - held[1]
-        delivery = consumer.open
-        since_ns = consumer.polling.since_ns if delivery is None else delivery.started_ns
+        handed_out = _handed_out(consumer, self._destination).get(part.live.partition)
+        since_ns = min(handed_out) if handed_out else consumer.polling.since_ns
         return max(0.0, (now_ns - since_ns) / 1e9)
 
     def _starved(self, parts: list[_Part], now_s: float) -> tuple[int, int] | None:
@@ -345,31 +345,29 @@ class ConsumerLooks:
 def _parts(consumer: Consumer, destination: str, live: list[Live]) -> list[_Part]:
     """Read the partitions whose position and end are known."""
     found = []
-    delivery, batch = consumer.open, consumer.batch
-    polled = {}
-    if batch is not None and not consumer.explicit:
-        polled = {id(observer): len(origins) for observer, _, origins in list(batch.parts)}
+    handed_out, polled = _handed_out(consumer, destination), Counter[int]()
+    for batch in () if consumer.explicit else consumer.batches():
+        polled.update({id(observer): len(origins) for observer, _, origins in list(batch.parts)})
     for each in live:
         offset, end, watch = each.position.offset, each.pace.end, each.watch
         if offset is None or end is None:
             continue
-        in_hand = queued = 0
+        in_hand, queued = len(handed_out.get(each.partition, ())), 0
         counted = consumer.explicit and watch is not None and watch.begins_all
         if watch is not None:
-            in_hand = len(watch.in_flight) or polled.get(id(watch), 0)
+            in_hand = len(watch.in_flight) or in_hand + polled[id(watch)]
             if counted:
                 queued = max(0, offset - 1 - watch.highest_begun)
-        if (
-            not in_hand
-            and delivery is not None
-            and (delivery.destination, delivery.partition)
-            == (
-                destination,
-                each.partition,
-            )
-        ):
-            in_hand = 1
         found.append(_Part(each, offset, max(0, end - offset), in_hand, queued, counted))
+    return found
+
+
+def _handed_out(consumer: Consumer, destination: str) -> dict[int | None, list[int]]:
+    """Return when each message in hand that was handed out alone was begun, by partition."""
+    found: dict[int | None, list[int]] = {}
+    for delivery in consumer.deliveries():
+        if delivery.destination == destination:
+            found.setdefault(delivery.partition, []).append(delivery.started_ns)
     return found
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.context import attach, get_current
 
-from otel_pipeline.engine.task_deliveries import TaskDeliveries, error_of
+from otel_pipeline.engine.tasks_in_hand import TasksInHand, error_of
 
 if TYPE_CHECKING:
     from asyncio import Task
@@ -43,7 +43,7 @@ class AsyncIteration:
     def leave(self, consumer: Consumer) -> None:
         """Finish the running task's message: the task asks for another one, so it has handled this one."""
         try:
-            delivery = None if consumer.tasks is None else consumer.tasks.take(_running_task())
+            delivery = None if consumer.tasks is None else consumer.tasks.take(running_task())
             if delivery is not None:
                 self._processor.finish(delivery)
         except Exception:
@@ -63,14 +63,14 @@ class AsyncIteration:
         try:
             if self._place.off:
                 return None
-            task = _running_task()
+            task = running_task()
             if task is None or self._hides_context(task):
                 consumer.iterator_spans = False
             rejection = self._iteration.hand_out(consumer, message)
             delivery, consumer.open = consumer.open, None
             if delivery is not None and task is not None:
                 if consumer.tasks is None:
-                    consumer.tasks = TaskDeliveries(self._processor.finish, self._place)
+                    consumer.tasks = TasksInHand(self._processor.finish, self._place)
                 consumer.tasks.hold(task, delivery)
         except Exception:
             self._place.failed()
@@ -96,7 +96,7 @@ class AsyncIteration:
         delivery = None if consumer.tasks is None else consumer.tasks.take(task)
         if delivery is None or task is None:
             return
-        if get_current() is not delivery.own or task is not _running_task():
+        if get_current() is not delivery.own or task is not running_task():
             self._processor.finish(delivery)
             return
         # The context ends here; the span, as of now, when it is known whether an exception has ended the task.
@@ -110,19 +110,24 @@ class AsyncIteration:
         except Exception:
             self._place.failed()
 
+    def runs_only_the_call(self, task: Task[Any]) -> bool:
+        """Tell whether it is a task of the call's own."""
+        return getattr(task.get_coro(), "cr_code", None) in self.own
+
     def _hides_context(self, task: Task[Any]) -> bool:
-        code = getattr(task.get_coro(), "cr_code", None)
-        if code not in self.own:
+        if not self.runs_only_the_call(task):
             return False
+        name = getattr(task.get_coro(), "__name__", "the call")
         self._guard.problem(
             "async.own_task",
-            f"{code.co_name}() runs in a task of its own, as create_task() and, up to Python 3.11, wait_for() run it: "
+            f"{name}() runs in a task of its own, as create_task() and, up to Python 3.11, wait_for() run it: "
             "its messages have no process span; handle them in `with otel_pipeline.process(message)`",
         )
         return True
 
 
-def _running_task() -> Task[Any] | None:
+def running_task() -> Task[Any] | None:
+    """Return the task that calls; None outside of one."""
     loop = _get_running_loop()
     return None if loop is None else current_task(loop)
 
@@ -136,7 +141,7 @@ class AsyncDeliveries:
         self._client = client
         self._consumer = consumer
         self._iteration = iteration
-        self._task = _running_task()
+        self._task = running_task()
 
     def __aiter__(self) -> AsyncIterator[Message]:
         return self

@@ -73,7 +73,8 @@ def _done(item: Any, guard: Guard) -> _Polled:
 
 def take_back(consumer: Consumer, batch: Batch) -> None:
     """Take it out of these contexts: the application asks for more, or closes."""
-    consumer.batch = None
+    if consumer.batch is batch:
+        consumer.batch = None
     if strays:
         strays.discard(ref(consumer))
     if batch_in_hand.get() is batch:
@@ -82,6 +83,25 @@ def take_back(consumer: Consumer, batch: Batch) -> None:
         (loop, contexts), batch.awaited = batch.awaited, None
         with suppress(RuntimeError):  # The loop is closed.
             loop.call_soon_threadsafe(_change, contexts, batch, None)
+
+
+def hand_to_awaiting(consumer: Consumer, batch: Batch, task: Task[Any], guard: Guard) -> None:
+    """Put a batch that a task of the call's own has polled into the contexts of the tasks that await it."""
+    contexts = list(_contexts(task, _DEPTH))
+    if contexts:
+        batch.awaited = task.get_loop(), contexts
+        _change(contexts, None, batch)
+        return
+    _lose(consumer, guard, "a task of its own")
+
+
+def _lose(consumer: Consumer, guard: Guard, where: str) -> None:
+    strays.add(ref(consumer, strays.discard))
+    guard.problem(
+        "batch.pool",
+        f"messages were polled by {where}, and nothing tells who handles them: what is sent meanwhile has an unknown "
+        "origin; handle them in `with otel_pipeline.process(message)`",
+    )
 
 
 class _Polled:
@@ -140,12 +160,7 @@ class _Polled:
     def _lose(self, consumer: Consumer, batch: Batch) -> None:
         if not self._direct or consumer.batch is not batch:
             return
-        strays.add(ref(consumer, strays.discard))
-        self._guard.problem(
-            "batch.pool",
-            "messages were polled by a pool's thread, and nothing tells who handles them: what is sent meanwhile has "
-            "an unknown origin; handle them in `with otel_pipeline.process(message)`",
-        )
+        _lose(consumer, self._guard, "a pool's thread")
 
 
 def _change(contexts: list[Context], old: Batch | None, new: Batch | None) -> None:

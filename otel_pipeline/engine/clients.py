@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.messages import MessageFields, SystemNames
     from otel_pipeline.engine.observer import FetchObserver, PartitionObserver
     from otel_pipeline.engine.sequence import Sequences
-    from otel_pipeline.engine.task_deliveries import TaskDeliveries
+    from otel_pipeline.engine.tasks_in_hand import TasksInHand
     from otel_pipeline.engine.totals import AttributeValue, CounterCell, HistogramCell, ThreadCells
 
 MAX_PARTITION_STATES = 10_000
@@ -136,6 +136,7 @@ class Consumer:
         "partitions",
         "polling",
         "positions",
+        "task_batches",
         "tasks",
     )
 
@@ -173,8 +174,10 @@ class Consumer:
             self.attributes[semconv.MESSAGING_CLIENT_ID] = client_id
         self.partitions: dict[tuple[str, int], PartitionState] = {}
         self.open: OpenDelivery | None = None
-        self.tasks: TaskDeliveries | None = None
-        """What each asyncio task has in hand."""
+        self.tasks: TasksInHand[OpenDelivery] | None = None
+        """What each asyncio task has in hand of messages that were handed out one by one."""
+        self.task_batches: TasksInHand[Batch] | None = None
+        """The same of batches; `batch` is then one that nobody knows the task of."""
         self.iterator_spans = True
         self.explicit = False
         """Whether the application itself says, with `process()`, when a message is processed."""
@@ -186,6 +189,16 @@ class Consumer:
         self.assignments: dict[tuple[str, int], object] = {}
         """For each partition that messages have come from, an object that is the same as long as it stays assigned."""
         forks.add(self.begin_anew, Step.ZERO)
+
+    def deliveries(self) -> list[OpenDelivery]:
+        """Return the messages in hand that were handed out one by one: one, or one of each task. Any thread."""
+        tasks, delivery = self.tasks, self.open
+        return tasks.now() if tasks is not None else [] if delivery is None else [delivery]
+
+    def batches(self) -> list[Batch]:
+        """Return the batches in hand: one, or one of each task. Any thread."""
+        tasks, batch = self.task_batches, self.batch
+        return ([] if tasks is None else tasks.now()) + ([] if batch is None else [batch])
 
     def fetch_observer(self, destination: str, partition: int) -> FetchObserver | None:
         """Return the observer of a partition's fetches; from the client's own thread, before the first message."""
@@ -392,21 +405,22 @@ class Producer:
 
 
 class Polling:
-    """What one consumer's calls of poll showed. Written by its thread, read by any. Times in ns, monotonic."""
+    """What one consumer's calls for messages showed. Written by its thread, read by any. Times in ns, monotonic."""
 
-    __slots__ = ("began_ns", "longest_ns", "recent_ns", "since_ns", "waited_ns")
+    __slots__ = ("_calls", "began_ns", "longest_ns", "recent_ns", "since_ns", "waited_ns")
 
     def __init__(self, now_ns: int) -> None:
         self.since_ns = now_ns
         """When the latest call began or ended."""
         self.began_ns = 0
-        """When the call that has not returned yet began; 0 without one."""
+        """Since when a call has been waiting; 0 while none is."""
         self.waited_ns = 0
         """Time spent in calls that have returned."""
         self.recent_ns: deque[int] = deque(maxlen=RECENT)
         """Spent between calls, lately."""
         self.longest_ns = 0
         """The longest of these ever."""
+        self._calls = 0
 
     def begin(self, now_ns: int, *, by_iterator: bool) -> None:
         """Note that the application asks for messages; an iterator has handed out a whole batch since the last time."""
@@ -422,6 +436,19 @@ class Polling:
         self.waited_ns += now_ns - self.began_ns
         self.since_ns = now_ns
         self.began_ns = 0
+
+    def enter(self, now_ns: int) -> None:
+        """Do as `begin` where several tasks may wait at the same time."""
+        self._calls += 1
+        if self._calls == 1:
+            self.begin(now_ns, by_iterator=True)
+
+    def leave(self, now_ns: int) -> None:
+        """Do as `end` where several tasks may wait: the others go on waiting."""
+        self._calls -= 1
+        self.end(now_ns)
+        if self._calls:
+            self.began_ns = now_ns
 
     def waited_until(self, now_ns: int) -> int:
         """Return all the time spent waiting, ns, including that of a call that has not returned."""

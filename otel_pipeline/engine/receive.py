@@ -141,10 +141,10 @@ def _receive_span(
     span.end(end_ns)
 
 
-def leave_batch(engine: Engine, consumer: Consumer) -> None:
-    """End the batch: the application asks for more, or closes, so what it had is processed. Never raises."""
+def leave_batch(engine: Engine, consumer: Consumer, batch: Batch | None = None) -> None:
+    """End the batch, the consumer's or this one: more is asked for, so what was there is processed. Never raises."""
     try:
-        batch = consumer.batch
+        batch = consumer.batch if batch is None else batch
         if batch is None:
             return
         take_back(consumer, batch)

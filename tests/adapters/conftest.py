@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import time
@@ -103,3 +104,25 @@ def telemetry(telemetry, request):
     if request.param == "compiled":
         telemetry.as_in_production()
     return telemetry
+
+
+@pytest.fixture
+def application(telemetry, embedded):
+    """Runs a coroutine function, called with an object that makes aiokafka's clients and topics, in a loop of its own."""
+    pytest.importorskip("aiokafka")
+    from tests.adapters.aiokafka_application import Application
+
+    pipe = telemetry.instrument(libraries=["aiokafka"])
+
+    def run(main):
+        async def whole():
+            made = Application(embedded)
+            try:
+                return await main(made)
+            finally:
+                await made.close()
+
+        return asyncio.run(whole())
+
+    run.pipe = pipe
+    return run

@@ -1,7 +1,7 @@
-"""aiokafka: `send`, and messages one by one.
+"""aiokafka.
 
-Patched: AIOKafkaProducer.send; MessageBatch.append; AIOKafkaConsumer.getone, .__aiter__, .commit, .seek,
-.seek_to_beginning, .seek_to_end, .seek_to_committed, .stop. What is missing stands in the registry.
+Patched: AIOKafkaProducer.send; MessageBatch.append; AIOKafkaConsumer.start, .getone, .getmany, .__aiter__, .commit,
+.seek, .seek_to_beginning, .seek_to_end, .seek_to_committed, .stop. What is missing stands in the registry.
 """
 
 from __future__ import annotations
@@ -10,18 +10,21 @@ import functools
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+from otel_pipeline.brokers.kafka import aiokafka_fetches
 from otel_pipeline.brokers.kafka.acknowledgements import follow
+from otel_pipeline.brokers.kafka.async_pull import AsyncPull
 from otel_pipeline.brokers.kafka.client import NAMES, KafkaConsumers, KafkaProducers, Library, failed, tell_unreadable
 from otel_pipeline.engine.async_loop import AsyncIteration
 from otel_pipeline.engine.messages import MessageFields
 from otel_pipeline.engine.open_sends import OpenBatch
-from otel_pipeline.engine.patching import DriftedError
+from otel_pipeline.engine.patching import Around, DriftedError
 from otel_pipeline.engine.send import sender
 from otel_pipeline.engine.sequence import Sequences
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from otel_pipeline.engine.clients import Consumer
     from otel_pipeline.engine.engine import Engine
     from otel_pipeline.engine.patching import Patches
     from otel_pipeline.engine.send import Sending
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 _SEND = ("self", "topic", "value", "key", "partition", "timestamp_ms", "headers")
 _APPEND = ("self", "key", "value", "timestamp_ms")
 _GETONE = ("self", "partitions")
+_GETMANY = ("self", "partitions", "timeout_ms", "max_records")
+_DESERIALIZE = frozenset({"_consumer_record"})
 
 
 def _settings(client: Any) -> Mapping[str, Any]:
@@ -37,7 +42,7 @@ def _settings(client: Any) -> Mapping[str, Any]:
     network = client._client if consumes else client.client
     found = {"bootstrap_servers": network._bootstrap_servers, "client_id": network._client_id}
     if consumes:
-        names = ("group_id", "auto_offset_reset", "enable_auto_commit")
+        names = ("group_id", "auto_offset_reset", "enable_auto_commit", "max_poll_interval_ms")
         return found | {name: getattr(client, f"_{name}", None) for name in names}
     # It repeats a request until it times out, and has one on its way for each partition.
     return found | {
@@ -72,6 +77,10 @@ AIOKAFKA = Library(
         names=NAMES,
     ),
     settings=_settings,
+    cluster=aiokafka_fetches.cluster,
+    positions=aiokafka_fetches.positions,
+    member=aiokafka_fetches.is_member,
+    begun=aiokafka_fetches.follow,
     receives="getone",
     open_batches=_open_batches,
 )
@@ -84,17 +93,30 @@ def instrument(patches: Patches, engine: Engine) -> None:
 
     patches.check_signature(AIOKafkaProducer.send, _SEND)
     patches.check_signature(AIOKafkaConsumer.getone, _GETONE)
+    patches.check_signature(AIOKafkaConsumer.getmany, _GETMANY)
     producers = KafkaProducers(engine, AIOKAFKA, _instrument_sequence(patches, engine))
     patches.replace(AIOKafkaProducer, "send", functools.partial(_make_send, engine, producers))
     consumers = KafkaConsumers(engine, AIOKAFKA, ConsumerRecord)
     iteration = AsyncIteration(consumers.iteration, consumers.processor)
     iteration.own.add(AIOKafkaConsumer.__anext__.__code__)
-    patches.replace(AIOKafkaConsumer, "getone", functools.partial(_make_getone, consumers, iteration))
+    pull = AsyncPull(consumers, iteration, "aiokafka.", _DESERIALIZE)
+    patches.replace(AIOKafkaConsumer, "getone", functools.partial(_make_getone, consumers, iteration, pull))
+    patches.replace(AIOKafkaConsumer, "getmany", functools.partial(_make_getmany, consumers, iteration, pull))
     patches.replace(AIOKafkaConsumer, "__aiter__", functools.partial(_make_aiter, consumers, iteration))
     patches.replace(AIOKafkaConsumer, "commit", consumers.settling("commit"))
     for name in ("seek", "seek_to_beginning", "seek_to_end", "seek_to_committed"):
         patches.replace(AIOKafkaConsumer, name, consumers.seeking())
-    patches.replace(AIOKafkaConsumer, "stop", consumers.closing(iteration.leave_all))
+
+    def leave(consumer: Consumer) -> None:
+        iteration.leave_all(consumer)
+        pull.batches.leave_all(consumer)
+
+    patches.replace(AIOKafkaConsumer, "stop", consumers.closing(leave))
+    # Known before it asks for messages: it fetches from then on.
+    begin = Around(engine.guard.place("client"), lambda client, _args, _kwargs: consumers.of(client), lambda *_: None)
+    patches.replace(AIOKafkaConsumer, "start", begin)
+    aiokafka_fetches.instrument_cluster(patches, engine.guard)
+    aiokafka_fetches.instrument(patches, consumers)
 
 
 def _instrument_sequence(patches: Patches, engine: Engine) -> Sequences | None:
@@ -181,27 +203,33 @@ def _make_send(engine: Engine, producers: KafkaProducers, original: Callable[...
 
 
 def _make_getone(
-    consumers: KafkaConsumers, iteration: AsyncIteration, original: Callable[..., Any]
+    consumers: KafkaConsumers, iteration: AsyncIteration, pull: AsyncPull, original: Callable[..., Any]
 ) -> Callable[..., Any]:
-    consumer_of, leave, hand_out = consumers.of, iteration.leave, iteration.hand_out
-    nobody, place = consumers.left_alone, consumers.receiving
+    consumer_of, leave, hand_out, leave_batch = consumers.of, iteration.leave, iteration.hand_out, pull.batches.leave
+    nobody, place, monotonic_ns = consumers.left_alone, consumers.receiving, consumers.engine.monotonic_ns
 
-    def failed(error: BaseException) -> None:
-        tell_unreadable(consumers.engine, error, "consumer", "aiokafka.", frozenset({"_consumer_record"}))
+    def failed(consumer: Consumer, error: BaseException) -> None:
+        consumer.polling.leave(monotonic_ns())
+        if isinstance(error, Exception):
+            tell_unreadable(consumers.engine, error, "consumer", "aiokafka.", _DESERIALIZE)
 
     async def getone(self: Any, *partitions: Any) -> Any:
         consumer, rejection = nobody, None
         try:
             consumer = consumer_of(self)
             leave(consumer)
+            if consumer.task_batches is not None:
+                leave_batch(consumer)
+            consumer.polling.enter(monotonic_ns())
         except Exception:
             place.failed()
         try:
             message = await original(self, *partitions)
-        except Exception as error:
-            place.told(failed, error)
+        except BaseException as error:
+            place.told(failed, consumer, error)
             raise
         try:
+            consumer.polling.leave(monotonic_ns())
             rejection = hand_out(consumer, message)
             consumers.count_one(consumer, message)
         except Exception:
@@ -212,6 +240,33 @@ def _make_getone(
 
     iteration.own.add(getone.__code__)
     return functools.wraps(original)(getone)
+
+
+def _make_getmany(
+    consumers: KafkaConsumers, iteration: AsyncIteration, pull: AsyncPull, original: Callable[..., Any]
+) -> Callable[..., Any]:
+    consumer_of, nobody, place = consumers.of, consumers.left_alone, consumers.receiving
+
+    async def getmany(self: Any, *partitions: Any, timeout_ms: Any = 0, max_records: Any = None) -> Any:
+        consumer, began_ns = nobody, 0
+        try:
+            consumer = consumer_of(self)
+            began_ns = pull.begin(consumer)
+        except Exception:
+            place.failed()
+        try:
+            records = await original(self, *partitions, timeout_ms=timeout_ms, max_records=max_records)
+        except BaseException as error:
+            place.told(pull.failed, consumer, error, began_ns)
+            raise
+        try:
+            pull.end(consumer, records, began_ns)
+        except Exception:
+            place.failed()
+        return records
+
+    iteration.own.add(getmany.__code__)
+    return functools.wraps(original)(getmany)
 
 
 def _make_aiter(

@@ -89,7 +89,15 @@ class Reader:
         return await self.client.getone()
 
     def receive_many(self, count):
-        return [self.receive_one() for _ in range(count)]
+        return self._application.run(self._getmany, count)
+
+    async def _getmany(self, count):
+        found = []
+        while len(found) < count:
+            polled = await self.client.getmany(timeout_ms=PATIENCE_S * 1000, max_records=count - len(found))
+            assert polled, "nothing came"
+            found += [message for batch in polled.values() for message in batch]
+        return found
 
     def loop(self, handler, count, then=None):
         return self._application.run(self._loop, handler, count, then)
@@ -128,14 +136,14 @@ class AsyncFor:
         process_span=True,
         loop_ends=True,
         handler_error="where it ends the task",
-        batches=False,
+        batches=True,
         sequence="partition",
         commit=True,
-        commit_ahead=False,
+        commit_ahead=True,
         seek=True,
-        pace=False,
+        pace=True,
         unreadable=True,
-        cluster="no",
+        cluster="in newer versions",
         groups=True,
         keys=True,
     )
@@ -143,7 +151,17 @@ class AsyncFor:
         (AIOKafkaProducer, "send"),
         *(
             (AIOKafkaConsumer, name)
-            for name in ("getone", "__aiter__", "commit", "seek", "seek_to_beginning", "seek_to_end", "stop")
+            for name in (
+                "getone",
+                "getmany",
+                "__aiter__",
+                "commit",
+                "seek",
+                "seek_to_beginning",
+                "seek_to_end",
+                "start",
+                "stop",
+            )
         ),
     )
 
