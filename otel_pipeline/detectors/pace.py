@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from otel_pipeline.detectors.read_log import ReadLog
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from otel_pipeline.detectors.partition_order import PartitionOrder
     from otel_pipeline.engine.observer import Resumed
 
@@ -141,6 +143,10 @@ class PartitionPace:
             self._skipped += count
         else:
             self.order.missing_skipped += count
+
+    def markers(self, offsets: Sequence[int]) -> None:
+        """Do as `FetchObserver` says."""
+        self._log.add_markers(offsets)
 
     def of_log(self, log: object) -> None:
         """Do as `FetchObserver` says."""

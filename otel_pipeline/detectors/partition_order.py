@@ -256,7 +256,7 @@ class PartitionOrder(ProducerNumbers):
             if offset > highest + 1:
                 self._begin_anew()
             return True
-        self.skipped += offset - highest - 1
+        self.skipped += offset - highest - 1 - self.log.markers_between(highest, offset)
         return True
 
     def _is_other_log(self, offset: int) -> bool:

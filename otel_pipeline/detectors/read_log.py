@@ -7,14 +7,19 @@ same for a moment (docs/design/order.md, "Another log").
 
 from __future__ import annotations
 
+from collections import deque
 from math import inf
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from otel_pipeline.engine.observer import Resumed
 
 CERTAIN_AFTER_S = 10.0
 """So long a replica may lag, and metadata be older than the topic."""
+MAX_MARKERS = 10_000
+"""Of what was fetched and not handed out yet; older ones excuse a number each, as offsets without a message do."""
 
 
 class ReadLog:
@@ -23,11 +28,23 @@ class ReadLog:
     `newest` is always the highest offset that was read, below 0 before the first.
     """
 
-    __slots__ = ("_another", "_begun_at", "_gone", "_identity", "_late_until", "_short_end", "_since_s", "cut")
+    __slots__ = (
+        "_another",
+        "_begun_at",
+        "_gone",
+        "_identity",
+        "_late_until",
+        "_short_end",
+        "_since_s",
+        "cut",
+        "markers",
+    )
 
     def __init__(self) -> None:
         self.cut = 0
         """Messages that were read, and then cut off the log."""
+        self.markers: deque[int] = deque(maxlen=MAX_MARKERS)
+        """Offsets that are no messages, in the order in which they were fetched."""
         self._identity: object = None
         self._another = False
         """Whether an offset that was read is another message by now."""
@@ -78,6 +95,21 @@ class ReadLog:
             if self._identity is not None:
                 self.cut += self._gone
             self._gone, self._since_s, self._begun_at = 0, None, -1
+
+    def add_markers(self, offsets: Sequence[int]) -> None:
+        """Remember offsets that are no messages, before those behind them are handed out."""
+        if self.markers and offsets[0] <= self.markers[-1]:
+            self.markers.clear()  # The position was set back, or this is another log.
+        self.markers.extend(offsets)
+
+    def markers_between(self, after: int, before: int) -> int:
+        """Return how many markers lie between the offsets of two messages in a row, and forget those before them."""
+        markers, found = self.markers, 0
+        while markers and markers[0] < before:
+            marker = markers.popleft()
+            if marker > after:
+                found += 1
+        return found
 
     def is_other(
         self, offset: int, newest: int, reset: tuple[int, Resumed] | None, *, sought: bool, moved: bool

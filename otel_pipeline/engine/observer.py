@@ -91,6 +91,9 @@ class FetchObserver(Protocol):
         then `written`, where the log itself ends, is, too. `start` is its first offset. Below 0 they are not known.
         """
 
+    def markers(self, offsets: Sequence[int]) -> None:
+        """Note, before their messages are handed out, offsets that the answer had and that are no messages."""
+
     def of_log(self, log: object) -> None:
         """Note which log is read, before its fetch: equal for as long as it is the same one, as the id of its topic is.
 

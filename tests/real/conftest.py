@@ -152,6 +152,18 @@ class Watched:
         assert client.flush(30) == 0
         return done
 
+    def send_in_transactions(self, topic, transactions):
+        """Send messages that have these numbers of a producer, a list for each transaction that is committed."""
+        from confluent_kafka import cimpl
+
+        client = cimpl.Producer({"bootstrap.servers": self.address, "log_level": 0, "transactional.id": f"{topic}-raw"})
+        client.init_transactions()
+        for numbers in transactions:
+            client.begin_transaction()
+            for number in numbers:
+                client.produce(topic, b"", partition=0, headers=[(NAME, _header(1, number, tag_of(topic, 0)))])
+            client.commit_transaction()
+
     def consumer(self, *topics, group=None, partitions=1, subscribe=False, **options):
         """A consumer from the beginning on; it has its partitions at once unless it is to join its group."""
         from kafka import KafkaConsumer, TopicPartition

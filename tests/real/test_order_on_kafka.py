@@ -342,6 +342,20 @@ def test_rule_4_aborted_transactions(watched, isolation, by):
     assert (watched.evidence(topic).pace.lag, watched.evidence(topic).pace.time_lag_s[0]) == (0, 0.0)
 
 
+@pytest.mark.parametrize("by", WAYS)
+@pytest.mark.parametrize("isolation", ["read_committed", "read_uncommitted"])
+def test_rule_3_commit_markers_excuse_nothing(watched, isolation, by):
+    """Each has an offset. A hundred transactions, and of each tenth the first message is lost: right behind a marker."""
+    topic = watched.topic()
+    sent = [[10 * turn + each for each in range(1, 11) if turn % 10 != 5 or each > 1] for turn in range(100)]
+    watched.send_in_transactions(topic, sent)
+    consumer = watched.consumer(topic, isolation_level=isolation)
+    records = watched.read_and_settle(consumer, by, 990, topic)
+
+    assert (len(records), records[-1].offset) == (990, 1_088)
+    assert watched.found(topic) == {"before_broker": 10}
+
+
 @pytest.mark.parametrize("partitions", [1, 4])
 def test_rule_5_a_plain_relay_is_not_judged(watched, partitions):
     """It copies headers as they are, to another number of partitions, and leaves some messages out."""

@@ -8,7 +8,7 @@ from otel_pipeline.engine.clients import MAX_PARTITION_STATES
 from otel_pipeline.engine.delivery import in_hand
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from otel_pipeline.engine.clients import Consumer
     from otel_pipeline.engine.guard import Guard
@@ -28,6 +28,8 @@ class Answer(NamedTuple):
     """The offset of the next message to come, that of an open transaction included; below 0 where it is not said."""
     start: int = -1
     """The offset of the first message that the log still has; below 0 where it is not said."""
+    markers: Sequence[int] = ()
+    """Offsets of what came that are no messages: where transactions end."""
 
 
 def _unknown(_topic: str) -> None:
@@ -119,3 +121,5 @@ def tell_fetched(
             end = answer.end if answer.end >= 0 else None
             observer.of_log(log_of(key[0]))
             observer.fetched(sent_s, arrived_s, position, end, answer.written, answer.start)
+            if answer.markers:
+                observer.markers(answer.markers)

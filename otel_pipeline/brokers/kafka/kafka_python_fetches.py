@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary, ref
 
-from otel_pipeline.brokers.kafka import feeds
+from otel_pipeline.brokers.kafka import control_records, feeds
 from otel_pipeline.brokers.kafka.feeds import Answer
 from otel_pipeline.brokers.kafka.younger import Younger
 from otel_pipeline.engine.clients import Position
@@ -165,21 +165,28 @@ def _times_s(sent: float) -> tuple[float, float]:
 
 def _answers(response: Any, *, committed: bool) -> dict[tuple[str, int], Answer]:
     return {
-        where: Answer(error, last_stable if committed and last_stable >= 0 else high_watermark, high_watermark, start)
-        for where, error, high_watermark, last_stable, start in _partitions(response)
+        where: Answer(
+            error,
+            last_stable if committed and last_stable >= 0 else high_watermark,
+            high_watermark,
+            start,
+            control_records.offsets(records),
+        )
+        for where, error, high_watermark, last_stable, start, records in _partitions(response)
     }
 
 
-def _partitions(response: Any) -> Iterator[tuple[tuple[str, int], int, int, int, int]]:
-    """Yield where, error, high watermark, last stable and first offset: objects in 3.x, tuples before."""
+def _partitions(response: Any) -> Iterator[tuple[tuple[str, int], int, int, int, int, bytes | None]]:
+    """Yield where, error, high watermark, last stable and first offset, records: objects in 3.x, tuples before."""
     if hasattr(response, "responses"):
         for topic in response.responses:
             for each in topic.partitions:
                 start = getattr(each, "log_start_offset", -1)
-                stable = each.last_stable_offset
-                yield (topic.topic, each.partition_index), each.error_code, each.high_watermark, stable, start
+                where, stable = (topic.topic, each.partition_index), each.last_stable_offset
+                yield where, each.error_code, each.high_watermark, stable, start, each.records
         return
     with_last_stable, with_start = response.API_VERSION >= 4, response.API_VERSION >= 5  # noqa: PLR2004 - Kafka's Fetch
     for topic, partitions in response.topics:
         for each in partitions:
-            yield (topic, each[0]), each[1], each[2], each[3] if with_last_stable else -1, each[4] if with_start else -1
+            stable, start = each[3] if with_last_stable else -1, each[4] if with_start else -1
+            yield (topic, each[0]), each[1], each[2], stable, start, each[-1]
