@@ -64,6 +64,29 @@ def test_a_topic_that_was_made_anew_is_known_by_its_id(reading):
     assert reading.found() == {"firsts": 2, "missing_before_broker": 1}
 
 
+@pytest.mark.parametrize("told", ["out of range", "id", "nothing"])
+def test_losses_in_a_topic_that_was_made_anew(told):
+    """3,000 messages were read of the old one, and 20 of another producer's 1,520 are lost in the new one: all are found.
+
+    A client of which nothing else is known sees messages that came before: they are redelivered, and no loss is made up.
+    """
+    reading = Reading(log="old" if told == "id" else None)
+    if told == "id":
+        reading.fetch(0, 3_000)
+    reading.read(*range(3_000))
+    if told == "out of range":
+        reading.order.out_of_range(3_000, "earliest")
+    elif told == "id":
+        reading.log = "new"
+        reading.fetch(0, 1_500)
+    for offset, number in enumerate(number for number in range(1, 1_521) if number % 75 != 50):
+        reading.read(offset, producer=2, number=number)
+    reading.order.close()
+
+    found = {"redelivered": 1_500, "firsts": 1} if told == "nothing" else {"missing_before_broker": 20, "firsts": 2}
+    assert reading.found() == found
+
+
 def test_messages_of_the_old_log_that_come_then_are_of_the_old_one(reading):
     """They were fetched before; the new log begins where an offset is seen for the second time."""
     reading.log = "new"

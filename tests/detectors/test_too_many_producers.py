@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 
 import pytest
 
@@ -26,14 +27,15 @@ def few(monkeypatch):
                 monkeypatch.setattr(module, limit, getattr(producer_numbers, limit))
 
 
-def take_turns(producers, count, *, lost=0.01, seed=1):
-    """What is found among so many producers that take turns, and what was lost."""
+def take_turns(producers, count, *, lost=0.01, seed=1, at_random=False):
+    """What is found among so many producers that take turns, and what was lost: no first and no last message."""
     order, chance, numbers = PartitionOrder(TAG, lambda: 0.0), random.Random(seed), [0] * producers
+    turns = [chance.randrange(producers) if at_random else turn % producers for turn in range(count)]
+    ends = Counter(turns)
     offset, truth = 0, []
-    for turn in range(count):
-        producer = turn % producers
+    for producer in turns:
         numbers[producer] += 1
-        if chance.random() < lost and 1 < numbers[producer] < count // producers:
+        if chance.random() < lost and 1 < numbers[producer] < ends[producer]:
             truth.append(producer)
         else:
             order.one(offset, producer + 1, numbers[producer], TAG)
@@ -42,10 +44,18 @@ def take_turns(producers, count, *, lost=0.01, seed=1):
     return order, truth
 
 
-@pytest.mark.parametrize("producers", [10, 64, 65, 1_000, 4_096])
-def test_all_losses_are_found(producers):
-    """However many producers there are, up to as many as are followed."""
-    order, truth = take_turns(producers, producers * 20)
+@pytest.mark.parametrize(
+    ("producers", "each", "at_random"),
+    [
+        *[(producers, 200, False) for producers in (10, 64, 65, 200)],
+        *[(producers, 20, False) for producers in (1_000, 4_096)],
+        *[(producers, 200, True) for producers in (80, 200)],
+        (1_000, 20, True),
+    ],
+)
+def test_all_losses_are_found(producers, each, at_random):
+    """However many producers there are, up to as many as are followed, in turn or at random."""
+    order, truth = take_turns(producers, producers * each, at_random=at_random)
 
     assert (order.missing_before_broker, order.reordered + order.duplicate) == (len(truth), 0)
     assert (order.followed, order.turned_away) == (producers, 0)
