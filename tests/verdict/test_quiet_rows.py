@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.verdict.harms import BEFORE_S, QUICK
+from tests.verdict.harms_to_pace import BEFORE_S, QUICK, beginning, handler_hangs, reading
 from tests.verdict.simulation import Simulation
 from tests.verdict.test_situations import clock_is_set
 
@@ -75,11 +75,35 @@ def works_off(count):
     return found.run(120)
 
 
+def has_no_partitions(seconds):
+    """The group gives them to others for so long."""
+    found = reading(beginning())
+    found.assigned = False
+    found.run(seconds)
+    found.assigned = True
+    return found.run(10)
+
+
+def begins_without_a_broker(seconds):
+    """None has answered since the beginning; the first one that does is the end of that."""
+    found = beginning()
+    found.broker_up = False
+    found.consumer.fetch_observer("orders", 0)
+    found.spawn(found.iterator(lambda _message: QUICK))
+    found.run(seconds)
+    found.broker_up = True
+    return found.run(5)
+
+
 ROWS = [
     # The light, colour, row, what happens, how much of it: just below, just above.
+    ("pace", "grey", "no evidence", has_no_partitions, 1, 3),
+    ("pace", "amber", "no answer", begins_without_a_broker, 10, 12),
     ("pace", "grey", "idle", stops_looking, 58, 63),
     ("fresh", "grey", "not set up", lambda no: with_an_objective(None if no else 4.0), 0, 1),
     ("fresh", "grey", "clock here", clock_is_set, 0.9, 1.1),
+    # What comes after a minute is there, and is not handled; that it waits too long is proven 10 s later.
+    ("fresh", "grey", "nothing judged", lambda hangs_s: handler_hangs(hangs_s, threshold_s=60.0), 60, 63),
     ("fresh", "green", "met", has_handled, 29, 30),
     ("fresh", "amber", "replaying", is_set_back, 0, 100),
     # The colour is still that of what was waiting too long.
@@ -97,3 +121,14 @@ def test_just_below_and_just_above(light, colour, row, act, below, above):
     assert [each.first(light, colour, row=row) is not None for each in found] == [False, True], [
         each.of(light) for each in found
     ]
+
+
+def test_until_a_fetch_is_answered_there_is_no_evidence():
+    """For ten seconds; then that there is no answer is one."""
+    answered, not_answered = (begins_without_a_broker(seconds) for seconds in (10, 12))
+
+    assert [each[1] for each in answered.of("pace")] == ["grey", "grey", "green"]
+    assert {each[4] for each in answered.seen if each[1:3] == ("pace", "grey")} == {
+        "not seen yet: no fetch has been answered"
+    }
+    assert not_answered.of("pace")[-2:] == [(12, "amber", "no answer"), (13, "amber", "caught up")]
