@@ -98,7 +98,6 @@ ADAPTERS = (
         package="aiokafka",
         versions=">=0.10,<1",
         replaces=("opentelemetry.instrumentation.aiokafka:AIOKafkaInstrumentor",),
-        missing="send_batch and transactions",
     ),
     Adapter(
         name="scikit-learn",

@@ -195,4 +195,4 @@ def test_under_the_wrapper_nobody_is_replaced_by_what_lacks_something(installed)
     replaced = PipelineDistro._replaced.func(PipelineDistro())  # Not the one that is kept for the process.
 
     assert "contrib.whole:Instrumentor" in replaced
-    assert not {"contrib.begun:Instrumentor", "opentelemetry.instrumentation.aiokafka:AIOKafkaInstrumentor"} & replaced
+    assert "contrib.begun:Instrumentor" not in replaced

@@ -288,7 +288,7 @@ class Destination:
     def __init__(self, engine: Engine, producer: Producer, name: str, operation: str) -> None:
         self.name = name
         self.bound = False
-        self.check = None if engine.check_sent is None else engine.check_sent(name)
+        self.check: Callable[[object, int], None] | None = None
         self.first_hop: pipeline_header.Template | None = None
         self.span_name = f"{operation} {name}"
         self.attributes: dict[str, AttributeValue] = {

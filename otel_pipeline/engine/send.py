@@ -93,6 +93,11 @@ class Sending:
                 self._producer.read = _nowhere
             return None, None
 
+    def aim(self, producer: Producer, destination: Destination, start_ns: int, started_ns: int) -> None:
+        """Say where it goes, where that was not known when its headers were written; sending begins now."""
+        self._producer, self.destination = producer, destination
+        self.start_ns, self.started_ns = start_ns, started_ns
+
     def refused(self, error: BaseException) -> None:
         """Finish where the client took the destination's name for none. Never raises.
 
@@ -201,7 +206,7 @@ def sender(  # noqa: C901, PLR0915
             try:
                 destination = producer.destinations[topic]
             except KeyError:
-                destination = _destination(engine, producer, topic, operation)
+                destination = destination_of(engine, producer, topic, operation)
             if destination is None:
                 return None
             carried = find(headers) if headers else None
@@ -244,11 +249,16 @@ def sender(  # noqa: C901, PLR0915
     return begin
 
 
-def _destination(engine: Engine, producer: Producer, topic: Any, operation: str) -> Destination | None:
-    """Make and remember what is the same for every message to this destination; None for an excluded one."""
+def destination_of(engine: Engine, producer: Producer, topic: Any, operation: str) -> Destination | None:
+    """Return what is the same for every message to this destination, made at the first; None for an excluded one."""
     if not isinstance(topic, str):
         return None  # The client will refuse it in its own words.
-    made = None if engine.settings.excludes_destination(topic) else Destination(engine, producer, topic, operation)
+    if topic in producer.destinations:
+        return producer.destinations[topic]
+    made = None
+    if not engine.settings.excludes_destination(topic):
+        made = Destination(engine, producer, topic, operation)
+        made.check = None if engine.check_sent is None else engine.check_sent(topic)
     if len(producer.destinations) < 10_000:  # noqa: PLR2004 - names are the application's: bounded
         producer.destinations[topic] = made
     return made

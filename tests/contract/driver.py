@@ -38,6 +38,11 @@ class Can:
     cluster: Literal["yes", "in newer versions", "no"] = _row("the cluster's id")
     groups: bool = _row("consumer groups")
     keys: bool = _row("keys and tombstones")
+    addressed: bool = _row(
+        "a message's destination is known before its headers are written: an excluded one has none, and what the client "
+        "refuses to take is a failed send",
+        default=True,
+    )
 
 
 class Reader(Protocol):

@@ -2,5 +2,12 @@
 
 from __future__ import annotations
 
-KAFKA = ("kafka_python:Iterator", "kafka_python:Poll", "kafka_python:Process", "aiokafka:AsyncFor")
+KAFKA = (
+    "kafka_python:Iterator",
+    "kafka_python:Poll",
+    "kafka_python:Process",
+    "aiokafka:AsyncFor",
+    "aiokafka:Getmany",
+    "aiokafka:SendBatch",
+)
 DRIVERS = (*KAFKA, "in_memory:InMemory")

@@ -14,7 +14,7 @@ from otel_pipeline.engine.guard import Guard
 from otel_pipeline.engine.inference import Inferences
 from otel_pipeline.engine.links import CreationLinks
 from otel_pipeline.engine.pipeline_header import NAME, PER_PARTITION, Template, decode, encode
-from otel_pipeline.engine.send import _destination
+from otel_pipeline.engine.send import destination_of
 from otel_pipeline.engine.sequence import Sequences
 from otel_pipeline.engine.totals import HistogramCell, Totals
 from otel_pipeline.engine.trust import ForeignTraces
@@ -250,7 +250,7 @@ def test_destinations_of_a_producer(size, outcome):
         read=lambda answer: answer,
     )
     producer.destinations.update(dict.fromkeys(range(size)))
-    made = _destination(engine, producer, "orders", "send")
+    made = destination_of(engine, producer, "orders", "send")
 
     assert (made.name, len(producer.destinations)) == ("orders", outcome)
 

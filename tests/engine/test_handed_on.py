@@ -23,7 +23,7 @@ from otel_pipeline.engine.pipeline_header import FAN_IN, PER_PARTITION, decode, 
 from otel_pipeline.engine.process import Processing
 from otel_pipeline.engine.propagation import Propagation
 from otel_pipeline.engine.receive import _hand_out
-from otel_pipeline.engine.send import _destination, _later_hop, key_text, sender
+from otel_pipeline.engine.send import _later_hop, destination_of, key_text, sender
 from tests.engine.test_trust import FIELDS, NOW_MS, Side, message
 
 ORIGIN = Origin(origin_ms=5, newest_ms=5, hops=1, environment="test", path=7)
@@ -91,7 +91,7 @@ def test_keys_as_text(key, text):
 )
 def test_the_header_says_whether_data_was_joined(side, producer, origin, flags):
     """From several inputs, here or before."""
-    destination = _destination(side.engine, producer, "orders", "send")
+    destination = destination_of(side.engine, producer, "orders", "send")
     written = decode(_later_hop(side.engine, producer, destination, origin, PER_PARTITION))
 
     assert (written.flags, written.hops, written.origin_ms, written.newest_ms) == (flags, 2, 5, origin.newest_ms)
@@ -100,7 +100,7 @@ def test_the_header_says_whether_data_was_joined(side, producer, origin, flags):
 @pytest.mark.parametrize(("hops", "goes_on"), [(31, True), (32, False), (33, False)])
 def test_the_path_ends_with_the_trace(side, producer, hops, goes_on):
     """After 32 hops it is no longer written on: it would go in circles."""
-    destination = _destination(side.engine, producer, "orders", "send")
+    destination = destination_of(side.engine, producer, "orders", "send")
     written = decode(_later_hop(side.engine, producer, destination, ORIGIN._replace(hops=hops), 0))
 
     assert (written.path != 7, written.hops) == (goes_on, hops + 1)

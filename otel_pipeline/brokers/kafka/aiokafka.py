@@ -10,10 +10,18 @@ import functools
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from otel_pipeline.brokers.kafka import aiokafka_fetches
+from otel_pipeline.brokers.kafka import aiokafka_batches, aiokafka_fetches
 from otel_pipeline.brokers.kafka.acknowledgements import follow
 from otel_pipeline.brokers.kafka.async_pull import AsyncPull
-from otel_pipeline.brokers.kafka.client import NAMES, KafkaConsumers, KafkaProducers, Library, failed, tell_unreadable
+from otel_pipeline.brokers.kafka.client import (
+    NAMES,
+    KafkaConsumers,
+    KafkaProducers,
+    Library,
+    failed,
+    format_has_headers,
+    tell_unreadable,
+)
 from otel_pipeline.engine.async_loop import AsyncIteration
 from otel_pipeline.engine.messages import MessageFields
 from otel_pipeline.engine.open_sends import OpenBatch
@@ -46,6 +54,7 @@ def _settings(client: Any) -> Mapping[str, Any]:
         return found | {name: getattr(client, f"_{name}", None) for name in names}
     # It repeats a request until it times out, and has one on its way for each partition.
     return found | {
+        "api_version": getattr(network, "api_version", None),  # Up to 0.12: later ones speak nothing so old.
         "enable_idempotence": client._txn_manager is not None,
         "acks": client._sender._acks,
         "linger_ms": getattr(client._sender, "_linger_time", 0) * 1000,
@@ -81,6 +90,7 @@ AIOKAFKA = Library(
     positions=aiokafka_fetches.positions,
     member=aiokafka_fetches.is_member,
     begun=aiokafka_fetches.follow,
+    headers_allowed=format_has_headers,
     receives="getone",
     open_batches=_open_batches,
 )
@@ -96,6 +106,8 @@ def instrument(patches: Patches, engine: Engine) -> None:
     patches.check_signature(AIOKafkaConsumer.getmany, _GETMANY)
     producers = KafkaProducers(engine, AIOKAFKA, _instrument_sequence(patches, engine))
     patches.replace(AIOKafkaProducer, "send", functools.partial(_make_send, engine, producers))
+    patches.replace(AIOKafkaProducer, "abort_transaction", producers.aborting())
+    aiokafka_batches.instrument(patches, producers)
     consumers = KafkaConsumers(engine, AIOKAFKA, ConsumerRecord)
     iteration = AsyncIteration(consumers.iteration, consumers.processor)
     iteration.own.add(AIOKafkaConsumer.__anext__.__code__)

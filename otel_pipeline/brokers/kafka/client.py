@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.sequence import Sequences
 
 SYSTEM = "kafka"
+_HEADERS_SINCE = (0, 11)
+"""Message formats before it have none, and clients raise when they are given some."""
 NAMES = SystemNames(
     partition=semconv.MESSAGING_DESTINATION_PARTITION_ID,
     offset=semconv.KAFKA_OFFSET,
@@ -243,6 +245,12 @@ def producer_hazards(settings: Mapping[str, Any]) -> Iterator[str]:
         yield "retries_repeat"
         if (settings.get("max_in_flight_requests_per_connection") or 1) > 1:
             yield "retries_reorder"
+
+
+def format_has_headers(settings: Mapping[str, Any]) -> bool:
+    """Tell whether the messages of a client that speaks `api_version` have headers."""
+    version = settings.get("api_version")
+    return not isinstance(version, tuple) or version >= _HEADERS_SINCE
 
 
 def failed(sending: Sending, error: BaseException) -> None:

@@ -13,7 +13,15 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.brokers.kafka import kafka_python_fetches
-from otel_pipeline.brokers.kafka.client import NAMES, KafkaConsumers, KafkaProducers, Library, failed, tell_unreadable
+from otel_pipeline.brokers.kafka.client import (
+    NAMES,
+    KafkaConsumers,
+    KafkaProducers,
+    Library,
+    failed,
+    format_has_headers,
+    tell_unreadable,
+)
 from otel_pipeline.brokers.kafka.pull import Pull
 from otel_pipeline.engine.messages import MessageFields
 from otel_pipeline.engine.open_sends import OpenBatch
@@ -27,7 +35,6 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.engine import Engine
     from otel_pipeline.engine.patching import Patches
 
-_HEADERS_SINCE = (0, 11)  # Message formats before it have none, and the client raises when it is given some.
 _SEND = ("self", "topic", "value", "key", "headers", "partition", "timestamp_ms")
 _POLL = ("self", "timeout_ms", "max_records", "update_offsets")
 _APPEND = ("self", "timestamp_ms", "key", "value", "headers")
@@ -44,11 +51,6 @@ def _bypasses_poll(settings: Mapping[str, Any]) -> str | None:
     if not settings.get("legacy_iterator"):
         return None
     return "a consumer with legacy_iterator=True bypasses poll() and is left alone"
-
-
-def _format_has_headers(settings: Mapping[str, Any]) -> bool:
-    version = settings.get("api_version")
-    return not isinstance(version, tuple) or version >= _HEADERS_SINCE
 
 
 KAFKA_PYTHON = Library(
@@ -70,7 +72,7 @@ KAFKA_PYTHON = Library(
     member=kafka_python_fetches.is_member,
     begun=kafka_python_fetches.follow,
     left_alone=_bypasses_poll,
-    headers_allowed=_format_has_headers,
+    headers_allowed=format_has_headers,
     # The sender is a daemon thread: it works on while the interpreter ends.
     delivers=lambda producer: bool(producer._accumulator._incomplete.all()),
     open_batches=lambda producer: [

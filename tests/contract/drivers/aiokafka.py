@@ -79,6 +79,8 @@ class Application:
 
 
 class Reader:
+    """By `async for`, and `getmany` for many; the others differ by their loop."""
+
     def __init__(self, driver, client, topic):
         self._application, self.client, self.partition = driver.application, client, TopicPartition(topic, 0)
 
@@ -89,14 +91,18 @@ class Reader:
         return await self.client.getone()
 
     def receive_many(self, count):
-        return self._application.run(self._getmany, count)
+        return self._application.run(self._receive_many, count)
 
-    async def _getmany(self, count):
+    async def _receive_many(self, count):
         found = []
         while len(found) < count:
-            polled = await self.client.getmany(timeout_ms=PATIENCE_S * 1000, max_records=count - len(found))
-            assert polled, "nothing came"
-            found += [message for batch in polled.values() for message in batch]
+            found += await self._getmany(count - len(found))
+        return found
+
+    async def _getmany(self, count):
+        """What one call returns of the only partition."""
+        polled = await self.client.getmany(timeout_ms=PATIENCE_S * 1000, max_records=count)
+        (found,) = polled.values()
         return found
 
     def loop(self, handler, count, then=None):
@@ -104,12 +110,15 @@ class Reader:
 
     async def _loop(self, handler, count, then):
         async for message in self.client:
-            handler(message)
-            await self._application.settle()
+            await self._handle(handler, message)
             count -= 1
             if not count:
                 break
         return then() if then else None
+
+    async def _handle(self, handler, message):
+        handler(message)
+        await self._application.settle()
 
     def commit(self):
         self._application.run(self._commit)
@@ -127,28 +136,29 @@ class Reader:
         self._application.run(self.client.stop)
 
 
-class AsyncFor:
-    name = "aiokafka, `async for`"
+class GetoneReader(Reader):
+    async def _loop(self, handler, count, then):
+        for _ in range(count):
+            await self._handle(handler, await self.client.getone())
+        return then() if then else None
+
+
+class GetmanyReader(Reader):
+    async def _loop(self, handler, count, then):
+        while count:
+            messages = await self._getmany(count)
+            count -= len(messages)
+            for message in messages:
+                await self._handle(handler, message)
+        return then() if then else None
+
+
+class Aiokafka:
     library, system = "aiokafka", "kafka"
     send_word, receive_word = "send", "getone"
     names = ("messaging.destination.partition.id", "kafka.offset")
-    can = Can(
-        process_span=True,
-        loop_ends=True,
-        handler_error="where it ends the task",
-        batches=True,
-        sequence="partition",
-        commit=True,
-        commit_ahead=True,
-        seek=True,
-        pace=True,
-        unreadable=True,
-        cluster="in newer versions",
-        groups=True,
-        keys=True,
-    )
     public = (
-        (AIOKafkaProducer, "send"),
+        *((AIOKafkaProducer, name) for name in ("send", "create_batch", "send_batch", "abort_transaction")),
         *(
             (AIOKafkaConsumer, name)
             for name in (
@@ -211,7 +221,7 @@ class AsyncFor:
             client.assign([TopicPartition(topic, 0)])
             return client
 
-        return Reader(self, self.application.run(make), topic)
+        return self.kind(self, self.application.run(make), topic)
 
     def inside(self, function):
         async def call():
@@ -241,3 +251,51 @@ class AsyncFor:
     def close(self):
         self.close_clients()
         self.application.end()
+
+
+class AsyncFor(Aiokafka):
+    name, kind = "aiokafka, `async for`", Reader
+    can = Can(
+        process_span=True,
+        loop_ends=True,
+        handler_error="where it ends the task",
+        batches=True,
+        sequence="partition",
+        commit=True,
+        commit_ahead=True,
+        seek=True,
+        pace=True,
+        unreadable=True,
+        cluster="in newer versions",
+        groups=True,
+        keys=True,
+    )
+
+
+class Getmany(Aiokafka):
+    name, kind = "aiokafka, `getmany`", GetmanyReader
+    can = Can(**{**vars(AsyncFor.can), "process_span": False, "handler_error": "no"})
+
+
+class SendBatch(Aiokafka):
+    """By batches of its own making, and `getone`."""
+
+    name, kind = "aiokafka, `send_batch` and `getone`", GetoneReader
+    can = Can(**{**vars(AsyncFor.can), "loop_ends": False, "sequence": "no", "addressed": False})
+
+    async def _send(self, topic, value, key, headers):
+        return await self._send_batch(topic, [value], key, headers)
+
+    async def _send_batch(self, topic, values, key, headers):
+        if self._producer is None:
+            self._producer = await self._made(AIOKafkaProducer)
+        left, given = list(values), {} if headers is None else {"headers": headers}
+        while left:
+            batch = self._producer.create_batch()
+            while left and batch.append(timestamp=None, key=key, value=left[0], **given) is not None:
+                del left[0]
+            answer = await (await self._producer.send_batch(batch, topic, partition=0))
+        return answer.offset
+
+    def send_many(self, topic, values):
+        self.application.run(self._send_batch, topic, values, None, None)
