@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from opentelemetry.context import get_current
 
@@ -18,19 +18,33 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextvars import Context
 
+    from opentelemetry.trace import Span
+
     from otel_pipeline.engine.observer import PartitionObserver
+
+
+class Loop(Protocol):
+    """A loop of the application over what a consumer has returned."""
+
+    def is_here(self) -> bool:
+        """Tell whether the running thread and task has taken the last message."""
+
+    def leave(self) -> None:
+        """End it. Safe to call twice and from another thread; never raises."""
 
 
 class Batch:
     """What one batch brought, kept until the next one. The messages themselves are not kept."""
 
-    __slots__ = ("_headers", "_origin", "_origins_ms", "awaited", "parts")
+    __slots__ = ("_headers", "_origin", "_origins_ms", "awaited", "parts", "span")
 
     def __init__(self, origin: Origin | None = None) -> None:
         self.parts: list[tuple[PartitionObserver, int, Sequence[int]]] = []
         """Observer, last offset and origins of each partition."""
         self.awaited: tuple[AbstractEventLoop, list[Context]] | None = None
         """Which tasks it was handed to, by their loop and their contexts (`awaited_batch.py`)."""
+        self.span: Span | None = None
+        """The one of the call that has returned it: the parent of what rests on no message of it in particular."""
         self._headers: list[Any] = []
         self._origins_ms: list[int] = []
         self._origin = origin
@@ -68,6 +82,12 @@ def _hops(header: Any) -> int:
 
 batch_in_hand: ContextVar[Batch | None] = ContextVar("otel_pipeline.batch", default=None)
 """The batch that the calling code handles; a delivery in hand comes before it."""
+
+
+def span_of_batch() -> Span | None:
+    """Return the span of the batch that the calling code handles; None without one."""
+    batch = batch_in_hand.get()
+    return None if batch is None else batch.span
 
 
 def leave_last_batch() -> None:

@@ -14,6 +14,7 @@ from opentelemetry.context import get_current
 from opentelemetry.trace import SpanKind
 
 from otel_pipeline import semconv
+from otel_pipeline.engine.batch import span_of_batch
 from otel_pipeline.engine.clients import MAX_PARTITION_STATES, Consumer, Destination, Producer
 from otel_pipeline.engine.delivery import ambient, heal, in_hand
 from otel_pipeline.engine.engine import OTHER
@@ -137,12 +138,12 @@ class Carrier:
 
     def _created(self, sent_to: SentTo, context: Context, start_ns: int) -> Any:
         """Make the span that stands for the creation of a message where no other is current: a trace begins with it."""
-        spans = self.engine.spans
-        dropped = spans.dropped(None)
+        spans, parent = self.engine.spans, span_of_batch()
+        dropped = spans.dropped(parent)
         if dropped is not None:
             return dropped
         attributes = sent_to.attributes.copy()
-        span = spans.start(sent_to.span_name, SpanKind.PRODUCER, None, context, attributes, (), start_ns)
+        span = spans.start(sent_to.span_name, SpanKind.PRODUCER, parent, context, attributes, (), start_ns)
         span.end(self.engine.clock_ns())
         return span
 

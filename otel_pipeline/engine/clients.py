@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from otel_pipeline.engine import pipeline_header
-    from otel_pipeline.engine.batch import Batch
+    from otel_pipeline.engine.batch import Batch, Loop
     from otel_pipeline.engine.delivery import OpenDelivery
     from otel_pipeline.engine.engine import Engine
     from otel_pipeline.engine.messages import MessageFields, SystemNames
@@ -129,6 +129,7 @@ class Consumer:
         "is_member",
         "iterator_spans",
         "kept",
+        "loops",
         "max_poll_interval_s",
         "metric_attributes",
         "open",
@@ -182,6 +183,8 @@ class Consumer:
         self.explicit = False
         """Whether the application itself says, with `process()`, when a message is processed."""
         self.batch: Batch | None = None
+        self.loops: set[Loop] = set()
+        """The loops that go over what it has returned."""
         self.kept: Kept | None = None
         """What could not be returned, for the next call."""
         self.polling = Polling(engine.monotonic_ns())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from otel_pipeline.engine.client_objects import ClientObjects
 from otel_pipeline.engine.clients import Consumer
 from otel_pipeline.engine.consumer_loop import Iteration, make_iter, make_next
+from otel_pipeline.engine.driven import Drives, leave_loops
 from otel_pipeline.engine.patching import Around
 from otel_pipeline.engine.process import Client
 from otel_pipeline.engine.processor import Processor
@@ -35,9 +36,10 @@ class Consumers(ClientObjects[Consumer]):
         make: makes the engine's side of a client, with what its settings say (`Consumer`).
         attributes: those of a message whose consumer is not known: the messaging system alone, nothing is guessed.
         operation: the library's own word for receiving.
+        is_message: tells messages from what the library returns in their place, such as errors; None: all are.
     """
 
-    __slots__ = ("engine", "fields", "iteration", "processor", "receiving")
+    __slots__ = ("drives", "engine", "fields", "iteration", "processor", "receiving")
 
     def __init__(
         self,
@@ -48,11 +50,13 @@ class Consumers(ClientObjects[Consumer]):
         *,
         attributes: Mapping[str, AttributeValue],
         operation: str,
+        is_message: Callable[[Message], bool] | None = None,
     ) -> None:
         self.engine, self.fields = engine, fields
         self.receiving = engine.guard.place("receive")
         self.processor = Processor(engine, fields)
         self.iteration = Iteration(engine, self.processor, fields)
+        self.drives = Drives(engine, fields, self.processor, is_message)
 
         def nobody(*, excluded: bool) -> Consumer:
             return Consumer(engine, fields, attributes=attributes, excluded=excluded, operation=operation)
@@ -126,6 +130,7 @@ class Consumers(ClientObjects[Consumer]):
         def before(client: Any, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Consumer:
             consumer = self.of(client)
             leave(consumer)
+            leave_loops(consumer)
             leave_batch(self.engine, consumer)
             return consumer
 

@@ -12,16 +12,15 @@ from dataclasses import dataclass
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, cast
 
-from opentelemetry.context import attach, create_key, get_current
-from opentelemetry.trace import get_current_span, set_span_in_context
+from opentelemetry.context import Context, attach, create_key, get_current
+from opentelemetry.trace import get_current_span
 
 from otel_pipeline.engine.failure import end_anyway
 from otel_pipeline.engine.guard import guarded
 from otel_pipeline.engine.origin import Origin, origin_at
+from otel_pipeline.engine.spans import SPAN_KEY
 
 if TYPE_CHECKING:
-    from opentelemetry.context import Context
-
     from otel_pipeline.engine.observer import PartitionObserver
     from otel_pipeline.engine.pipeline_header import Fields
 
@@ -65,6 +64,8 @@ class OpenDelivery:
     known_origin: Origin | None = None
     batched: bool = False
     """Whether it stands for several messages."""
+    told_by_batch: bool = False
+    """Whether observers are told of it with the batch that it came in: a loop over a batch counts nothing."""
     members: list[tuple[PartitionObserver, int, int]] | None = None
     """For a batch: the observer of each message's partition, the message's offset and its oldest origin."""
     ended: bool = False
@@ -138,7 +139,9 @@ def ambient(context: Context) -> Context:
     if delivery.execution != execution():
         return context
     # The application has put something, baggage for example, on top of a delivery that has ended since.
-    return set_span_in_context(get_current_span(ambient(delivery.before)), context)
+    rest = {key: value for key, value in context.items() if key != SPAN_KEY}
+    above = ambient(delivery.before).get(SPAN_KEY)
+    return Context(rest if above is None else {**rest, SPAN_KEY: above})
 
 
 def back_to(before: Context | None) -> None:

@@ -10,7 +10,7 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, create_
 from opentelemetry.trace import SpanKind, get_current_span, set_span_in_context
 
 from otel_pipeline import semconv
-from otel_pipeline.engine.batch import batch_in_hand
+from otel_pipeline.engine.batch import batch_in_hand, span_of_batch
 from otel_pipeline.engine.delivery import ambient, back_to, heal, in_hand
 from otel_pipeline.engine.engine import OTHER, PLAIN_SUPPRESS_KEY
 from otel_pipeline.engine.failure import describe as describe_failure
@@ -118,7 +118,7 @@ class Inferences:
         delivery, origin = _rests_on(context)
         if origin is not None:
             attributes.update(describe(origin, start_ns))
-        parent: Any = context.get(SPAN_KEY)
+        parent: Any = context.get(SPAN_KEY) or span_of_batch()
         span = self.spans.dropped(parent) or self.spans.start(
             f"predict {call.model}", SpanKind.INTERNAL, parent, context, attributes, (), start_ns
         )

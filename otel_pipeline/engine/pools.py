@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.context import Context, attach, get_current
 
 from otel_pipeline.engine.delivery import DELIVERY_KEY, back_to
+from otel_pipeline.engine.driven import LoopStep
 from otel_pipeline.engine.guard import step_aside
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def _make_submit(engine: Engine, place: Place, original: Callable[..., Any]) -> 
         try:
             if engine.active and not place.off:
                 context = get_current()
-                if context and DELIVERY_KEY in context and callable(fn):
+                if (type(context) is LoopStep or (context and DELIVERY_KEY in context)) and callable(fn):
                     work = functools.partial(run, context, fn)
         except Exception:
             place.failed()

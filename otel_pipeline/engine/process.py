@@ -9,6 +9,7 @@ from opentelemetry.context import attach, get_current
 
 from otel_pipeline.engine import guard
 from otel_pipeline.engine.delivery import give_up, heal, in_hand
+from otel_pipeline.engine.driven import LoopStep
 from otel_pipeline.engine.guard import place_in_force, step_aside
 from otel_pipeline.engine.headers import own_header
 from otel_pipeline.engine.scope import decorate
@@ -171,19 +172,39 @@ class Processing:
             for member, state in members:
                 self._tell_began(client, state, member)
             if members:
-                self._delivery = client.processor.begin_batch(
-                    [state for _, state in members], [member for member, _ in members]
-                )
+                self._begin_batch(client.processor, [state for _, state in members], [member for member, _ in members])
             return
         heal()
         delivery = in_hand()
         if delivery is not None and delivery.message is message and delivery.is_here:
             self._delivery, self._adopted = delivery, True
+            if delivery.told_by_batch:
+                self._count_alone(engine, client, delivery)
             return
         state = self._state(engine, client, message)
         if state is not None:
             self._tell_began(client, state, message)
             self._delivery = client.processor.begin(state, message)
+
+    def _begin_batch(self, processor: Processor, states: list[PartitionState], messages: list[Message]) -> None:
+        """Begin a batch; in a loop whose message nobody has looked at it is the batch that is in hand, not that."""
+        step = get_current()
+        below = step.below if type(step) is LoopStep else None
+        if below is not None:
+            attach(below)
+        delivery = self._delivery = processor.begin_batch(states, messages)
+        if below is not None:
+            if delivery is None:
+                attach(step)
+            else:
+                delivery.before = step
+
+    def _count_alone(self, engine: Engine, client: Client, delivery: OpenDelivery) -> None:
+        """Count a message by itself that a loop over its batch has in hand: the application says when it is handled."""
+        state = self._state(engine, client, delivery.message)
+        if state is not None:
+            delivery.told_by_batch = False
+            self._tell_began(client, state, delivery.message)
 
     def _tell_began(self, client: Client, state: PartitionState, message: Message) -> None:
         observer = state.observer

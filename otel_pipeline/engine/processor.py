@@ -76,8 +76,17 @@ class Processor:
         self._next_exemplar_ns = 0
         self._add_exemplar = engine.exemplars.add
 
-    def begin(self, state: PartitionState, message: Message, current: bool = True) -> OpenDelivery | None:  # noqa: FBT001, FBT002
-        """Start the span of one message; None where nothing is to be recorded. Never raises."""
+    def begin(  # noqa: C901 - one message's path, read in one place
+        self,
+        state: PartitionState,
+        message: Message,
+        current: bool = True,  # noqa: FBT001, FBT002
+        began_ns: int | None = None,
+    ) -> OpenDelivery | None:
+        """Start the span of one message; None where nothing is to be recorded. Never raises.
+
+        It began at `began_ns`, of the clock for durations, where that is not now.
+        """
         if not self._engine.active or self._place.off:
             return None
         try:
@@ -89,6 +98,8 @@ class Processor:
             start_ns, sent_ms, headers = self._clock_ns(), self._timestamp_ms(message), self._headers(message)
             created, inside, carried, header, said = self._incoming(headers, context) if headers else _NOTHING
             offset, now_ns, inside = self._offset(message), self._now(), inside or context
+            if began_ns is not None:
+                start_ns, now_ns = start_ns - (now_ns - began_ns), began_ns
             if inside is not context and state.foreign_baggage is not None:
                 inside = state.foreign_baggage.hold_back(inside, context, header)
             delivery = OpenDelivery(state, message, offset, sent_ms, carried, header, said, start_ns, now_ns, context)
@@ -278,6 +289,8 @@ def _leave(delivery: OpenDelivery) -> None:
 
 def _tell_processed(delivery: OpenDelivery, observer: PartitionObserver, now_ms: int) -> None:
     """Tell the observers the age of each message, also when several were processed as one."""
+    if delivery.told_by_batch:
+        return
     if delivery.members is None:  # Handed out before anybody watched.
         observer.processed(delivery.offset or 0, delivery.origin.told_ms, now_ms)
         return

@@ -18,6 +18,8 @@ from otel_pipeline.engine.spans import SPAN_KEY
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from opentelemetry.trace import Span
+
     from otel_pipeline.engine.clients import Consumer
     from otel_pipeline.engine.engine import Engine
     from otel_pipeline.engine.messages import Message, MessageFields
@@ -55,7 +57,9 @@ def receiver(
             if error is None and not by_iterator:
                 _hand_out(engine, fields, consumer, batches)
             if error is None and engine.settings.receive_spans:
-                _receive_span(engine, fields, consumer, batches, names, elapsed_ns)
+                span = _receive_span(engine, fields, consumer, batches, names, elapsed_ns)
+                if consumer.batch is not None and not by_iterator:
+                    consumer.batch.span = span
         except Exception:
             place.failed()
 
@@ -115,12 +119,15 @@ def _receive_span(
     batches: Sequence[Sequence[Any]],
     names: set[str],
     elapsed_ns: int,
-) -> None:
+) -> Span | None:
     """Make one CLIENT span per batch, once it is known that there were messages."""
     context = ambient(heal())
     parent: Any = context.get(SPAN_KEY)
-    if engine.suppressed(context) or engine.spans.dropped(parent) is not None:
-        return
+    if engine.suppressed(context):
+        return None
+    dropped = engine.spans.dropped(parent)
+    if dropped is not None:
+        return dropped
     judged = [batch for batch in batches if fields.destination(batch[0]) in names]
     attributes: dict[str, AttributeValue] = {
         **consumer.attributes,
@@ -139,6 +146,7 @@ def _receive_span(
     links = CreationLinks(engine, fields, judged)
     span = engine.spans.start(name, SpanKind.CLIENT, parent, context, attributes, links, end_ns - elapsed_ns)
     span.end(end_ns)
+    return span
 
 
 def leave_batch(engine: Engine, consumer: Consumer, batch: Batch | None = None) -> None:

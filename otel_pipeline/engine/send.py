@@ -10,7 +10,7 @@ from opentelemetry.trace import SpanKind
 from otel_pipeline import semconv
 from otel_pipeline.engine import origin_state, pipeline_header
 from otel_pipeline.engine.awaited_batch import strays
-from otel_pipeline.engine.batch import batch_in_hand
+from otel_pipeline.engine.batch import batch_in_hand, span_of_batch
 from otel_pipeline.engine.clients import Destination
 from otel_pipeline.engine.delivery import DELIVERY_KEY, OpenDelivery, ambient, heal
 from otel_pipeline.engine.engine import OTHER, with_error
@@ -211,7 +211,7 @@ def sender(  # noqa: C901, PLR0915
                 return None
             carried = find(headers) if headers else None
             kept = carried is not None and (delivery is None or carried != delivery.traceparent)
-            parent: Any = context.get(SPAN_KEY) if context else None
+            parent: Any = (context.get(SPAN_KEY) if context else None) or span_of_batch()
             start_ns = clock_ns()
             ids = dropped_ids(parent)
             span: Span | None = None

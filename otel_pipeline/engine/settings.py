@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 Parent = Literal["message", "ambient", "link"]
 Propagated = Literal["header", "tracestate"]
+Batches = Literal["driven", "plain"]
 Trust = Literal["all", "same-environment", "none"]
 """The environments whose messages' traces are continued."""
 
@@ -69,6 +70,13 @@ class EngineSettings:
     )
     receive_spans: bool = option(
         "receive_spans", "boolean", True, "One CLIENT span for each batch that the application polled."
+    )
+    batches: Batches = option(
+        "batches",
+        Batches,
+        "driven",
+        "Whether a loop over what a call for several messages returns has each message in hand (driven), or the list "
+        "is the client's own (plain).",
     )
     peer_name: bool = option(
         "peer_name",

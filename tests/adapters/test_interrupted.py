@@ -12,6 +12,7 @@ import signal
 import pytest
 from kafka import TopicPartition
 from opentelemetry.context import Context, attach, get_current
+from opentelemetry.trace import get_current_span
 
 import otel_pipeline
 from tests.contract.injection import Injection
@@ -120,11 +121,27 @@ def test_poll(telemetry, mock, injection, interrupt):
 
     def act():
         for records in consumer.poll(5_000, max_records=1).values():
-            got.extend(record.value for record in records)
+            got.extend(record.value for record in records.copy())
 
     wrong = each_line(injection, interrupt, act, lambda: None)
 
     assert (wrong, got, pipe.status().errors) == ([], numbers(len(got)), {})
+
+
+def test_a_loop_over_a_batch(telemetry, mock, injection, interrupt):
+    """It is left as any loop is: nothing is in hand, and the batch is whole."""
+    topic = mock.topic()
+    mock.send(topic, b"0", partition=0)
+    pipe = telemetry.instrument()
+    (batch,) = mock.consumer(topic).poll(5_000).values()
+
+    def act():
+        for _ in batch:
+            get_current_span()
+
+    wrong = each_line(injection, interrupt, act, lambda: None)
+
+    assert (wrong, [record.value for record in batch], pipe.status().errors) == ([], numbers(1), {})
 
 
 def test_process(telemetry, mock, injection, interrupt):

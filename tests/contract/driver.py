@@ -23,7 +23,9 @@ def _row(words: str, **more: Any) -> Any:
 class Can:
     """What holds for this client in this way of use. Docs print it: docs/what-is-patched.md."""
 
-    process_span: bool = _row("the handler runs inside of the message's process span")
+    process_span: Literal["yes", "once somebody looks", "no"] = _row(
+        "the handler runs inside of the message's process span"
+    )
     loop_ends: bool = _row("leaving the loop ends the message in hand (else the next call, or closing)")
     handler_error: Literal["yes", "where it ends the task", "no"] = _row("the handler's exception is on that span")
     batches: bool = _row("what one call returns has a receive span with links")

@@ -26,7 +26,7 @@ from otel_pipeline.engine import guard
 ROOT = str(Path(otel_pipeline.__file__).parent)
 THEIRS = {"original", "method", "function", "inherited", "use_span"}
 """How the wrappers call what they stand in for."""
-THEIR_OBJECTS = {"generator", "tracer"}
+THEIR_OBJECTS = {"generator", "plain", "tracer"}
 GUARDED_WHOLE = {"enter", "finish", "_resume", "_suspend", "_leave"}
 GUARDED_METHODS = {"told", "__enter__", "__exit__", "check", "refusal", "start_span", "_watched"}
 """What needs nothing but the one frame that the application's own call beside it needs too."""
@@ -97,6 +97,8 @@ def _is_a_move(node, move):
 
 
 def _hands_over(node, move):
+    if isinstance(node, ast.For):
+        return getattr(node.iter, "id", None) in THEIR_OBJECTS
     if isinstance(node, (ast.With, ast.AsyncWith)):
         return all(_is_theirs(each.context_expr, move) for each in node.items)
     valued = isinstance(node, (ast.Return, ast.Assign, ast.AnnAssign, ast.Expr))

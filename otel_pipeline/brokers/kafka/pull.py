@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.brokers.kafka.client import tell_unreadable
 from otel_pipeline.brokers.kafka.feeds import teller_of_assignments
+from otel_pipeline.engine.driven import leave_loops
 from otel_pipeline.engine.receive import leave_batch, receiver
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ class Pull:
         package: with `deserializers` as `tell_unreadable` has it.
     """
 
-    __slots__ = ("_deserializers", "_engine", "_monotonic_ns", "_package", "_received", "_tell_assigned")
+    __slots__ = ("_deserializers", "_driven", "_engine", "_monotonic_ns", "_package", "_received", "_tell_assigned")
 
     def __init__(
         self,
@@ -33,6 +34,7 @@ class Pull:
         deserializers: frozenset[str],
     ) -> None:
         self._engine, self._monotonic_ns = consumers.engine, consumers.engine.monotonic_ns
+        self._driven = consumers.drives.driven
         self._received = receiver(consumers.engine, consumers.fields)
         self._tell_assigned = teller_of_assignments(consumers.engine.guard, assignment_of)
         self._package, self._deserializers = package, deserializers
@@ -44,6 +46,8 @@ class Pull:
                 self._tell(client, consumer, again.given, self._monotonic_ns(), by_iterator=by_iterator)
             consumer.kept = None
             return again.given
+        if consumer.loops and not by_iterator:
+            leave_loops(consumer)
         leave_batch(self._engine, consumer)
         consumer.polling.begin(self._monotonic_ns(), by_iterator=by_iterator)
         return None
@@ -54,6 +58,9 @@ class Pull:
         consumer.polling.end(self._monotonic_ns())
         if records:
             self._tell(client, consumer, records, began_ns, by_iterator=by_iterator)
+            if not by_iterator:
+                for partition, messages in records.items():
+                    records[partition] = self._driven(consumer, messages)
 
     def failed(self, consumer: Consumer, error: BaseException, by_iterator: bool) -> None:  # noqa: FBT001
         """Tell what the client has raised."""

@@ -256,7 +256,7 @@ class Aiokafka:
 class AsyncFor(Aiokafka):
     name, kind = "aiokafka, `async for`", Reader
     can = Can(
-        process_span=True,
+        process_span="yes",
         loop_ends=True,
         handler_error="where it ends the task",
         batches=True,
@@ -274,7 +274,7 @@ class AsyncFor(Aiokafka):
 
 class Getmany(Aiokafka):
     name, kind = "aiokafka, `getmany`", GetmanyReader
-    can = Can(**{**vars(AsyncFor.can), "process_span": False, "handler_error": "no"})
+    can = Can(**{**vars(AsyncFor.can), "process_span": "no", "handler_error": "no"})
 
 
 class SendBatch(Aiokafka):

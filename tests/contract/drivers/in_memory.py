@@ -41,7 +41,7 @@ class InMemory:
     send_word, receive_word = "publish", "receive"
     names = ()
     can = Can(
-        process_span=True,
+        process_span="yes",
         loop_ends=False,
         handler_error="no",
         batches=False,
