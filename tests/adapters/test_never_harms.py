@@ -70,7 +70,7 @@ INJECTED = [
     *([("reset", Younger, "assigned")] if hasattr(SubscriptionState, "reset_missing_positions") else []),
     ("require_fresh", require_fresh, "origin_in_hand"),
     ("seek", client, "_is_sought"),
-    ("send", send, "_destination"),
+    ("send", send, "destination_of"),
     ("send", send, "heal"),
     ("send", send.Sending, "__init__"),
     ("send.finish", clients.Destination, "bind"),
