@@ -100,6 +100,12 @@ ADAPTERS = (
         replaces=("opentelemetry.instrumentation.aiokafka:AIOKafkaInstrumentor",),
     ),
     Adapter(
+        name="faststream",
+        module="otel_pipeline.brokers.faststream",
+        package="faststream",
+        versions=">=0.6,<1",
+    ),
+    Adapter(
         name="scikit-learn",
         module="otel_pipeline.models.sklearn",
         package="sklearn",

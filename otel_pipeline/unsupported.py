@@ -53,7 +53,6 @@ class Unsupported:
 UNSUPPORTED = (
     Unsupported("confluent-kafka", "confluent_kafka"),
     Unsupported("faust-streaming", "faust", ("faust",)),
-    Unsupported("faststream", "faststream"),
     Unsupported("quixstreams", "quixstreams"),
     Unsupported("pulsar-client", "pulsar"),
     Unsupported("pika", "pika"),
