@@ -150,7 +150,7 @@ class Libraries:
             _replace_others(adapter, guard)
             before = len(patches)
             try:
-                adapter.load()(patches, *engine)
+                said = adapter.load()(patches, *engine)
             except DriftedError as drifted:
                 patches.undo(before)
                 conclude("skipped", str(drifted))
@@ -161,7 +161,8 @@ class Libraries:
                 patches.undo(before)
                 conclude("failed", "see the log")
             else:
-                conclude("instrumented", f"but for {adapter.missing}" if adapter.missing else "")
+                but_for = f"but for {adapter.missing}" if adapter.missing else ""
+                conclude("instrumented", "; ".join(filter(None, (said, but_for))))
 
         return patches.when_imported(adapter.package, act)
 

@@ -34,7 +34,10 @@ class Adapter:
     name: str
     """What configuration and `status()` call it."""
     module: str
-    """The adapter's module, with `instrument(patches, engine)`; for models `instrument(patches, inferences, guard)`."""
+    """The adapter's module, with `instrument(patches, engine)`; for models `instrument(patches, inferences, guard)`.
+
+    It returns None, or what `status()` is to say of how that was done.
+    """
     package: str
     """What the application imports."""
     versions: str
@@ -76,10 +79,10 @@ class Adapter:
             supported = False
         return None if supported else f"version {version} is not supported ({self.versions})"
 
-    def load(self) -> Callable[..., None]:
+    def load(self) -> Callable[..., str | None]:
         """Load the adapter's `instrument` function."""
         module: Any = importlib.import_module(self.module)
-        function: Callable[..., None] = module.instrument
+        function: Callable[..., str | None] = module.instrument
         return function
 
 
@@ -98,6 +101,14 @@ ADAPTERS = (
         package="aiokafka",
         versions=">=0.10,<1",
         replaces=("opentelemetry.instrumentation.aiokafka:AIOKafkaInstrumentor",),
+    ),
+    Adapter(
+        name="confluent-kafka",
+        module="otel_pipeline.brokers.kafka.confluent_kafka",
+        package="confluent_kafka",
+        versions=">=2.3,<3",
+        replaces=("opentelemetry.instrumentation.confluent_kafka:ConfluentKafkaInstrumentor",),
+        missing="produce_batch, AIOProducer and AIOConsumer, share consumers",
     ),
     Adapter(
         name="faststream",

@@ -51,7 +51,6 @@ class Unsupported:
 
 
 UNSUPPORTED = (
-    Unsupported("confluent-kafka", "confluent_kafka"),
     Unsupported("faust-streaming", "faust", ("faust",)),
     Unsupported("quixstreams", "quixstreams"),
     Unsupported("pulsar-client", "pulsar"),

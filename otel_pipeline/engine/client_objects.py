@@ -78,7 +78,8 @@ class ClientObjects(Generic[T]):
 
     def living(self) -> list[Any]:
         """Return the clients themselves, those that take weak references."""
-        return [client for known in list(self._references.values()) if (client := known()) is not None]
+        found = [client for known in list(self._references.values()) if (client := known()) is not None]
+        return [client for client in found if id(client) in self.by_id]  # The others are what clients of C hold.
 
     def __len__(self) -> int:
         return len(self.by_id)
@@ -127,19 +128,27 @@ class ClientObjects(Generic[T]):
                 self._place.failed()
 
 
-def weakly(client: Any, read: Callable[[Any], R], otherwise: R) -> Callable[[], R]:
+def weakly(
+    client: Any, read: Callable[[Any], R], otherwise: R, reach: Callable[[Any], Any] = weakref.ref
+) -> Callable[[], R]:
     """Make a function that reads something of the client and does not keep it alive.
 
     It returns `otherwise` once the client is gone, and always where the client takes no weak reference: there the
     adapter has to read it while it has the client at hand.
+
+    Args:
+        client: whose function it is.
+        read: given what `reach` leads to.
+        otherwise: see above.
+        reach: given the client, it returns what gives, when called, that or None.
     """
     try:
-        living = weakref.ref(client)
+        reached = reach(client)
     except TypeError:
         return lambda: otherwise
 
     def found() -> R:
-        there = living()
+        there = reached()
         return otherwise if there is None else read(there)
 
     return found

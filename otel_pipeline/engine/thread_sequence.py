@@ -52,7 +52,10 @@ class _Held:
             self.numbering = _Numbering()
 
     def __del__(self) -> None:
-        self._free.append(self.numbering)
+        try:
+            self._free.append(self.numbering)
+        except AttributeError:  # It could not be made.
+            return
 
 
 class Given:
@@ -83,6 +86,14 @@ class ThreadSequences:
         self._free: list[_Numbering] = []
         self._numberings: list[_Numbering] = []
         self._local = threading.local()
+
+    def renew(self) -> None:
+        """Begin to number anew, under other ids: what was numbered last is not going to be delivered. Any thread."""
+        try:
+            for numbering in list(self._numberings):
+                numbering.identifier, numbering.last = getrandbits(32) or 1, {}
+        except Exception:
+            self._place.failed()
 
     def stamp(self, headers: Any, destination: str, partition: int | None = None) -> Given | None:
         """Write the calling thread's next number into our header, the last of that name; None where there is none.

@@ -25,7 +25,14 @@ SENT = Measure("sent", None, "{message}", "Messages whose outcome is known.").la
 FAILED = Measure("failed", None, "{message}", "Of these, those that failed.", (Attribute(semconv.ERROR_TYPE),))
 LONG_S = 10.0
 """How long answers take is looked up where one takes as long."""
-_ABORTED = frozenset({ABORTED, "kafka.errors.TransactionAbortedError"})
+_ABORTED = frozenset(
+    {
+        ABORTED,
+        "kafka.errors.TransactionAbortedError",
+        "confluent_kafka.KafkaError._PURGE_QUEUE",
+        "confluent_kafka.KafkaError._PURGE_INFLIGHT",
+    }
+)
 """Error types of what the application itself has taken back: neither sent nor failed."""
 
 

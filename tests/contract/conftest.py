@@ -61,7 +61,7 @@ def in_memory_broker_is_installed(tmp_path_factory):
 
 def _driver(request, name, where):
     module, _, kind = name.partition(":")
-    if module == "aiokafka":
+    if module in {"aiokafka", "confluent_kafka"}:
         pytest.importorskip(module)
     made = getattr(importlib.import_module(f"tests.contract.drivers.{module}"), kind)
     if module == "in_memory":

@@ -9,5 +9,9 @@ KAFKA = (
     "aiokafka:AsyncFor",
     "aiokafka:Getmany",
     "aiokafka:SendBatch",
+    "confluent_kafka:Polling",
+    "confluent_kafka:Consuming",
+    "confluent_kafka:Serializing",
+    "confluent_kafka:Subclassing",
 )
 DRIVERS = (*KAFKA, "in_memory:InMemory")

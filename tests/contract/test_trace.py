@@ -135,7 +135,8 @@ def test_one_after_the_other(driver, instrument, telemetry):
     seen.append((driver.inside(current), len(processed(telemetry))))
 
     name = f"process {topic}"
-    by_call = driver.name != "kafka-python, `poll`" and "process()" not in driver.name
+    by_batch = {"kafka-python, `poll`", "confluent-kafka, `consume`"}
+    by_call = driver.name not in by_batch and "process()" not in driver.name
     assert seen == ([(name, 0), (name, 1), (None, 2)] if by_call else [(None, 0)] * 3)
 
 
@@ -365,13 +366,21 @@ def test_unsampled_messages_are_counted(driver, instrument, telemetry):
     assert {dict(driver.read(each, "headers"))["traceparent"][-2:] for each in messages} <= {b"00", b"02"}
 
 
+def _signature(method):
+    """As the method tells it; one of C does not."""
+    try:
+        return inspect.signature(method)
+    except ValueError:
+        return None
+
+
 def test_methods_are_the_clients_own(driver, instrument):
     """Signatures, words and colour while it is instrumented; the very same objects after."""
 
     def look():
         methods = {(kind.__name__, name): inspect.getattr_static(kind, name) for kind, name in driver.public}
         shape = {
-            key: (inspect.signature(method), method.__doc__, inspect.iscoroutinefunction(method))
+            key: (_signature(method), method.__doc__, inspect.iscoroutinefunction(method))
             for key, method in methods.items()
         }
         return methods, shape

@@ -89,14 +89,16 @@ class Delivered:
         return answer
 
     def _tell(self, error: Any, message: Any) -> None:
+        self._end(error, message.partition(), message.offset(), message.latency())
+
+    def _end(self, error: Any, partition: int | None, offset: int | None, latency_s: float | None) -> None:
         sending = self._sending
-        latency_s = message.latency()
         if latency_s is not None:
             sending.started_ns = self._engine.monotonic_ns() - int(latency_s * 1e9)
         if error is None:
-            sending.finish(message.partition(), message.offset())
+            sending.finish(partition, offset)
         else:
-            sending.finish(message.partition(), None, self._failure(error))
+            sending.finish(partition, None, self._failure(error))
 
 
 def _back_to(context: Context | None) -> None:

@@ -5,6 +5,7 @@ An adapter says how its library is read (`Library`), and writes only wrappers wh
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal
@@ -52,13 +53,18 @@ def _no_positions(_client: Any) -> Mapping[tuple[str, int], Position]:
 
 @dataclass(frozen=True)
 class Library:
-    """How the clients of one library are read. No function of it does I/O; what one raises is counted."""
+    """How the clients of one library are read. No function of it does I/O; what one raises is counted.
+
+    A function that is called later is given what `reach` leads to: the client, where that takes weak references.
+    """
 
     name: str
     """Its name in configuration and `status()`."""
     fields: MessageFields
     settings: Callable[[Any], Mapping[str, Any]]
     """What a client was made with, under Kafka's own names with underscores for dots."""
+    reach: Callable[[Any], Callable[[], Any]] = weakref.ref
+    """Given a client, it returns what gives, as long as the client is there, the object that is read, and then None."""
     cluster: Callable[[Any], object] = _nothing
     """The id of a client's cluster, once the client has learned it; anything but a text is none."""
     positions: Callable[[Any], Mapping[tuple[str, int], Position]] = _no_positions
@@ -77,6 +83,8 @@ class Library:
     """Whether a producer is delivering messages that it was given, by a thread of its own."""
     open_batches: Callable[[Any], Iterable[OpenBatch]] = nothing_open
     """What a producer was given and nobody has answered yet. Any thread."""
+    is_message: Callable[[Any], bool] | None = None
+    """Tells messages from what the library returns in their place, such as errors; None: all are."""
     receives: str = "poll"
     """The library's own word for receiving."""
 
@@ -109,7 +117,7 @@ def _cluster_of(library: Library, client: Any, place: Place) -> Callable[[], str
             return None
         return found if isinstance(found, str) else None
 
-    return weakly(client, read, None)
+    return weakly(client, read, None, library.reach)
 
 
 class KafkaProducers(Producers):
@@ -131,10 +139,11 @@ class KafkaProducers(Producers):
         return any(self._library.delivers(client) for client in self.living())
 
     def _now(self) -> Iterator[ProducerNow]:
-        for client in self.living():
-            producer = self.known(client)
-            if producer is not None and not producer.excluded:
-                yield ProducerNow(producer, list(self._library.open_batches(client)))
+        living = {id(client): client for client in self.living()}
+        for key, producer in list(self.by_id.items()):
+            if not producer.excluded:
+                client = living.get(key)
+                yield ProducerNow(producer, [] if client is None else list(self._library.open_batches(client)))
 
     def _made(self, client: Any) -> Producer:
         engine, library = self.engine, self._library
@@ -159,8 +168,8 @@ class KafkaProducers(Producers):
         if self._numbers is not None:
             self._numbers.forget(producer.identifier)
 
-    def aborting(self) -> Make:
-        """Make the wrapper of the method that aborts a transaction."""
+    def aborting(self, renew: Callable[[Any], object] = _nothing) -> Make:
+        """Make the wrapper of the method that aborts a transaction; `renew` is called with the client after it."""
 
         def before(client: Any, _args: Any, _kwargs: Any) -> None:
             self.of(client).aborting = True
@@ -171,6 +180,7 @@ class KafkaProducers(Producers):
             producer.aborting = False
             if producer.identifier:
                 producer.renew()
+            renew(client)
 
         return Around(self.engine.guard.place("abort"), before, after)
 
@@ -183,7 +193,15 @@ class KafkaConsumers(Consumers):
     def __init__(self, engine: Engine, library: Library, message: type) -> None:
         self._library = library
         attributes = client_attributes(SYSTEM, None)
-        super().__init__(engine, library.fields, message, self._made, attributes=attributes, operation=library.receives)
+        super().__init__(
+            engine,
+            library.fields,
+            message,
+            self._made,
+            attributes=attributes,
+            operation=library.receives,
+            is_message=library.is_message,
+        )
 
     def _made(self, client: Any) -> Consumer:
         engine, library = self.engine, self._library
@@ -200,8 +218,8 @@ class KafkaConsumers(Consumers):
             excluded=reason is not None,
             operation=library.receives,
             cluster_id=_cluster_of(library, client, engine.guard.place("cluster")),
-            positions=weakly(client, library.positions, {}),
-            is_member=weakly(client, library.member, False),
+            positions=weakly(client, library.positions, {}, library.reach),
+            is_member=weakly(client, library.member, False, library.reach),
             max_poll_interval_s=_max_poll_interval_s(settings),
         )
         if not made.excluded:

@@ -22,6 +22,7 @@ from otel_pipeline.brokers.kafka.client import (
     format_has_headers,
     tell_unreadable,
 )
+from otel_pipeline.brokers.kafka.feeds import teller_of_assignments
 from otel_pipeline.brokers.kafka.pull import Pull
 from otel_pipeline.engine.messages import MessageFields
 from otel_pipeline.engine.open_sends import OpenBatch
@@ -197,7 +198,8 @@ def _make_send(engine: Engine, producers: KafkaProducers, original: Callable[...
 
 def _make_poll(consumers: KafkaConsumers, original: Callable[..., Any]) -> Callable[..., Any]:
     known, consumer_of, nobody = consumers.by_id.get, consumers.of, consumers.left_alone
-    pull, place = Pull(consumers, attrgetter("_subscription.assignment"), "kafka.", _SERIALIZE), consumers.receiving
+    tell_assigned = teller_of_assignments(consumers.engine.guard, attrgetter("_subscription.assignment"))
+    pull, place = Pull(consumers, tell_assigned, "kafka.", _SERIALIZE), consumers.receiving
 
     @functools.wraps(original)
     def poll(self: Any, timeout_ms: Any = 0, max_records: Any = None, update_offsets: Any = True) -> Any:  # noqa: FBT002

@@ -1,0 +1,249 @@
+"""confluent-kafka: `poll`, `consume`, its clients that serialize and deserialize, and an application's own subclasses."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+from confluent_kafka import (
+    Consumer,
+    DeserializingConsumer,
+    KafkaError,
+    KafkaException,
+    Producer,
+    SerializingProducer,
+    TopicPartition,
+)
+
+from tests.contract.driver import Can
+
+PATIENCE_S = 20
+
+
+def _message(message):
+    """What the application does with what it is given: an error is raised."""
+    if message is not None and message.error() is not None:
+        raise KafkaException(message.error())
+    return message
+
+
+class Reader:
+    """By poll()."""
+
+    def __init__(self, client, topic):
+        self.client, self.topic = client, topic
+
+    def receive_one(self):
+        message = None
+        deadline = time.monotonic() + PATIENCE_S
+        while message is None:
+            assert time.monotonic() < deadline, "nothing came"
+            message = _message(self.client.poll(0.5))
+        return message
+
+    def receive_many(self, count):
+        return [self.receive_one() for _ in range(count)]
+
+    def loop(self, handler, count, then=None):
+        while count:
+            handler(self.receive_one())
+            count -= 1
+        return then() if then else None
+
+    def commit(self):
+        try:
+            self.client.commit(asynchronous=False)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError._NO_OFFSET:  # All is committed already.
+                raise
+
+    def seek(self, offset):
+        self.client.seek(TopicPartition(self.topic, 0, offset))
+
+    def close(self):
+        self.client.close()
+
+
+class ConsumingReader(Reader):
+    """By consume()."""
+
+    def _consume(self, count):
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            messages = self.client.consume(count, 0.5)
+            if messages:
+                for at in range(len(messages)):  # A loop would have each of them in hand.
+                    _message(messages[at])
+                return messages
+            assert time.monotonic() < deadline, "nothing came"
+
+    def receive_one(self):
+        return self._consume(1)[0]
+
+    def receive_many(self, count):
+        messages = []
+        while len(messages) < count:
+            messages += self._consume(count - len(messages))
+        return messages
+
+    def loop(self, handler, count, then=None):
+        while count:
+            messages = self._consume(count)
+            count -= len(messages)
+            for message in messages:
+                handler(message)
+        return then() if then else None
+
+
+class OwnProducer(Producer):
+    """As applications make them: with something done before the inherited method."""
+
+    def produce(self, topic, *args, **kwargs):
+        return super().produce(topic, *args, **kwargs)
+
+
+class OwnConsumer(Consumer):
+    def poll(self, timeout=-1):
+        return super().poll(timeout)
+
+
+class Polling:
+    name = "confluent-kafka, `poll`"
+    library, system = "confluent-kafka", "kafka"
+    send_word, receive_word = "produce", "poll"
+    names = ("messaging.destination.partition.id", "kafka.offset")
+    producer_kind, consumer_kind, kind = Producer, Consumer, Reader
+    can = Can(
+        process_span="yes",
+        loop_ends=False,
+        handler_error="no",
+        batches=False,
+        sequence="partition",
+        commit=True,
+        commit_ahead=True,
+        seek=True,
+        pace=True,
+        unreadable=False,
+        cluster="in newer versions",
+        groups=True,
+        keys=True,
+    )
+    public = tuple(
+        (kind, name)
+        for kind, names in (
+            (Producer, "__init__ produce poll flush close __exit__ abort_transaction"),
+            (
+                Consumer,
+                (
+                    "__init__ poll consume commit seek subscribe unsubscribe assign unassign incremental_assign "
+                    "incremental_unassign pause resume close __exit__"
+                ),
+            ),
+        )
+        for name in names.split()
+        if name in kind.__dict__
+    )
+
+    def __init__(self, broker):
+        self.broker = broker
+        self._opened, self._producer = [], None
+
+    def topic(self, name="orders"):
+        return self.broker.topic(name)
+
+    def _made(self, kind, **settings):
+        made = kind({"bootstrap.servers": self.broker.address, "log_level": 0, **settings})
+        self._opened.append(made)
+        return made
+
+    def producer(self):
+        self._producer = self._producer or self._made(self.producer_kind, **{"linger.ms": 0})
+        return self._producer
+
+    def _produce(self, topic, value, told, key=None, headers=None):
+        more = {} if headers is None else {"headers": headers}
+        self.producer().produce(
+            topic, value=value, key=key, partition=0, on_delivery=lambda *answer: told.append(answer), **more
+        )
+
+    def send(self, topic, value, *, key=None, headers=None):
+        told = []
+        self._produce(topic, value, told, key, headers)
+        self._await(told, 1)
+        return told[0][1].offset()
+
+    def send_many(self, topic, values):
+        told = []
+        for value in values:
+            self._produce(topic, value, told)
+        self._await(told, len(values))
+
+    def _await(self, told, count):
+        deadline = time.monotonic() + PATIENCE_S
+        while len(told) < count:
+            assert time.monotonic() < deadline, "nobody answers"
+            self.producer().poll(0.2)
+        for error, _ in told:
+            if error is not None:
+                raise KafkaException(error)
+
+    def reader(self, topic, *, group=None, client_id=None, deserializer=None):
+        client = self._made(
+            self.consumer_kind,
+            **{
+                "group.id": group or self.broker.group(),
+                "auto.offset.reset": "earliest",
+                "enable.auto.commit": False,
+                "fetch.wait.max.ms": 50,
+                **({"client.id": client_id} if client_id else {}),
+                **self._deserializing(deserializer),
+            },
+        )
+        client.assign([TopicPartition(topic, 0, 0)])
+        return self.kind(client, topic)
+
+    def _deserializing(self, deserializer):
+        assert deserializer is None
+        return {}
+
+    def inside(self, function):
+        return function()
+
+    def read(self, message, what):
+        return list(message.headers() or ()) if what == "headers" else getattr(message, what)()
+
+    def clients(self):
+        return list(self._opened)
+
+    def close_clients(self):
+        for client in self._opened:
+            if isinstance(client, Consumer):
+                client.close()
+            else:
+                client.flush(PATIENCE_S)
+        self._opened.clear()
+        self._producer = None
+
+    close = close_clients
+
+
+class Consuming(Polling):
+    name = "confluent-kafka, `consume`"
+    receive_word = "consume"
+    kind = ConsumingReader
+    can = dataclasses.replace(Polling.can, process_span="once somebody looks", loop_ends=True, batches=True)
+
+
+class Serializing(Polling):
+    name = "confluent-kafka, `SerializingProducer` and `DeserializingConsumer`"
+    producer_kind, consumer_kind = SerializingProducer, DeserializingConsumer
+    can = dataclasses.replace(Polling.can, unreadable=True)
+    public = (*Polling.public, (SerializingProducer, "produce"), (DeserializingConsumer, "poll"))
+
+    def _deserializing(self, deserializer):
+        return {"value.deserializer": lambda value, _context: deserializer(value)} if deserializer else {}
+
+
+class Subclassing(Polling):
+    name = "confluent-kafka, subclasses of the application's"
+    producer_kind, consumer_kind = OwnProducer, OwnConsumer
