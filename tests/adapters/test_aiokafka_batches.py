@@ -173,3 +173,56 @@ def test_several_tasks_that_wait(telemetry, application):
         return [*found, known.polling.began_ns]
 
     assert application(main) == [1, True, True, 0]
+
+
+async def chained(target, producer, messages):
+    """Send in a loop over a batch; what was sent says which message it was made of."""
+    for message in messages:
+        await asyncio.sleep(0)
+        await producer.send_and_wait(target, b"%d" % message.offset, partition=0)
+
+
+def sent_under(telemetry):
+    """For each message that was sent to the next topic, the offset of the one that was in hand."""
+    processed = {span.span_id: span for span in telemetry.spans() if span.kind == "CONSUMER"}
+    return sorted(
+        processed[span.parent_span_id].attributes["kafka.offset"]
+        for span in telemetry.spans()
+        if span.name.startswith("send next")
+    )
+
+
+def test_tasks_that_loop_over_batches_of_one_consumer(telemetry, application):
+    """Each step has its message in hand, whatever the others ask for meanwhile."""
+
+    async def main(app):
+        _, consumer, producer = await app.filled(6)
+        target, left = app.topic("next"), 6
+
+        async def work():
+            nonlocal left
+            while left > 0:
+                left -= 1
+                for messages in (await consumer.getmany(timeout_ms=WAIT_MS, max_records=1)).values():
+                    await chained(target, producer, messages)
+
+        await asyncio.gather(*(work() for _ in range(3)))
+        reader = await app.consumer(target)
+        return sorted([int((await reader.getone()).value) for _ in range(6)])
+
+    assert application(main) == list(range(6))
+    assert sent_under(telemetry) == list(range(6))
+    assert application.pipe.status().errors == {}
+
+
+def test_a_loop_over_what_a_task_of_its_own_has_returned(telemetry, application):
+    """The list brings its messages along."""
+
+    async def main(app):
+        _, consumer, producer = await app.filled(1)
+        polled = await asyncio.wait_for(asyncio.create_task(consumer.getmany(timeout_ms=WAIT_MS)), 30)
+        for messages in polled.values():
+            await chained(app.topic("next"), producer, messages)
+
+    application(main)
+    assert sent_under(telemetry) == [0]

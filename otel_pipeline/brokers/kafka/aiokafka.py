@@ -23,6 +23,7 @@ from otel_pipeline.brokers.kafka.client import (
     tell_unreadable,
 )
 from otel_pipeline.engine.async_loop import AsyncIteration
+from otel_pipeline.engine.driven import leave_loops
 from otel_pipeline.engine.messages import MessageFields
 from otel_pipeline.engine.open_sends import OpenBatch
 from otel_pipeline.engine.patching import Around, DriftedError
@@ -230,6 +231,8 @@ def _make_getone(
         try:
             consumer = consumer_of(self)
             leave(consumer)
+            if consumer.loops:
+                leave_loops(consumer, of_task=True)
             if consumer.task_batches is not None:
                 leave_batch(consumer)
             consumer.polling.enter(monotonic_ns())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.brokers.kafka.client import tell_unreadable
 from otel_pipeline.engine.async_batches import AsyncBatches
+from otel_pipeline.engine.driven import leave_loops
 from otel_pipeline.engine.receive import leave_batch, receiver
 
 if TYPE_CHECKING:
@@ -24,13 +25,22 @@ class AsyncPull:
         package: with `deserializers` as `tell_unreadable` has it.
     """
 
-    __slots__ = ("_deserializers", "_engine", "_iteration", "_monotonic_ns", "_package", "_received", "batches")
+    __slots__ = (
+        "_deserializers",
+        "_driven",
+        "_engine",
+        "_iteration",
+        "_monotonic_ns",
+        "_package",
+        "_received",
+        "batches",
+    )
 
     def __init__(
         self, consumers: KafkaConsumers, iteration: AsyncIteration, package: str, deserializers: frozenset[str]
     ) -> None:
         self._engine, self._monotonic_ns = consumers.engine, consumers.engine.monotonic_ns
-        self._iteration = iteration
+        self._iteration, self._driven = iteration, consumers.drives.driven
         self._received = receiver(consumers.engine, consumers.fields)
         self.batches = AsyncBatches(consumers.engine, iteration)
         self._package, self._deserializers = package, deserializers
@@ -38,6 +48,8 @@ class AsyncPull:
     def begin(self, consumer: Consumer) -> int:
         """Leave what the running task has in hand; returns now, ns of the engine's monotonic clock."""
         self._iteration.leave(consumer)
+        if consumer.loops:
+            leave_loops(consumer, of_task=True)
         self.batches.leave(consumer)
         began_ns = self._monotonic_ns()
         consumer.polling.enter(began_ns)
@@ -50,6 +62,8 @@ class AsyncPull:
             leave_batch(self._engine, consumer)  # Of another task that nobody knows.
             self._received(consumer, tuple(records.values()), began_ns, None, False)
             self.batches.hold(consumer)
+            for partition, messages in records.items():
+                records[partition] = self._driven(consumer, messages)
 
     def failed(self, consumer: Consumer, error: BaseException, began_ns: int) -> None:
         """Tell what the client has raised."""

@@ -274,7 +274,7 @@ class AsyncFor(Aiokafka):
 
 class Getmany(Aiokafka):
     name, kind = "aiokafka, `getmany`", GetmanyReader
-    can = Can(**{**vars(AsyncFor.can), "process_span": "no", "handler_error": "no"})
+    can = Can(**{**vars(AsyncFor.can), "process_span": "once somebody looks", "handler_error": "no"})
 
 
 class SendBatch(Aiokafka):
