@@ -40,6 +40,15 @@ def pytest_collection_modifyitems(config, items):
         config.hook.pytest_deselected(items=left_out)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish(session):
+    """xdist 3.8 writes a test's group into `_nodeid`, which pytest 9.2 no longer reads: groups would be torn apart."""
+    for item in session.items:
+        grouped, known = vars(item).get("_nodeid"), getattr(item, "_id", None)
+        if grouped is not None and known is not None:
+            item._id = known.parse(grouped)
+
+
 @pytest.fixture(autouse=True)
 def state_folder(tmp_path, monkeypatch):
     """No test writes into the user's state folder."""
