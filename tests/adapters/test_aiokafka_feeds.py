@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from struct import Struct
 from types import SimpleNamespace
 
 import pytest
@@ -198,19 +199,22 @@ def test_the_cluster_is_known(application):
 @pytest.mark.parametrize(
     ("version", "fields", "committed_only", "expected"),
     [
-        (3, (0, 9), False, Answer(0, 9, 9, -1)),
-        (4, (0, 9, 7, None), False, Answer(0, 9, 9, -1)),
-        (4, (0, 9, 7, None), True, Answer(0, 7, 9, -1)),
-        (4, (0, 9, -1, None), True, Answer(0, 9, 9, -1)),
-        (5, (1, 9, 7, 2, None), True, Answer(1, 7, 9, 2)),
-        (11, (0, 9, 7, 2, None, -1), False, Answer(0, 9, 9, 2)),
+        (3, (0, 9), False, (0, 9, 9, -1)),
+        (4, (0, 9, 7, None), False, (0, 9, 9, -1)),
+        (4, (0, 9, 7, None), True, (0, 7, 9, -1)),
+        (4, (0, 9, -1, None), True, (0, 9, 9, -1)),
+        (5, (1, 9, 7, 2, None), True, (1, 7, 9, 2)),
+        (11, (0, 9, 7, 2, None, -1), False, (0, 9, 9, 2)),
     ],
 )
 def test_what_answers_say(version, fields, committed_only, expected):
-    """Of each version that the client asks for; the records come last."""
-    response = SimpleNamespace(API_VERSION=version, topics=[("orders", [(1, *fields, b"")])])
+    """Of each version that the client asks for; the records come last, here the marker of a transaction."""
+    marker = Struct(">qi4xb4xh").pack(8, 50, 2, 1 << 5)
+    response = SimpleNamespace(API_VERSION=version, topics=[("orders", [(1, *fields, marker)])])
 
-    assert dict(aiokafka_fetches._answers(response, committed_only=committed_only)) == {("orders", 1): expected}
+    assert dict(aiokafka_fetches._answers(response, committed_only=committed_only)) == {
+        ("orders", 1): Answer(*expected, markers=[8])
+    }
 
 
 def test_a_client_that_drifted_has_no_pace(telemetry, monkeypatch):

@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary, ref
 
-from otel_pipeline.brokers.kafka import feeds
+from otel_pipeline.brokers.kafka import control_records, feeds
 from otel_pipeline.brokers.kafka.feeds import Answer
 from otel_pipeline.brokers.kafka.younger import Younger
 from otel_pipeline.engine.clients import Position
@@ -213,4 +213,4 @@ def _answers(response: Any, *, committed_only: bool) -> Iterator[tuple[tuple[str
             stable = rest[0] if version >= _WITH_LAST_STABLE else -1
             start = rest[1] if version >= _WITH_START else -1
             end = stable if committed_only and stable >= 0 else written
-            yield (topic, partition), Answer(error, end, written, start)
+            yield (topic, partition), Answer(error, end, written, start, control_records.offsets(rest[-1]))

@@ -80,7 +80,7 @@ def tell_committed(consumer: Consumer, offsets: Iterable[tuple[tuple[str, int], 
     if not consumer.explicit:
         return
     delivery = in_hand()
-    if delivery is consumer.open and not consumer.iterator_spans:
+    if delivery in consumer.deliveries() and not consumer.iterator_spans:
         delivery = None  # It was handed out here, and `process()` has it elsewhere.
     for partition, offset in offsets:
         state = consumer.partitions.get(partition)
