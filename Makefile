@@ -36,7 +36,7 @@ situations: $(SETUP)  ## sixteen situations on the real broker, 4 minutes; make 
 matrix: $(SETUP)  ## every Python on this machine, oldest and newest clients
 	@$(BIN)/python scripts/matrix.py $(ARGS)
 
-mutants: $(SETUP)  ## change one thing in engine and contracts, 300 times: does a test fail?
+mutants: $(SETUP)  ## change one thing in engine, contracts, order and lights, 600 times: does a test fail?
 	@$(PYTHON) scripts/environment.py $(VENV) demo test mutants
 	@$(BIN)/python scripts/mutants.py $(ARGS)
 

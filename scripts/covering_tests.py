@@ -125,26 +125,23 @@ def _names_at(tree: ast.Module, line: int) -> set[str]:
     return {node.name} if isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.AsyncFunctionDef)) else set()
 
 
-def load(jobs: int) -> Covering:
-    """Load the last run's result where nothing has changed since, otherwise run the tests under coverage."""
+def load(jobs: int, folders: Sequence[str]) -> Covering:
+    """Load the last run's result where nothing has changed since, otherwise run the folders' tests under coverage."""
     CACHE.mkdir(exist_ok=True)
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(" ".join(folders).encode())
     for folder in ("otel_pipeline", "tests"):
         for path in sorted(ROOT.glob(f"{folder}/**/*.py")):
             digest.update(path.read_bytes())
     kept = CACHE / f"covering-{digest.hexdigest()[:12]}.json"
     if not kept.is_file():
         print("running the tests under coverage ...", flush=True)
-        kept.write_text(json.dumps(_measured(jobs)))
+        kept.write_text(json.dumps(_measured(jobs, folders)))
     return Covering(**json.loads(kept.read_text()))
 
 
-def _measured(jobs: int) -> dict[str, Any]:
-    files = [
-        path
-        for path in sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("tests/**/test_*.py"))
-        if not path.startswith(LEFT_OUT)
-    ]
+def _measured(jobs: int, folders: Sequence[str]) -> dict[str, Any]:
+    found = {str(path.relative_to(ROOT)) for folder in folders for path in ROOT.glob(f"{folder}/**/test_*.py")}
+    files = [path for path in sorted(found) if not path.startswith(LEFT_OUT)]
     with tempfile.TemporaryDirectory() as folder:
         # Twice as many at a time: most of their time is waiting.
         parts = [Path(folder) / f"{number}.json" for number in range(2 * jobs)]

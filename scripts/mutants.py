@@ -1,6 +1,6 @@
-"""Change one thing in the engine or the contracts, run the tests that cover it: does one of them fail?
+"""Change one thing in engine, contracts, order or lights, run the tests that cover it: does one of them fail?
 
-python scripts/mutants.py [--count 300] [--seed 8] [--jobs 2] [PATH ...]
+python scripts/mutants.py [--count 300] [--seed 8] [--jobs 2] [--tests FOLDER ...] [--] [PATH ...]
 
 cosmic-ray makes the changes. Its own runner writes each into the source file and runs one command for all of them;
 mutmut leaves module-level constants, default arguments and decorated functions as they are, and our limits are
@@ -32,9 +32,16 @@ from cosmic_ray.mutating import mutate_code  # noqa: E402
 from scripts import covering_tests  # noqa: E402
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-PACKAGES = ("otel_pipeline/engine", "otel_pipeline/contracts")
+GROUPS = (
+    ("engine/*", "contracts/*"),
+    (
+        *(f"detectors/{name}" for name in ("partition_order", "producer_numbers", "producer_window", "order")),
+        *(f"verdict/{name}" for name in ("light", "lights", "pace", "fresh", "order", "delivered", "contract")),
+    ),
+)
+"""As many are drawn from each: order and lights are few lines, on which much depends."""
 PAGE = ROOT / "docs/contributing.md"
 WANTED = 0.85
 SURVIVED, KILLED, UNCOVERED = "survived", "killed", "not covered"
@@ -183,21 +190,24 @@ def report(mutants: list[Mutant], seconds: float) -> int:
     return int(score < WANTED or bool(unlisted))
 
 
+def _paths(group: Iterable[str]) -> list[str]:
+    return [str(path.relative_to(ROOT)) for each in group for path in sorted(ROOT.glob(f"otel_pipeline/{each}.py"))]
+
+
 def main() -> int:
     """Try the mutants; return 0 when enough are killed and every survivor is accounted for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("paths", nargs="*", help="modules to change; those of the engine and the contracts otherwise")
-    parser.add_argument("--count", type=int, default=300)
+    parser.add_argument("paths", nargs="*", help="modules to change; otherwise engine, contracts, order and lights")
+    parser.add_argument("--count", type=int, default=300, help="of each group, or of the paths")
     parser.add_argument("--seed", type=int, default=8)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--at-most", type=float, default=40.0, metavar="S", help="of tests for one mutant, in seconds")
+    parser.add_argument("--tests", nargs="*", default=["tests"], help="folders whose tests are run; all otherwise")
     options = parser.parse_args()
     began = time.monotonic()
-    paths = options.paths or [
-        str(path.relative_to(ROOT)) for package in PACKAGES for path in sorted(ROOT.glob(f"{package}/*.py"))
-    ]
-    mutants = sample(paths, options.count, options.seed)
-    covering = covering_tests.load(options.jobs)
+    groups = [options.paths] if options.paths else [_paths(group) for group in GROUPS]
+    mutants = [mutant for paths in groups for mutant in sample(paths, options.count, options.seed)]
+    covering = covering_tests.load(options.jobs, options.tests)
     for mutant in mutants:
         mutant.tests = covering.of_line(mutant.path, mutant.line, options.at_most)
         if not mutant.tests:
