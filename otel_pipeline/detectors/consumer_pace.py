@@ -9,16 +9,16 @@ from collections import Counter, deque
 from dataclasses import dataclass
 from itertools import pairwise
 from math import inf
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.detectors.pace import Rates
+from otel_pipeline.detectors.part_now import handed_out, mark_of, oldest_in_hand, only_polled, parts_now
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from otel_pipeline.detectors.pace import PartitionPace
-    from otel_pipeline.detectors.partition import PartitionWatch
-    from otel_pipeline.engine.clients import Consumer, Position
+    from otel_pipeline.detectors.part_now import Live, PartNow
+    from otel_pipeline.engine.clients import Consumer
 
 BUSY = 0.8
 """From here on the mean wait in front of a server is four times its handling (M/M/1)."""
@@ -30,15 +30,6 @@ STARVED_S = 60.0
 UNKNOWN_AFTER_S = 60.0
 """A look at the end of a log that is older tells nothing about how far behind a consumer is."""
 _QUEUE_LOOKS = 120
-
-
-class Live(NamedTuple):
-    """A partition that is assigned now."""
-
-    partition: int
-    pace: PartitionPace
-    position: Position
-    watch: PartitionWatch | None
 
 
 @dataclass(slots=True)
@@ -115,23 +106,6 @@ class ConsumerPace:
         return self.waiting + self.queued + self.in_hand
 
 
-class _Part(NamedTuple):
-    """One partition, as it is now."""
-
-    live: Live
-    offset: int
-    waiting: int
-    in_hand: int
-    queued: int
-    counted: bool
-    """Whether `process()` tells of all its messages, so that what has ended is progress, and not the position."""
-
-    @property
-    def done(self) -> int:
-        """The first offset that is not processed."""
-        return self.offset - self.in_hand - self.queued
-
-
 class ConsumerLooks:
     """What looking at a consumer once a second has told. `look` is for one thread, `read` for any."""
 
@@ -140,6 +114,8 @@ class ConsumerLooks:
         self.rates = Rates()
         self._began_s = now_s
         self._looked_s: float | None = None
+        self._rests: list[Any] | None = None
+        """Its partitions as they were at a look that found nothing waiting, and nothing in hand."""
         self._waited_ns: int | None = None
         self._still_since_s = self._moved_s = now_s
         self._highest: dict[int, int] = {}
@@ -170,8 +146,12 @@ class ConsumerLooks:
             written: messages written to these partitions since the last look.
             read: messages by which the positions have moved since.
         """
-        before_s, self._looked_s = self._looked_s, now_s
-        parts = _parts(consumer, self._destination, live)
+        self._count_rates(consumer, now_s, now_ns, written, read)
+        mark, asks = list(map(mark_of, live)), _asks(consumer, now_ns)
+        if mark == self._rests and not (written or read):
+            self._rest(now_s, asks=asks)
+            return
+        parts = parts_now(consumer, self._destination, live)
         self._take_set_backs(live, now_s)
         self._follow_progress(parts, now_s)
         for each in parts:
@@ -179,21 +159,33 @@ class ConsumerLooks:
         waiting = any(each.waiting or each.queued or each.in_hand for each in parts if not each.live.position.paused)
         if not waiting:
             self._still_since_s = now_s
-        asks = _asks(consumer, now_ns) and not any(each.in_hand for each in parts)
+        asks = asks and not any(each.in_hand for each in parts)
         self._asks_since_s = (self._asks_since_s or now_s) if asks else None
-        if before_s is not None and now_s > before_s:
-            waited_ns = None if self._waited_ns is None else consumer.polling.waited_until(now_ns) - self._waited_ns
-            elapsed_s = now_s - before_s
-            worked = None if waited_ns is None else 1 - waited_ns / 1e9 / elapsed_s
-            self.rates.count(written, read, worked, elapsed_s)
-        self._waited_ns = consumer.polling.waited_until(now_ns)
         # A loop that sleeps between polls cannot be told from one that works.
-        seen = not _only_polled(consumer, self._destination)
+        seen = not only_polled(consumer, self._destination)
         busy = waiting and seen and (self.rates.utilization or 0.0) >= BUSY
         self._busy_since_s = (self._busy_since_s or now_s) if busy else None
-        self._behind.append(sum(each.waiting + each.queued + each.in_hand for each in parts))
+        behind = sum(each.waiting + each.queued + each.in_hand for each in parts)
+        self._behind.append(behind)
         falls = _grows(self._behind)
         self._falling_since_s = (self._falling_since_s or now_s - FALLING_S) if falls else None
+        # What is sought again and again is counted anew at each look.
+        self._rests = None if behind or self._sought else mark
+
+    def _count_rates(self, consumer: Consumer, now_s: float, now_ns: int, written: int, read: int) -> None:
+        before_s, self._looked_s = self._looked_s, now_s
+        before_ns, self._waited_ns = self._waited_ns, consumer.polling.waited_until(now_ns)
+        if before_s is not None and now_s > before_s:
+            elapsed_s = now_s - before_s
+            worked = None if before_ns is None else 1 - (self._waited_ns - before_ns) / 1e9 / elapsed_s
+            self.rates.count(written, read, worked, elapsed_s)
+
+    def _rest(self, now_s: float, *, asks: bool) -> None:
+        """Follow it while nothing moves, and nothing waits or is in hand."""
+        self._still_since_s = now_s
+        self._asks_since_s = (self._asks_since_s or now_s) if asks else None
+        self._busy_since_s = self._falling_since_s = None
+        self._behind.append(0)
 
     def _take_set_backs(self, live: list[Live], now_s: float) -> None:
         for each in live:
@@ -204,13 +196,15 @@ class ConsumerLooks:
 
     def _going_round(self, now_s: float) -> tuple[int, int, int] | None:
         """Return partition, offset and how often it was sought, where that is again and again; None else."""
+        if not self._sought:
+            return None
         counts = Counter((partition, offset) for at_s, partition, offset in self._sought if now_s - at_s <= SET_BACK_S)
         for (partition, offset), count in counts.most_common(1):
             if count >= GOING_ROUND:
                 return partition, offset, count
         return None
 
-    def _follow_progress(self, parts: list[_Part], now_s: float) -> None:
+    def _follow_progress(self, parts: list[PartNow], now_s: float) -> None:
         going_round = self._going_round(now_s)
         for each in parts:
             partition, at = each.live.partition, self._at.get(each.live.partition)
@@ -227,13 +221,13 @@ class ConsumerLooks:
                 self._still_since_s = now_s
             self._highest[partition] = max(each.done, self._highest.get(partition, -1))
 
-    def _follow_part(self, part: _Part, now_s: float) -> None:
+    def _follow_part(self, part: PartNow, now_s: float) -> None:
         partition, watch = part.live.partition, part.live.watch
         at = self._at.get(partition)
         if at is None or at[0] != part.offset:
             self._at[partition] = part.offset, now_s
             self._moved_s = now_s
-        oldest = None if watch is None else _oldest(watch)
+        oldest = None if watch is None else oldest_in_hand(watch)
         if oldest is None:
             self._held.pop(partition, None)
         elif self._held.get(partition, (-1, 0.0))[0] != oldest:
@@ -248,7 +242,7 @@ class ConsumerLooks:
 
     def read(self, consumer: Consumer, live: list[Live], now_s: float, now_ns: int) -> ConsumerPace:
         """Return what is known now; ages grow between two looks."""
-        parts = _parts(consumer, self._destination, live)
+        parts = parts_now(consumer, self._destination, live)
         polling = consumer.polling
         polled_s = 0.0 if polling.began_ns else max(0.0, (now_ns - polling.since_ns) / 1e9)
         going_round = self._going_round(now_s)
@@ -259,7 +253,7 @@ class ConsumerLooks:
             age_s=now_s - self._began_s,
             member=consumer.is_member(),
             max_poll_interval_s=consumer.max_poll_interval_s,
-            only_polled=_only_polled(consumer, self._destination),
+            only_polled=only_polled(consumer, self._destination),
             # An iterator hands out a whole batch before it polls again: then the position moves.
             unasked_s=min(polled_s, now_s - self._moved_s),
             asking_s=0.0 if self._asks_since_s is None else now_s - self._asks_since_s,
@@ -283,7 +277,7 @@ class ConsumerLooks:
         self._read_fetches(found, parts, live, now_s)
         return found
 
-    def _read_fetches(self, found: ConsumerPace, parts: list[_Part], live: list[Live], now_s: float) -> None:
+    def _read_fetches(self, found: ConsumerPace, parts: list[PartNow], live: list[Live], now_s: float) -> None:
         lags = [lag for each in parts if (lag := each.live.pace.time_lag(each.offset, now_s)) is not None]
         if lags:
             found.time_lag_s = max(((lag.lower, lag.upper) for lag in lags), key=lambda bounds: bounds[::-1])
@@ -312,24 +306,24 @@ class ConsumerLooks:
                 found.looked_s = max(looked_s, found.looked_s)
                 found.paused_waiting += each.waiting
 
-    def _queued_s(self, part: _Part, now_s: float) -> float:
+    def _queued_s(self, part: PartNow, now_s: float) -> float:
         if not part.queued or part.live.watch is None:
             return 0.0
         oldest = part.live.watch.highest_begun + 1
         looks = list(self._delivered.get(part.live.partition, ()))
         return next((now_s - at_s for at_s, position in looks if position > oldest), 0.0)
 
-    def _in_hand_s(self, consumer: Consumer, part: _Part, now_s: float, now_ns: int) -> float:
+    def _in_hand_s(self, consumer: Consumer, part: PartNow, now_s: float, now_ns: int) -> float:
         if not part.in_hand:
             return 0.0
         held = self._held.get(part.live.partition)
         if held is not None:
             return now_s - held[1]
-        handed_out = _handed_out(consumer, self._destination).get(part.live.partition)
-        since_ns = min(handed_out) if handed_out else consumer.polling.since_ns
+        began_ns = handed_out(consumer, self._destination).get(part.live.partition)
+        since_ns = min(began_ns) if began_ns else consumer.polling.since_ns
         return max(0.0, (now_ns - since_ns) / 1e9)
 
-    def _starved(self, parts: list[_Part], now_s: float) -> tuple[int, int] | None:
+    def _starved(self, parts: list[PartNow], now_s: float) -> tuple[int, int] | None:
         if now_s - self._moved_s > STARVED_S:
             return None
         waits = [
@@ -342,52 +336,8 @@ class ConsumerLooks:
         return (partition, waiting) if waiting else None
 
 
-def _parts(consumer: Consumer, destination: str, live: list[Live]) -> list[_Part]:
-    """Read the partitions whose position and end are known."""
-    found = []
-    handed_out, polled = _handed_out(consumer, destination), Counter[int]()
-    for batch in () if consumer.explicit else consumer.batches():
-        polled.update({id(observer): len(origins) for observer, _, origins in list(batch.parts)})
-    for each in live:
-        offset, end, watch = each.position.offset, each.pace.end, each.watch
-        if offset is None or end is None:
-            continue
-        in_hand, queued = len(handed_out.get(each.partition, ())), 0
-        counted = consumer.explicit and watch is not None and watch.begins_all
-        if watch is not None:
-            in_hand = len(watch.in_flight) or in_hand + polled[id(watch)]
-            if counted:
-                queued = max(0, offset - 1 - watch.highest_begun)
-        found.append(_Part(each, offset, max(0, end - offset), in_hand, queued, counted))
-    return found
-
-
-def _handed_out(consumer: Consumer, destination: str) -> dict[int | None, list[int]]:
-    """Return when each message in hand that was handed out alone was begun, by partition."""
-    found: dict[int | None, list[int]] = {}
-    for delivery in consumer.deliveries():
-        if delivery.destination == destination:
-            found.setdefault(delivery.partition, []).append(delivery.started_ns)
-    return found
-
-
 def _asks(consumer: Consumer, now_ns: int) -> bool:
     return bool(consumer.polling.began_ns) or now_ns - consumer.polling.since_ns < ASKS_S * 1e9
-
-
-def _only_polled(consumer: Consumer, destination: str) -> bool:
-    if consumer.explicit:
-        return False
-    states = list(consumer.partitions.values())
-    return not any(each.handed_offset >= 0 for each in states if each.destination == destination)
-
-
-def _oldest(watch: PartitionWatch) -> int | None:
-    """Return the offset that `process()` has had in hand for longest; None where it has none."""
-    try:
-        return next(iter(watch.in_flight), None)
-    except RuntimeError:  # Another thread has changed it just now.
-        return min(list(watch.in_flight), default=None)
 
 
 def _grows(values: Sequence[int]) -> bool:

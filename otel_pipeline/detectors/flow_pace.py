@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary, ref
 
 from otel_pipeline import semconv
-from otel_pipeline.detectors.consumer_pace import UNKNOWN_AFTER_S, ConsumerLooks, ConsumerPace, Live
+from otel_pipeline.detectors.consumer_pace import UNKNOWN_AFTER_S, ConsumerLooks, ConsumerPace
 from otel_pipeline.detectors.measures import BOUND, Detector, where_known
 from otel_pipeline.detectors.pace import drain_time_s
+from otel_pipeline.detectors.part_now import Live
 from otel_pipeline.detectors.partition import PartitionWatch
 from otel_pipeline.engine.measures import FLOW, Attribute, Measure
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -49,15 +50,18 @@ class ObjectiveEvidence:
 
     def counts(self) -> dict[Label, int]:
         """Return the same figures by label, to be followed over time."""
-        return dict(zip(self._labels(), (self.met, self.missed, self.unknown, self.replayed), strict=True))
+        return dict(zip(_labels(self.name), (self.met, self.missed, self.unknown, self.replayed), strict=True))
 
     def within(self, window: Window) -> tuple[int, int, int]:
         """Return how many were met, missed and unknown within a window."""
-        met, missed, unknown, _ = (window[label] for label in self._labels())
+        met, missed, unknown, _ = (window[label] for label in _labels(self.name))
         return met, missed, unknown
 
-    def _labels(self) -> list[Label]:
-        return [SLO_EVENTS.label(self.name, met) for met in _MET.values]
+
+@cache
+def _labels(name: str) -> list[Label]:
+    """Return the labels of an objective, which are asked for a few times a second in each flow."""
+    return [SLO_EVENTS.label(name, met) for met in _MET.values]
 
 
 class ObjectiveCounts:

@@ -196,6 +196,9 @@ class PartitionPace:
         points = self._points
         if not points:
             return None
+        last = points[-1]
+        if last.end <= position:
+            return TimeLag(0.0, now_s - last.last_s)
         upper = inf
         for end, first_s, last_s in points:
             if end > position:

@@ -51,14 +51,16 @@ class SenderDelays:
 
     def delay(self, now_s: float, threshold_s: float) -> Delay | None:
         """Return what every sender of the last 5 min adds at least, where that is much against the threshold."""
+        much_s = max(AT_LEAST_S, threshold_s / 2)
         smallest: dict[int, tuple[float, int]] = {}
-        for at_s, sender, over_s in self._looks:
-            if now_s - at_s <= WINDOW_S:
-                known_s, count = smallest.get(sender, (over_s, 0))
-                smallest[sender] = min(known_s, over_s), count + 1
-        if not smallest:
-            return None
-        if any(count < MIN_LOOKS or over_s <= max(AT_LEAST_S, threshold_s / 2) for over_s, count in smallest.values()):
+        for at_s, sender, over_s in reversed(self._looks):
+            if now_s - at_s > WINDOW_S:
+                break
+            if over_s <= much_s:
+                return None  # Mostly the newest look says so.
+            known_s, count = smallest.get(sender, (over_s, 0))
+            smallest[sender] = min(known_s, over_s), count + 1
+        if not smallest or any(count < MIN_LOOKS for _, count in smallest.values()):
             return None
         sender, (over_s, _) = min(smallest.items(), key=lambda each: each[1])
         return Delay(over_s, sender)

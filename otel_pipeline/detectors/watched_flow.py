@@ -159,9 +159,9 @@ class WatchedFlow:
             if not isinstance(pace, PartitionPace) or not isinstance(sent_ms, int) or sent_ms <= 0:
                 continue
             offset = watch.order.highest
-            written, age_s = pace.time_lag(offset, now_s), (watch.last_ms - sent_ms) / 1000
-            if written is not None and offset != freshness.looked_at:
-                freshness.looked_at = offset
+            written = None if offset == freshness.looked_at else pace.time_lag(offset, now_s)
+            if written is not None:
+                freshness.looked_at, age_s = offset, (watch.last_ms - sent_ms) / 1000
                 ago_s = (now_ms - watch.last_ms) / 1000
                 interval_s = written.lower - ago_s, written.upper - ago_s
                 freshness.delays.look(now_s, watch.order.latest.producer, age_s, interval_s)

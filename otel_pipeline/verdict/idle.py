@@ -48,7 +48,8 @@ class Idle:
         if busy or not settled:
             self._seen.pop(key, None)
             return
-        if key not in self._seen:
+        before = self._seen.get(key)
+        if before is None or before.mark != mark:
             # Those that come to rest together are not all due at once.
             self._turn = (self._turn + 1) % int(IDLE_EVERY_S)
             now_s -= self._turn

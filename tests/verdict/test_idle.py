@@ -96,6 +96,19 @@ def test_flows_at_rest(process):
     assert [flow.destination for flow in running.monitoring._latest.flows] == names
 
 
+def test_flows_that_come_to_rest_together(process):
+    """Neither are those that have moved for a while, each second, all due at once."""
+    running = process()
+    names = [f"orders-{at:02}" for at in range(50)]
+    for second in range(14):
+        for name in names:
+            running.deliver(name, second)
+        running.beats(1)
+    running.beats(10)
+
+    assert [len(each) for each in running.beats(20)] == [5] * 20
+
+
 def test_what_moves_is_judged_each_second(process):
     """A message that came, one that is in hand, a number that is missing, a destination that messages are expected at."""
     running = process("destinations: {expected: {expect_every: 1h}}")
