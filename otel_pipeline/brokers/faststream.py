@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.engine import Engine
     from otel_pipeline.engine.patching import Patches
 
-_PACKAGES = {"faststream.kafka.": {"aiokafka"}, "faststream.confluent.": {"confluent_kafka", "cimpl"}}
+_PACKAGES = {"faststream.kafka.": "aiokafka", "faststream.confluent.": "confluent_kafka"}
 """The client's own package, by the beginning of the names of FastStream's modules for it."""
 
 
@@ -71,7 +71,9 @@ def _take_over(engine: Engine, subscriber: Any, _begun: None, error: BaseExcepti
 
 
 def _package(kind: type) -> str:
-    return kind.__module__.partition(".")[0]
+    """Return the package of a client's class; classes of C may name their own module alone."""
+    package = kind.__module__.partition(".")[0]
+    return "confluent_kafka" if package == "cimpl" else package
 
 
 def _instrument_middleware(patches: Patches, engine: Engine) -> None:
@@ -106,8 +108,8 @@ def _make_publish_scope(engine: Engine, original: Callable[..., Any]) -> Callabl
         try:
             if engine.active and not place.off:
                 module = type(msg).__module__
-                packages = next((found for begins, found in _PACKAGES.items() if module.startswith(begins)), set[str]())
-                gives_way = any(_package(message) in packages for message in engine.clients)
+                package = next((found for begins, found in _PACKAGES.items() if module.startswith(begins)), None)
+                gives_way = package is not None and package in map(_package, engine.clients)
                 if gives_way:
                     _say(engine)
                     if baggage := self.context.get_local("baggage"):
