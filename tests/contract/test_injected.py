@@ -217,4 +217,5 @@ def test_an_exception_at_any_line_is_ours_alone(injection, injected_driver, inst
         wrong, tried, wanted = wrong + found, tried + hit, wanted + ways
     sent = application.sent_values()
     assert (wrong, sent) == ([], [b"first", *(b"%d" % number for number in range(1, len(sent)))])
-    assert tried > wanted / 2 or not wanted  # Not each call takes the same way: what is fetched, which values are looked at.
+    # Not each call takes the same way: what is fetched, which values are looked at.
+    assert tried > wanted / 2 or not wanted
