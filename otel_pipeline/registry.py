@@ -108,7 +108,6 @@ ADAPTERS = (
         package="confluent_kafka",
         versions=">=2.3,<3",
         replaces=("opentelemetry.instrumentation.confluent_kafka:ConfluentKafkaInstrumentor",),
-        missing="produce_batch, AIOProducer and AIOConsumer, share consumers",
     ),
     Adapter(
         name="faststream",

@@ -13,5 +13,7 @@ KAFKA = (
     "confluent_kafka:Consuming",
     "confluent_kafka:Serializing",
     "confluent_kafka:Subclassing",
+    "confluent_kafka:Awaiting",
+    "confluent_kafka:AwaitingMany",
 )
 DRIVERS = (*KAFKA, "in_memory:InMemory")

@@ -32,6 +32,10 @@ UNCOUNTED = (
 )
 UNCOUNTED_FUNCTIONS = {
     "__del__",
+    "_change",
+    "_destinations",
+    "_futures",
+    "_tell_loop",
     "_message",
     "_time_ns",
     "_name_of",
@@ -42,7 +46,7 @@ UNCOUNTED_FUNCTIONS = {
     "model_of",
     "_readable",
 }
-"""They take any exception for a value, a header, a text that cannot be read, and read it another way or count that."""
+"""They take any exception, or `RuntimeError`, for a loop that is closed, a value, a header, a text that cannot be read, and read it another way or count that."""
 
 
 def is_uncounted(file, _line, function):
@@ -217,5 +221,5 @@ def test_an_exception_at_any_line_is_ours_alone(injection, injected_driver, inst
         wrong, tried, wanted = wrong + found, tried + hit, wanted + ways
     sent = application.sent_values()
     assert (wrong, sent) == ([], [b"first", *(b"%d" % number for number in range(1, len(sent)))])
-    # Not each call takes the same way: what is fetched, which values are looked at.
-    assert tried > wanted / 2 or not wanted
+    # Not each call takes the same way: what is fetched, which values are looked at, which of a pool's threads does it.
+    assert tried > wanted / (10 if "AIO" in injected_driver.name else 2) or not wanted

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.sequence import Sequences
 
 SYSTEM = "kafka"
+OWN_CLIENT = "otel-pipeline-faults"
+"""Client id of what is ours and stands for a broker, and not for an application."""
 _HEADERS_SINCE = (0, 11)
 """Message formats before it have none, and clients raise when they are given some."""
 NAMES = SystemNames(
@@ -149,7 +151,7 @@ class KafkaProducers(Producers):
         engine, library = self.engine, self._library
         settings = library.settings(client)
         client_id = _client_id(settings)
-        excluded = client_id is not None and engine.settings.excludes_client(client_id)
+        excluded = client_id is not None and (client_id == OWN_CLIENT or engine.settings.excludes_client(client_id))
         if not excluded:
             engine.hazards.update((hazard, library.name) for hazard in producer_hazards(settings))
         return Producer(
@@ -215,7 +217,7 @@ class KafkaConsumers(Consumers):
             attributes=client_attributes(SYSTEM, server_of(settings.get("bootstrap_servers"))),
             client_id=_client_id(settings),
             group=settings.get("group_id"),
-            excluded=reason is not None,
+            excluded=reason is not None or settings.get("client_id") == OWN_CLIENT,
             operation=library.receives,
             cluster_id=_cluster_of(library, client, engine.guard.place("cluster")),
             positions=weakly(client, library.positions, {}, library.reach),

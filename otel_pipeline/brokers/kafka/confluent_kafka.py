@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from otel_pipeline.brokers.kafka import (
+    confluent_kafka_aio,
+    confluent_kafka_batches,
     confluent_kafka_consumers,
     confluent_kafka_pace,
     confluent_kafka_producers,
@@ -89,9 +91,11 @@ def instrument(patches: Patches, engine: Engine) -> str:
     sending = confluent_kafka_producers.Handles(engine)
     producers = KafkaProducers(engine, _of(sending), None)
     confluent_kafka_producers.instrument(patches, engine, producers, sending, producer)
+    confluent_kafka_batches.instrument(patches, engine, producer)
     reading = ConsumerHandles(engine.guard, lambda _client: ConsumerHandle(), ConsumerHandle())
     consumers = KafkaConsumers(engine, _of(reading), cimpl.Message)
     confluent_kafka_consumers.instrument(patches, consumers, reading, consumer)
+    confluent_kafka_aio.instrument(patches, consumers, reading, cimpl.Message)
     patches.replace(SerializingProducer, "produce", _telling_unserializable(engine))
     patches.replace(DeserializingConsumer, "poll", _telling_undeserializable(consumers))
     return _IN_PLACE if in_place else _REBOUND

@@ -16,6 +16,8 @@ from otel_pipeline.engine.client_objects import ClientObjects
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from opentelemetry.context import Context
+
     from otel_pipeline.brokers.kafka.client import KafkaConsumers
     from otel_pipeline.engine.clients import PartitionState
     from otel_pipeline.engine.guard import Place
@@ -179,9 +181,11 @@ class ConsumerHandle(Handle):
         "_same",
         "assigned",
         "at",
+        "awaited",
         "blind",
         "calling",
         "consumer",
+        "context",
         "look_at_s",
         "paused",
         "subscribed",
@@ -191,6 +195,10 @@ class ConsumerHandle(Handle):
         super().__init__()
         self.calling: tuple[Any, int] | None = None
         """During its calls for messages the client, and the thread that calls; never between them."""
+        self.awaited = False
+        """Whether a pool's thread polls for a task, which has in hand what it is given."""
+        self.context: Context | None = None
+        """That of the task, where a pool's thread consumes for it."""
         self.consumer: ref[Any] | None = None
         """The engine's side of it."""
         self.assigned: set[tuple[str, int]] = set()

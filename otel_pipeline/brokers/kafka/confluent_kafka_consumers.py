@@ -8,6 +8,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
+from opentelemetry.context import attach, get_current
+
 from otel_pipeline.brokers.kafka import confluent_kafka_partitions
 from otel_pipeline.brokers.kafka.confluent_kafka_clients import CONSUMES, with_lifetime
 from otel_pipeline.brokers.kafka.confluent_kafka_pace import look
@@ -82,9 +84,10 @@ class _Calls:
 
     def poll_begins(self, client: Any, consumer: Consumer, handle: ConsumerHandle) -> Any:
         """Leave what was in hand; return the message that the call before could not return, or None."""
-        self._iteration.leave(consumer)
-        if consumer.loops:
-            leave_loops(consumer)
+        if not handle.awaited:
+            self._iteration.leave(consumer)
+            if consumer.loops:
+                leave_loops(consumer)
         if consumer.batch is not None:
             leave_batch(self._consumers.engine, consumer)
         if consumer.kept is not None and (again := self._iteration.again(consumer)) is not None:
@@ -117,8 +120,7 @@ class _Calls:
         return False
 
     def polled(self, client: Any, consumer: Consumer, handle: ConsumerHandle, message: Any) -> None:
-        """Tell of the one message that was handed out."""
-        self._consumers.count_one(consumer, message)
+        """Tell where the consumer is with one message. Never raises."""
         try:
             self.stands(client, consumer, handle, (message.topic(), message.partition()), message.offset() + 1)
         except Exception:
@@ -154,7 +156,7 @@ class _Calls:
 def _make_poll(consumers: KafkaConsumers, handles: ConsumerHandles, original: Callable[..., Any]) -> Callable[..., Any]:
     known, consumer_of, nobody = consumers.by_id.get, consumers.of, consumers.left_alone
     calls, hand_out, place = _Calls(consumers), consumers.iteration.hand_out, consumers.receiving
-    monotonic_ns = consumers.engine.monotonic_ns
+    monotonic_ns, count_one = consumers.engine.monotonic_ns, consumers.count_one
 
     @functools.wraps(original)
     def poll(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -175,8 +177,11 @@ def _make_poll(consumers: KafkaConsumers, handles: ConsumerHandles, original: Ca
             calls.returns(self, handle, found=message is not None)
             consumer.polling.end(monotonic_ns())
             if calls.is_message(handle, message):
-                rejection = hand_out(consumer, message)
-                calls.polled(self, consumer, handle or handles.with_consumer(self, consumers), message)
+                handle = handle or handles.with_consumer(self, consumers)
+                if not handle.awaited:
+                    rejection = hand_out(consumer, message)
+                    count_one(consumer, message)
+                calls.polled(self, consumer, handle, message)
         except BaseException:
             place.failed(calls.interrupted, consumer, message, only_theirs=True)
         if rejection is not None:
@@ -206,7 +211,14 @@ def _make_consume(  # noqa: C901 - what stands around one call, read in one plac
         if handle is not None and handle.settings.get("enable_partition_eof"):
             for message in messages:
                 calls.is_message(handle, message)
-        return pull.end(client, consumer, messages, by_iterator=False)
+        if handle is None or handle.context is None:
+            return pull.end(client, consumer, messages, by_iterator=False)
+        before = get_current()
+        attach(handle.context)
+        try:
+            return pull.end(client, consumer, messages, by_iterator=False)
+        finally:
+            attach(before)
 
     @functools.wraps(original)
     def consume(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -214,6 +226,8 @@ def _make_consume(  # noqa: C901 - what stands around one call, read in one plac
         try:
             consumer, handle = known(id(self)) or consumer_of(self), handles.with_consumer(self, consumers)
             leave(consumer)
+            if not consumer.partitions:
+                consumer.operation = "consume"
             again = pull.begin(self, consumer, by_iterator=False)
             if again is not None:
                 return again

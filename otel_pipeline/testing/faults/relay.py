@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from otel_pipeline.brokers.kafka.client import OWN_CLIENT
 from otel_pipeline.testing.faults.options import Fault, FaultOptions, FaultsError, check, faults_of
 from otel_pipeline.testing.faults.plan import Injected, Message, Outgoing, Plan, injected_of
 
@@ -150,7 +151,8 @@ class Relay:
             raise FaultsError(
                 "the relay's client comes with confluent-kafka: pip install 'otel-pipeline[embedded]'"
             ) from error
-        common = {**self._settings, "bootstrap.servers": self._servers, "log_level": 0}
+        # It stands for a broker: what instruments the application leaves it alone.
+        common = {**self._settings, "bootstrap.servers": self._servers, "log_level": 0, "client.id": OWN_CLIENT}
         reading = {
             "group.id": f"otel-pipeline-faults-{uuid.uuid4()}",
             "enable.auto.commit": False,
@@ -159,7 +161,7 @@ class Relay:
         pace = {"fetch.wait.max.ms": 50, "queued.max.messages.kbytes": 65_536}
         writing = {"enable.idempotence": True, "linger.ms": 5, "message.max.bytes": _MAX_MESSAGE_BYTES}
         try:
-            # Not `confluent_kafka.Consumer`: instrumentations put their own class there.
+            # Not `confluent_kafka.Consumer`: other instrumentations put their own class there.
             self._consumer: Any = cimpl.Consumer({**common, **reading, **pace})
             self._producer: Any = cimpl.Producer({**common, **writing})
         except (KafkaException, ValueError, TypeError) as error:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from contextlib import asynccontextmanager
 
+import pytest
 from confluent_kafka import (
     Consumer,
     DeserializingConsumer,
@@ -16,6 +18,12 @@ from confluent_kafka import (
 )
 
 from tests.contract.driver import Can
+from tests.contract.drivers.aiokafka import Application
+
+try:
+    from confluent_kafka.aio import AIOConsumer, AIOProducer
+except ImportError:  # Before 2.12.
+    AIOConsumer = AIOProducer = None
 
 PATIENCE_S = 20
 
@@ -247,3 +255,191 @@ class Serializing(Polling):
 class Subclassing(Polling):
     name = "confluent-kafka, subclasses of the application's"
     producer_kind, consumer_kind = OwnProducer, OwnConsumer
+
+
+class AwaitedReader(Reader):
+    """By AIOConsumer's poll(), in the application's one task."""
+
+    def __init__(self, driver, client, topic):
+        super().__init__(client, topic)
+        self._application = driver.application
+
+    async def _poll(self):
+        message = None
+        async with _timeout():
+            while message is None:
+                message = _message(await self.client.poll(0.5))
+        return message
+
+    def receive_one(self):
+        return self._application.run(self._poll)
+
+    def loop(self, handler, count, then=None):
+        return self._application.run(self._loop, handler, count, then)
+
+    async def _loop(self, handler, count, then):
+        for _ in range(count):
+            handler(await self._poll())
+            await self._application.settle()
+        return then() if then else None
+
+    def commit(self):
+        async def commit():
+            try:
+                await self.client.commit(asynchronous=False)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError._NO_OFFSET:
+                    raise
+
+        self._application.run(commit)
+
+    def seek(self, offset):
+        self._application.run(self.client.seek, TopicPartition(self.topic, 0, offset))
+
+    def close(self):
+        if not self.client._closed:  # It refuses to be closed twice, with us or without.
+            self._application.run(self.client.close)
+
+
+class AwaitedConsumingReader(AwaitedReader):
+    """By AIOConsumer's consume()."""
+
+    async def _consume(self, count):
+        async with _timeout():
+            while True:
+                messages = await self.client.consume(count, 0.5)
+                if messages:
+                    for at in range(len(messages)):  # A loop would have each of them in hand.
+                        _message(messages[at])
+                    return messages
+
+    async def _poll(self):
+        return (await self._consume(1))[0]
+
+    def receive_many(self, count):
+        messages = []
+        while len(messages) < count:
+            messages += self._application.run(self._consume, count - len(messages))
+        return messages
+
+    async def _loop(self, handler, count, then):
+        while count:
+            messages = await self._consume(count)
+            count -= len(messages)
+            for message in messages:
+                handler(message)
+                await self._application.settle()
+        return then() if then else None
+
+
+@asynccontextmanager
+async def _timeout():
+    deadline = time.monotonic() + PATIENCE_S
+    yield
+    assert time.monotonic() < deadline, "nothing came"
+
+
+class Awaiting(Polling):
+    """AIOProducer and AIOConsumer; what has headers of the application's goes through a Producer: the other refuses it."""
+
+    name = "confluent-kafka, `AIOProducer` and `AIOConsumer.poll`"
+    kind = AwaitedReader
+    can = dataclasses.replace(Polling.can, handler_error="where it ends the task")
+    public = (
+        *Polling.public,
+        *((AIOConsumer, name) for name in ("poll", "consume", "close") if AIOConsumer),
+        *((Producer, name) for name in ("produce_batch",) if AIOConsumer),
+    )
+
+    def __init__(self, broker):
+        if AIOConsumer is None:
+            pytest.skip("this version has no asyncio clients")
+        super().__init__(broker)
+        self.application, self._awaited = Application(), None
+
+    async def _send(self, topic, value, key):
+        if self._awaited is None:
+            settings = {"bootstrap.servers": self.broker.address, "log_level": 0, "linger.ms": 0}
+            # One thread: each numbers its messages by itself, and a test sends too few to compare those of four.
+            self._awaited = AIOProducer(settings, max_workers=1, buffer_timeout=0)
+        answer = await self._awaited.produce(topic, value, key, partition=0)
+        await self._awaited.flush()
+        return (await answer).offset()
+
+    async def _send_otherwise(self, topic, value, key, headers):
+        return super().send(topic, value, key=key, headers=headers)
+
+    def send(self, topic, value, *, key=None, headers=None):
+        awaits = headers is None and isinstance(value, (bytes, type(None)))
+        call = (self._send, topic, value, key) if awaits else (self._send_otherwise, topic, value, key, headers)
+        if not self.application.here:
+            return self.application.run(*call)
+        return self.application.begin(self._in_turn(self.application._begun[-1:], *call))
+
+    async def _in_turn(self, before, function, *arguments):
+        for each in before:
+            await each
+        await function(*arguments)
+
+    def send_many(self, topic, values):
+        async def send():
+            for value in values:
+                await self._send(topic, value, None)
+
+        self.application.run(send)
+
+    def reader(self, topic, *, group=None, client_id=None, deserializer=None):
+        assert deserializer is None
+
+        async def make():
+            client = AIOConsumer(
+                {
+                    "bootstrap.servers": self.broker.address,
+                    "log_level": 0,
+                    "group.id": group or self.broker.group(),
+                    "auto.offset.reset": "earliest",
+                    "enable.auto.commit": False,
+                    "fetch.wait.max.ms": 50,
+                    **({"client.id": client_id} if client_id else {}),
+                }
+            )
+            self._opened.append(client)
+            await client.assign([TopicPartition(topic, 0, 0)])
+            return client
+
+        return self.kind(self, self.application.run(make), topic)
+
+    def inside(self, function):
+        async def call():
+            try:
+                return function()
+            finally:
+                await self.application.settle()
+
+        return self.application.run(call)
+
+    def close_clients(self):
+        async def close():
+            for client in self._opened:
+                if isinstance(client, AIOConsumer) and not client._closed:
+                    await client.close()
+            if self._awaited is not None:
+                await self._awaited.close()
+
+        self.application.run(close)
+        self._awaited = None
+        self._opened = [client for client in self._opened if not isinstance(client, AIOConsumer)]
+        super().close_clients()
+
+    def close(self):
+        self.close_clients()
+        self.application.end()
+
+
+class AwaitingMany(Awaiting):
+    name = "confluent-kafka, `AIOConsumer.consume`"
+    receive_word = "consume"
+    kind = AwaitedConsumingReader
+    can = dataclasses.replace(
+        Awaiting.can, process_span="once somebody looks", handler_error="no", loop_ends=True, batches=True
+    )
