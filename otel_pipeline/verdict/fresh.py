@@ -37,6 +37,11 @@ class ObjectiveCase(NamedTuple):
         return self.met + self.missed + self.unknown
 
     @property
+    def mostly_known(self) -> bool:
+        """Whether the age of enough of them is known to judge all."""
+        return self.met + self.missed >= JUDGED * self.n
+
+    @property
     def target(self) -> str:
         """The objective, for people."""
         objective = self.objective
@@ -90,7 +95,7 @@ def _kept(of: ObjectiveCase) -> str:
 
 def _before_the_broker(of: ObjectiveCase) -> Light | None:
     delay = of.case.evidence.freshness.delay
-    if delay is None or of.unknown <= (1 - JUDGED) * of.n:
+    if delay is None or of.mostly_known:
         return None
     late = words.span(delay.seconds)
     why = (
@@ -111,7 +116,7 @@ def _replaying(of: ObjectiveCase) -> Light | None:
 def _clock_here(of: ObjectiveCase) -> Light | None:
     step_s, right_s = of.case.evidence.freshness.clock_step_s, of.case.evidence.freshness.clock_right_s
     if step_s is None:
-        if right_s > of.window_s or of.unknown <= (1 - JUDGED) * of.n:
+        if right_s > of.window_s or of.mostly_known:
             return None
         until = words.clock(of.case.wall_s - right_s)
         why = f"this machine's clock was wrong until {until}: the age of {of.unknown:,} of {of.n:,} is not known"
@@ -147,7 +152,7 @@ def _catching_up(of: ObjectiveCase) -> Light | None:
 
 
 def _at_least(of: ObjectiveCase) -> Light | None:
-    if of.n - of.unknown >= JUDGED * of.n:
+    if of.mostly_known:
         return None
     why = f"the age of {of.unknown:,} of {of.n:,} {of.objective.subject} is not known"
     doubted = of.case.windows[of.window_s][DOUBTED_ORIGINS]

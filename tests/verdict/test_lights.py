@@ -21,6 +21,7 @@ from otel_pipeline.detectors.watched_flow import FlowKey
 from otel_pipeline.engine.measures import Sums
 from otel_pipeline.verdict.case import Minimums
 from otel_pipeline.verdict.evidence import Evidence, Freshness
+from otel_pipeline.verdict.light import Light
 from otel_pipeline.verdict.verdict import Verdict
 
 KEY = FlowKey("k1", "orders", "scorer")
@@ -80,6 +81,13 @@ def test_no_evidence_is_grey_in_every_light_and_green_in_none():
 
     assert flow.state == "grey"
     assert {light.state for light in flow.lights.values()} == {"grey"}
+
+
+def test_a_light_of_no_window():
+    """Its figures are of no time, and of no cases."""
+    found = Light("grey", "not seen")
+
+    assert (found.window_s, found.judged, found.seen, found.figures) == (0.0, 0, 0, {})
 
 
 def test_one_grey_light_keeps_the_flow_from_green():

@@ -11,6 +11,7 @@ from otel_pipeline.detectors.flow_pace import Pace
 from otel_pipeline.detectors.objectives import ObjectiveEvidence
 from otel_pipeline.detectors.settings import HealthSettings
 from otel_pipeline.detectors.watched_flow import FlowKey
+from otel_pipeline.verdict import words
 from otel_pipeline.verdict.case import Case
 from otel_pipeline.verdict.evidence import Evidence, Freshness
 from otel_pipeline.verdict.history import History
@@ -334,3 +335,21 @@ def test_each_word(word):
 def test_each_row_has_a_word():
     """Grey is `unknown`, whatever the row."""
     assert set(CONSUMER.rows) - {"no evidence"} == set(_STATUS)
+
+
+def test_the_figures():
+    """What is known, and nothing in place of what is not."""
+    known = light(waiting=3, queued=2, in_hand=1, caught_up_s=0.4, utilization=0.25, drain_s=1.5)
+    unknown = light(waiting=3, caught_up_s=inf)
+
+    assert known.figures == {"behind": 6, "lag": 3, "caught_up_age_s": 0.4, "utilization": 0.25, "drain_time_s": 1.5}
+    assert unknown.figures == {"behind": 3, "lag": 3}
+
+
+def test_times_in_words():
+    """When it leaves the group, and since when it falls behind."""
+    leaves = light(unasked_s=180.0, max_poll_interval_s=300.0)
+    falls = light(caught_up_s=90.0, waiting=7, falling_s=60.0)
+
+    assert leaves.why == "has not asked for 3 min: leaves the group in 2 min"
+    assert falls.why == f"7 behind, more and more since {words.clock(1_800_000_000.0 - 60.0)}"
