@@ -23,7 +23,7 @@ from otel_pipeline.detectors.measures import detectors
 from otel_pipeline.detectors.objectives import Objectives
 from otel_pipeline.detectors.pace import PartitionPace
 from otel_pipeline.detectors.partition import PartitionWatch
-from otel_pipeline.detectors.producer_numbers import MAX_ALL_PRODUCERS, MAX_PRODUCERS, Room
+from otel_pipeline.detectors.producer_numbers import MAX_ALL_GAPPED, MAX_ALL_PRODUCERS, MAX_PRODUCERS, Room
 from otel_pipeline.detectors.wall_clock import WallClock
 from otel_pipeline.detectors.watched_flow import FlowKey, FlowNow, Watched, WatchedFlow
 from otel_pipeline.detectors.watched_partition import WatchedPartition
@@ -200,20 +200,27 @@ class Flows:
         """Update, once a second, rates, what stands still, who is followed, and whether the clock was set."""
         now_s, now_ns, now_ms = self._monotonic_s(), self._work_ns(), self._clock_ms()
         self.looked_at = True
-        followed, newest_s = 0, inf
+        followed, gapped, newest_s = 0, 0, inf
         for flow in self.every():
             flow.pace.look(now_s, now_ns, flow.last_ms)
             newest_s = min(newest_s, flow.look(now_s, now_ms))
             for watch in flow.watches():
                 watch.order.look(now_s)
                 followed += watch.order.followed
+                gapped += watch.order.holed
             if flow.latest.get(order.TURNED_AWAY):
                 self._guard.problem(
                     "order.producers",
                     f"more than {MAX_PRODUCERS:,} producers in a partition, or {MAX_ALL_PRODUCERS:,} in the process: "
                     "whether messages of the rest are lost is not known",
                 )
-        self._room.taken = followed
+            if flow.latest.get(order.NOT_FOLLOWED):
+                self._guard.problem(
+                    "order.gaps",
+                    f"numbers of more than {MAX_ALL_GAPPED:,} producers in the process have not come: "
+                    "whether messages of the rest are lost is not known",
+                )
+        self._room.taken, self._room.gapped = followed, gapped
         self.clock.look(newest_s)
 
     def now(self) -> list[FlowNow]:

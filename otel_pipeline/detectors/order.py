@@ -50,6 +50,9 @@ FIRSTS = Measure(
 TURNED_AWAY = Measure(
     "turned_away", None, "{message}", "Messages of producers that are not followed: there are too many."
 ).label()
+NOT_FOLLOWED = Measure(
+    "not_followed", None, "{message}", "Numbers that were jumped over while gaps of too many producers were followed."
+).label()
 EXCUSED = Measure("excused", None, "{message}", "Numbers that were jumped over together with offsets.").label()
 SKIPPED_OFFSETS = Measure("skipped_offsets", None, "{message}", "Offsets that had no message.").label()
 BY_DESTINATION = Measure(
@@ -86,6 +89,7 @@ DETECTOR = Detector(
         LEFT_OPEN: attrgetter("left_open"),
         FIRSTS: attrgetter("firsts"),
         TURNED_AWAY: attrgetter("turned_away"),
+        NOT_FOLLOWED: attrgetter("not_followed"),
         EXCUSED: attrgetter("excused"),
         SKIPPED_OFFSETS: attrgetter("skipped"),
         BY_DESTINATION: attrgetter("by_destination"),

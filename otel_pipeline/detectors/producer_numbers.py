@@ -20,6 +20,8 @@ MAX_PRODUCERS = 4096
 """Followed in one partition."""
 MAX_ALL_PRODUCERS = 65_536
 """Followed in a process, in all partitions."""
+MAX_ALL_GAPPED = 4096
+"""With gaps, or numbers that did not come, within their windows, in a process: these take most of the memory."""
 SILENT_S = 600.0
 """Whoever has said nothing for so long makes room; time in which nobody spoke does not count."""
 _WAIT_S = 0.1
@@ -32,10 +34,12 @@ class Room:
     Two threads that take a place at the same moment may count as one, until it is counted anew, once a second.
     """
 
-    __slots__ = ("taken",)
+    __slots__ = ("gapped", "taken")
 
     def __init__(self) -> None:
         self.taken = 0
+        self.gapped = 0
+        """Producers of whom numbers have not come."""
 
     def take(self) -> bool:
         """Take the place of one more producer; False where there is none left."""
@@ -94,7 +98,7 @@ class ProducerNumbers(Counts):
         room: what all partitions of the process share; one of its own where none is given.
     """
 
-    __slots__ = ("_gapped", "_lock", "_monotonic_s", "_room", "_windows", "latest", "turned_away")
+    __slots__ = ("_gapped", "_holed", "_lock", "_monotonic_s", "_room", "_windows", "latest", "turned_away")
 
     def __init__(self, monotonic_s: Callable[[], float], room: Room | None = None) -> None:
         super().__init__()
@@ -104,6 +108,8 @@ class ProducerNumbers(Counts):
         self._windows: dict[int, Window] = {}
         self._gapped: set[Window] = set()
         """Those with gaps, and some that had any."""
+        self._holed = 0
+        """Windows of which not every number has come."""
         self.latest = NONE
         """The window of the last message, which is mostly that of the next one, too."""
         self.turned_away = 0
@@ -118,6 +124,15 @@ class ProducerNumbers(Counts):
     def followed(self) -> int:
         """How many producers are followed."""
         return len(self._windows)
+
+    @property
+    def holed(self) -> int:
+        """How many producers' windows have numbers that have not come."""
+        return self._holed
+
+    def follows_gaps(self) -> bool:
+        """Tell whether there is room for the gaps of one more producer."""
+        return self._room.gapped < MAX_ALL_GAPPED
 
     def ended(self, now_s: float, lost_after_s: float) -> None:
         """Give up gaps older than `lost_after_s`: the log was read to its end (rule 7)."""
@@ -143,6 +158,7 @@ class ProducerNumbers(Counts):
                 self._gapped.discard(window)
                 windows.pop(producer, None)
                 self._room.give_back(1)
+                self._count_holed(-(window.gaps is not None))
             if held:
                 self._lock.release()
 
@@ -170,6 +186,7 @@ class ProducerNumbers(Counts):
     def _begin_anew(self) -> None:
         held = self._lock.acquire(timeout=_WAIT_S)
         self._room.give_back(len(self._windows))
+        self._count_holed(-self._holed)
         self._windows = {}
         self._gapped.clear()
         self.latest = NONE
@@ -188,9 +205,15 @@ class ProducerNumbers(Counts):
     def _out_of_line(self, window: Window, number: int, offset: int) -> None:
         held = self._lock.acquire(timeout=_WAIT_S)
         try:
+            before = window.gaps is not None
             window.compare(number, offset, self._monotonic_s, self)
+            self._count_holed((window.gaps is not None) - before)
             if window.gaps:
                 self._gapped.add(window)
         finally:
             if held:
                 self._lock.release()
+
+    def _count_holed(self, more: int) -> None:
+        self._holed += more
+        self._room.gapped += more

@@ -37,6 +37,7 @@ class Counts:
         "left_open",
         "missing_before_broker",
         "missing_places",
+        "not_followed",
         "open",
         "reordered",
         "skipped",
@@ -54,10 +55,16 @@ class Counts:
         """Numbers that were open when nobody looked any more."""
         self.excused = 0
         """Numbers that were jumped over together with offsets (rule 3): whether they were lost is not known."""
+        self.not_followed = 0
+        """Numbers that were jumped over while gaps of too many producers were followed: not known either."""
         self.reordered = 0
         self.duplicate = 0
         self.firsts = 0
         """Messages that there is nothing to compare with: the first of their producer, and older ones."""
+
+    def follows_gaps(self) -> bool:
+        """Tell whether there is room for the gaps of one more producer."""
+        return True
 
     def lost(self, count: int, *places: Between) -> None:
         """Count numbers that are given up, and where they should have been."""
@@ -139,6 +146,11 @@ class Window:
         jumped = ahead - 1
         excused = min(jumped, counts.skipped - self.skipped)
         counts.excused += excused
+        if self.gaps is None and not counts.follows_gaps():
+            counts.not_followed += jumped - excused
+            counts.firsts += 1
+            self.first = self.newest = number  # A new base line.
+            return
         out = min(ahead, WINDOW)
         lost = (self._waiting() & (_FULL ^ (_FULL >> out))).bit_count()
         if lost:
@@ -163,7 +175,7 @@ class Window:
                 self.gaps = []  # The bitmap has excused numbers: it has to be shifted from now on.
         self.newest = number
         if self.arrived == _FULL:
-            self.gaps = None
+            self._is_whole()
         elif self.gaps:
             self.gaps = [gap for gap in self.gaps if (number - gap.last) % NUMBERS < WINDOW]
 
@@ -189,18 +201,23 @@ class Window:
             return
         counts.reordered += 1
         self.arrived |= bit
+        given_up, excused = self.given_up & bit, self.excused & bit
         if self.arrived == _FULL:
-            self.gaps = None
-        if self.given_up & bit:
+            self._is_whole()
+        if given_up:
             return  # It was counted as missing, and that stays: the counter never falls.
-        if self.excused & bit:
+        if excused:
             # Another number of the gap was the one that an offset had been skipped for.
-            self.excused ^= bit
+            self.excused &= ~bit
             waiting = self._waiting()
             if not waiting:
                 return
             self.excused |= 1 << (waiting.bit_length() - 1)
         counts.open -= 1
+
+    def _is_whole(self) -> None:
+        """Need no memory of its own any more: every number has arrived."""
+        self.arrived, self.excused, self.given_up, self.gaps = _FULL, 0, 0, None
 
     def _waiting(self) -> int:
         """Return the numbers that have not come and are not excused."""

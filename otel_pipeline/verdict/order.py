@@ -14,6 +14,7 @@ from otel_pipeline.detectors.order import (
     EXPIRED,
     FIRSTS,
     LEFT_OPEN,
+    NOT_FOLLOWED,
     OFFSET_RESET,
     OPEN,
     REDELIVERED,
@@ -23,6 +24,7 @@ from otel_pipeline.detectors.order import (
     TURNED_AWAY,
     UNNUMBERED,
 )
+from otel_pipeline.detectors.producer_numbers import MAX_ALL_GAPPED
 from otel_pipeline.detectors.shares import wilson_lower
 from otel_pipeline.detectors.times import EVENT_TIME_REGRESSION
 from otel_pipeline.verdict import words
@@ -63,7 +65,8 @@ def _counts(case: Case) -> Counts:
 
 def _judged(counts: Counts) -> tuple[int, int]:
     """Return how many messages were compared, and how many there were; what was excused may have been one, too."""
-    return max(0, readable(counts)[0] - unjudged(counts)), messages(counts) + counts[EXCUSED]
+    seen = messages(counts) + counts[EXCUSED] + counts[NOT_FOLLOWED]
+    return max(0, readable(counts)[0] - unjudged(counts)), seen
 
 
 def _light(case: Case, state: State, why: str, look: str | None = None, row: str = "") -> Light:
@@ -218,7 +221,7 @@ def _not_judged(case: Case) -> Light | None:
         return None
     n, (known, looked) = messages(counts), readable(counts)
     unnumbered, firsts, turned_away = counts[BY_DESTINATION] + counts[UNNUMBERED], counts[FIRSTS], counts[TURNED_AWAY]
-    excused, skipped = counts[EXCUSED], counts[SKIPPED_OFFSETS]
+    excused, skipped, not_followed = counts[EXCUSED], counts[SKIPPED_OFFSETS], counts[NOT_FOLLOWED]
     reasons = {
         "without numbers": (
             looked - known,
@@ -239,6 +242,11 @@ def _not_judged(case: Case) -> Light | None:
             turned_away,
             f"{turned_away:,} of {n:,} messages come from more producers than are followed",
             "whether a producer is made for each message or request",
+        ),
+        "too many gaps": (
+            not_followed,
+            f"{not_followed:,} numbers may be lost: those of {MAX_ALL_GAPPED:,} producers of this process are followed",
+            "the process's other flows: numbers of thousands of producers have not come",
         ),
         "excused": (
             excused,

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import random
+import tracemalloc
 from collections import Counter
 
 import pytest
 
 from otel_pipeline.detectors import producer_numbers
-from otel_pipeline.detectors.order import TURNED_AWAY
+from otel_pipeline.detectors.order import NOT_FOLLOWED, TURNED_AWAY
 from otel_pipeline.detectors.partition_order import PartitionOrder
 from otel_pipeline.detectors.producer_numbers import Room, Silence
+from otel_pipeline.detectors.producer_window import WINDOW
+from tests.limits import below_at_above
 
 TAG = 7
 
@@ -156,6 +160,100 @@ def test_the_silent_are_those_of_ten_to_eleven_minutes_ago():
 
     assert all(600 <= second - offset <= 661 for second, offset in enumerate(found) if offset >= 0)
     assert found.index(next(each for each in found if each >= 0)) == 600
+
+
+@below_at_above("detectors.producer_numbers.MAX_ALL_GAPPED", 4_096, (1, 0, 1), (1, 0, 1), (0, 1, 2))
+def test_gaps_of_too_many_producers(size, outcome):
+    """In all partitions of a process. A newcomer's jump is a new base line: seen, not judged, and no gap."""
+    room = Room()
+    room.gapped = size - 1
+    order = PartitionOrder(TAG, lambda: 0.0, -1, room)
+    order.one(0, 1, 1, TAG)
+    order.one(1, 1, 3, TAG)
+    order.one(2, 1, 4, TAG)
+    order.one(3, 1, 2, TAG)
+
+    assert (order.reordered, order.not_followed, order.firsts) == (outcome[0], outcome[1], outcome[2] + outcome[1])
+
+
+def test_further_gaps_of_a_producer_that_has_some_are_followed():
+    """They need no room of their own."""
+    room = Room()
+    order = PartitionOrder(TAG, lambda: 0.0, -1, room)
+    order.one(0, 1, 1, TAG)
+    order.one(1, 1, 3, TAG)
+    room.gapped = producer_numbers.MAX_ALL_GAPPED
+    order.one(2, 1, 5, TAG)
+    order.close()
+
+    assert (order.missing_before_broker, order.not_followed) == (2, 0)
+
+
+def test_who_has_all_numbers_again_makes_room():
+    """The late number has come, or the partition has begun anew, or the producer is silent."""
+    room = Room()
+    late, anew, silent = (PartitionOrder(TAG, lambda: 0.0, -1, room) for _ in range(3))
+    for order in (late, anew, silent):
+        order.one(0, 1, 1, TAG)
+        order.one(1, 1, 3, TAG)
+    before = room.gapped
+    late.one(2, 1, 2, TAG)
+    anew.sought()
+    anew.one(100, 1, 50, TAG)
+    silent.drop_silent(10)
+
+    assert (before, room.gapped, [each.holed for each in (late, anew, silent)]) == (3, 0, [0, 0, 0])
+
+
+def test_what_is_given_up_needs_room_until_it_has_left_the_window():
+    """It may still come, and is late then."""
+    order = PartitionOrder(TAG, lambda: 0.0)
+    order.one(0, 1, 1, TAG)
+    order.one(1, 1, 3, TAG)
+    order.close()
+    held = order.holed
+    for number in range(4, 3 + WINDOW):
+        order.one(number, 1, number, TAG)
+
+    assert (held, order.holed, order.missing_before_broker) == (1, 0, 1)
+
+
+@pytest.mark.once
+def test_the_memory_of_all_that_a_process_follows():
+    """24 MB for 65,536 producers, each of whom has lost a message."""
+    room, orders = Room(), []
+    gc.collect()
+    tracemalloc.start()
+    for partition in range(16):
+        order = PartitionOrder(TAG, lambda: 0.0, -1, room)
+        for turn, number in enumerate((1, 3, 5, 1_000)):
+            for producer in range(4_096):
+                order.one(turn * 4_096 + producer, 1 + partition * 4_096 + producer, number, TAG)
+        orders.append(order)
+    used = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+
+    assert (sum(each.followed for each in orders), sum(each.turned_away for each in orders)) == (65_536, 0)
+    assert used <= 24e6
+
+
+def test_it_is_said_that_gaps_are_not_followed(watching, monkeypatch):
+    """Once, in the status; the light has its own words."""
+    monkeypatch.setattr(producer_numbers, "MAX_ALL_GAPPED", 1)
+    found = watching()
+    for producer in (1, 2):
+        for number in (1, 3):
+            at = 2 * producer + number // 2
+            found.deliver(found.message(at, header=found.header(number, producer=producer)))
+    assert found.evidence().counts[NOT_FOLLOWED] == 1
+    for _ in range(2):
+        found.flows.look()
+
+    (problem,) = [each for each in found.guard.problems.values() if "have not come" in each]
+    assert problem == (
+        "numbers of more than 4,096 producers in the process have not come: "
+        "whether messages of the rest are lost is not known"
+    )
 
 
 def test_it_is_said_once(watching, few):

@@ -15,6 +15,7 @@ from otel_pipeline.detectors.order import (
     EXPIRED,
     FIRSTS,
     LEFT_OPEN,
+    NOT_FOLLOWED,
     OFFSET_RESET,
     OPEN,
     REDELIVERED,
@@ -328,6 +329,18 @@ def test_excused_numbers_are_seen_and_not_judged(size, outcome):
     assert outcome == "green" or (found.row, found.why) == (
         "excused",
         "101 numbers excused by 6,000 skipped offsets: whether they were lost is not known",
+    )
+
+
+@below_at_above("numbers that are not followed, of 900 messages", 100, "green", "green", "grey")
+def test_numbers_that_are_not_followed_are_seen_and_not_judged(size, outcome):
+    """They may have been messages, too."""
+    found = light(900, counts={NOT_FOLLOWED: size})
+
+    assert (found.state, found.judged, found.seen) == (outcome, 900, 900 + size)
+    assert outcome == "green" or (found.row, found.why) == (
+        "too many gaps",
+        "101 numbers may be lost: those of 4,096 producers of this process are followed",
     )
 
 
