@@ -17,6 +17,7 @@ LIGHTS = "a constant of the lights: tests/verdict tries them with the rules that
 ELSEWHERE = {
     "engine.guard.OFF_AFTER": "tests/engine/test_guard.py tries it",
     "engine.guard.OFF_WITHIN_S": "tests/engine/test_guard.py tries it",
+    "engine.driven._PATIENCE_S": WAITS,
     "engine.exemplars.EXEMPLARS_APART_NS": "tests/adapters/test_kafka_python_ages.py tries it",
     "engine.origin.DOUBTED": FORMAT,
     "engine.pipeline_header.DOUBTED": FORMAT,
