@@ -27,6 +27,7 @@ OLDEST_SET = (
     "opentelemetry-instrumentation==0.51b0",
     "opentelemetry-exporter-prometheus==0.51b0",
     "opentelemetry-distro==0.51b0",
+    "opentelemetry-instrumentation-aiokafka==0.51b0",
     "opentelemetry-instrumentation-kafka-python==0.51b0",
     "wrapt<2",
 )

@@ -452,3 +452,28 @@ def test_a_task_that_outlives_its_consumers_keeps_nothing_of_them(telemetry, app
     ours = {"TasksInHand", "OpenDelivery"}
     assert application(main) == []
     assert processed(telemetry) == [(0, None)] * 3
+
+
+def test_contrib_beside_ours_gives_no_second_span(telemetry, embedded):
+    """Whichever came first, a message has one span and one context on each side; it is said."""
+    contrib = pytest.importorskip("opentelemetry.instrumentation.aiokafka")
+    contrib.AIOKafkaInstrumentor().instrument(tracer_provider=telemetry.tracer_provider)
+    pipe = telemetry.instrument(libraries=LIBRARIES)
+
+    async def main():
+        app = Application(embedded)
+        topic, producer = app.topic(), await app.producer()
+        await producer.send_and_wait(topic, b"a", partition=0)
+        contrib.AIOKafkaInstrumentor().instrument(tracer_provider=telemetry.tracer_provider)
+        pipe.replace_others()
+        await producer.send_and_wait(topic, b"b", partition=0)
+        consumer = await app.consumer(topic)
+        found = [[name for name, _ in (await consumer.getone()).headers] for _ in range(2)]
+        await app.close()
+        return topic, found
+
+    topic, found = asyncio.run(main())
+    assert found == [["traceparent", "otelp"]] * 2
+    names = [f"send {topic}", f"send {topic}", f"process {topic}", f"process {topic}"]
+    assert [span.name for span in telemetry.spans()] == names
+    assert any("taken off" in problem for problem in pipe.status().problems)
