@@ -208,3 +208,14 @@ def test_too_many_gaps_are_joined_to_the_last(size, outcome):
     assert [first for first, *_ in stream.gaps] == [2 + 2 * at for at in range(outcome)]
     assert stream.gaps[-1][1:3] == (2 * size, float(size))
     assert stream.gaps[0][1:3] == (2, 1.0)
+
+
+def test_a_gap_that_has_left_the_window_has_been_counted():
+    """Whoever still holds it counts nothing."""
+    stream = Stream(1, 3)
+    (gap,) = stream.window.gaps
+    stream.compare(3 + 2 * WINDOW)
+    before = stream.counts.open, stream.counts.missing_before_broker
+    stream.window.settle([gap], stream.counts, missing=True)
+
+    assert (stream.counts.open, stream.counts.missing_before_broker) == before

@@ -353,3 +353,19 @@ def test_times_in_words():
 
     assert leaves.why == "has not asked for 3 min: leaves the group in 2 min"
     assert falls.why == f"7 behind, more and more since {words.clock(1_800_000_000.0 - 60.0)}"
+
+
+@pytest.mark.parametrize(
+    ("known", "found"),
+    [
+        ({"waiting": 3}, "not served"),
+        ({"waiting": 0, "caught_up_s": 30.0}, "idle"),
+        ({"waiting": 3, "in_hand": 1, "in_hand_s": 1.0}, "catching up"),
+        ({"waiting": 3, "asking_s": 0.0}, "catching up"),
+    ],
+)
+def test_who_is_not_served(known, found):
+    """Something waits, it asks for it, and has nothing in hand."""
+    asks = {"asking_s": 60.0, "still_s": 60.0, "unmoved_s": 60.0, "caught_up_s": 90.0}
+
+    assert row(**{**asks, **known})[0] == found
