@@ -74,7 +74,7 @@ class Sequences:
                     return None
             pair = headers[at]
             value = pair[1]
-            known = self._templates.get(value)
+            known = self._templates.get(value) if type(value) is bytes else None
             if known is None:
                 return self._stamp_flow(headers, at, topic, partition)
             counts = known[2]
@@ -95,7 +95,8 @@ class Sequences:
         """Stamp a header that lacks only its number: that of data that came from elsewhere."""
         pair = headers[at]
         # A batch that is split or retried comes here again with its number: it keeps it.
-        producer = pipeline_header.producer_of(pair[1]) if pair[1][_STAMP] == _PLACEHOLDER else None
+        unstamped = type(pair[1]) is bytes and pair[1][_STAMP] == _PLACEHOLDER
+        producer = pipeline_header.producer_of(pair[1]) if unstamped else None
         count = self._count(producer, topic, partition) if producer else None
         if count is None:
             return None

@@ -228,3 +228,18 @@ def test_a_client_that_drifted_has_no_pace(telemetry, monkeypatch):
 
     assert (status.state, aiokafka.client.AIOKafkaClient.send is bare) == ("instrumented", True)
     assert [each for each in pipe.status().problems if "whether consumers keep pace is not known" in each]
+
+
+def test_asking_is_seen_whoever_asks(application):
+    """A framework may pass the client's own methods by, as faust does: it is not taken for a consumer that nobody asks."""
+
+    async def main(app):
+        _, consumer, _ = await app.filled(1)
+        polling, found = known(application).polling, []
+        asked_ns = polling.since_ns
+        with consumer._subscription.fetch_context():
+            found.append(polling.began_ns > 0)
+            await consumer._fetcher.fetched_records((), timeout=20)
+        return [*found, polling.began_ns, polling.since_ns > asked_ns]
+
+    assert application(main) == [True, 0, True]

@@ -219,12 +219,10 @@ def _make_getone(
     consumers: KafkaConsumers, iteration: AsyncIteration, pull: AsyncPull, original: Callable[..., Any]
 ) -> Callable[..., Any]:
     consumer_of, leave, hand_out, leave_batch = consumers.of, iteration.leave, iteration.hand_out, pull.batches.leave
-    nobody, place, monotonic_ns = consumers.left_alone, consumers.receiving, consumers.engine.monotonic_ns
+    nobody, place = consumers.left_alone, consumers.receiving
 
-    def failed(consumer: Consumer, error: BaseException) -> None:
-        consumer.polling.leave(monotonic_ns())
-        if isinstance(error, Exception):
-            tell_unreadable(consumers.engine, error, "consumer", "aiokafka.", _DESERIALIZE)
+    def failed(error: BaseException) -> None:
+        tell_unreadable(consumers.engine, error, "consumer", "aiokafka.", _DESERIALIZE)
 
     async def getone(self: Any, *partitions: Any) -> Any:
         consumer, rejection = nobody, None
@@ -235,16 +233,14 @@ def _make_getone(
                 leave_loops(consumer, of_task=True)
             if consumer.task_batches is not None:
                 leave_batch(consumer)
-            consumer.polling.enter(monotonic_ns())
         except Exception:
             place.failed()
         try:
             message = await original(self, *partitions)
-        except BaseException as error:
-            place.told(failed, consumer, error)
+        except Exception as error:
+            place.told(failed, error)
             raise
         try:
-            consumer.polling.leave(monotonic_ns())
             rejection = hand_out(consumer, message)
             consumers.count_one(consumer, message)
         except Exception:

@@ -80,8 +80,8 @@ class Building:
                 built = batches.get(self) if batches else None
                 if built is not None:
                     sending = built.begin(key, value, headers.get("headers"))
-                    if sending is not None:
-                        sent = {"headers": sending.headers or []}
+                    if sending is not None and sending.headers is not None:
+                        sent = {"headers": sending.headers}
             except Exception:
                 place.failed()
             metadata = original(self, timestamp=timestamp, key=key, value=value, **sent)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from otel_pipeline.brokers.kafka.client import KafkaConsumers
-    from otel_pipeline.engine.clients import Consumer
-    from otel_pipeline.engine.guard import Guard
+    from otel_pipeline.engine.clients import Consumer, Polling
+    from otel_pipeline.engine.guard import Guard, Place
     from otel_pipeline.engine.observer import Resumed
     from otel_pipeline.engine.patching import Patches
 
@@ -113,6 +113,7 @@ def instrument(patches: Patches, consumers: KafkaConsumers) -> None:
         (SubscriptionState, "assign_from_user", ("self", "partitions")),
         (SubscriptionState, "assign_from_subscribed", ("self", "assignment")),
         (TopicPartitionState, "update_committed", ("self", "offset_meta")),
+        (SubscriptionState, "fetch_context", ("self",)),
         (AIOKafkaClient, "send", ("self", "node_id", "request", "group")),
     )
     try:
@@ -125,6 +126,7 @@ def instrument(patches: Patches, consumers: KafkaConsumers) -> None:
     for name in ("assign_from_user", "assign_from_subscribed"):
         patches.replace(SubscriptionState, name, Around(guard.place("assigned"), _argument, _tell_assigned))
     patches.replace(TopicPartitionState, "update_committed", Around(guard.place("reset"), _begins, lambda *_: None))
+    patches.replace(SubscriptionState, "fetch_context", functools.partial(_make_fetch_context, consumers))
     patches.replace(AIOKafkaClient, "send", functools.partial(_make_send, consumers))
 
 
@@ -172,6 +174,48 @@ def _partition_of(state: Any) -> tuple[tuple[str, int], _Followed, Any] | None:
         if client is not None and (assignment := _assigned(client)) is state._assignment:
             return next((each, followed, client) for each in assignment.tps if assignment.state_value(each) is state)
     return None
+
+
+def _make_fetch_context(consumers: KafkaConsumers, original: Callable[..., Any]) -> Callable[..., Any]:
+    place, monotonic_ns = consumers.engine.guard.place("asks"), consumers.engine.monotonic_ns
+
+    @functools.wraps(original)
+    def fetch_context(self: Any) -> Any:
+        context = original(self)
+        try:
+            followed = None if place.off else _by_subscription.get(self)
+            consumer = None if followed is None else followed.consumer()
+            if consumer is not None:
+                return _Asking(context, consumer.polling, monotonic_ns, place)
+        except Exception:
+            place.failed()
+        return context
+
+    return fetch_context
+
+
+class _Asking:
+    """The client's own context around each wait for messages, whoever waits: a framework may pass `getmany` by."""
+
+    __slots__ = ("_context", "_monotonic_ns", "_place", "_polling")
+
+    def __init__(self, context: Any, polling: Polling, monotonic_ns: Callable[[], int], place: Place) -> None:
+        self._context, self._polling = context, polling
+        self._monotonic_ns, self._place = monotonic_ns, place
+
+    def __enter__(self) -> Any:
+        try:
+            self._polling.enter(self._monotonic_ns())
+        except Exception:
+            self._place.failed()
+        return self._context.__enter__()
+
+    def __exit__(self, *raised: object) -> Any:
+        try:
+            self._polling.leave(self._monotonic_ns())
+        except Exception:
+            self._place.failed()
+        return self._context.__exit__(*raised)
 
 
 def _make_send(consumers: KafkaConsumers, original: Callable[..., Any]) -> Callable[..., Any]:

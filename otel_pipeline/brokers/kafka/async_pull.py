@@ -51,13 +51,10 @@ class AsyncPull:
         if consumer.loops:
             leave_loops(consumer, of_task=True)
         self.batches.leave(consumer)
-        began_ns = self._monotonic_ns()
-        consumer.polling.enter(began_ns)
-        return began_ns
+        return self._monotonic_ns()
 
     def end(self, consumer: Consumer, records: Any, began_ns: int) -> None:
         """Tell what the client has returned: lists of messages by partition."""
-        consumer.polling.leave(self._monotonic_ns())
         if records:
             leave_batch(self._engine, consumer)  # Of another task that nobody knows.
             self._received(consumer, tuple(records.values()), began_ns, None, False)
@@ -67,7 +64,6 @@ class AsyncPull:
 
     def failed(self, consumer: Consumer, error: BaseException, began_ns: int) -> None:
         """Tell what the client has raised."""
-        consumer.polling.leave(self._monotonic_ns())
         if isinstance(error, Exception):
             self._received(consumer, (), began_ns, error, False)
             tell_unreadable(self._engine, error, "consumer", self._package, self._deserializers)
