@@ -16,8 +16,8 @@ $(SETUP): pyproject.toml scripts/constraints/newest.txt
 	@$(PYTHON) scripts/environment.py $(VENV)
 	@touch $@
 
-demo: $(SETUP)  ## one trace over three environments; WRAPPER=1 without even the one line; FAULTS=1 finds what goes wrong
-	@$(BIN)/otel-pipeline demo $(if $(WRAPPER),--wrapper) $(if $(FAULTS),--faults) $(ARGS)
+demo: $(SETUP)  ## one trace over three environments; WRAPPER=1 without the one line; CLIENT=confluent, aiokafka, mixed; FAULTS=1
+	@$(BIN)/otel-pipeline demo $(if $(WRAPPER),--wrapper) $(if $(FAULTS),--faults) $(if $(CLIENT),--client $(CLIENT)) $(ARGS)
 
 compare: $(SETUP)  ## the demo's services under the official Kafka instrumentation, beside ours
 	@$(BIN)/python scripts/compare.py $(ARGS)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
+import clients_kafka_python
 import settings
 from digits import clean
-from kafka import KafkaProducer
 from loguru import logger
 
 import otel_pipeline
@@ -14,8 +14,8 @@ import otel_pipeline
 otel_pipeline.instrument()
 
 settings.end_when_asked()
-consumer = settings.consumer(settings.RAW, "features")
-producer = KafkaProducer(**settings.BROKER)
+consumer = clients_kafka_python.consumer(settings.RAW, "features")
+producer = clients_kafka_python.producer()
 handled = set()
 for message in consumer:
     scan = json.loads(message.value)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import time
 
+import clients_kafka_python
 import settings
 from digits import scans
-from kafka import KafkaProducer
 from loguru import logger
 
 import otel_pipeline
 
 otel_pipeline.instrument()
 
-producer = KafkaProducer(**settings.BROKER)
+producer = clients_kafka_python.producer()
 for scan in scans()[: settings.MESSAGES]:
     producer.send(settings.RAW, json.dumps(scan).encode(), key=str(scan["image"]).encode())
     time.sleep(settings.PAUSE_SECONDS)

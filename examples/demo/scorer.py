@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
+import clients_kafka_python
 import settings
-from kafka import KafkaProducer
 from loguru import logger
 from train import train
 
@@ -15,8 +15,8 @@ otel_pipeline.instrument()
 
 model = train()
 settings.end_when_asked()
-consumer = settings.consumer(settings.FEATURES, "scorer")
-producer = KafkaProducer(**settings.BROKER)
+consumer = clients_kafka_python.consumer(settings.FEATURES, "scorer")
+producer = clients_kafka_python.producer()
 handled = set()
 for message in consumer:
     image = json.loads(message.value)

@@ -22,7 +22,17 @@ from otel_pipeline.config.state_folder import demo_folder
 from otel_pipeline.demo.check import RAW, SERVICES, TOPICS, Verdict, check
 from otel_pipeline.demo.lights import settled
 from otel_pipeline.demo.screen import Progress, Result, screen
-from otel_pipeline.demo.services import START_SECONDS, Service, copy_scripts, fresh_folder, start, stop
+from otel_pipeline.demo.services import (
+    CLIENTS,
+    MIXED,
+    PACKAGES,
+    START_SECONDS,
+    Service,
+    copy_scripts,
+    fresh_folder,
+    start,
+    stop,
+)
 from otel_pipeline.demo.topics import Broker, Witness, embedded, real
 from otel_pipeline.dev.receiver import otlp_receiver
 from otel_pipeline.export.otlp_reader import LogRecord, SpanRecord, read
@@ -58,6 +68,12 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--export", metavar="URL", help="send the telemetry to this OTLP endpoint (http/protobuf)")
     parser.add_argument(
         "--wrapper", action="store_true", help="start the services under opentelemetry-instrument, without the one line"
+    )
+    parser.add_argument(
+        "--client",
+        choices=(*CLIENTS, "mixed"),
+        default="kafka-python",
+        help="the Kafka client that the services use; mixed: each another one (default kafka-python)",
     )
     parser.add_argument(
         "--faults", action="store_true", help="put faults between the services: is each found, and none invented?"
@@ -96,6 +112,11 @@ def _check_requirements(arguments: argparse.Namespace) -> None:
         if find_spec(module) is None:
             package = f"otel-pipeline[{extra}]" if extra else "otel-pipeline"
             raise CommandError(f"the demo needs {module}", f"pip install '{package}'")
+    for client in sorted(set(_clients(arguments).values())):
+        if find_spec(PACKAGES[client]) is None:
+            raise CommandError(
+                f"--client {arguments.client} needs {PACKAGES[client]}", "pip install 'otel-pipeline[demo]'"
+            )
     if arguments.wrapper and not any(
         point.value.startswith("otel_pipeline.") for point in entry_points(group="opentelemetry_distro")
     ):
@@ -107,11 +128,18 @@ def _check_requirements(arguments: argparse.Namespace) -> None:
     _check_addresses(arguments)
 
 
+def _clients(arguments: argparse.Namespace) -> Mapping[str, str]:
+    """Return the client of each service."""
+    return MIXED if arguments.client == "mixed" else dict.fromkeys(SERVICES, arguments.client)
+
+
 def _check_faults(arguments: argparse.Namespace) -> None:
     if find_spec("confluent_kafka") is None:
         raise CommandError("--faults needs confluent_kafka", "pip install 'otel-pipeline[demo]'")
     if arguments.export or arguments.messages != IMAGES:
         raise CommandError("--faults reads the telemetry and needs all messages", "leave --export and --messages out")
+    if arguments.client != "kafka-python":
+        raise CommandError("--faults is tried with kafka-python alone", "leave --client out")
 
 
 def _check_addresses(arguments: argparse.Namespace) -> None:
@@ -226,14 +254,17 @@ class _Demo:
         shared |= {"PAUSE_SECONDS": str(_PAUSE_SECONDS), **more}
         wrapper = self.arguments.wrapper
         how = "under opentelemetry-instrument, without a line of it" if wrapper else "with one line each"
-        self.progress.say(f"starting {' -> '.join(f'{name} ({tier})' for name, tier in SERVICES.items())}, {how}")
+        clients = _clients(self.arguments)
+        named = " -> ".join(f"{name} ({tier}, {clients[name]})" for name, tier in SERVICES.items())
+        self.progress.say(f"starting {named}, {how}")
         for name in ("scorer", "features", "ingest"):
             if name == "ingest":
                 self.progress.say("training the model on half of the images")
                 for service in services:
                     service.wait_for("ready", START_SECONDS)
                     _check(service)
-            services.append(start(name, scripts, {**shared, **self._variables(name, scripts)}, wrapper=wrapper))
+            variables = {**shared, **self._variables(name, scripts)}
+            services.append(start(name, scripts, variables, wrapper=wrapper, client=clients[name]))
 
     def _variables(self, name: str, scripts: Path) -> Mapping[str, str]:
         """Return one service's variables; only the first two say how the three processes differ."""

@@ -97,11 +97,24 @@ def without_line(script: str) -> str:
     return left
 
 
+CLIENTS = {"kafka-python": "", "confluent": "_confluent", "aiokafka": "_aiokafka"}
+"""By the client that they use, how the names of the services' scripts end."""
+PACKAGES = {"kafka-python": "kafka", "confluent": "confluent_kafka", "aiokafka": "aiokafka"}
+MIXED = {"ingest": "aiokafka", "features": "confluent", "scorer": "kafka-python"}
+"""Which client each service uses where each has another one."""
+
+
 def start(
-    name: str, folder: Path, variables: Mapping[str, str], *, wrapper: bool, python: str = sys.executable
+    name: str,
+    folder: Path,
+    variables: Mapping[str, str],
+    *,
+    wrapper: bool,
+    client: str = "kafka-python",
+    python: str = sys.executable,
 ) -> Service:
-    """Start `folder/name.py`; what it says goes to `folder/name.log`."""
-    command = [python, f"{name}.py"]
+    """Start the script of this service for this client; what it says goes to `folder/name.log`."""
+    command = [python, f"{name}{CLIENTS[client]}.py"]
     if wrapper:  # What the script `opentelemetry-instrument` does, wherever that is installed.
         command = [python, "-c", _WRAPPER, *command]
     log = folder / f"{name}.log"

@@ -7,10 +7,10 @@ import pytest
 from otel_pipeline.cli.errors import CommandError
 from otel_pipeline.cli.main import main
 from otel_pipeline.demo import command, services
-from otel_pipeline.demo.services import copy_scripts, environment, fresh_folder, scripts_folder, start, stop
+from otel_pipeline.demo.services import CLIENTS, copy_scripts, environment, fresh_folder, scripts_folder, start, stop
 from otel_pipeline.demo.topics import Broker, Witness
 
-SERVICES = ("features.py", "ingest.py", "scorer.py")
+SERVICES = tuple(f"{name}{end}.py" for name in ("features", "ingest", "scorer") for end in CLIENTS.values())
 
 
 def test_the_scripts_have_the_one_line_and_no_other_telemetry():
@@ -21,6 +21,7 @@ def test_the_scripts_have_the_one_line_and_no_other_telemetry():
     }
 
     assert found == {
+        **{f"clients_{name}.py": [] for name in ("kafka_python", "confluent", "aiokafka")},
         "digits.py": [],
         "settings.py": [],
         "train.py": [],

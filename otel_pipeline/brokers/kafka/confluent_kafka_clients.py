@@ -183,7 +183,6 @@ class ConsumerHandle(Handle):
         "at",
         "awaited",
         "blind",
-        "calling",
         "consumer",
         "context",
         "look_at_s",
@@ -193,8 +192,6 @@ class ConsumerHandle(Handle):
 
     def __init__(self) -> None:
         super().__init__()
-        self.calling: tuple[Any, int] | None = None
-        """During its calls for messages the client, and the thread that calls; never between them."""
         self.awaited = False
         """Whether a pool's thread polls for a task, which has in hand what it is given."""
         self.context: Context | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 from weakref import ref
@@ -82,7 +81,7 @@ class _Calls:
         self._monotonic_ns = consumers.engine.monotonic_ns
         self._observing = consumers.engine.guard.place("fetched")
 
-    def poll_begins(self, client: Any, consumer: Consumer, handle: ConsumerHandle) -> Any:
+    def poll_begins(self, consumer: Consumer, handle: ConsumerHandle) -> Any:
         """Leave what was in hand; return the message that the call before could not return, or None."""
         if not handle.awaited:
             self._iteration.leave(consumer)
@@ -93,7 +92,6 @@ class _Calls:
         if consumer.kept is not None and (again := self._iteration.again(consumer)) is not None:
             return again
         consumer.polling.begin(self._monotonic_ns(), by_iterator=False)
-        handle.calling = client, get_ident()
         return None
 
     def polled_nothing(self, client: Any, consumer: Consumer, handle: ConsumerHandle | None) -> None:
@@ -103,10 +101,12 @@ class _Calls:
 
     def returns(self, client: Any, handle: ConsumerHandle | None, *, found: bool) -> None:
         """Note that a call has ended; where it has found something, the client knows its cluster."""
-        if handle is not None:
-            handle.calling = None
-            if found and handle.cluster_id is None and not handle.is_silent:
-                handle.learn_cluster(client)
+        if handle is None:
+            return
+        if not found:
+            self._look(client, handle, None if handle.consumer is None else handle.consumer())
+        elif handle.cluster_id is None and not handle.is_silent:
+            handle.learn_cluster(client)
 
     def is_message(self, handle: ConsumerHandle | None, message: Any) -> bool:
         """Tell whether it is a message, and not None, an error, or the news that a partition has no more."""
@@ -142,10 +142,18 @@ class _Calls:
 
     def stands(self, client: Any, consumer: Consumer, handle: ConsumerHandle, key: tuple[str, int], at: int) -> None:
         """Note where the consumer is, and look where the log ends, once a second."""
-        is_new = key not in handle.at
+        if key not in handle.at:
+            handle.look_at_s = 0.0
         handle.at[key] = at
-        if (is_new or monotonic() >= handle.look_at_s) and not self._observing.off and not consumer.excluded:
+        self._look(client, handle, consumer)
+
+    def _look(self, client: Any, handle: ConsumerHandle, consumer: Consumer | None) -> None:
+        if monotonic() < handle.look_at_s or self._observing.off or consumer is None or consumer.excluded:
+            return
+        try:
             look(handle, client, consumer)
+        except Exception:
+            self._observing.failed()
 
     def interrupted(self, consumer: Consumer, message: Any) -> None:
         """Keep for the next call what an exception of the application has kept this one from returning."""
@@ -163,7 +171,7 @@ def _make_poll(consumers: KafkaConsumers, handles: ConsumerHandles, original: Ca
         consumer, handle, rejection = nobody, None, None
         try:
             consumer, handle = known(id(self)) or consumer_of(self), handles.with_consumer(self, consumers)
-            again = calls.poll_begins(self, consumer, handle)
+            again = calls.poll_begins(consumer, handle)
             if again is not None:
                 return again
         except Exception:
@@ -231,7 +239,6 @@ def _make_consume(  # noqa: C901 - what stands around one call, read in one plac
             again = pull.begin(self, consumer, by_iterator=False)
             if again is not None:
                 return again
-            handle.calling = self, get_ident()
         except Exception:
             place.failed()
         try:

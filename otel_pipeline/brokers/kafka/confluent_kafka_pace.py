@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,11 @@ or the mark of one that is over. Nothing here tells them apart."""
 
 
 def look(handle: ConsumerHandle, client: Any, consumer: Consumer) -> None:
-    """Read the ends, and tell of them. From any thread, during a call of the client's."""
+    """Read the ends, and tell of them. In the thread that uses the client, between two of its calls.
+
+    In another thread the client would keep us waiting until its own call returns, and for ever where one call follows
+    the other: seen with 2.16.1.
+    """
     from confluent_kafka import KafkaException, TopicPartition
 
     now_s = monotonic()
@@ -53,10 +56,7 @@ def look(handle: ConsumerHandle, client: Any, consumer: Consumer) -> None:
 
 
 def positions(handle: ConsumerHandle) -> dict[tuple[str, int], Position]:
-    """Return the next offset of each partition, with a look at the ends where a call of the client's waits just now."""
-    calling, consumer = handle.calling, None if handle.consumer is None else handle.consumer()
-    if calling is not None and consumer is not None and calling[1] != get_ident() and monotonic() >= handle.look_at_s:
-        look(handle, calling[0], consumer)
+    """Return the next offset of each partition. Any thread: the client itself is not asked."""
     return {
         key: Position(None if key in handle.blind else handle.at.get(key), key in handle.paused)
         for key in handle.partitions()
