@@ -10,6 +10,7 @@ from typing import Annotated
 
 import pytest
 from opentelemetry import trace
+from opentelemetry.trace import Span
 
 from otel_pipeline.testing.trees import tree
 
@@ -213,7 +214,7 @@ def test_its_own_telemetry_gives_way(telemetry, rests, run):
     def declare(broker, seen):
         @broker.subscriber(source, group_id=f"a-{source}", **EARLIEST)
         @broker.publisher(target)
-        async def first(body: str, span: Annotated[trace.Span, Context("span")]) -> str:
+        async def first(body: str, span: Annotated[Span, Context("span")]) -> str:
             seen((span.name, current()))
             return body
 
