@@ -10,7 +10,7 @@ from typing import Annotated
 
 import pytest
 from opentelemetry import trace
-from opentelemetry.trace import Span
+from opentelemetry.trace import Span  # noqa: TC002 - FastStream reads it
 
 from otel_pipeline.testing.trees import tree
 

@@ -59,7 +59,8 @@ def in_memory_broker_is_installed(tmp_path_factory):
         sys.path.remove(path)
 
 
-def _driver(request, name, where):
+def driver_of(request, name, where):
+    """Make a driver; whoever asks closes it."""
     module, _, kind = name.partition(":")
     if module in {"aiokafka", "confluent_kafka"}:
         pytest.importorskip(module)
@@ -77,7 +78,7 @@ def _named(names):
 
 @pytest.fixture(params=_named(DRIVERS))
 def driver(request):
-    found = _driver(request, *request.param)
+    found = driver_of(request, *request.param)
     yield found
     found.close()
 
@@ -90,7 +91,7 @@ def driver(request):
 )
 def anywhere(request):
     """A driver as `driver`, and on the real broker where there is one."""
-    found = _driver(request, *request.param)
+    found = driver_of(request, *request.param)
     yield found
     found.close()
 
