@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
 
     from otel_pipeline.engine.engine import Engine
+    from otel_pipeline.engine.guard import Place
     from otel_pipeline.engine.send import Sending
 
 
@@ -52,16 +53,20 @@ class Delivered:
         failure: makes an exception of the library's error.
     """
 
-    __slots__ = ("_context", "_engine", "_failure", "_place", "_sending", "_theirs")
+    __slots__ = ("_context", "_engine", "_failure", "_sending", "_theirs")
 
     def __init__(
         self, engine: Engine, sending: Sending, theirs: Callable[..., Any] | None, failure: Callable[[Any], Exception]
     ) -> None:
-        self._engine, self._place = engine, engine.guard.place("send.follow")
+        self._engine = engine
         self._sending = sending
         self._theirs = theirs
         self._failure = failure
-        self._context = get_current()
+        self._context = None if theirs is None else get_current()
+
+    @property
+    def _place(self) -> Place:
+        return self._engine.guard.place("send.follow")
 
     def __call__(self, error: Any, message: Any) -> Any:
         """End the send, then call the application's callback, in the thread in which the library serves callbacks."""
@@ -74,7 +79,7 @@ class Delivered:
             return None
         try:
             before = get_current()
-            attach(self._context)
+            _back_to(self._context)
         except Exception:
             self._place.failed()
         try:

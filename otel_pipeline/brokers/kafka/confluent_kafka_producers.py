@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from collections import Counter, deque
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.brokers.kafka.acknowledgements import Delivered
 from otel_pipeline.brokers.kafka.client import failed
@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.patching import Patches
     from otel_pipeline.engine.send import Sending
     from otel_pipeline.engine.thread_sequence import Given
+
+    _Message = tuple[Any, Any, Any, Any, Any, Any]
+    """Topic, value, key, partition, callback, headers."""
+    _Prepared = tuple[Given | None, "_Delivered | None"] | None
+    """Its number, and what ends its span; None where that could not be made."""
 
 _CALLBACK, _HEADERS = 4, 7
 """Where `produce` has them, after `self`."""
@@ -84,17 +89,6 @@ class Handles(ClientObjects[ProducerHandle]):
         return found
 
 
-class _Message(NamedTuple):
-    """What the application has called `produce` with."""
-
-    topic: Any
-    value: Any
-    key: Any
-    partition: Any
-    callback: Any
-    headers: Any
-
-
 def _message(
     topic: Any,
     value: Any = None,
@@ -107,7 +101,7 @@ def _message(
     **_more: Any,
 ) -> _Message:
     """Read the arguments of `produce`, as the client does: `callback` is before `on_delivery`."""
-    return _Message(topic, value, key, partition, on_delivery if callback is None else callback, headers)
+    return topic, value, key, partition, on_delivery if callback is None else callback, headers
 
 
 def _read(args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Message | None:
@@ -129,6 +123,8 @@ def _with(
     args: tuple[Any, ...], kwargs: dict[str, Any], callback: Any, headers: Any
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return the application's own call with our callback and headers; None leaves what is there."""
+    if len(args) <= _CALLBACK and callback is not None and headers is not None:
+        return args, {**kwargs, "callback": callback, "headers": headers}
     kwargs = dict(kwargs)
     for at, name, given in ((_CALLBACK, "callback", callback), (_HEADERS, "headers", headers)):
         if given is None:
@@ -236,12 +232,13 @@ def _make_produce(  # noqa: C901 - what stands around one call, read in one plac
     known_handle, handle_of = handles.by_id.get, handles.of
     beginning, following = engine.guard.place("send"), engine.guard.place("send.follow")
 
-    def prepare(handle: ProducerHandle, sending: Sending, message: _Message, headers: Any) -> _Prepared:
-        """Give it a number, and see whom its answer is for."""
-        partition = message.partition
+    def prepare(
+        handle: ProducerHandle, sending: Sending, topic: str, partition: Any, callback: Any
+    ) -> tuple[Given | None, _Delivered | None]:
+        """Give it a number, and see whom its answer is for: None where nobody will tell of it."""
         named = partition if type(partition) is int and partition >= 0 else None
-        numbered = handle.sequences.stamp(sending.headers, message.topic, named)
-        theirs = handle.callback if message.callback is None else message.callback
+        numbered = handle.sequences.stamp(sending.headers, topic, named)
+        theirs = handle.callback if callback is None else callback
         told = handle.known or theirs is not None
         if told and handle.only_errors:
             engine.guard.problem(
@@ -250,19 +247,18 @@ def _make_produce(  # noqa: C901 - what stands around one call, read in one plac
                 "spans end when they are queued, and failed ones count as sent",
             )
             told = False
-        delivered = _Delivered(engine, sending, theirs, handle, message.topic) if told else None
-        return _Prepared(numbered, delivered, None if sending.headers is headers else sending.headers)
+        return numbered, _Delivered(engine, sending, theirs, handle, topic) if told else None
 
-    def refused(handle: ProducerHandle, sending: Sending, prepared: _Prepared | None, error: BaseException) -> None:
+    def refused(handle: ProducerHandle, sending: Sending, prepared: _Prepared, error: BaseException) -> None:
         if prepared is not None:
-            handle.sequences.settle(prepared.numbered, taken=False)
+            handle.sequences.settle(prepared[0], taken=False)
         failed(sending, error)
 
-    def taken(handle: ProducerHandle | None, sending: Sending, prepared: _Prepared | None) -> None:
-        if prepared is None or prepared.delivered is None:
+    def taken(handle: ProducerHandle | None, sending: Sending, prepared: _Prepared) -> None:
+        if prepared is None or prepared[1] is None:
             sending.finish(None, None)
         elif handle is not None:
-            handle.sequences.settle(prepared.numbered, taken=True)
+            handle.sequences.settle(prepared[0], taken=True)
 
     @functools.wraps(original)
     def produce(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -270,14 +266,13 @@ def _make_produce(  # noqa: C901 - what stands around one call, read in one plac
         try:
             message = _read(args, kwargs)
             if message is not None:
-                handle = known_handle(id(self)) or handle_of(self)
-                headers = _pairs(message.headers)
-                partition = None if message.partition == -1 else message.partition
+                topic, value, key, partition, callback, headers = message
+                handle, pairs = known_handle(id(self)) or handle_of(self), _pairs(headers)
                 producer = known(id(self)) or producer_of(self)
-                sending = begin(producer, message.topic, partition, message.key, message.value, headers)
+                sending = begin(producer, topic, None if partition == -1 else partition, key, value, pairs)
                 if sending is not None:
-                    ready = prepare(handle, sending, message, headers)
-                    given, options = _with(args, kwargs, ready.delivered, ready.headers)
+                    ready, ours = prepare(handle, sending, topic, partition, callback), sending.headers
+                    given, options = _with(args, kwargs, ready[1], None if ours is pairs else ours)
                     prepared = ready
         except Exception:
             beginning.failed()
@@ -295,13 +290,3 @@ def _make_produce(  # noqa: C901 - what stands around one call, read in one plac
         return result
 
     return produce
-
-
-class _Prepared(NamedTuple):
-    """What goes along with one message."""
-
-    numbered: Given | None
-    delivered: _Delivered | None
-    """None where nobody will tell of it."""
-    headers: Any
-    """None where the application's own are handed over."""
