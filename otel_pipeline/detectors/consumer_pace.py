@@ -39,7 +39,9 @@ class ConsumerPace:
     client_id: str = ""
     assigned: int = 0
     known: bool = False
-    """Whether the end of one partition at least has been told."""
+    """Whether the end of one partition at least has been told, and where it stands there."""
+    unplaced: bool = False
+    """Whether ends have been told, and not where it stands."""
     age_s: float = 0.0
     """Since it was first looked at."""
     member: bool = False
@@ -249,7 +251,8 @@ class ConsumerLooks:
         found = ConsumerPace(
             client_id=self._client_id,
             assigned=len(live),
-            known=any(each.pace.end is not None for each in live),
+            known=bool(parts),
+            unplaced=not parts and any(each.pace.end is not None for each in live),
             age_s=now_s - self._began_s,
             member=consumer.is_member(),
             max_poll_interval_s=consumer.max_poll_interval_s,

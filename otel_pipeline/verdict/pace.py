@@ -92,7 +92,7 @@ def _no_evidence(of: PaceCase) -> Light | None:
     pace = of.pace
     if not pace.assigned:
         return of.light("grey", "no partition is assigned to this process", "the group's other members")
-    if not pace.known and pace.age_s < LOOKS_S:
+    if not pace.known and not pace.unplaced and pace.age_s < LOOKS_S:
         return of.light("grey", "not seen yet: no fetch has been answered")
     return None
 
@@ -232,6 +232,8 @@ def _falling_behind(of: PaceCase) -> Light | None:
 def _catching_up(of: PaceCase) -> Light:
     pace = of.pace
     if not pace.known:
+        if pace.unplaced:
+            return of.light("grey", "not known: what is left may be an open transaction, or the mark of one")
         return of.light("grey", "not seen yet: no fetch has been answered", "brokers, network, authorisation")
     drain = "not getting less" if pace.drain_s is None else f"drained in {words.span(pace.drain_s)}"
     why = f"{pace.behind:,} behind, {drain}"
