@@ -222,4 +222,5 @@ def test_an_exception_at_any_line_is_ours_alone(injection, injected_driver, inst
     sent = application.sent_values()
     assert (wrong, sent) == ([], [b"first", *(b"%d" % number for number in range(1, len(sent)))])
     # Not each call takes the same way: what is fetched, which values are looked at, which of a pool's threads does it.
-    assert tried > wanted / (10 if "AIO" in injected_driver.name else 2) or not wanted
+    # Where another driver of the library has tried all but a few, these few are rare.
+    assert tried > wanted / (10 if "AIO" in injected_driver.name else 2) or wanted < 50
