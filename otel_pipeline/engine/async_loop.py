@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.context import attach, get_current
 
+from otel_pipeline.engine.awaited_batch import hand_to_awaiting
+from otel_pipeline.engine.batch import Batch
 from otel_pipeline.engine.tasks_in_hand import TasksInHand, error_of
 
 if TYPE_CHECKING:
@@ -64,10 +66,14 @@ class AsyncIteration:
             if self._place.off:
                 return None
             task = running_task()
-            if task is None or self._hides_context(task):
+            hidden = task is not None and self._hides_context(task)
+            if task is None or hidden:
                 consumer.iterator_spans = False
             rejection = self._iteration.hand_out(consumer, message)
             delivery, consumer.open = consumer.open, None
+            if hidden and task is not None and not consumer.excluded and consumer.engine.active:
+                consumer.batch = Batch(self._iteration.origin(consumer, message))  # Who awaits it rests on its data.
+                hand_to_awaiting(consumer, consumer.batch, task, self._guard)
             if delivery is not None and task is not None:
                 if consumer.tasks is None:
                     consumer.tasks = TasksInHand(self._processor.finish, self._place)

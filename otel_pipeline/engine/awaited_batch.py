@@ -92,10 +92,11 @@ def hand_to_awaiting(consumer: Consumer, batch: Batch, task: Task[Any], guard: G
         batch.awaited = task.get_loop(), contexts
         _change(contexts, None, batch)
         return
-    _lose(consumer, guard, "a task of its own")
+    lose(consumer, guard, "a task of its own")
 
 
-def _lose(consumer: Consumer, guard: Guard, where: str) -> None:
+def lose(consumer: Consumer, guard: Guard, where: str) -> None:
+    """Note that nobody knows who handles what was polled: no data is said to begin here until more is asked for."""
     strays.add(ref(consumer, strays.discard))
     guard.problem(
         "batch.pool",
@@ -160,7 +161,7 @@ class _Polled:
     def _lose(self, consumer: Consumer, batch: Batch) -> None:
         if not self._direct or consumer.batch is not batch:
             return
-        _lose(consumer, self._guard, "a pool's thread")
+        lose(consumer, self._guard, "a pool's thread")
 
 
 def _change(contexts: list[Context], old: Batch | None, new: Batch | None) -> None:

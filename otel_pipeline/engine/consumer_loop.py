@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.engine import Engine
     from otel_pipeline.engine.messages import Message, MessageFields
     from otel_pipeline.engine.observer import PartitionObserver
+    from otel_pipeline.engine.origin import Origin
     from otel_pipeline.engine.processor import Processor
 
 # Where a pool calls what it was given: `run` of the work item, and from Python 3.14 of the worker's context.
@@ -129,11 +130,14 @@ class Iteration:
             frame = frame.f_back
         asked_by_pool = frame.f_code in _POOL_CODES
         if asked_by_pool or not in_loop:
-            state = consumer.partitions.get((self._destination(message), self._partition(message)))
-            observer = None if state is None else state.observer
-            origin = origin_at(observer, own_header(self._headers(message)), self._timestamp_ms(message))
-            hand_on(consumer, origin, self.engine.guard)
+            hand_on(consumer, self.origin(consumer, message), self.engine.guard)
         return not asked_by_pool
+
+    def origin(self, consumer: Consumer, message: Message) -> Origin:
+        """Return where the message's data began."""
+        state = consumer.partitions.get((self._destination(message), self._partition(message)))
+        observer = None if state is None else state.observer
+        return origin_at(observer, own_header(self._headers(message)), self._timestamp_ms(message))
 
     def _state(self, consumer: Consumer, destination: str, partition: int) -> PartitionState | None:
         """Make the state of a partition at its first message; None where it is excluded."""

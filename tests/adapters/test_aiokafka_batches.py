@@ -101,6 +101,23 @@ def test_what_awaits_the_call_has_the_batch(telemetry, application, way):
     assert application.pipe.status().problems == ()
 
 
+@pytest.mark.parametrize("way", AWAITED)
+def test_what_awaits_one_message_rests_on_it(telemetry, application, way):
+    """It has no span there, and what is sent does not begin there either."""
+
+    async def main(app):
+        _, consumer, producer = await app.filled(1)
+        target = app.topic("next")
+        assert await AWAITED[way](consumer.getone())
+        await producer.send_and_wait(target, b"x", partition=0)
+        await consumer.getmany()
+        await asyncio.sleep(0)
+        await producer.send_and_wait(target, b"x", partition=0)
+        return await said(app, target, 2)
+
+    assert application(main) == [LATER, FIRST]
+
+
 def test_where_nobody_awaits_the_call_nothing_is_claimed(telemetry, application):
     """Until the next call it is not known whether what is sent begins here, which is said."""
 

@@ -10,6 +10,7 @@ import pytest
 
 from otel_pipeline.brokers.kafka import aiokafka_fetches
 from otel_pipeline.brokers.kafka.feeds import Answer
+from otel_pipeline.engine import pipeline_header
 from otel_pipeline.engine.clients import Position
 
 aiokafka = pytest.importorskip("aiokafka")
@@ -231,15 +232,21 @@ def test_a_client_that_drifted_has_no_pace(telemetry, monkeypatch):
 
 
 def test_asking_is_seen_whoever_asks(application):
-    """A framework may pass the client's own methods by, as faust does: it is not taken for a consumer that nobody asks."""
+    """A framework may pass the client's own methods by, as faust does: what it sends is not said to begin here."""
 
     async def main(app):
-        _, consumer, _ = await app.filled(1)
-        polling, found = known(application).polling, []
+        _, consumer, producer = await app.filled(1)
+        polling, target, found = known(application).polling, app.topic("next"), []
         asked_ns = polling.since_ns
         with consumer._subscription.fetch_context():
             found.append(polling.began_ns > 0)
             await consumer._fetcher.fetched_records((), timeout=20)
-        return [*found, polling.began_ns, polling.since_ns > asked_ns]
+        await producer.send_and_wait(target, b"x", partition=0)
+        message = await (await app.consumer(target)).getone()
+        origin_ms = pipeline_header.decode(dict(message.headers)["otelp"]).origin_ms
+        await consumer.stop()
+        return [*found, polling.began_ns, polling.since_ns > asked_ns, origin_ms]
 
-    assert application(main) == [True, 0, True]
+    assert application(main) == [True, 0, True, 0]
+    (said,) = application.pipe.status().problems
+    assert said.startswith("messages were polled by code that passes getone() and getmany() by, and nothing tells")

@@ -231,7 +231,7 @@ def _make_getone(
             leave(consumer)
             if consumer.loops:
                 leave_loops(consumer, of_task=True)
-            if consumer.task_batches is not None:
+            if consumer.task_batches is not None or consumer.batch is not None:
                 leave_batch(consumer)
         except Exception:
             place.failed()

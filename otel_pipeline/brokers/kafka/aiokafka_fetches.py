@@ -7,13 +7,17 @@ Its fetcher works in the background from `start()` on. All of it runs in the cli
 from __future__ import annotations
 
 import functools
+import inspect
+import sys
 import time
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary, ref
 
 from otel_pipeline.brokers.kafka import control_records, feeds
 from otel_pipeline.brokers.kafka.feeds import Answer
 from otel_pipeline.brokers.kafka.younger import Younger
+from otel_pipeline.engine.awaited_batch import lose
 from otel_pipeline.engine.clients import Position
 from otel_pipeline.engine.patching import Around, DriftedError
 
@@ -31,6 +35,7 @@ _FETCH = 1
 _WITH_LAST_STABLE, _WITH_START, _WITH_ERROR = 4, 5, 7
 """Since which version of it an answer has these."""
 _NO_OFFSET = -1
+_ASKS = attrgetter("getone", "getmany")
 
 
 class _Followed(NamedTuple):
@@ -177,7 +182,10 @@ def _partition_of(state: Any) -> tuple[tuple[str, int], _Followed, Any] | None:
 
 
 def _make_fetch_context(consumers: KafkaConsumers, original: Callable[..., Any]) -> Callable[..., Any]:
-    place, monotonic_ns = consumers.engine.guard.place("asks"), consumers.engine.monotonic_ns
+    from aiokafka import AIOKafkaConsumer
+
+    guard, monotonic_ns = consumers.engine.guard, consumers.engine.monotonic_ns
+    place, ours = guard.place("asks"), {inspect.unwrap(each).__code__ for each in _ASKS(AIOKafkaConsumer)}
 
     @functools.wraps(original)
     def fetch_context(self: Any) -> Any:
@@ -186,6 +194,8 @@ def _make_fetch_context(consumers: KafkaConsumers, original: Callable[..., Any])
             followed = None if place.off else _by_subscription.get(self)
             consumer = None if followed is None else followed.consumer()
             if consumer is not None:
+                if sys._getframe(1).f_code not in ours:
+                    lose(consumer, guard, "code that passes getone() and getmany() by")
                 return _Asking(context, consumer.polling, monotonic_ns, place)
         except Exception:
             place.failed()
