@@ -76,7 +76,7 @@ class Sequences:
             value = pair[1]
             known = self._templates.get(value) if type(value) is bytes else None
             if known is None:
-                return self._stamp_flow(headers, at, topic, partition)
+                return self._stamp_flow(headers, at, topic, partition) if type(value) is bytes else None
             counts = known[2]
             count = counts.get(partition)
             if count is None:
@@ -95,8 +95,7 @@ class Sequences:
         """Stamp a header that lacks only its number: that of data that came from elsewhere."""
         pair = headers[at]
         # A batch that is split or retried comes here again with its number: it keeps it.
-        unstamped = type(pair[1]) is bytes and pair[1][_STAMP] == _PLACEHOLDER
-        producer = pipeline_header.producer_of(pair[1]) if unstamped else None
+        producer = pipeline_header.producer_of(pair[1]) if pair[1][_STAMP] == _PLACEHOLDER else None
         count = self._count(producer, topic, partition) if producer else None
         if count is None:
             return None
