@@ -52,7 +52,12 @@ class Row:
 
 
 ROWS = (
-    Row("oldest", "3.10", ("kafka-python==2.0.2", "aiokafka==0.10.0", "faststream==0.6.0", *OLDEST_SET), ALL),
+    Row(
+        "oldest",
+        "3.10",
+        ("kafka-python==2.0.2", "aiokafka==0.10.0", "confluent-kafka==2.3.0", "faststream==0.6.0", *OLDEST_SET),
+        ALL,
+    ),
     Row("newest", "3.13", (), ALL),
     Row("kafka-2.3", "3.12", ("kafka-python==2.3.3",), OF_CLIENTS),
     Row("3.11", "3.11", (), OF_CLIENTS),
