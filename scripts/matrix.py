@@ -28,6 +28,7 @@ OLDEST_SET = (
     "opentelemetry-exporter-prometheus==0.51b0",
     "opentelemetry-distro==0.51b0",
     "opentelemetry-instrumentation-aiokafka==0.51b0",
+    "opentelemetry-instrumentation-confluent-kafka==0.51b0",
     "opentelemetry-instrumentation-kafka-python==0.51b0",
     "wrapt<2",
 )

@@ -484,3 +484,31 @@ def test_hazards_of_what_holds_where_nothing_is_said(made, instrument):
         "commits_by_time",
         "new_group_skips_history",
     }
+
+
+def test_contrib_beside_ours_gives_no_second_span(mock, embedded, instrument, telemetry):
+    """Whichever came first, a message has one span and one context on each side; it is said."""
+    contrib = pytest.importorskip("opentelemetry.instrumentation.confluent_kafka").ConfluentKafkaInstrumentor
+    topic, sent = mock.topic(), []
+    contrib().instrument(tracer_provider=telemetry.tracer_provider, skip_dep_check=True)
+    pipe = instrument()
+
+    def send(value):
+        producer = confluent_kafka.Producer({"bootstrap.servers": embedded, "linger.ms": 0, "log_level": 0})
+        producer.produce(topic, value, partition=0, on_delivery=lambda _error, message: sent.append(message.value()))
+        producer.flush(10)
+
+    send(b"a")
+    contrib().instrument(tracer_provider=telemetry.tracer_provider, skip_dep_check=True)
+    pipe.replace_others()
+    send(b"b")
+    reader = confluent_kafka.Consumer({"bootstrap.servers": embedded, "group.id": "g", "log_level": 0})
+    reader.assign([TopicPartition(topic, 0, 0)])
+    found = [[name for name, _ in message.headers()] for message in polled(reader, 2)]
+    reader.close()
+
+    assert (sent, found) == ([b"a", b"b"], [["traceparent", "otelp"]] * 2)
+    expected = [f"process {topic}", f"process {topic}", f"produce {topic}", f"produce {topic}"]
+    assert sorted(span.name for span in telemetry.spans()) == expected
+    assert any("taken off" in problem for problem in pipe.status().problems)
+    assert confluent_kafka.Producer is Producer
