@@ -207,25 +207,27 @@ def _make_fetch_context(consumers: KafkaConsumers, original: Callable[..., Any])
 class _Asking:
     """The client's own context around each wait for messages, whoever waits: a framework may pass `getmany` by."""
 
-    __slots__ = ("_context", "_monotonic_ns", "_place", "_polling")
+    __slots__ = ("_enter", "_exit", "_monotonic_ns", "_place", "_polling")
 
     def __init__(self, context: Any, polling: Polling, monotonic_ns: Callable[[], int], place: Place) -> None:
-        self._context, self._polling = context, polling
-        self._monotonic_ns, self._place = monotonic_ns, place
+        self._enter, self._exit = context.__enter__, context.__exit__
+        self._polling, self._monotonic_ns, self._place = polling, monotonic_ns, place
 
     def __enter__(self) -> Any:
+        original = self._enter
         try:
             self._polling.enter(self._monotonic_ns())
         except Exception:
             self._place.failed()
-        return self._context.__enter__()
+        return original()
 
     def __exit__(self, *raised: object) -> Any:
+        original = self._exit
         try:
             self._polling.leave(self._monotonic_ns())
         except Exception:
             self._place.failed()
-        return self._context.__exit__(*raised)
+        return original(*raised)
 
 
 def _make_send(consumers: KafkaConsumers, original: Callable[..., Any]) -> Callable[..., Any]:
