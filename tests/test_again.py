@@ -79,7 +79,7 @@ def test_more_libraries(telemetry):
     """Both lists hold."""
     pipe = telemetry.instrument(libraries=["kafka"])
     before = states(pipe)
-    telemetry.instrument(libraries=["sklearn", "aiokafka", "faststream"])
+    telemetry.instrument(libraries=["sklearn", "aiokafka", "confluent_kafka", "faststream"])
 
     assert (before["scikit-learn"], before["aiokafka"]) == ("skipped", "skipped")
     assert "skipped" not in states(pipe).values()

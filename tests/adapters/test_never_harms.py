@@ -87,6 +87,7 @@ INJECTED = [
 
 ELSEWHERE = {
     "abort": "below",
+    "asks": "tests/contract/test_injected.py",
     "batch.pool": "tests/adapters/test_polled_by_a_pool.py",
     "cluster": "tests/contract/test_injected.py",
     "current": "tests/contract/test_injected_doors.py",
@@ -105,6 +106,7 @@ ELSEWHERE = {
     "propagator": "tests/contract/test_injected_doors.py",
     "producers": "tests/verdict/test_delivered.py",
     "send.acknowledgement": "below",
+    "send.batch": "test_confluent_kafka_batches.py",
     "sklearn": "tests/models/test_sklearn.py",
     "sklearn.class": "tests/models/test_sklearn.py",
     "unreadable": "test_switched_off.py",
