@@ -49,15 +49,16 @@ class CreationLinks(Sequence[Link]):
         return self._links
 
     def _sampled(self) -> Iterable[Link]:
-        propagation, limit, count = self._engine.propagation, self._engine.settings.max_links, 0
+        sampled_links, limit, count = self._engine.propagation.sampled_links, self._engine.settings.max_links, 0
         headers_of, now_ms = self._fields.headers, self._engine.clock_ns() // 1_000_000
         for batch in self._batches:
             for message in batch:
                 headers = headers_of(message)
-                if not headers or not propagation.sampled(headers):
+                links = sampled_links(headers) if headers else ()
+                if not links:
                     continue
                 said = self._said(message, headers, now_ms)
-                for link in propagation.creation_links(headers):
+                for link in links:
                     yield MessageLink(link.span, said)
                     count += 1
                     if count >= limit:

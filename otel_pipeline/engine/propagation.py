@@ -67,6 +67,8 @@ class Propagation:
     """(headers) -> links to the contexts that they carry."""
     sampled: Callable[[Any], bool]
     """(headers) -> a cheap look at the sampled flag."""
+    sampled_links: Callable[[Any], tuple[LightLink, ...]]
+    """(headers) -> links to the contexts that they carry, where that which counts is sampled."""
 
     def __init__(self, propagator: TextMapPropagator, unreadable: Callable[[str], None]) -> None:
         members = _members(propagator)
@@ -79,6 +81,7 @@ class Propagation:
         self.names = way.names
         self.read, self.find, self.write = way.read, way.find, way.write
         self.creation_links, self.sampled = way.creation_links, way.sampled
+        self.sampled_links = way.sampled_links
         self.incoming, self.outgoing, self.outgoing_ids = way.incoming, way.outgoing, way.outgoing_ids
 
 
@@ -110,6 +113,10 @@ class _Configured:
 
     def sampled(self, headers: Any) -> bool:
         return any(link.context.trace_flags & TraceFlags.SAMPLED for link in self.creation_links(headers))
+
+    def sampled_links(self, headers: Any) -> tuple[LightLink, ...]:
+        links = self.creation_links(headers)
+        return links if any(link.context.trace_flags & TraceFlags.SAMPLED for link in links) else ()
 
     def creation_links(self, headers: Any) -> tuple[LightLink, ...]:
         created = self.incoming(headers, Context())[0] if headers else None

@@ -172,6 +172,25 @@ class TraceContext:
         created = self.incoming(headers, Context())[0] if headers else None
         return () if created is None else links_to(created)
 
+    def sampled_links(self, headers: Any) -> tuple[LightLink, ...]:
+        """Link to the contexts that the headers carry, where that which counts is sampled."""
+        try:
+            only = None
+            for name, value in headers:
+                if name == TRACEPARENT and only is None:
+                    only = value
+                elif len(name) in _LENGTHS and name != _PIPELINE_HEADER:
+                    only = None
+                    break  # More than most messages have.
+            # One pass: a call gives hundreds of messages, and its span has a link to each.
+            if only is not None:
+                ids = parse_traceparent(only) if int(only[53:55], 16) & 1 else None
+                if ids is not None:
+                    return (LightLink(LightSpan(*ids, True)),)
+        except Exception:
+            raise_theirs()
+        return self.creation_links(headers) if self.sampled(headers) else ()
+
     def read(self, headers: Any, context: Context) -> Context:
         """Put what the headers carry into the context."""
         if not headers:

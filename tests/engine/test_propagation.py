@@ -141,6 +141,22 @@ def test_too_much_baggage_is_cut():
     assert (len(written) <= 8192, 100 < written.count(b",") < 180) == (True, True)
 
 
+PARENTS = st.sampled_from(
+    [b"00-%032x-%016x-%02x" % ids for ids in ((1, 2, 1), (3, 4, 0), (5, 6, 0xB), (7, 8, 2), (0, 2, 1), (1, 0, 1))]
+    + [b"", b"x" * 55, f"00-{9:032x}-{9:016x}-01", None]
+)
+PAIRS = st.tuples(st.sampled_from(["traceparent", "Traceparent", "tracestate", "baggage", "otelp", "a"]), PARENTS)
+
+
+@settings(max_examples=300)
+@given(st.one_of(st.lists(PAIRS, max_size=4), HEADERS))
+def test_links_of_a_batch_are_those_of_sampled_messages(headers):
+    """In one look as in two."""
+    wanted = DEFAULT.creation_links(headers) if DEFAULT.sampled(headers) else ()
+
+    assert [link.context for link in DEFAULT.sampled_links(headers)] == [link.context for link in wanted]
+
+
 def test_mappings_are_read_as_well():
     """For clients whose headers are one."""
     headers = {"traceparent": f"00-{1:032x}-{2:016x}-01"}

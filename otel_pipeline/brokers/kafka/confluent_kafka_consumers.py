@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from itertools import filterfalse
+from operator import methodcaller
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 from weakref import ref
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.patching import Patches
 
 _END_OF_PARTITION = "_PARTITION_EOF"
+_ERROR, _TOPIC, _PARTITION = methodcaller("error"), methodcaller("topic"), methodcaller("partition")
 
 
 def instrument(patches: Patches, consumers: KafkaConsumers, handles: ConsumerHandles, kind: type) -> None:
@@ -58,17 +61,16 @@ def _make_init(consumers: KafkaConsumers, handles: ConsumerHandles, original: Ca
     return __init__
 
 
-def by_partition(messages: Sequence[Any]) -> dict[tuple[str, int], list[Any]]:
+def by_partition(messages: Sequence[Any]) -> dict[tuple[str, int], Sequence[Any]]:
     """Sort what one call has returned; what is an error and no message is left out."""
+    messages = list(filterfalse(_ERROR, messages))
+    places = list(zip(map(_TOPIC, messages), map(_PARTITION, messages), strict=True))
+    if places and places.count(places[0]) == len(places):
+        return {places[0]: messages}
     found: dict[tuple[str, int], list[Any]] = {}
-    for message in messages:
-        if message.error() is None:
-            key = (message.topic(), message.partition())
-            batch = found.get(key)
-            if batch is None:
-                batch = found[key] = []
-            batch.append(message)
-    return found
+    for place, message in zip(places, messages, strict=True):
+        found.setdefault(place, []).append(message)
+    return dict(found)
 
 
 class _Calls:
