@@ -22,6 +22,7 @@ from otel_pipeline.brokers.kafka.client import (
     format_has_headers,
     tell_unreadable,
 )
+from otel_pipeline.engine import pipeline_header
 from otel_pipeline.engine.async_loop import AsyncIteration
 from otel_pipeline.engine.driven import leave_loops
 from otel_pipeline.engine.messages import MessageFields
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 _SEND = ("self", "topic", "value", "key", "partition", "timestamp_ms", "headers")
 _APPEND = ("self", "key", "value", "timestamp_ms")
+_OURS = (pipeline_header.NAME,)
 _GETONE = ("self", "partitions")
 _GETMANY = ("self", "partitions", "timeout_ms", "max_records")
 _DESERIALIZE = frozenset({"_consumer_record"})
@@ -160,7 +162,8 @@ def _make_append(sequences: Sequences, original: Callable[..., Any]) -> Callable
         stamped = None
         try:
             headers = more.get("headers")
-            if headers and type(headers) is list:
+            # Ours is the last, where there is one: this client's serializers write none.
+            if headers and type(headers) is list and type(headers[-1]) is tuple and headers[-1][:1] == _OURS:
                 stamped = sequences.stamp(headers, self.tp.topic, self.tp.partition)
         except Exception:
             place.failed()
