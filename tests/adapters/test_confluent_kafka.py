@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import sys
+import threading
 import time
 
 import pytest
@@ -512,3 +513,22 @@ def test_contrib_beside_ours_gives_no_second_span(mock, embedded, instrument, te
     assert sorted(span.name for span in telemetry.spans()) == expected
     assert any("taken off" in problem for problem in pipe.status().problems)
     assert confluent_kafka.Producer is Producer
+
+
+def test_who_judges_does_not_wait_for_a_call_of_the_client(made, mock, instrument):
+    """The client keeps other threads waiting for as long as a call of the application's waits for messages."""
+    topic, consumer = mock.topic(), made(Consumer)
+    pipe = instrument()
+    mock.send(topic, b"a")
+    consumer.assign([TopicPartition(topic, 0, 0)])
+    polled(consumer, 1)
+    waits = threading.Thread(target=consumer.poll, args=(20,))
+    waits.start()
+    try:
+        judged = [len(pipe._monitoring.judge().flows) for _ in range(3)]
+        waited = waits.is_alive()
+    finally:
+        mock.send(topic, b"b")
+        waits.join(20)
+
+    assert (judged, waited) == ([1] * 3, True)
