@@ -12,7 +12,7 @@ from otel_pipeline.engine.patching import DriftedError
 from otel_pipeline.engine.send import sender
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from otel_pipeline.brokers.kafka.client import KafkaProducers
     from otel_pipeline.engine.guard import Place
@@ -100,7 +100,8 @@ class Building:
 
         @functools.wraps(original)
         async def send_batch(self: Any, batch: Any, topic: Any, *, partition: Any) -> Any:
-            built, sendings = None, []
+            built: BuiltBatch | None = None
+            sendings: Sequence[Sending] = ()
             try:
                 built = batches.get(batch)
                 if built is not None:
@@ -124,7 +125,7 @@ class Building:
 
         return send_batch
 
-    def _ended(self, sendings: list[Sending], done: Any) -> None:
+    def _ended(self, sendings: Sequence[Sending], done: Any) -> None:
         """Finish all messages of a batch: its answer tells where the first of them is."""
         try:
             error = None if done.cancelled() else getattr(done, "_exception", None)
@@ -138,7 +139,7 @@ class Building:
             self._place.failed()
 
 
-def _failed(built: BuiltBatch, sendings: list[Sending], error: BaseException) -> None:
+def _failed(built: BuiltBatch, sendings: Sequence[Sending], error: BaseException) -> None:
     for sending in sendings:
         failed(sending, error)
     built.failed()
