@@ -121,10 +121,13 @@ class _Polled:
         self._handed = self._tell_loop(consumer, batch)
 
     def __call__(self, _future: object) -> None:
-        batch_in_hand.set(None)  # The thread works for others next.
-        self._leave_message()
-        if self._polled is not None and not self._handed and not self._tell_loop(*self._polled):
-            self._lose(*self._polled)
+        try:
+            batch_in_hand.set(None)  # The thread works for others next.
+            self._leave_message()
+            if self._polled is not None and not self._handed and not self._tell_loop(*self._polled):
+                self._lose(*self._polled)
+        except Exception:  # The future would write it into the application's log.
+            self._guard.place("batch.pool").failed()
         self._item = self._polled = None
 
     def _leave_message(self) -> None:

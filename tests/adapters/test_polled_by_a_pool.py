@@ -14,7 +14,7 @@ import pytest
 from opentelemetry.context import get_current
 
 import otel_pipeline
-from otel_pipeline.engine import pipeline_header
+from otel_pipeline.engine import awaited_batch, pipeline_header
 from otel_pipeline.engine.awaited_batch import strays
 from tests.limits import below_at_above
 
@@ -265,3 +265,18 @@ def test_a_for_loop_in_a_pools_thread_has_its_message(side):
     asyncio.run(main())
 
     assert (side.said(), current) == ([LATER, FIRST], [1])
+
+
+@pytest.mark.no_check
+def test_a_failure_of_ours_is_not_in_the_applications_log(side, monkeypatch, caplog):
+    """What fails when the pool's call is done is counted; the future, which calls us back, has nothing to log."""
+
+    def fail():
+        raise RuntimeError("of ours")
+
+    monkeypatch.setattr(awaited_batch, "in_hand", fail)
+    with ThreadPoolExecutor(1) as pool:
+        polled = pool.submit(asks(side, direct=True)).result()
+    said = [record.name for record in caplog.records if record.name.startswith("concurrent")]
+
+    assert (bool(polled), said, side.pipe.status().errors) == (True, [], {"batch.pool": 1})
