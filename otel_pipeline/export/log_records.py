@@ -63,7 +63,8 @@ class Entry(NamedTuple):
 
 
 class _Thread(threading.local):
-    emitting = False
+    emitting: FrameType | None = None
+    """Where this thread emits a record."""
 
 
 _thread = _Thread()
@@ -92,9 +93,20 @@ def current_fields(environment: str | None) -> dict[str, str]:
 
 def unwanted() -> bool:
     """Tell whether this thread is exporting: what it logs meanwhile would be exported for ever."""
-    return _thread.emitting or bool(
+    return (_thread.emitting is not None and _emits(_thread.emitting)) or bool(
         context.get_value(context._SUPPRESS_INSTRUMENTATION_KEY) or context.get_value("suppress_instrumentation")
     )
+
+
+def _emits(emission: FrameType) -> bool:
+    """Tell whether that call is still under way: an exception of the application may have ended it at any line."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame is emission:
+            return True
+        frame = frame.f_back
+    _thread.emitting = None
+    return False
 
 
 def called_by(modules: frozenset[str], functions: frozenset[str]) -> bool:
@@ -120,7 +132,7 @@ class Emission:
 
     def emit(self, make: Callable[[Any], Entry], source: Any) -> None:
         """Emit the entry that `make(source)` returns, in the current context."""
-        _thread.emitting = True
+        _thread.emitting = sys._getframe()
         try:
             entry = make(source)
             logger, now_ns = self._provider.get_logger(text_of(entry.scope)), time.time_ns()
@@ -136,7 +148,7 @@ class Emission:
                 )
             )
         finally:
-            _thread.emitting = False
+            _thread.emitting = None
 
     def _attributes(self, entry: Entry) -> dict[str, Any]:
         ours = current_fields(self._environment)

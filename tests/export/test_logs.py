@@ -18,8 +18,8 @@ from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.resources import Resource
 
 from otel_pipeline.engine.guard import OFF_AFTER, Guard
+from otel_pipeline.export import log_records, loguru_logs, stdlib_logs
 from otel_pipeline.export import logs as export_logs
-from otel_pipeline.export import loguru_logs, stdlib_logs
 
 InMemory = getattr(sdk_export, "InMemoryLogRecordExporter", None) or sdk_export.InMemoryLogExporter
 ROOT = logging.getLogger()
@@ -546,6 +546,17 @@ def test_the_last_resort_still_prints(logs, capsys):
     logging.getLogger("quiet.program").warning("seen")
 
     assert (capsys.readouterr().err, logs.bodies) == ("seen\n", ["seen"])
+
+
+def test_an_emission_that_was_interrupted_is_over(logs, monkeypatch):
+    """Ctrl-C or a time limit at its very last line: what this thread logs later is exported."""
+    logs.connect()
+    ROOT.warning("before")
+    ended = (each for each in ())  # A frame that is not on the stack.
+    monkeypatch.setattr(log_records._thread, "emitting", ended.gi_frame)
+    ROOT.warning("after")
+
+    assert (logs.bodies, log_records._thread.emitting) == (["before", "after"], None)
 
 
 def test_silenced_loggers_stay_silent(logs):
