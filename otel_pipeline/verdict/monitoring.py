@@ -177,13 +177,14 @@ class Monitoring:
         held = self._judging.acquire(timeout=MAX_WAIT_S)
         try:
             now = time.time()
-            self._judge_now(time.monotonic(), now, idle_too=idle_too, stopping=stopping, leaving=leaving)
+            # What was judged here: where the wait was over, another thread may be judging at the same time.
+            found = self._judge_now(time.monotonic(), now, idle_too=idle_too, stopping=stopping, leaving=leaving)
             process = Process(
                 os.getpid(), self._started_at, self.settings.service_name, self._instance, self.settings.environment
             )
             flows: list[FlowHealth] = []
             sent: list[FlowHealth] = []
-            for key, judged in self._flows_judged.items():
+            for key, judged in found.items():
                 (sent if isinstance(key, ProducerKey) else flows).append(judged)
             latest = self._latest = Health(
                 process,
@@ -199,7 +200,9 @@ class Monitoring:
             if held:
                 self._judging.release()
 
-    def _judge_now(self, now_s: float, wall_s: float, *, idle_too: bool, stopping: bool, leaving: bool) -> None:
+    def _judge_now(
+        self, now_s: float, wall_s: float, *, idle_too: bool, stopping: bool, leaving: bool
+    ) -> dict[AnyKey, FlowHealth]:
         idle, verdict = self._idle, self._verdict
         every = self._gathering.every(
             lambda key, mark: not idle_too and key in self._flows_judged and idle.is_idle(key, mark, now_s),
@@ -214,7 +217,8 @@ class Monitoring:
             found[each.key] = before if before is not None and before == flow else flow
             if each.evidence is not None:
                 idle.judged(each.key, each.mark, now_s, each.evidence, settled=verdict.is_settled(each.key))
-        self._flows_judged = {each.key: found[each.key] for each in every}
+        judged_now = self._flows_judged = {each.key: found[each.key] for each in every}
+        return judged_now
 
     def judge_anew(self, minimums: Minimums) -> None:
         """Judge by other minimums from now on, without what was remembered: for tests, which are short."""
