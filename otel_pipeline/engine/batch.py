@@ -30,7 +30,7 @@ class Loop(Protocol):
         """Tell whether the running thread and task has taken the last message."""
 
     def leave(self) -> None:
-        """End it. Safe to call twice and from another thread; never raises."""
+        """End it. Safe to call twice and from another thread; raises nothing but what is the application's."""
 
 
 class Batch:

@@ -160,7 +160,7 @@ def work():
     producer = KafkaProducer(**options)
     for number in range(10):
         producer.send("orders", b'{"id": 1}').get(20)
-    for _ in range(3):  # On a machine that does much else, a consumer on the embedded broker now and then reads nothing.
+    for _ in range(3):  # Twice, on a busy machine, the first consumer had read nothing in 20 s; why is not known.
         consumer = KafkaConsumer("orders", **options, auto_offset_reset="earliest", consumer_timeout_ms=15_000)
         for number, message in enumerate(consumer, 1):
             if number == 10:
