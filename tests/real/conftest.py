@@ -14,10 +14,12 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from otel_pipeline.detectors.order import MISSING, OPEN, VIOLATIONS
 from otel_pipeline.detectors.partition import HEADER_MISSING, HEADER_RELAYED, HEADER_UNREADABLE
 from otel_pipeline.engine.pipeline_header import NAME, PER_PARTITION, decode, encode, tag_of
+from tests.real.client_stuck import ClientStuckError
 
 LOST_AFTER_S = 1.0
 LOOK_S = 0.1
 PATIENCE_S = 60.0
+REBALANCE_S = 20.0
 
 
 class Watched:
@@ -199,6 +201,18 @@ class Watched:
                 for batch in consumer.poll(200, max_records=500).values():
                     records += batch
         return records
+
+    def read_until_assigned(self, consumer, by, topic, count):
+        """What comes until the consumer has so many partitions of the topic, and knows its position in each."""
+        until_s = time.monotonic() + REBALANCE_S
+
+        def enough():
+            found = self.assigned(consumer, topic)
+            if found != count and time.monotonic() > until_s:
+                raise ClientStuckError(f"{found} of {count} partitions after {REBALANCE_S:.0f} s")
+            return found == count
+
+        return self.read(consumer, by, enough)
 
     def read_and_settle(self, consumer, by, count, topic, group=None):
         """So many messages, and then until the end of the log was looked at for long enough to judge all gaps."""

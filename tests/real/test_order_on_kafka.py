@@ -17,6 +17,7 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 from otel_pipeline.detectors.order import TURNED_AWAY
 from otel_pipeline.testing.faults import Relay
+from tests.real.client_stuck import ClientStuckError
 
 pytestmark = [pytest.mark.real, pytest.mark.broker, pytest.mark.once]
 MESSAGES = 12_000
@@ -526,9 +527,24 @@ def test_rule_8_retention_overtakes_a_slow_consumer(watched, by):
 @pytest.mark.parametrize("reset", ["earliest", "latest"])
 def test_rule_8_partitions_that_are_added(watched, reset, by):
     """Messages come to them before the consumer knows of them: with `latest` these are skipped, and nothing else is."""
+    for _ in range(4):
+        try:
+            topic, read = _partitions_are_added(watched, reset, by)
+            break
+        except ClientStuckError as error:
+            stuck = error
+    else:
+        raise stuck
+
+    skipped = 430 - read
+    assert watched.found(topic) == ({"skipped": skipped} if skipped else {})
+    assert skipped == 0 if reset == "earliest" else 0 < skipped <= 200
+
+
+def _partitions_are_added(watched, reset, by):
     topic = watched.topic()
     consumer = watched.consumer(topic, subscribe=True, auto_offset_reset=reset, metadata_max_age_ms=1_000)
-    watched.read(consumer, by, lambda: watched.assigned(consumer, topic) == 1)
+    watched.read_until_assigned(consumer, by, topic, 1)
     producers = watched.send(topic, 100)
     records = watched.read(consumer, by, 100)
     for producer in producers:
@@ -536,13 +552,10 @@ def test_rule_8_partitions_that_are_added(watched, reset, by):
 
     watched.add_partitions(topic, 3)
     watched.send(topic, 300, partitions=(0, 1, 2))
-    records += watched.read(consumer, by, lambda: watched.assigned(consumer, topic) == 3)
+    records += watched.read_until_assigned(consumer, by, topic, 3)
     watched.send(topic, 30, partitions=(0, 1, 2))
     records += watched.read(consumer, by, watched.seen_to_the_end(topic))
-
-    skipped = 430 - len(records)
-    assert watched.found(topic) == ({"skipped": skipped} if skipped else {})
-    assert skipped == 0 if reset == "earliest" else 0 < skipped <= 200
+    return topic, len(records)
 
 
 @pytest.mark.parametrize("by", WAYS)
