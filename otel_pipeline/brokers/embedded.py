@@ -4,7 +4,7 @@ Clients of kafka-python 3 need `api_version=(2, 3)` with it. It keeps about 5 MB
 messages, knows no compaction, and its transactions are not to be trusted. It answers a fetch only when
 `fetch_max_wait_ms` is over, and a group that has to join again waits for its session timeout: calling
 `consumer.partitions_for_topic(topic)` before the first poll spares kafka-python that (one time in ten it would join
-before it knows the topic).
+before it knows the topic). Share groups begin with the first message.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ API_VERSION = (2, 3)
 DEFAULT_PARTITIONS = 4
 _START_SECONDS = 10.0
 _PRODUCER = 0
+_FROM_THE_BEGINNING = 1
+"""Where a share group begins; on a real broker the group's own setting says, `latest` without it."""
 
 
 class EmbeddedBrokerError(RuntimeError):
@@ -132,6 +134,8 @@ class _MockCluster:
         cluster = ctypes.c_void_p(library.rd_kafka_mock_cluster_new(ctypes.c_void_p(client), 1))
         if hasattr(library, "rd_kafka_mock_group_initial_rebalance_delay_ms"):  # Older ones take 3 s to join.
             library.rd_kafka_mock_group_initial_rebalance_delay_ms(cluster, ctypes.c_int32(0))
+        if hasattr(library, "rd_kafka_mock_sharegroup_set_auto_offset_reset"):
+            library.rd_kafka_mock_sharegroup_set_auto_offset_reset(cluster, ctypes.c_int(_FROM_THE_BEGINNING))
         for name, partitions in topics.items():
             if partitions < 1 or library.rd_kafka_mock_topic_create(cluster, name.encode(), partitions, 1):
                 raise EmbeddedBrokerError(

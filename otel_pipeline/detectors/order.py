@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from otel_pipeline.detectors.measures import Detector
-from otel_pipeline.detectors.partition_order import PartitionOrder, Unplaced
+from otel_pipeline.detectors.partition_order import PartitionOrder, Unordered, Unplaced
 from otel_pipeline.engine import pipeline_header
 from otel_pipeline.engine.measures import FLOW, Attribute, Measure
 
@@ -67,6 +67,8 @@ UNNUMBERED = Measure("unnumbered", None, "{message}", "Messages with a header in
 def _watch(at: WatchedPartition) -> PartitionOrder:
     if at.fields.headers_only:
         return Unplaced(-1, at.monotonic_s)
+    if at.fields.deliveries is not None:
+        return Unordered(-1, at.monotonic_s)
     original = at.settings.mirrors.get(at.destination, at.destination)
     of_partition, of_all = (pipeline_header.tag_of(original, partition) for partition in (at.partition, None))
     return PartitionOrder(of_partition, at.monotonic_s, of_all, at.room)

@@ -289,6 +289,25 @@ class PartitionOrder(ProducerNumbers):
         self._destination_numbers = DestinationNumbers(self._room)
 
 
+class Unordered(PartitionOrder):
+    """Takes messages that the broker hands out in no order: none is to be found in them (`shared.py`)."""
+
+    __slots__ = ()
+
+    def one(self, offset: int, producer: int, number: int, tag: int) -> None:
+        """Compare it with nothing."""
+
+    def without_header(self, offset: int) -> None:
+        """Compare it with nothing."""
+
+    def one_of_destination(self, offset: int, producer: int, number: int, tag: int) -> None:
+        """Compare it with nothing."""
+
+    def batch(self, first: int, last: int, producer: int, number: int, tag: int) -> bool:  # noqa: ARG002
+        """Compare it with nothing."""
+        return True
+
+
 class Unplaced(PartitionOrder):
     """Counts messages of which only headers are known: no order is to be found in them."""
 

@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary, ref
 
 from otel_pipeline.detectors.measures import MAX_VALUES
 from otel_pipeline.detectors.pace import PartitionPace
+from otel_pipeline.detectors.partition_order import Unordered
 from otel_pipeline.detectors.producer_window import MAX_PLACES
 from otel_pipeline.engine.measures import Label
 
@@ -247,6 +248,8 @@ class WatchedFlow:
         """Return the newest processed offset of each partition that is watched."""
         offsets: dict[int, int] = {}
         for each in self.watched:
+            if isinstance(each.watch.order, Unordered):
+                continue  # Others have what is below the newest.
             if each.watch.processed_offset >= 0 and each.partition >= 0:
                 offsets[each.partition] = max(each.watch.processed_offset, offsets.get(each.partition, -1))
         return offsets

@@ -32,7 +32,7 @@ class Consumers(ClientObjects[Consumer]):
     Once it is made, `otel_pipeline.process()` knows messages of this class.
 
     Args:
-        message: the class of the library's messages.
+        message: the class of the library's messages; None where they are known by another kind of its consumers.
         make: makes the engine's side of a client, with what its settings say (`Consumer`).
         attributes: those of a message whose consumer is not known: the messaging system alone, nothing is guessed.
         operation: the library's own word for receiving.
@@ -45,7 +45,7 @@ class Consumers(ClientObjects[Consumer]):
         self,
         engine: Engine,
         fields: MessageFields,
-        message: type,
+        message: type | None,
         make: Callable[[Any], Consumer],
         *,
         attributes: Mapping[str, AttributeValue],
@@ -67,7 +67,8 @@ class Consumers(ClientObjects[Consumer]):
             return made
 
         super().__init__(engine.guard, added, nobody(excluded=True))
-        engine.clients[message] = Client(fields, self.processor, self.of, nobody(excluded=False))
+        if message is not None:
+            engine.clients[message] = Client(fields, self.processor, self.of, nobody(excluded=False))
 
     def count_one(self, consumer: Consumer, message: Message) -> None:
         """Count a message that was received alone; those of a batch are counted by `receiver`. Never raises."""

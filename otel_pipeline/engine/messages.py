@@ -39,3 +39,6 @@ class MessageFields(NamedTuple):
     names: SystemNames = NO_NAMES
     headers_only: bool = False
     """Whether only its headers are known of a message: nothing is judged of order, pace and values."""
+    deliveries: Callable[[Message], int | None] | None = None
+    """How often the broker has delivered a message, where it counts: it hands each to one consumer of several, in no
+    order, as share groups do. None elsewhere."""

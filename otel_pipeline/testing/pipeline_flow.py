@@ -12,6 +12,7 @@ from otel_pipeline.detectors.decisions import DECISION_AGE
 from otel_pipeline.detectors.freshness import DATA_AGE, DELIVERY_AGE, NEGATIVE_AGES
 from otel_pipeline.detectors.order import BY_DESTINATION, DUPLICATE, LEFT_OPEN, MISSING, REORDERED, UNNUMBERED
 from otel_pipeline.detectors.partition import HEADER_MISSING, HEADER_OK, HEADER_RELAYED, HEADER_UNREADABLE, MESSAGES
+from otel_pipeline.detectors.shared import SHARED
 from otel_pipeline.detectors.times import EVENT_TIME_REGRESSION
 from otel_pipeline.engine.measures import Sums
 from otel_pipeline.verdict.case import Minimums
@@ -224,6 +225,12 @@ class PipelineFlow:
     @staticmethod
     def _assert_numbered(evidence: Evidence) -> None:
         counts, ok = evidence.counts, evidence.counts[HEADER_OK]
+        shared = counts[SHARED]
+        _require(
+            not shared,
+            f"{_named(evidence)}: not known: a share group has handed out {shared} of {evidence.messages} messages, in "
+            "no order",
+        )
         _require(
             ok == evidence.messages,
             f"{_named(evidence)}: only {ok} of {evidence.messages} messages say which number they have "

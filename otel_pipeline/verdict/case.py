@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from otel_pipeline.detectors.order import UNPLACED
 from otel_pipeline.detectors.partition import COVERAGE, HEADER_OK, MESSAGES
+from otel_pipeline.detectors.shared import SHARED
 from otel_pipeline.verdict import words
 from otel_pipeline.verdict.light import Light
 
@@ -98,6 +99,18 @@ def not_placed(case: Case) -> Light | None:
     read = words.count(unplaced, "message was", "messages were")
     why = f"{read} read by extract(): their place in the log is not known"
     return Light("grey", why, "which clients are instrumented (docs/what-is-patched.md)", row="read by extract()")
+
+
+def shared(case: Case) -> Light | None:
+    """Return grey where a share group delivers: its consumers are told of no position, and of no end of the log."""
+    if not case.total[SHARED]:
+        return None
+    return Light(
+        "grey",
+        "not known: a share group hands each message to one of its consumers, in no order",
+        "deliveries again, and the group's lag at the broker",
+        row="share group",
+    )
 
 
 def aged(case: Case) -> Light | None:

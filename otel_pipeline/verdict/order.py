@@ -25,10 +25,11 @@ from otel_pipeline.detectors.order import (
     UNNUMBERED,
 )
 from otel_pipeline.detectors.producer_numbers import MAX_ALL_GAPPED
+from otel_pipeline.detectors.shared import SHARED
 from otel_pipeline.detectors.shares import wilson_lower
 from otel_pipeline.detectors.times import EVENT_TIME_REGRESSION
 from otel_pipeline.verdict import words
-from otel_pipeline.verdict.case import JUDGED, Case, aged, messages, not_placed, readable
+from otel_pipeline.verdict.case import JUDGED, Case, aged, messages, not_placed, readable, shared
 from otel_pipeline.verdict.light import Light, State, Table
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ DISORDER = 1e-4
 LEAST = 3
 REDELIVERED_SHARE = 0.01
 _PRODUCERS = "producers without idempotence, or a relay that repeats (client.hazard)"
+_REDELIVERED = "rebalances and commits"
+_SHARED_AGAIN = "releases, and handlers that take longer than a lock of the share group lasts"
 _RETENTION = "retention of the topic, and how long the consumer was down"
 
 
@@ -185,7 +188,8 @@ def _redelivered(case: Case) -> Light | None:
     n, again = messages(counts), counts[REDELIVERED]
     if again < LEAST or again <= REDELIVERED_SHARE * n:
         return None
-    return _light(case, "amber", f"{again:,} of {n:,} messages were delivered again", "rebalances and commits")
+    look = _SHARED_AGAIN if case.total[SHARED] else _REDELIVERED
+    return _light(case, "amber", f"{again:,} of {n:,} messages were delivered again", look)
 
 
 def _reset(case: Case) -> Light | None:
@@ -282,6 +286,7 @@ ORDER = Table(
         "skipped at a reset": _reset,
         "skipped at the beginning": _younger,
         "read by extract()": not_placed,
+        "share group": shared,
         "nothing judged": aged,
         "too few": _too_few,
         "not judged": _not_judged,

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 from otel_pipeline.verdict import words
-from otel_pipeline.verdict.case import not_placed
+from otel_pipeline.verdict.case import not_placed, shared
 from otel_pipeline.verdict.light import RANK, Light, State, Table
 
 if TYPE_CHECKING:
@@ -296,9 +296,9 @@ def status(light: Light) -> Status:
 def _worst(case: Case) -> Light:
     judged = [(CONSUMER.read(PaceCase(case, each)), each) for each in case.evidence.pace.consumers]
     if not judged:
-        unplaced = not_placed(case)
-        if unplaced is not None:
-            return unplaced
+        unknown = not_placed(case) or shared(case)
+        if unknown is not None:
+            return unknown
         return Light("grey", "no partition is assigned to this process", "the group's other members", row="no evidence")
     # Of consumers that have partitions first: another member without any says nothing of those.
     light, pace = max(judged, key=lambda each: (RANK[each[0].state] + (each[1].assigned > 0), RANK[each[0].state]))

@@ -29,7 +29,7 @@ class Can:
     loop_ends: bool = _row("leaving the loop ends the message in hand (else the next call, or closing)")
     handler_error: Literal["yes", "where it ends the task", "no"] = _row("the handler's exception is on that span")
     batches: bool = _row("what one call returns has a receive span with links")
-    sequence: Literal["partition", "destination", "no"] = _row(
+    sequence: Literal["partition", "destination", "no", "not judged"] = _row(
         "numbers that tell order (of a `partition` they tell losses as well)"
     )
     commit: bool = _row("duration of commits or acknowledgements")

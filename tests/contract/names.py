@@ -15,5 +15,6 @@ KAFKA = (
     "confluent_kafka:Subclassing",
     "confluent_kafka:Awaiting",
     "confluent_kafka:AwaitingMany",
+    "confluent_kafka:Sharing",
 )
 DRIVERS = (*KAFKA, "in_memory:InMemory")

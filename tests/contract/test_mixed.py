@@ -28,6 +28,7 @@ CONSUMERS = (
     "confluent_kafka:Polling",
     "confluent_kafka:Consuming",
     "confluent_kafka:Serializing",
+    "confluent_kafka:Sharing",
 )
 FIRST = ("kafka_python:Iterator", "aiokafka:AsyncFor", "confluent_kafka:Polling")
 LOOPS = ("kafka_python:Poll", "aiokafka:Getmany", "confluent_kafka:Consuming")

@@ -71,6 +71,8 @@ def test_what_the_spans_say(driver, instrument, telemetry):
     ages = [found["CONSUMER"].pop(f"otel_pipeline.{age}.age") for age in ("data", "delivery")]
     found["PRODUCER"].pop("messaging.client.id", None)
     known = found["CONSUMER"].pop("messaging.client.id", None)
+    if driver.can.cluster == "no":
+        clusters.discard(next(iter(clusters - {None}), None))  # Its producer may know it.
     assert found == {
         "PRODUCER": {
             **client,
@@ -135,7 +137,12 @@ def test_one_after_the_other(driver, instrument, telemetry):
     seen.append((driver.inside(current), len(processed(telemetry))))
 
     name = f"process {topic}"
-    by_batch = {"kafka-python, `poll`", "confluent-kafka, `consume`", "confluent-kafka, `AIOConsumer.consume`"}
+    by_batch = {
+        "kafka-python, `poll`",
+        "confluent-kafka, `consume`",
+        "confluent-kafka, `AIOConsumer.consume`",
+        "confluent-kafka, `ShareConsumer`",
+    }
     by_call = driver.name not in by_batch and "process()" not in driver.name
     assert seen == ([(name, 0), (name, 1), (None, 2)] if by_call else [(None, 0)] * 3)
 

@@ -11,6 +11,7 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer
 
 import otel_pipeline
+from otel_pipeline.detectors.order import REDELIVERED
 
 confluent_kafka = pytest.importorskip("confluent_kafka")
 from confluent_kafka import Consumer, Producer  # noqa: E402
@@ -174,4 +175,59 @@ def test_the_mark_of_a_transaction_is_not_taken_for_a_message_that_waits(telemet
     light = flow.lights["pace"]
     assert (light.state, light.why[:40]) == ("grey", "not known: what is left may be an open t")
     assert flow.lights["order"].state in {"grey", "green"}
+    assert pipe.status().errors == {}
+
+
+@pytest.mark.skipif(not hasattr(confluent_kafka, "ShareConsumer"), reason="this version has no share consumers")
+def test_a_share_group_is_one_trace_and_says_what_came_again(telemetry, real_broker, topics):
+    """Two consumers of one group: each message is handled once, in its sender's trace; what one releases comes again."""
+    from confluent_kafka import AcknowledgeType, ShareConsumer
+    from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+
+    telemetry.real_time()
+    pipe = telemetry.instrument(libraries=["confluent-kafka"])
+    address, (source, target) = real_broker.bootstrap, topics("source", "target")
+    group = f"group-{source}"
+    begins = ConfigEntry("share.auto.offset.reset", "earliest", incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.GROUP, group, incremental_configs=[begins])
+    admin = AdminClient({"bootstrap.servers": address})
+    for future in admin.incremental_alter_configs([resource]).values():
+        future.result(TIMEOUT_S)
+    producer = Producer({"bootstrap.servers": address, "log_level": 0})
+    for number in range(MESSAGES):
+        producer.produce(source, b"%d" % number)
+    assert producer.flush(TIMEOUT_S) == 0
+    settings = {"bootstrap.servers": address, "group.id": group, "log_level": 0}
+    sharing = [ShareConsumer({**settings, "share.acknowledgement.mode": "explicit"}) for _ in range(2)]
+    for consumer in sharing:
+        consumer.subscribe([source])
+    handled, released, deadline = Counter(), set(), time.monotonic() + TIMEOUT_S
+    while len(handled) < MESSAGES:
+        assert time.monotonic() < deadline
+        for consumer in sharing:
+            for message in consumer.poll(0.2):
+                offset = message.offset()
+                if offset % 10 == 0 and message.delivery_count() == 1:
+                    released.add(offset)
+                    consumer.acknowledge(message, AcknowledgeType.RELEASE)
+                    continue
+                producer.produce(target, message.value())
+                consumer.acknowledge(message)
+                handled[offset] += 1
+            consumer.commit_sync()
+    producer.flush(TIMEOUT_S)
+    evidence = [each for each in pipe._monitoring.evidence() if each.key.destination == source and each.key.group]
+    (flow,) = [each for each in pipe.health().flows if each.destination == source]
+    for consumer in sharing:
+        consumer.close()
+
+    again = sum(each.counts[REDELIVERED] for each in evidence)
+    sent = [span for span in telemetry.spans() if span.name == f"produce {target}"]
+    by_id = {span.span_id: span for span in telemetry.spans()}
+    chains = Counter(
+        (by_id[span.parent_span_id].name, by_id[by_id[span.parent_span_id].parent_span_id].name) for span in sent
+    )
+    assert (set(handled.values()), len(released), again) == ({1}, 10, 10)
+    assert chains == {(f"process {source}", f"produce {source}"): MESSAGES}
+    assert (flow.lights["pace"].state, flow.lights["pace"].why[:25]) == ("grey", "not known: a share group ")
     assert pipe.status().errors == {}

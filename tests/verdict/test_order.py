@@ -30,6 +30,7 @@ from otel_pipeline.detectors.order import (
 from otel_pipeline.detectors.partition import HEADER_MISSING, HEADER_OK, MESSAGES
 from otel_pipeline.detectors.producer_window import Between
 from otel_pipeline.detectors.settings import HealthSettings
+from otel_pipeline.detectors.shared import SHARED
 from otel_pipeline.detectors.times import EVENT_TIME_REGRESSION
 from otel_pipeline.detectors.watched_flow import FlowKey
 from otel_pipeline.engine.measures import Sums
@@ -243,6 +244,12 @@ def test_a_gap_that_was_left_open_stays_amber_for_an_hour(event):
             "skipped at the beginning",
             "amber",
             "1 message was skipped at the beginning of a new partition",
+        ),
+        (
+            SHARED,
+            "share group",
+            "grey",
+            "not known: a share group hands each message to one of its consumers, in no order",
         ),
         (UNPLACED, "read by extract()", "grey", "1 message was read by extract(): their place in the log is not known"),
     ],

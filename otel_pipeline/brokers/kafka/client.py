@@ -192,7 +192,7 @@ class KafkaConsumers(Consumers):
 
     __slots__ = ("_library",)
 
-    def __init__(self, engine: Engine, library: Library, message: type) -> None:
+    def __init__(self, engine: Engine, library: Library, message: type | None) -> None:
         self._library = library
         attributes = client_attributes(SYSTEM, None)
         super().__init__(

@@ -3,7 +3,8 @@
 Patched in place, since its classes are of C: Producer.__init__, .produce, .poll, .flush, .close, .__exit__,
 .abort_transaction; Consumer.__init__, .poll, .consume, .commit, .seek, .subscribe, .unsubscribe, .assign, .unassign,
 .incremental_assign, .incremental_unassign, .pause, .resume, .close, .__exit__; SerializingProducer.produce and
-DeserializingConsumer.poll, for what their (de)serializers do not take. What is missing stands in the registry.
+DeserializingConsumer.poll, for what their (de)serializers do not take; ShareConsumer.__init__, .poll, .commit_sync,
+.close, .__exit__ and DeserializingShareConsumer.poll, where there are such.
 C tells no signatures: calls are handed on as they were made.
 """
 
@@ -21,6 +22,7 @@ from otel_pipeline.brokers.kafka import (
     confluent_kafka_consumers,
     confluent_kafka_pace,
     confluent_kafka_producers,
+    confluent_kafka_share,
 )
 from otel_pipeline.brokers.kafka.client import NAMES, KafkaConsumers, KafkaProducers, Library
 from otel_pipeline.brokers.kafka.confluent_kafka_clients import ConsumerHandle, ConsumerHandles
@@ -29,7 +31,10 @@ from otel_pipeline.engine.messages import MessageFields
 from otel_pipeline.engine.patching import Around
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from otel_pipeline.engine.client_objects import ClientObjects
+    from otel_pipeline.engine.clients import Consumer
     from otel_pipeline.engine.engine import Engine
     from otel_pipeline.engine.patching import Patches
 
@@ -87,7 +92,10 @@ def instrument(patches: Patches, engine: Engine) -> str:
     from confluent_kafka import DeserializingConsumer, SerializingProducer, cimpl
 
     in_place = can_be_changed(cimpl.Producer) and can_be_changed(cimpl.Consumer)
-    producer, consumer = (cimpl.Producer, cimpl.Consumer) if in_place else _rebound(patches)
+    shares = hasattr(cimpl, "ShareConsumer")
+    names = ("Producer", "Consumer", *(("ShareConsumer",) if shares else ()))
+    kinds = {name: getattr(cimpl, name) for name in names} if in_place else _rebound(patches, names)
+    producer, consumer = kinds["Producer"], kinds["Consumer"]
     sending = confluent_kafka_producers.Handles(engine)
     producers = KafkaProducers(engine, _of(sending), None)
     confluent_kafka_producers.instrument(patches, engine, producers, sending, producer)
@@ -95,22 +103,44 @@ def instrument(patches: Patches, engine: Engine) -> str:
     reading = ConsumerHandles(engine.guard, lambda _client: ConsumerHandle(), ConsumerHandle())
     consumers = KafkaConsumers(engine, _of(reading), cimpl.Message)
     confluent_kafka_consumers.instrument(patches, consumers, reading, consumer)
+    if shares:
+        _instrument_shares(patches, engine, kinds["ShareConsumer"], cimpl.Message)
     confluent_kafka_aio.instrument(patches, consumers, reading, cimpl.Message)
     patches.replace(SerializingProducer, "produce", _telling_unserializable(engine))
     patches.replace(DeserializingConsumer, "poll", _telling_undeserializable(consumers))
     return _IN_PLACE if in_place else _REBOUND
 
 
-def _rebound(patches: Patches) -> tuple[type, type]:
+def _instrument_shares(patches: Patches, engine: Engine, kind: type, message: type) -> None:
+    """Patch the consumers of share groups, whose messages are of the same class as all others."""
+    handles = ConsumerHandles(engine.guard, lambda _client: ConsumerHandle(), ConsumerHandle())
+    library = dataclasses.replace(
+        _of(handles),
+        fields=CONFLUENT_KAFKA.fields._replace(deliveries=methodcaller("delivery_count")),
+        positions=lambda _client: {},
+        member=lambda _client: False,
+        is_message=confluent_kafka_share.is_message(),
+    )
+    shares = KafkaConsumers(engine, library, None)
+    confluent_kafka_share.instrument(patches, shares, handles, kind)
+    usual = engine.clients[message]
+
+    def consumer_of(client: Any) -> Consumer:
+        return shares.of(client) if isinstance(client, kind) else usual.consumer_of(client)
+
+    engine.clients[message] = usual._replace(consumer_of=consumer_of)
+
+
+def _rebound(patches: Patches, names: Iterable[str]) -> dict[str, type]:
     """Put classes of ours under the names of the client's, where those cannot be changed."""
     import confluent_kafka
 
     made: dict[str, type] = {}
-    for name in ("Producer", "Consumer"):
+    for name in names:
         made[name] = type(name, (getattr(confluent_kafka.cimpl, name),), {"__module__": "cimpl"})
         for module in (confluent_kafka, confluent_kafka.cimpl):
             patches.replace(module, name, functools.partial(_instead, made[name]))
-    return made["Producer"], made["Consumer"]
+    return made
 
 
 def _instead(kind: type, _original: type) -> type:

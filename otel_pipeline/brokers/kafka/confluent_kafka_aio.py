@@ -30,9 +30,11 @@ def instrument(patches: Patches, consumers: KafkaConsumers, handles: ConsumerHan
         patches.replace(kind, "consume", _consuming(consumers, handles, iteration))
         patches.replace(kind, "close", _closing(consumers, iteration))
         clients = consumers.engine.clients
+        usual = clients[message].consumer_of
 
         def consumer_of(client: Any) -> Consumer:
-            return consumers.of(client._consumer if isinstance(client, kind) else client)
+            found: Consumer = usual(client._consumer if isinstance(client, kind) else client)
+            return found
 
         clients[message] = clients[message]._replace(consumer_of=consumer_of)
 

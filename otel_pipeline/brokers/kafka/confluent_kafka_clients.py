@@ -160,7 +160,7 @@ class Made(NamedTuple):
 def with_lifetime(place: Place, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Made:
     """Put a `Lifetime` into a copy of a client's settings."""
     conf = args[0] if args else {}
-    if len(args) > 1 or not isinstance(conf, dict):
+    if len(args) > 1 or not isinstance(conf, dict) or not (args or kwargs):
         return Made(args, kwargs)
     said = {**conf, **kwargs}
     theirs = said.get("error_cb")

@@ -32,13 +32,16 @@ _ERROR, _TOPIC, _PARTITION = methodcaller("error"), methodcaller("topic"), metho
 
 def instrument(patches: Patches, consumers: KafkaConsumers, handles: ConsumerHandles, kind: type) -> None:
     """Patch the consumers' class."""
-    patches.replace(kind, "__init__", functools.partial(_make_init, consumers, handles))
+    patches.replace(kind, "__init__", functools.partial(make_init, consumers, handles, CONSUMES))
     patches.replace(kind, "poll", functools.partial(_make_poll, consumers, handles))
     patches.replace(kind, "consume", functools.partial(_make_consume, consumers, handles))
     confluent_kafka_partitions.instrument(patches, consumers, handles, kind)
 
 
-def _make_init(consumers: KafkaConsumers, handles: ConsumerHandles, original: Callable[..., Any]) -> Callable[..., Any]:
+def make_init(
+    consumers: KafkaConsumers, handles: ConsumerHandles, usual: Mapping[str, Any], original: Callable[..., Any]
+) -> Callable[..., Any]:
+    """Make the replacement of `__init__`; `usual` is what holds where the application says nothing."""
     place = consumers.engine.guard.place("client")
 
     @functools.wraps(original)
@@ -49,11 +52,14 @@ def _make_init(consumers: KafkaConsumers, handles: ConsumerHandles, original: Ca
             given, options = made.args, made.kwargs
         except Exception:
             place.failed()
-        original(self, *given, **options)
+        if options:
+            original(self, *given, **options)
+        else:  # Even an empty dictionary is something else to it than none.
+            original(self, *given)
         try:
             if made is not None and made.lifetime is not None:
                 handle = handles.new(self, made.lifetime)
-                handle.announce(made.conf, CONSUMES)
+                handle.announce(made.conf, usual)
                 made.lifetime.handle, handle.consumer = ref(handle), ref(consumers.new(self, made.lifetime))
         except Exception:
             place.failed()

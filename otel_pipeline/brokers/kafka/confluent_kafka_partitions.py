@@ -30,7 +30,7 @@ def instrument(patches: Patches, consumers: KafkaConsumers, handles: ConsumerHan
         patches.replace(kind, name, _telling(consumers, handles, tell))
     for name in ("close", "__exit__"):  # In C, leaving a `with` closes without a call of `close`.
         if hasattr(kind, name):
-            patches.replace(kind, name, _closing(consumers, handles))
+            patches.replace(kind, name, closing(consumers, handles))
 
 
 def _keys(partitions: Any) -> Iterator[tuple[str, int]]:
@@ -162,7 +162,8 @@ def _committed(handle: ConsumerHandle, given: dict[str, Any], answer: Any) -> li
     return list(handle.at.items()) if handle.settings.get("enable_auto_offset_store", True) else []
 
 
-def _closing(consumers: KafkaConsumers, handles: ConsumerHandles) -> Around:
+def closing(consumers: KafkaConsumers, handles: ConsumerHandles) -> Around:
+    """Make the replacement of what closes a consumer."""
     leave, engine = consumers.iteration.leave, consumers.engine
 
     def before(client: Any, _args: Any, _kwargs: Any) -> Consumer | None:

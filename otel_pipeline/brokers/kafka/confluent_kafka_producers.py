@@ -214,7 +214,10 @@ def _make_init(producers: KafkaProducers, handles: Handles, original: Callable[.
             given, options = made.args, made.kwargs
         except Exception:
             place.failed()
-        original(self, *given, **options)
+        if options:
+            original(self, *given, **options)
+        else:  # Even an empty dictionary is something else to it than none.
+            original(self, *given)
         try:
             if made is not None and made.lifetime is not None:
                 handles.new(self, made.lifetime).announce(made.conf, PRODUCES)

@@ -25,6 +25,11 @@ try:
 except ImportError:  # Before 2.12.
     AIOConsumer = AIOProducer = None
 
+try:
+    from confluent_kafka import ShareConsumer
+except ImportError:
+    ShareConsumer = None
+
 PATIENCE_S = 20
 
 
@@ -443,3 +448,94 @@ class AwaitingMany(Awaiting):
     can = dataclasses.replace(
         Awaiting.can, process_span="once somebody looks", handler_error="no", loop_ends=True, batches=True
     )
+
+
+class SharingReader(ConsumingReader):
+    """By ShareConsumer's poll(). What is not asked for by a test is kept for its next question."""
+
+    def __init__(self, client, topic):
+        super().__init__(client, topic)
+        self._left = []
+
+    def _poll(self):
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            messages = self.client.poll(0.5)
+            if messages:
+                for at in range(len(messages)):
+                    _message(messages[at])
+                return messages
+            assert time.monotonic() < deadline, "nothing came"
+
+    def _consume(self, count):
+        if not self._left:
+            found = self._poll()
+            self._left = [found[at] for at in range(len(found))]
+        given, self._left = self._left[:count], self._left[count:]
+        return given
+
+    def loop(self, handler, count, then=None):
+        while count:
+            given, self._left = self._left or self._poll(), []
+            for at, message in enumerate(given, 1):
+                handler(message)
+                count -= 1
+                if not count:  # A poll returns as many as it likes.
+                    self._left = [given[rest] for rest in range(at, len(given))]
+                    break
+        return then() if then else None
+
+    def commit(self):
+        self.client.commit_sync()
+
+
+class Sharing(Polling):
+    name = "confluent-kafka, `ShareConsumer`"
+    consumer_kind, kind = ShareConsumer, SharingReader
+    can = dataclasses.replace(
+        Polling.can,
+        process_span="once somebody looks",
+        loop_ends=True,
+        batches=True,
+        sequence="not judged",
+        commit_ahead=False,
+        seek=False,
+        pace=False,
+        cluster="no",
+    )
+    public = (
+        *(each for each in Polling.public if each[0] is Producer),
+        *((ShareConsumer, name) for name in ("__init__", "poll", "commit_sync", "close", "__exit__") if ShareConsumer),
+    )
+
+    def __init__(self, broker):
+        if ShareConsumer is None:
+            pytest.skip("this version has no share consumers")
+        super().__init__(broker)
+
+    def reader(self, topic, *, group=None, client_id=None, deserializer=None):
+        assert deserializer is None
+        settings, group = {"client.id": client_id} if client_id else {}, group or self.broker.group()
+        if not self.broker.kafka_python:
+            self._begin_with_the_first(group)
+        client = self._made(ShareConsumer, **{"group.id": group, **settings})
+        client.subscribe([topic])
+        return self.kind(client, topic)
+
+    def _begin_with_the_first(self, group):
+        """Where a group begins is its own setting, on a real broker."""
+        from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+
+        begins = ConfigEntry("share.auto.offset.reset", "earliest", incremental_operation=AlterConfigOpType.SET)
+        resource = ConfigResource(ResourceType.GROUP, group, incremental_configs=[begins])
+        admin = AdminClient({"bootstrap.servers": self.broker.address, "log_level": 0})
+        for future in admin.incremental_alter_configs([resource]).values():
+            future.result(PATIENCE_S)
+
+    def close_clients(self):
+        for client in [each for each in self._opened if isinstance(each, ShareConsumer)]:
+            client.close()
+            self._opened.remove(client)
+        super().close_clients()
+
+    close = close_clients
