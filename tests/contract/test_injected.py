@@ -36,6 +36,7 @@ UNCOUNTED_FUNCTIONS = {
     "_destinations",
     "_futures",
     "_tell_loop",
+    "take_back",
     "_message",
     "_time_ns",
     "_name_of",
