@@ -58,8 +58,8 @@ class Repair:
             "_events": _all(held["_events"], _event),
             "_links": _all(held["_links"], _link),
             "_status": _status(held["_status"]),
-            "_resource": self._once(held["_resource"], _resource),
-            "_instrumentation_scope": self._once(held["_instrumentation_scope"], _scope),
+            "_resource": self._once(held["_resource"], repaired_resource),
+            "_instrumentation_scope": self._once(held["_instrumentation_scope"], repaired_scope),
         }
         if all(held[name] is value for name, value in repaired.items()):
             return span
@@ -75,14 +75,14 @@ class Repair:
                 setattr(made, name, _value(getattr(record, name)))
         made.attributes = _attributes(record.attributes)
         if getattr(record, "resource", None) is not None:  # There up to SDK 1.38.
-            made.resource = self._once(record.resource, _resource)
+            made.resource = self._once(record.resource, repaired_resource)
         same = all(vars(made)[name] is value for name, value in vars(record).items())
         given = {
             "log_record": record if same else made,
-            "instrumentation_scope": self._once(data.instrumentation_scope, _scope),
+            "instrumentation_scope": self._once(data.instrumentation_scope, repaired_scope),
         }
         if getattr(data, "resource", None) is not None:
-            given["resource"] = self._once(data.resource, _resource)
+            given["resource"] = self._once(data.resource, repaired_resource)
         if all(getattr(data, name) is value for name, value in given.items()):
             return data
         copied = copy.copy(data)
@@ -96,7 +96,7 @@ class Repair:
         if exemplars is not getattr(data, "exemplars", None):
             data = replace(data, exemplars=exemplars)
         metric = self._once(point.metric, _metric)
-        resource, scope = self._once(point.resource, _resource), self._once(point.scope, _scope)
+        resource, scope = self._once(point.resource, repaired_resource), self._once(point.scope, repaired_scope)
         if data is point.data and metric is point.metric and resource is point.resource and scope is point.scope:
             return point
         return point._replace(data=data, metric=metric, resource=resource, scope=scope)
@@ -196,12 +196,14 @@ def _metric(metric: Any) -> Any:
     return metric if same else replace(metric, **texts)
 
 
-def _resource(resource: Any) -> Any:
+def repaired_resource(resource: Any) -> Any:
+    """Return a resource that can be encoded; the same object where it could be."""
     attributes = _attributes(resource.attributes)
     return resource if attributes is resource.attributes else Resource(dict(attributes), resource.schema_url)
 
 
-def _scope(scope: Any) -> Any:
+def repaired_scope(scope: Any) -> Any:
+    """Return a scope that can be encoded; the same object where it could be."""
     texts = [_value(each) for each in (scope.name, scope.version, scope.schema_url)]
     attributes = _attributes(getattr(scope, "attributes", None))
     same = attributes is getattr(scope, "attributes", None)

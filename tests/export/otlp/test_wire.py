@@ -108,7 +108,7 @@ def test_values_within_values(size, outcome):
             wire.any_value(value)
 
 
-@below_at_above("export.otlp.wire.MAX_KEYS", 2048, 2047, 2048, 1)
+@below_at_above("export.otlp.wire.MAX_KEYS", 1024, 1023, 1024, 1)
 def test_names_that_are_kept(monkeypatch, size, outcome):
     monkeypatch.setattr(wire, "_keys", {})
     for number in range(size):
@@ -117,12 +117,14 @@ def test_names_that_are_kept(monkeypatch, size, outcome):
     assert len(wire._keys) == outcome
 
 
-@below_at_above("export.otlp.wire.MAX_KEY_BYTES", 128, 1, 1, 0)
-def test_a_name_that_is_kept(monkeypatch, size, outcome):
+@below_at_above("export.otlp.wire.MAX_PAIR_BYTES", 256, 1, 1, 0)
+def test_a_name_and_a_value_that_are_kept(monkeypatch, size, outcome):
+    """The tags and lengths around them are of both."""
     monkeypatch.setattr(wire, "_keys", {})
-    wire.key_value("k" * size, 1, 9)
+    wire.key_value("k" * (size - 4), 1, 9)
+    wire.key_value("k", "v" * (size - 11), 9)
 
-    assert len(wire._keys) == outcome
+    assert (len(wire._keys) - 1, len(wire._keys["k"].pairs)) == (outcome, outcome)
 
 
 @below_at_above("export.otlp.wire.MAX_KNOWN", 64, 63, 64, 1)
