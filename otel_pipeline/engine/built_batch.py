@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.engine import send
 from otel_pipeline.engine.clients import Destination, Producer
+from otel_pipeline.engine.spans import discard
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +31,7 @@ class BuiltBatch:
         begin: made by `sender`.
     """
 
-    __slots__ = ("_begin", "_engine", "_messages", "_operation", "_producer", "_unaddressed")
+    __slots__ = ("_begin", "_engine", "_messages", "_operation", "_producer", "_unaddressed", "given")
 
     def __init__(self, engine: Engine, producer: Producer, begin: Begin, operation: str = "send") -> None:
         self._engine, self._producer, self._begin = engine, producer, begin
@@ -38,14 +39,21 @@ class BuiltBatch:
         self._unaddressed = _unaddressed(engine, producer, operation)
         self._messages: list[tuple[Sending, Any]] = []
         """With their values, which are looked at when it is known whose contract they fall under."""
+        self.given: list[Any] = []
+        """The application's own headers of each message that is in it, for a destination that is left alone; None where
+        they are in it already."""
 
     def begin(self, key: Any, value: Any, headers: Any) -> Sending | None:
         """Begin a message that is about to be put in; `take` it if the client does."""
         return self._begin(self._unaddressed, _NOWHERE_YET, None, key, value, headers)
 
     def take(self, sending: Sending, value: Any) -> None:
-        """Note that the client has put it in. What it does not take was never sent: it has no span."""
+        """Note that the client has put it in."""
         self._messages.append((sending, value))
+
+    def refuse(self, sending: Sending) -> None:
+        """Note that the client has not put it in: it was never sent, and has no span."""
+        _forget(sending)
 
     def address(self, topic: Any, partition: Any) -> list[Sending]:
         """Say where all of them go, now that the application sends them; returns those that are to be finished."""
@@ -54,6 +62,8 @@ class BuiltBatch:
             return []
         destination = send.destination_of(engine, producer, topic, self._operation)
         if destination is None:
+            for sending, _ in self._messages:
+                _forget(sending)
             self._messages.clear()
             return []
         now_ns, start_ns = engine.monotonic_ns(), engine.clock_ns()
@@ -76,7 +86,13 @@ class BuiltBatch:
 
     def sent(self) -> None:
         """Note that the client has taken the batch."""
-        self._messages = []
+        self._messages, self.given = [], []
+
+
+def _forget(sending: Sending) -> None:
+    span, sending.span = sending.span, None
+    if span is not None:
+        discard(span)
 
 
 def _unaddressed(engine: Engine, producer: Producer, operation: str) -> Producer:

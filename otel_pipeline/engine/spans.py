@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from opentelemetry.trace import INVALID_SPAN, Link, get_current_span, set_span_in_context
+from opentelemetry.trace import INVALID_SPAN, Link, SpanContext, TraceFlags, get_current_span, set_span_in_context
 from opentelemetry.trace.propagation import _SPAN_KEY
 
 if TYPE_CHECKING:
@@ -92,3 +92,13 @@ class TracerSpans:
         if get_current_span(context) is not (parent or INVALID_SPAN):
             context = set_span_in_context(parent or INVALID_SPAN, context)
         return self._tracer.start_span(name, context, kind, attributes, links, start_time_ns)
+
+
+def discard(span: Span) -> None:
+    """End a span of what did not come about: span processors see that it is over, and nobody exports it."""
+    own = span.get_span_context()
+    made: Any = span
+    if getattr(made, "_context", None) is own:
+        flags = TraceFlags(own.trace_flags & ~TraceFlags.SAMPLED)
+        made._context = SpanContext(own.trace_id, own.span_id, own.is_remote, flags, own.trace_state)
+        span.end()

@@ -7,6 +7,7 @@ import contextlib
 
 import pytest
 from opentelemetry import trace
+from opentelemetry.sdk.trace import SpanProcessor
 
 from otel_pipeline.contracts.contract import Contract, Field
 from otel_pipeline.engine import pipeline_header
@@ -84,6 +85,94 @@ def test_what_the_client_does_not_take_was_never_sent(telemetry, application):
     assert put_in > 2
     assert counted(telemetry) == {(topic, None): put_in}
     assert len(sent(telemetry)) == put_in
+
+
+class Live(SpanProcessor):
+    """Which spans have begun and not ended."""
+
+    def __init__(self):
+        self.spans = set()
+
+    def on_start(self, span, parent_context=None):
+        self.spans.add(span.get_span_context().span_id)
+
+    def on_end(self, span):
+        self.spans.discard(span.get_span_context().span_id)
+
+
+def test_no_span_is_left_open_by_what_is_not_sent(telemetry, application):
+    """A message that a full batch refuses, or that cannot be put in: its span is over, and nobody exports it."""
+    live = Live()
+    trace.get_tracer_provider().add_span_processor(live)
+
+    async def main(app):
+        topic, producer = app.topic(), await app.producer(max_batch_size=1_000)
+        batch = producer.create_batch()
+        with pytest.raises(TypeError):
+            append(batch, object())
+        put_in = 0
+        while append(batch, b"x" * 150) is not None:
+            put_in += 1
+        await (await producer.send_batch(batch, topic, partition=0))
+        return put_in
+
+    put_in = application(main)
+    assert put_in > 2
+    assert (live.spans, len(sent(telemetry))) == (set(), put_in)
+
+
+@pytest.mark.parametrize("compression", [None, "gzip"])
+def test_an_excluded_topic_s_batch_is_as_the_application_made_it(telemetry, embedded, tmp_path, compression):
+    """Nothing of ours is in it, and all else is, by the byte; it has neither spans nor counts, and none is left open."""
+    from tests.adapters.aiokafka_application import Application
+
+    live, topic = Live(), Application.topic("internal")
+    file = tmp_path / "otel_pipeline.yaml"
+    file.write_text("exclude: {destinations: ['internal*']}")
+    pipe = telemetry.instrument(libraries=["aiokafka"], config_file=file)
+    trace.get_tracer_provider().add_span_processor(live)
+    own = [
+        {},
+        {"headers": [("tenant", b"7"), ("tenant", b"8")]},
+        {"headers": [("traceparent", b"00-%032x-%016x-01" % (1, 2)), ("otelp", b"x")]},
+        {"headers": None},
+        {"headers": [("a", None)]},
+    ]
+
+    async def written(app, *, ours):
+        producer, found = await app.producer(compression_type=compression, value_serializer=str.encode), []
+        shared = [("tenant", b"7")]
+        pipe._engine.active = ours
+        batch = producer.create_batch()
+        for number, headers in enumerate(own):
+            found.append(batch.append(timestamp=1_700_000_000_000 + number, key=b"k", value=f"{number}", **headers))
+        found.append(batch.append(timestamp=1_700_000_000_009, key=None, value="last", headers=shared))
+        shared[0] = ("tenant", b"changed")
+        future = await producer.send_batch(batch, topic, partition=0)
+        pipe._engine.active = True
+        return batch, (await future).offset, [(each.offset, each.timestamp) for each in found]
+
+    async def main():
+        app = Application(embedded)
+        ours, plain = await written(app, ours=True), await written(app, ours=False)
+        consumer = await app.consumer(topic)
+        read = [await consumer.getone() for _ in range(12)]
+        await app.close()
+        return ours, plain, [(m.timestamp, m.key, m.value, [*m.headers]) for m in read]
+
+    (batch, at, told), (plain, later, told_plain), read = asyncio.run(main())
+    assert (at, later, told, batch.record_count(), batch.size()) == (0, 6, told_plain, 6, plain.size())
+    assert read[:6] == read[6:]
+    assert [headers for *_, headers in read[:6]] == [
+        [],
+        own[1]["headers"],
+        own[2]["headers"],
+        [],
+        own[4]["headers"],
+        [("tenant", b"7")],
+    ]
+    assert telemetry.metric("messaging.client.sent.messages") is None
+    assert (telemetry.spans(), live.spans, pipe.status().errors) == ([], set(), {})
 
 
 def test_a_batch_that_fails_may_be_sent_again(telemetry, application):

@@ -41,8 +41,7 @@ class Can:
     groups: bool = _row("consumer groups")
     keys: bool = _row("keys and tombstones")
     addressed: bool = _row(
-        "a message's destination is known before its headers are written: an excluded one has none, and what the client "
-        "refuses to take is a failed send",
+        "a message's destination is known before its headers are written: what the client refuses to take is a failed send",
         default=True,
     )
 

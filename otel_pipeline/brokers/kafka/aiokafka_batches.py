@@ -12,7 +12,7 @@ from otel_pipeline.engine.patching import DriftedError
 from otel_pipeline.engine.send import sender
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from otel_pipeline.brokers.kafka.client import KafkaProducers
     from otel_pipeline.engine.guard import Place
@@ -45,16 +45,20 @@ def instrument(patches: Patches, producers: KafkaProducers) -> None:
 class Building:
     """The batches that are being built, and the replacements of what builds them."""
 
-    __slots__ = ("_batches", "_engine", "_place", "_producers")
+    __slots__ = ("_batches", "_create", "_engine", "_place", "_producers")
 
     def __init__(self, producers: KafkaProducers) -> None:
         self._producers, self._engine = producers, producers.engine
         self._place: Place = producers.engine.guard.place("send")
         self._batches: WeakKeyDictionary[Any, BuiltBatch] = WeakKeyDictionary()
+        self._create: Callable[[Any], Any] = lambda _producer: None
+        """The client's own `create_batch`."""
 
     def make_create_batch(self, original: Callable[..., Any]) -> Callable[..., Any]:
         """Wrap what begins one."""
         batches, engine, place, begin = self._batches, self._engine, self._place, sender(self._engine)
+
+        self._create = original
 
         @functools.wraps(original)
         def create_batch(self: Any) -> Any:
@@ -84,10 +88,15 @@ class Building:
                         sent = {"headers": sending.headers}
             except Exception:
                 place.failed()
-            metadata = original(self, timestamp=timestamp, key=key, value=value, **sent)
             try:
-                if built is not None and sending is not None and metadata is not None:
-                    built.take(sending, value)
+                metadata = original(self, timestamp=timestamp, key=key, value=value, **sent)
+            except BaseException:
+                if built is not None and sending is not None:
+                    place.told(built.refuse, sending)
+                raise
+            try:
+                if built is not None:
+                    _tell(built, sending, value, None if sent is headers else headers, taken=metadata is not None)
             except Exception:
                 place.failed()
             return metadata
@@ -96,7 +105,7 @@ class Building:
 
     def make_send_batch(self, original: Callable[..., Any]) -> Callable[..., Any]:
         """Wrap what sends one."""
-        batches, place, ended = self._batches, self._place, self._ended
+        batches, place, ended, leave_alone = self._batches, self._place, self._ended, self._leave_alone
 
         @functools.wraps(original)
         async def send_batch(self: Any, batch: Any, topic: Any, *, partition: Any) -> Any:
@@ -106,6 +115,7 @@ class Building:
                 built = batches.get(batch)
                 if built is not None:
                     sendings = built.address(topic, partition)
+                    leave_alone(self, batch, topic, built)
             except Exception:
                 place.failed()
             try:
@@ -125,6 +135,11 @@ class Building:
 
         return send_batch
 
+    def _leave_alone(self, client: Any, batch: Any, topic: Any, built: BuiltBatch) -> None:
+        """Take what is ours out of a batch for an excluded destination."""
+        if isinstance(topic, str) and self._engine.settings.excludes_destination(topic):
+            _restore(self._create, client, batch, built.given)
+
     def _ended(self, sendings: Sequence[Sending], done: Any) -> None:
         """Finish all messages of a batch: its answer tells where the first of them is."""
         try:
@@ -137,6 +152,43 @@ class Building:
                     sending.finish(answer.partition, answer.offset + number)
         except Exception:
             self._place.failed()
+
+
+def _tell(
+    built: BuiltBatch, sending: Sending | None, value: Any, given: Mapping[str, Any] | None, *, taken: bool
+) -> None:
+    """Say what became of a message; `given` has the application's own headers where others were handed on."""
+    if taken:
+        built.given.append(None if given is None else list(given.get("headers") or ()))
+    if sending is not None and taken:
+        built.take(sending, value)
+    elif sending is not None:
+        built.refuse(sending)
+
+
+def _restore(create: Callable[[Any], Any], producer: Any, batch: Any, given: list[Any]) -> None:
+    """Take our headers out of a batch: what it has encoded is read, and encoded anew with the application's own."""
+    if batch._buffer is not None or len(given) != batch.record_count():
+        return
+    encoded = bytes(batch._builder.build())
+    try:
+        batch._builder = _encoded_anew(create(producer), encoded, given)
+    except BaseException:
+        batch._buffer = encoded  # It can be built only once.
+        batch.close()
+        raise
+    given[:] = [None] * len(given)
+
+
+def _encoded_anew(fresh: Any, encoded: bytes, given: Sequence[Any]) -> Any:
+    from aiokafka.record.default_records import DefaultRecordBatch
+
+    builder = fresh._builder
+    for number, (record, headers) in enumerate(zip(DefaultRecordBatch(encoded), given, strict=True)):
+        own = record.headers if headers is None else headers
+        if builder.append(number, record.timestamp, record.key, record.value, own) is None:
+            raise ValueError("a message that is smaller than before does not fit")
+    return builder
 
 
 def _failed(built: BuiltBatch, sendings: Sequence[Sending], error: BaseException) -> None:
