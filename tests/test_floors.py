@@ -71,7 +71,7 @@ OTHERS = {
     0: {"yaml"},
     1: {"opentelemetry", "wrapt"},
     2: {"opentelemetry", "kafka", "aiokafka", "faststream", "sklearn", "confluent_kafka"},
-    3: {"opentelemetry", "loguru", "packaging", "requests"},
+    3: {"opentelemetry", "loguru", "packaging", "certifi"},
     4: {"opentelemetry", "packaging"},
     5: {
         "opentelemetry",

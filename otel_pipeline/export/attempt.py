@@ -27,7 +27,19 @@ class NotEncodedError(Exception):
 class Attempt:
     """What is known of one call of an exporter, from whoever watches it; all of it in the calling thread."""
 
-    __slots__ = ("body", "error", "lines", "not_encoded", "requests", "rpc", "status", "stops_encoding")
+    __slots__ = (
+        "body",
+        "error",
+        "left_out",
+        "lines",
+        "not_encoded",
+        "repaired",
+        "requests",
+        "rpc",
+        "says",
+        "status",
+        "stops_encoding",
+    )
 
     def __init__(self, *, stops_encoding: bool = False) -> None:
         self.stops_encoding = stops_encoding
@@ -44,6 +56,12 @@ class Attempt:
         """Code and details of the last answer over gRPC, where it was an error."""
         self.not_encoded = False
         """Whether the exporter says that it could not encode something."""
+        self.says: Any = None
+        """Why nothing was sent (`causes.Cause`), where the exporter knows."""
+        self.repaired = 0
+        """How many items the exporter has changed so that they could be encoded."""
+        self.left_out = 0
+        """How many it has left out, since nothing can encode them."""
         self.lines: list[logging.LogRecord] = []
         """What the exporter would have logged, the first of it."""
 

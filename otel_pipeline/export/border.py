@@ -15,8 +15,8 @@ from opentelemetry.sdk.trace.export import SpanExportResult
 
 from otel_pipeline.export import attempt, batches, causes
 from otel_pipeline.export.causes import Cause
+from otel_pipeline.export.otlp.answer import rejected
 from otel_pipeline.export.otlp_lines import LOG_EXPORT_RESULT
-from otel_pipeline.export.transports import rejected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -194,10 +194,15 @@ class Border:
 
     def arrived(self, count: int, outcome: Outcome) -> None:
         """Take note that a batch has arrived, but for what the Collector says it rejected of it."""
-        not_taken = min(outcome.rejected, count)
-        self.account.exported(count - not_taken)
+        sent = count - outcome.left_out
+        not_taken = min(outcome.rejected, sent)
+        self.account.exported(sent - not_taken)
         if time.monotonic() - self._full_s > HANGS_S:
             self._losses.arrived(self.account.destination, self._signal)
+        if outcome.repaired:
+            self.repaired(outcome.repaired)
+        if outcome.left_out:
+            self.leave_out(outcome.left_out, causes.NOT_ENCODED)
         if not_taken:
             self.leave_out(not_taken, Cause("rejected", f"the Collector takes the rest, and says {outcome.said!r}"))
 
@@ -227,7 +232,11 @@ class Border:
             self._trying = None
         if raised is None and result.name == "SUCCESS":
             redirected = trying.status is not None and trying.status >= _REDIRECTS
-            return Outcome(self._cause(trying)) if redirected else Outcome(None, False, *rejected(trying.body))
+            if redirected:
+                return Outcome(self._cause(trying))
+            return Outcome(None, False, *rejected(trying.body), trying.repaired, trying.left_out)
+        if trying.says is not None:
+            return Outcome(trying.says, trying.says.reason in SIZES, left_out=trying.left_out)
         if isinstance(raised, OSError) and trying.error is None:
             trying.error = raised
         if trying.not_encoded or (raised is not None and trying.error is None and trying.rpc is None):
@@ -256,6 +265,10 @@ class Outcome(NamedTuple):
     rejected: int = 0
     said: str = ""
     """What the Collector says of the rejected ones."""
+    repaired: int = 0
+    """How many were changed so that they could be encoded."""
+    left_out: int = 0
+    """How many were not in the request, since nothing can encode them."""
 
 
 class Sending:
@@ -280,8 +293,11 @@ class Sending:
                     border.repaired(changed)
                 outcome = self._try(batches.batch_of(signal, items), is_repaired=True)
             self._go_on(items, outcome)
-        elif outcome.cause is not None:
+        elif outcome.cause is not None and outcome.left_out < count:
             return border.turn_away(batch, count, outcome.cause)
+        elif outcome.cause is not None:
+            border.leave_out(count, outcome.cause)
+            return False
         else:
             border.arrived(count, outcome)
         return self._arrived
@@ -297,6 +313,9 @@ class Sending:
         border, cause = self._border, outcome.cause
         if cause is None:
             border.arrived(len(items), outcome)
+        elif outcome.left_out == len(items):
+            self._arrived = False
+            border.leave_out(len(items), cause)
         elif not outcome.is_data:
             self._away = cause
             self._arrived &= border.turn_away(batches.batch_of(border.account.signal, items), len(items), cause)

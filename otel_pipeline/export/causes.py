@@ -29,6 +29,14 @@ class ForkedError(ConnectionError):
     """No call can be made in this process: it was forked in the middle of one."""
 
 
+class ProxyError(ConnectionError):
+    """A proxy is not there, or lets nothing pass."""
+
+
+class CertificateFileError(OSError):
+    """A certificate or key that was named cannot be read."""
+
+
 class Cause(NamedTuple):
     """Why something was lost."""
 
@@ -75,6 +83,11 @@ _NAME = Cause("name_not_found", "its name cannot be resolved", f"look at the hos
 _UNREACHABLE = Cause("unreachable", "no way leads there", "look at network, VPN and firewall")
 _RESET = Cause("reset", "it closes the connection without an answer", "look at its log: is it an OTLP endpoint?")
 _PROXY = Cause("proxy", "the proxy does not let it pass", "look at HTTPS_PROXY and NO_PROXY")
+_CERTIFICATE_FILE = Cause(
+    "certificate_file",
+    "a file of a certificate or key cannot be read",
+    "look at OTEL_EXPORTER_OTLP_CERTIFICATE, _CLIENT_CERTIFICATE and _CLIENT_KEY",
+)
 _LOG = "look at its log"
 _KEYS = ("the credentials are not accepted", "look at OTEL_EXPORTER_OTLP_HEADERS")
 _BUSY = ("it gets too much", "give it more capacity, or record less (sample_rate)")
@@ -84,6 +97,7 @@ _NO_SUCH_PATH = (404, 405)
 _STATUSES = {
     401: _KEYS,
     403: _KEYS,
+    407: (_PROXY.words, _PROXY.remedy),
     413: ("the request is too large for it", "set OTEL_BSP_MAX_EXPORT_BATCH_SIZE lower"),
     429: _BUSY,
     502: _AWAY,
@@ -179,6 +193,8 @@ def _of_one(error: BaseException) -> Cause | None:  # noqa: PLR0911 - one return
     text = str(error)
     if isinstance(error, ForkedError):
         return FORKED
+    if isinstance(error, CertificateFileError):
+        return _CERTIFICATE_FILE
     if isinstance(error, BadStatusLine) and not isinstance(error, RemoteDisconnected):
         line = getattr(error, "line", "")
         return _GRPC_PORT if line.startswith(_HTTP2) else _TLS_PORT if line.startswith(_TLS_ALERT) else _RESET

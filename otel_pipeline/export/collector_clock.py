@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from datetime import timezone
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,14 +20,12 @@ class Answers:
         self.listener: Callable[[float, float, float], object] | None = None
         self._host: str | None = None
 
-    def note(self, sent_s: float, received_s: float, response: Any) -> None:
-        """Tell the listener of an answer. A missing `Date`, or one that cannot be read, is no evidence."""
+    def note(self, sent_s: float, received_s: float, written: str | None, host: str | None) -> None:
+        """Tell the listener of an answer by this host. A missing `Date`, or one that cannot be read, is no evidence."""
         try:
             listener = self.listener
-            written = response.headers.get("Date")
             if listener is None or not written:
                 return
-            host = urlsplit(response.url).hostname
             if self._host is None:
                 self._host = host
             if host == self._host:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
@@ -30,6 +31,7 @@ _LINES: dict[str, type] = {"traces": SpanLines, "metrics": MetricLines, "logs": 
 _CLASSES = {"traces": "OTLPSpanExporter", "metrics": "OTLPMetricExporter", "logs": "OTLPLogExporter"}
 _PROTOCOLS = {"otlp": "", "otlp_proto_http": "http/protobuf", "otlp_proto_grpc": "grpc"}
 """OpenTelemetry's names of exporters to the protocol that they bring; "" where the variables say it."""
+_CREDENTIALS = "OTEL_PYTHON_EXPORTER_OTLP_HTTP_{}CREDENTIAL_PROVIDER"
 _COMPONENTS = {"traces": "span", "metrics": "metric", "logs": "log"}
 _MODULES = {"traces": "trace_exporter", "metrics": "metric_exporter", "logs": "_log_exporter"}
 
@@ -85,7 +87,9 @@ def _make(
             Account(signal, destination.base, named, component(_LINES[signal])),
             losses,
             problem,
-            endpoint=str(getattr(exporter, "_endpoint", "") or destination.endpoint),
+            endpoint=str(
+                getattr(exporter, "endpoint", "") or getattr(exporter, "_endpoint", "") or destination.endpoint
+            ),
             watched=watched,
             instead=instead,
         )
@@ -121,15 +125,20 @@ def component(kind: str | type, endpoint: str = "") -> Mapping[str, AttributeVal
 
 
 def _otlp(signal: Signal, destination: Destination, answers: Answers) -> tuple[Any, bool]:
-    """Return the exporter, and whether each of its requests is seen."""
+    """Return the exporter, and whether each of its requests is seen where it is one of the SDK's."""
+    if destination.protocol != "grpc" and not _has_session(signal):
+        from otel_pipeline.export.otlp import exporters, variables
+
+        endpoint = destination.given or variables.address(signal)
+        settings = variables.read(signal, endpoint, loopback=is_loopback(endpoint))
+        return exporters.make(signal, settings, answers), False
+    options: dict[str, Any] = {} if destination.given is None else {"endpoint": destination.given}
     kind = "grpc" if destination.protocol == "grpc" else "http"
     module = import_module(f"opentelemetry.exporter.otlp.proto.{kind}.{_MODULES[signal]}")
-    options: dict[str, Any] = {} if destination.given is None else {"endpoint": destination.given}
-    # gRPC answers without a `Date`.
-    session = (
-        transports.session(signal, answers, loopback=is_loopback(destination.endpoint)) if kind == "http" else None
-    )
-    if session is not None:
-        options["session"] = session
     exporter = getattr(module, _CLASSES[signal])(**options)
-    return exporter, session is not None if kind == "http" else transports.watch_calls(exporter)
+    return exporter, kind == "grpc" and transports.watch_calls(exporter)
+
+
+def _has_session(signal: Signal) -> bool:
+    """Tell whether the application has a credential provider: its `requests` session needs the SDK's exporter."""
+    return any(os.environ.get(_CREDENTIALS.format(kind)) for kind in ("", f"{signal.upper()}_"))

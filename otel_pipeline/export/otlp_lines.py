@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # The log exporter's classes got longer names with SDK 1.39.
-_LogExporter: Any = getattr(logs_export, "LogRecordExporter", None) or logs_export.LogExporter
+LogExporter: Any = getattr(logs_export, "LogRecordExporter", None) or logs_export.LogExporter
 LOG_EXPORT_RESULT: Any = getattr(logs_export, "LogRecordExportResult", None) or logs_export.LogExportResult
 
 MAX_FILE_BYTES = 16 * 1024 * 1024
@@ -185,7 +185,7 @@ class MetricLines(MetricExporter):
         """Do nothing: there is nothing to stop."""
 
 
-class LogLines(_LogExporter):
+class LogLines(LogExporter):
     """Writes log records."""
 
     def __init__(self, lines: Lines) -> None:

@@ -8,9 +8,7 @@ from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-import requests
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
@@ -20,7 +18,6 @@ from otel_pipeline.export import exporters
 from otel_pipeline.export.collector_clock import Answers
 from otel_pipeline.export.destination import Destination
 from otel_pipeline.export.losses import Losses
-from otel_pipeline.export.transports import session
 
 
 class Collector:
@@ -184,81 +181,10 @@ def test_only_one_machine_is_compared_with(collector, spans):
     assert len(heard) == 1
 
 
-@pytest.mark.parametrize("compression", ["none", "gzip", "deflate"])
-def test_the_same_request_as_without_us(collector, spans, monkeypatch, compression):
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", compression)
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "tenant=a,authorization=Bearer%20b")
-    now = time.time()
-    monkeypatch.setattr(time, "time", lambda: now)  # gzip writes it.
-    exporter(collector.endpoint, Answers()).export(spans)
-    OTLPSpanExporter(endpoint=f"{collector.endpoint}/v1/traces").export(spans)
-
-    ours, plain = collector.requests
-    assert ours == plain
-    assert ours[1].get("Content-Encoding", "none") == compression
-    assert ours[1]["tenant"] == "a"
-
-
-def test_certificates_and_timeouts_stay_the_exporters(monkeypatch, spans, tmp_path):
-    """What reaches `requests` is the same, but that an answer is not read to its end."""
-    for name in ("CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY"):
-        (tmp_path / name).write_text("")
-        monkeypatch.setenv(f"OTEL_EXPORTER_OTLP_{name}", str(tmp_path / name))
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "3")
-    monkeypatch.setenv("HTTPS_PROXY", "http://proxy:1")
-    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
-        monkeypatch.delenv(name, raising=False)
-    seen = []
-
-    def send(self, _adapter_request, **arguments):
-        arguments["timeout"] = round(arguments["timeout"], 1)
-        del arguments["stream"]
-        seen.append(arguments)
-        response = requests.Response()
-        response.status_code = 200
-        return response
-
-    monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", send)
-    exporter("https://collector.example:4318", Answers()).export(spans)
-    OTLPSpanExporter(endpoint="https://collector.example:4318/v1/traces").export(spans)
-
-    ours, plain = seen
-    assert ours == plain
-    assert (ours["verify"], ours["timeout"]) == (str(tmp_path / "CERTIFICATE"), 3)
-    assert ours["cert"] == (str(tmp_path / "CLIENT_CERTIFICATE"), str(tmp_path / "CLIENT_KEY"))
-    assert ours["proxies"]["https"] == "http://proxy:1"
-
-
-@pytest.mark.parametrize(
-    ("name", "ours"),
-    [
-        ("OTEL_PYTHON_EXPORTER_OTLP_HTTP_CREDENTIAL_PROVIDER", False),
-        ("OTEL_PYTHON_EXPORTER_OTLP_HTTP_TRACES_CREDENTIAL_PROVIDER", False),
-        ("OTEL_PYTHON_EXPORTER_OTLP_HTTP_LOGS_CREDENTIAL_PROVIDER", True),
-    ],
-)
-def test_a_credential_providers_session_is_left_alone(monkeypatch, name, ours):
-    monkeypatch.setenv(name, "vendor")
-    assert (session("traces", Answers(), loopback=False) is not None) is ours
-
-
-def test_loopback_needs_no_proxy():
-    assert session("traces", Answers(), loopback=True).trust_env is False
-    assert session("traces", Answers(), loopback=False).trust_env is True
-
-
 def test_grpc_says_nothing_of_its_clock():
     made = exporter("http://127.0.0.1:4317", Answers(), "grpc")
     assert isinstance(made.exporter, GrpcExporter)
     made.shutdown()
-
-
-def test_other_sessions_of_requests_are_not_touched(collector):
-    answers = Answers()
-    heard = told(answers)
-    session("traces", answers, loopback=True)
-    requests.post(f"{collector.endpoint}/v1/traces", data=b"x", timeout=5).close()
-    assert heard == []
 
 
 @pytest.mark.real
