@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.cli.errors import CommandError
 from otel_pipeline.config.credentials import without_credentials
-from otel_pipeline.contracts.schema_ids import registry_id
+from otel_pipeline.contracts.schema_ids import framed, registry_id
 from otel_pipeline.contracts.text import NOTHING, TextReader
 
 if TYPE_CHECKING:
@@ -114,7 +114,8 @@ class TopicValues:
                 for record in records:
                     if record.value is None or taken == messages:
                         continue
-                    value = reader.read(record.value[registry_id(record.value)[1] :])
+                    text = framed(record.value, record.headers)
+                    value = reader.read(text[registry_id(text)[1] :])
                     if value is NOTHING:
                         self.unreadable += 1
                         continue

@@ -132,9 +132,9 @@ class Contracts:
                     cell = self._series[watch, label] = self._counters[label.measure].cell(named, owner=watch)
                 cell.value = count
 
-    def _check_sent(self, destination: str) -> Callable[[Any, int], None] | None:
+    def _check_sent(self, destination: str) -> Callable[[Any, int, Any], None] | None:
         watch = self.of(destination, "producer")
-        return None if watch is None else watch.check
+        return None if watch is None else watch.check_sent
 
     def _forget_sent(self, destination: str) -> None:
         with self._lock:

@@ -1,4 +1,4 @@
-"""The ids of a schema registry that values begin with: read, counted, and told when a new one comes."""
+"""The ids of a schema registry that values begin with, or have in a header: counted, and told when a new one comes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 MAX_IDS = 16
 OTHER = "other"
+_IN_HEADER = ("__value_schema_id",)
+"""Where Confluent's serializers write the id of a value's schema, if they are told to: as it would stand before it."""
 _ID_BYTES, _GUID_BYTES, _AVRO_BYTES = 5, 17, 10
 
 
@@ -26,6 +28,21 @@ def registry_id(value: bytes) -> tuple[str, int]:
     if first == b"\xc3" and value[1:2] == b"\x01" and len(value) >= _AVRO_BYTES:
         return f"avro {value[2:_AVRO_BYTES].hex()}", _AVRO_BYTES
     return "", 0
+
+
+def framed(value: Any, headers: Any) -> Any:
+    """Return a value with its schema's id before it, as serializers write that which do not put it into a header.
+
+    Args:
+        value: as it was sent or received; anything but bytes is returned as it is.
+        headers: the message's pairs.
+    """
+    if type(value) is bytes and headers and isinstance(headers, (list, tuple)):
+        for each in headers:
+            if type(each) is tuple and each[:1] == _IN_HEADER and type(each[-1]) is bytes:
+                written = each[-1]
+                return written + value if registry_id(written)[1] == len(written) else value
+    return value
 
 
 class SchemaIds:

@@ -10,6 +10,7 @@ from otel_pipeline.contracts.fields import FieldHealth, FieldsHealth
 from otel_pipeline.contracts.judging import Judge
 from otel_pipeline.contracts.measures import LEARNED
 from otel_pipeline.contracts.sampling import Sampler
+from otel_pipeline.contracts.schema_ids import framed
 from otel_pipeline.contracts.text import NOTHING
 from otel_pipeline.engine.forks import forks
 from otel_pipeline.engine.guard import raise_theirs
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from otel_pipeline.contracts.contract import Contract
     from otel_pipeline.contracts.measures import Side, Source
     from otel_pipeline.engine.measures import Label
+    from otel_pipeline.engine.messages import MessageFields
 
 
 class ContractWatch:
@@ -83,6 +85,19 @@ class ContractWatch:
         if left > 0 and sampler.low <= size_bytes <= sampler.high:
             return
         self.examine(value, size_bytes, told)
+
+    def check_sent(self, value: Any, size_bytes: int, headers: Any) -> None:
+        """Do as `check`, for a message with these headers: one of them may have the id of the value's schema."""
+        sampler = self.sampler
+        sampler.left = left = sampler.left - 1
+        if left <= 0 or not sampler.low <= size_bytes <= sampler.high:
+            self.examine(framed(value, headers), size_bytes)
+
+    @staticmethod
+    def reader(fields: MessageFields) -> Callable[[Any], Any]:
+        """Make what reads the value of a message that was received, with its schema's id before it."""
+        value_of, headers_of = fields.value, fields.headers
+        return lambda message: framed(value_of(message), headers_of(message))
 
     def check_many(
         self,

@@ -144,7 +144,8 @@ class PartitionWatch:
         self.flow = flow
         self._began, self._ended, self._looks = told(parts, "began"), told(parts, "ended"), told(parts, "look")
         self._timestamp_ms, self._offset = fields.timestamp_ms, fields.offset
-        self._value, self._body_bytes = fields.value, fields.body_bytes
+        self._value = fields.value if values is None else values.reader(fields)
+        self._body_bytes = fields.body_bytes
         self._values = values
         self._looked = self._look if self._looks else None
         self._sampler = None if values is None else values.sampler

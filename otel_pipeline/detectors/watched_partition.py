@@ -31,6 +31,10 @@ class ValueWatch(Protocol):
     ) -> None:
         """Look at this value of a producer; `told` gets it as an object, where it is one."""
 
+    def reader(self, fields: MessageFields) -> Callable[[Message], Any]:
+        """Make what reads a message's value for it."""
+        ...
+
     def check_many(
         self,
         messages: Sequence[Message],

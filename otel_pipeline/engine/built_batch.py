@@ -76,7 +76,7 @@ class BuiltBatch:
                 sending.span.update_name(destination.span_name)
                 sending.span.set_attributes(attributes)
             if destination.check is not None:
-                destination.check(value, len(value) if type(value) is bytes else 0)
+                destination.check(value, len(value) if type(value) is bytes else 0, sending.headers)
         return [sending for sending, _ in self._messages]
 
     def failed(self) -> None:

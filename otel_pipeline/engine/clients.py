@@ -291,7 +291,7 @@ class Destination:
     def __init__(self, engine: Engine, producer: Producer, name: str, operation: str) -> None:
         self.name = name
         self.bound = False
-        self.check: Callable[[object, int], None] | None = None
+        self.check: Callable[[object, int, object], None] | None = None
         self.first_hop: pipeline_header.Template | None = None
         self.span_name = f"{operation} {name}"
         self.attributes: dict[str, AttributeValue] = {

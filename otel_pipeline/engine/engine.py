@@ -103,7 +103,7 @@ class Engine:
         self.own_clock: OwnClock = RIGHT_CLOCK
         """Says whether what begins here has an origin by a wrong clock: flag C."""
         self.check_sent: CheckSent | None = None
-        """Makes what looks at the values that are sent to a destination: (value, size in bytes, 0 when unknown)."""
+        """Makes what looks at the values sent to a destination: (value, size in bytes, 0 when unknown, headers)."""
         self.forget_sent: Callable[[str], None] | None = None
         """Called with a destination that there is not: what was made to look at its values is dropped."""
         self.unreadable: Callable[[str, Literal["producer", "consumer"]], None] | None = None

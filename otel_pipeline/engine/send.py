@@ -239,7 +239,7 @@ def sender(  # noqa: C901, PLR0915
                 sending.headers, write = copy, set_header_and_state if with_state and not kept else set_pipeline_header
                 write(engine, copy, producer, destination, delivery, start_ns, had_headers=bool(headers))
             if destination.check is not None:
-                destination.check(value, len(value) if type(value) is bytes else 0)
+                destination.check(value, len(value) if type(value) is bytes else 0, headers)
             if span is not None and hook.given is not None and span.is_recording():
                 hook(span, SentMessage(topic, partition, key, value, headers))
         except Exception:

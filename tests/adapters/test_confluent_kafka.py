@@ -539,3 +539,34 @@ def test_who_judges_does_not_wait_for_a_call_of_the_client(made, mock, instrumen
         waits.join(20)
 
     assert (judged, waited) == ([1] * 3, True)
+
+
+def test_the_schema_s_id_in_a_header_is_known_on_both_sides(made, mock, instrument):
+    """As Confluent's own serializer writes it; the value is compared as if it had none."""
+    registry = pytest.importorskip("confluent_kafka.schema_registry")
+    if not hasattr(registry, "header_schema_id_serializer"):
+        pytest.skip("this version writes no ids into headers")
+    serde = pytest.importorskip("confluent_kafka.schema_registry.serde")
+    from confluent_kafka.serialization import MessageField, SerializationContext
+
+    topic, guid = mock.topic(), "00000000-0000-0000-0000-000000000005"
+    pipe = instrument()
+
+    def serialize(value, context):
+        return registry.header_schema_id_serializer(value, context, serde.SchemaId("JSON", None, guid))
+
+    producer, headers = made(Producer), []
+    for number in range(3):
+        headers = [("tenant", b"7")]
+        value = serialize(b'{"id": %d}' % number, SerializationContext(topic, MessageField.VALUE, headers))
+        producer.produce(topic, value, partition=0, headers=headers)
+    producer.flush(10)
+    consumer = made(Consumer)
+    consumer.assign([TopicPartition(topic, 0, 0)])
+    found = [(message.value(), [name for name, _ in message.headers()][:2]) for message in polled(consumer, 3)]
+    contracts = pipe._monitoring.contracts
+    evidence = [contracts.evidence(topic, side) for side in ("producer", "consumer")]
+
+    assert found == [(b'{"id": %d}' % number, ["tenant", "__value_schema_id"]) for number in range(3)]
+    assert [(each.schemas, each.learned) for each in evidence] == [([f"guid {guid}"], 3)] * 2
+    assert pipe.status().errors == {}

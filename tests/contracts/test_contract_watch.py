@@ -8,6 +8,7 @@ import struct
 import sys
 import threading
 import uuid
+from types import SimpleNamespace
 from unittest.mock import MagicMock
 
 import pytest
@@ -18,6 +19,7 @@ from otel_pipeline.contracts.contract import Contract, Field
 from otel_pipeline.contracts.learning import ContractLearner
 from otel_pipeline.contracts.paths import ContractError
 from otel_pipeline.contracts.sampling import MOST_EVERY, WATCHFUL_EVERY
+from otel_pipeline.contracts.schema_ids import framed
 from otel_pipeline.contracts.watch import ContractWatch
 
 SIZE = 100
@@ -599,3 +601,49 @@ def test_a_message_that_is_not_taken_makes_no_object():
         sys.setprofile(None)
 
     assert calls == ["check"] * 3
+
+
+ID, GUID = b"\0" + struct.pack(">I", 7), b"\1" + uuid.UUID(int=5).bytes
+HEADERS = {
+    "a GUID": ([("a", b"1"), ("__value_schema_id", GUID)], GUID),
+    "an id": ([("__value_schema_id", ID)], ID),
+    "the first counts": ([("__value_schema_id", GUID), ("__value_schema_id", ID)], GUID),
+    "a tuple of pairs": ((("__value_schema_id", GUID),), GUID),
+    "that of the key": ([("__key_schema_id", GUID)], b""),
+    "no id": ([("__value_schema_id", b"\2" + GUID[1:])], b""),
+    "too short": ([("__value_schema_id", GUID[:-1])], b""),
+    "too long": ([("__value_schema_id", GUID + b"\0")], b""),
+    "nothing in it": ([("__value_schema_id", None)], b""),
+    "text": ([("__value_schema_id", "1")], b""),
+    "no pairs": (["__value_schema_id", None, 5, (), ("__value_schema_id",)], b""),
+    "a number": (5, b""),
+    "a dictionary": ({"__value_schema_id": GUID}, b""),
+    "none": (None, b""),
+}
+
+
+@pytest.mark.parametrize(("headers", "before"), HEADERS.values(), ids=HEADERS)
+def test_the_registry_s_id_in_a_header(headers, before):
+    """It is read as if it stood before the value; anything else is no id, and what is no bytes stays as it is."""
+    assert framed(b"{}", headers) == before + b"{}"
+    assert [framed(value, headers) for value in ("{}", None, {}, bytearray(b"{}"))] == [
+        "{}",
+        None,
+        {},
+        bytearray(b"{}"),
+    ]
+
+
+def test_a_new_id_in_a_header_with_another_shape_is_told():
+    """As one before the value; behind it the value is compared, whether it is sent or received."""
+    found, sent = watch(learn_messages=2), watch("producer", learn_messages=2)
+    fields = SimpleNamespace(value=lambda message: message[0], headers=lambda message: message[1])
+    read = ContractWatch.reader(fields)
+    for value, header in ((b'{"id": 1}', GUID), (b'{"id": 2}', GUID), (b'{"id": "3"}', ID)):
+        headers = [("__value_schema_id", header)]
+        found.check(read((value, headers)), SIZE)
+        sent.check_sent(value, SIZE, headers)
+    for each in (found, sent):
+        assert dict(each.schema_ids) == {f"guid {uuid.UUID(int=5)}": 2, "id 7": 1}
+        assert list(each.evidence().new_schemas) == ["id 7"]
+        assert each.violations == {"type_changed": 1}
