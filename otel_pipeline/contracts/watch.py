@@ -103,7 +103,7 @@ class ContractWatch:
         self,
         messages: Sequence[Any],
         value_of: Callable[[Any], Any],
-        size_of: Callable[[Any], int],
+        sizes: Sequence[int],
         told: Callable[[Any], None] | None = None,
         headers: Sequence[Any] = (),
     ) -> None:
@@ -112,11 +112,11 @@ class ContractWatch:
         Args:
             messages: those of the batch.
             value_of: reads a message's value.
-            size_of: reads its size in bytes.
+            sizes: of each, in bytes.
             told: as in `examine`.
             headers: the data-flow header of each message, where they are known.
         """
-        sampler, sizes = self.sampler, [*map(size_of, messages)]
+        sampler = self.sampler
         if sampler.low > min(sizes) or max(sizes) > sampler.high:
             for at, (message, size_bytes) in enumerate(zip(messages, sizes, strict=True)):
                 sampler.left = left = sampler.left - 1

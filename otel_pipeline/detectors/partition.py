@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -78,6 +79,10 @@ def told(parts: Parts, method: str) -> tuple[tuple[Place, Callable[..., Any]], .
     return tuple((place, getattr(part, method)) for place, part in parts if hasattr(part, method))
 
 
+def _each(read: Callable[[Message], int], messages: Sequence[Message]) -> list[int]:
+    return [*map(read, messages)]
+
+
 class PartitionWatch:
     """The engine's observer of one partition (`PartitionObserver`). Its counts only grow; other threads read them.
 
@@ -92,6 +97,7 @@ class PartitionWatch:
 
     __slots__ = (
         "_began",
+        "_bodies_bytes",
         "_body_bytes",
         "_data_age",
         "_delivery_age",
@@ -105,6 +111,7 @@ class PartitionWatch:
         "_plain_delivery",
         "_sampler",
         "_timestamp_ms",
+        "_timestamps_ms",
         "_usual",
         "_value",
         "_values",
@@ -146,6 +153,8 @@ class PartitionWatch:
         self._timestamp_ms, self._offset = fields.timestamp_ms, fields.offset
         self._value = fields.value if values is None else values.reader(fields)
         self._body_bytes = fields.body_bytes
+        self._timestamps_ms = fields.timestamps_ms or partial(_each, fields.timestamp_ms)
+        self._bodies_bytes = fields.bodies_bytes or partial(_each, fields.body_bytes)
         self._values = values
         self._looked = self._look if self._looks else None
         self._sampler = None if values is None else values.sampler
@@ -274,11 +283,11 @@ class PartitionWatch:
             for code, header in zip(codes, headers, strict=True):
                 if code != own:
                     self.environments.other(code, header)
-        times_ms, origins_ms = list(map(self._timestamp_ms, messages)), block.origins_ms()
+        times_ms, origins_ms = self._timestamps_ms(messages), block.origins_ms()
         self.last_sent_ms = times_ms[-1]
         self.freshness.delivered_many(times_ms, now_ms, self._offset(messages[-1]), origins_ms)
         if self._values is not None:
-            self._values.check_many(messages, self._value, self._body_bytes, self._looked, headers)
+            self._values.check_many(messages, self._value, self._bodies_bytes(messages), self._looked, headers)
         return origins_ms
 
     def _order_of_batch(self, messages: Sequence[Message], block: pipeline_header.HeaderBlock) -> None:

@@ -39,7 +39,7 @@ class ValueWatch(Protocol):
         self,
         messages: Sequence[Message],
         value_of: Callable[[Message], Any],
-        size_of: Callable[[Message], int],
+        sizes: Sequence[int],
         told: Callable[[Any], None] | None = None,
         headers: Sequence[Any] = (),
     ) -> None:

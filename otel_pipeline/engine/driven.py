@@ -259,8 +259,10 @@ def _steps(
                             drive.moved(here, there)
                             here = there
                     began_ns, left = now(), drive.step
-                    if left is not None:
-                        drive.end(left, began_ns)
+                    if left is not None:  # As `Drive.end`: each step comes through here.
+                        left.ended_ns = began_ns
+                        if left.delivery is not None:
+                            drive.end(left, began_ns)
                     step = LoopStep()
                     step.drive, step.message, step.here = drive, message, here
                     step.own = step.delivery = None

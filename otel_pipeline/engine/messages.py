@@ -39,6 +39,10 @@ class MessageFields(NamedTuple):
     names: SystemNames = NO_NAMES
     headers_only: bool = False
     """Whether only its headers are known of a message: nothing is judged of order, pace and values."""
+    timestamps_ms: Callable[[Sequence[Message]], list[int]] | None = None
+    """What `timestamp_ms` reads of each of many messages, where that can be had with fewer calls."""
+    bodies_bytes: Callable[[Sequence[Message]], list[int]] | None = None
+    """The same for `body_bytes`."""
     deliveries: Callable[[Message], int | None] | None = None
     """How often the broker has delivered a message, where it counts: it hands each to one consumer of several, in no
     order, as share groups do. None elsewhere."""

@@ -79,7 +79,10 @@ class Delivered:
             return None
         try:
             before = get_current()
-            _back_to(self._context)
+            if before is self._context:
+                before = None  # Nothing is to be put in its place, and so nothing back.
+            else:
+                _back_to(self._context)
         except Exception:
             self._place.failed()
         try:

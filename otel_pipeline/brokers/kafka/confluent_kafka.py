@@ -31,7 +31,7 @@ from otel_pipeline.engine.messages import MessageFields
 from otel_pipeline.engine.patching import Around
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from otel_pipeline.engine.client_objects import ClientObjects
     from otel_pipeline.engine.clients import Consumer
@@ -44,6 +44,7 @@ _REBOUND = (
     "imported and subclasses that were defined before, SerializingProducer and DeserializingConsumer among them"
 )
 _SIZED = frozenset({bytes, str})
+_TIMESTAMP, _VALUE = methodcaller("timestamp"), methodcaller("value")
 
 
 def _timestamp_ms(message: Any) -> int:
@@ -57,6 +58,14 @@ def _body_bytes(message: Any) -> int:
     return -1 if value is None else len(value) if type(value) in _SIZED else 0
 
 
+def _timestamps_ms(messages: Sequence[Any]) -> list[int]:
+    return [time_ms if kind else 0 for kind, time_ms in map(_TIMESTAMP, messages)]
+
+
+def _bodies_bytes(messages: Sequence[Any]) -> list[int]:
+    return [-1 if value is None else len(value) if type(value) in _SIZED else 0 for value in map(_VALUE, messages)]
+
+
 CONFLUENT_KAFKA = Library(
     name="confluent-kafka",
     fields=MessageFields(
@@ -65,10 +74,12 @@ CONFLUENT_KAFKA = Library(
         offset=methodcaller("offset"),
         timestamp_ms=_timestamp_ms,
         key=methodcaller("key"),
-        value=methodcaller("value"),
+        value=_VALUE,
         headers=methodcaller("headers"),
         body_bytes=_body_bytes,
         names=NAMES,
+        timestamps_ms=_timestamps_ms,
+        bodies_bytes=_bodies_bytes,
     ),
     settings=lambda _client: {},
     cluster=attrgetter("cluster_id"),

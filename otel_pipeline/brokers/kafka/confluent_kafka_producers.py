@@ -104,13 +104,6 @@ def _message(
     return topic, value, key, partition, on_delivery if callback is None else callback, headers
 
 
-def _read(args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Message | None:
-    try:
-        return _message(*args, **kwargs)
-    except TypeError:
-        return None  # The client will refuse it, in its own words.
-
-
 def _pairs(headers: Any) -> Any:
     """Return a dictionary's headers as a list, where the client would take both for the same."""
     if type(headers) is not dict:
@@ -267,10 +260,13 @@ def _make_produce(  # noqa: C901 - what stands around one call, read in one plac
     def produce(self: Any, *args: Any, **kwargs: Any) -> Any:
         given, options, handle, sending, prepared = args, kwargs, None, None, None
         try:
-            message = _read(args, kwargs)
+            try:
+                message = _message(*args, **kwargs)
+            except TypeError:
+                message = None  # The client will refuse it, in its own words.
             if message is not None:
                 topic, value, key, partition, callback, headers = message
-                handle, pairs = known_handle(id(self)) or handle_of(self), _pairs(headers)
+                handle, pairs = known_handle(id(self)) or handle_of(self), headers and _pairs(headers)
                 producer = known(id(self)) or producer_of(self)
                 sending = begin(producer, topic, None if partition == -1 else partition, key, value, pairs)
                 if sending is not None:
