@@ -381,7 +381,13 @@ def _start(pipeline: Pipeline, config: Config, guard: Guard, offered: tuple[Adap
     forks.add(pipeline._renamed, Step.NAME)
     connected = pipeline._guarded(
         "logs",
-        lambda: logs.connect(providers.logger_provider, settings.environment, level=logging.INFO, guard=guard),
+        lambda: logs.connect(
+            providers.logger_provider,
+            settings.environment,
+            level=logging.INFO,
+            guard=guard,
+            when_imported=patches.when_imported,
+        ),
     )
     if connected is not None:
         pipeline._connections.append(connected)

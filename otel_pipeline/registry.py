@@ -6,13 +6,12 @@ Other distributions add rows by the entry point `otel_pipeline_adapter` (docs/co
 from __future__ import annotations
 
 import importlib
+import operator
+import re
 import sys
 from dataclasses import dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Literal
-
-from packaging.specifiers import SpecifierSet
-from packaging.version import InvalidVersion, Version
 
 from otel_pipeline import library_names
 from otel_pipeline.library_names import spelled
@@ -73,11 +72,7 @@ class Adapter:
         version = self.version()
         if version is None:
             return "not installed"
-        try:
-            supported = SpecifierSet(self.versions).contains(Version(version), prereleases=True)
-        except InvalidVersion:
-            supported = False
-        return None if supported else f"version {version} is not supported ({self.versions})"
+        return None if is_within(version, self.versions) else f"version {version} is not supported ({self.versions})"
 
     def load(self) -> Callable[..., str | None]:
         """Load the adapter's `instrument` function."""
@@ -151,13 +146,52 @@ def _entry_points(problem: Callable[[str, str], None], group: str = ENTRY_POINTS
         return []
 
 
+def is_within(version: str, versions: str) -> bool:
+    """Tell whether a version is in a range, pre-releases too, as PEP 440 has them; raise ValueError for no range.
+
+    Numbers and plain bounds are compared here: what packaging costs at the start, only other ones need.
+    """
+    bounds = [_BOUND.fullmatch(bound.strip()) for bound in versions.split(",")]
+    if _NUMBERS.fullmatch(version) and all(bounds):
+        found = _numbers(version)
+        return all(_COMPARE[bound[1]](found, _numbers(bound[2])) for bound in bounds if bound is not None)
+    from packaging.specifiers import SpecifierSet
+    from packaging.version import InvalidVersion, Version
+
+    known = SpecifierSet(versions)
+    try:
+        return known.contains(Version(version), prereleases=True)
+    except InvalidVersion:
+        return False
+
+
+_NUMBERS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9}){0,5}")
+_BOUND = re.compile(rf"(>=|<=|!=|==|<|>)\s*({_NUMBERS.pattern})")
+_COMPARE: dict[str, Callable[[Any, Any], bool]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    "!=": operator.ne,
+    "==": operator.eq,
+    "<": operator.lt,
+    ">": operator.gt,
+}
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Return what is compared: 1.0 is 1."""
+    found = [int(number) for number in version.split(".")]
+    while found and not found[-1]:
+        found.pop()
+    return tuple(found)
+
+
 def _refused(offered: object, found: dict[str, Adapter]) -> str | None:
     """Say why this row cannot be used; None where it can."""
     if not isinstance(offered, Adapter):
         return f"it is a {type(offered).__name__}, and not an otel_pipeline.registry.Adapter"
     if offered.name in found:
         return f"there is an adapter {offered.name} already"
-    SpecifierSet(offered.versions)
+    is_within("0", offered.versions)
     return None
 
 

@@ -6,6 +6,10 @@ import sys
 import types
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
 from otel_pipeline import registry
 from otel_pipeline.distro import PipelineDistro
@@ -196,3 +200,31 @@ def test_under_the_wrapper_nobody_is_replaced_by_what_lacks_something(installed)
 
     assert "contrib.whole:Instrumentor" in replaced
     assert "contrib.begun:Instrumentor" not in replaced
+
+
+NUMBERS = st.lists(st.integers(0, 12), min_size=1, max_size=4).map(lambda found: ".".join(map(str, found)))
+BOUNDS = st.tuples(st.sampled_from([">=", "<=", "<", ">", "!=", "=="]), NUMBERS).map("".join)
+
+
+@given(
+    NUMBERS | st.sampled_from(["1.0rc1", "2.post1", "1!2", "1.0.dev3+local"]), st.lists(BOUNDS, min_size=1, max_size=3)
+)
+def test_a_range_of_versions(version, bounds):
+    """As packaging has it, which is not imported for the plain ones."""
+    expected = SpecifierSet(",".join(bounds)).contains(Version(version), prereleases=True)
+
+    assert registry.is_within(version, ", ".join(bounds)) is expected
+
+
+@pytest.mark.parametrize(
+    ("version", "versions", "expected"),
+    [
+        ("1.2", "", True),
+        ("1.2", "~=1.1", True),
+        ("2.0", "==1.*", False),
+        ("no version", ">=1", False),
+        ("1", ">=1", True),
+    ],
+)
+def test_ranges_of_other_kinds(version, versions, expected):
+    assert registry.is_within(version, versions) is expected

@@ -9,8 +9,6 @@ import sys
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from packaging.requirements import InvalidRequirement, Requirement
-
 from otel_pipeline.export import generative
 from otel_pipeline.status import AdapterStatus
 
@@ -52,6 +50,8 @@ class Client(NamedTuple):
 
 def clients(point: EntryPoint) -> list[Client]:
     """Return the clients that an instrumentation is for, as its distribution says; none where it does not say."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
     found = []
     for text in getattr(point.dist, "requires", None) or ():
         try:

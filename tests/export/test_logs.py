@@ -9,6 +9,7 @@ import queue
 import sys
 import threading
 
+import loguru
 import opentelemetry.sdk._logs.export as sdk_export
 import pytest
 from loguru import logger as loguru_logger
@@ -18,6 +19,7 @@ from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.resources import Resource
 
 from otel_pipeline.engine.guard import OFF_AFTER, Guard
+from otel_pipeline.engine.patching import Patches
 from otel_pipeline.export import log_records, loguru_logs, stdlib_logs
 from otel_pipeline.export import logs as export_logs
 
@@ -75,7 +77,12 @@ class Connected:
 
     def connect(self, provider="own", level="INFO", environment="staging"):
         provider = self.provider if provider == "own" else provider
-        self.connections.append(export_logs.connect(provider, environment, level=level, guard=self.guard))
+        self.patches = Patches(self.guard)
+        self.connections.append(
+            export_logs.connect(
+                provider, environment, level=level, guard=self.guard, when_imported=self.patches.when_imported
+            )
+        )
         return self.connections[-1]
 
     @property
@@ -657,6 +664,26 @@ def test_a_method_that_somebody_wrapped_meanwhile_is_left(logs, listening, monke
     logging.Logger.makeRecord = original
 
     assert (restored, fields(vars(listening[0])), logs.bodies) == (theirs, {}, [])
+
+
+def test_loguru_is_not_imported_for_its_own_sake(logs):
+    """It is connected when the application imports it, and not after the end."""
+    waiting = []
+    connections = [
+        export_logs.connect(
+            logs.provider, None, level="INFO", guard=logs.guard, when_imported=lambda _, act: waiting.append(act)
+        )
+        for _ in range(2)
+    ]
+    logs.connections += connections
+    connections[1].disconnect()
+    assert loguru_logs._connected == []
+
+    for act in waiting:
+        act(loguru)
+    loguru_logger.info("a")
+
+    assert (logs.bodies, len(loguru_logs._connected)) == (["a"], 1)
 
 
 def test_connecting_again_works(logs):

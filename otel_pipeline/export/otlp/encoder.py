@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otel_pipeline.export import batches
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from otel_pipeline.export.destination import Signal
+
+
+_NONE = object()
 
 
 class Encoded(NamedTuple):
@@ -44,6 +48,7 @@ class Encoder:
         grouped: dict[bytes, dict[bytes, list[bytes]]] = {}
         for resource, scope, items in self._metrics(batch) if self._signal == "metrics" else self._items(batch):
             if items:
+                self._count += 0 if self._signal == "metrics" else len(items)
                 of_resource = self._shared(wire.resource_of, repaired_resource, resource)
                 of_scope = self._shared(wire.scope_of, repaired_scope, scope)
                 grouped.setdefault(of_resource, {}).setdefault(of_scope, []).extend(items)
@@ -53,26 +58,24 @@ class Encoder:
     def _items(self, batch: Any) -> Iterator[tuple[Any, Any, list[bytes]]]:
         """Yield spans or log records as bytes, those together that have one resource and scope object."""
         encode_one = spans.encode if self._signal == "traces" else logs.encode
-        last: tuple[Any, Any] | None = None
+        resource_of = attrgetter("resource") if self._signal == "traces" else logs.resource_of
+        last_resource: Any = _NONE
+        last_scope: Any = _NONE
         found: list[bytes] = []
         for item in batch:
             try:
-                resource = item.resource if self._signal == "traces" else logs.resource_of(item)
-                scope = item.instrumentation_scope
+                resource, scope = resource_of(item), item.instrumentation_scope
             except Exception:
                 self._left_out += 1
                 continue
-            if last is None or scope is not last[1] or resource is not last[0]:
-                if last is not None:
-                    yield (*last, found)
-                last, found = (resource, scope), []
+            if scope is not last_scope or resource is not last_resource:
+                yield last_resource, last_scope, found
+                last_resource, last_scope, found = resource, scope, []
             try:
                 found.append(encode_one(item))
-                self._count += 1
             except Exception:
                 found += self._again(item, encode_one)
-        if last is not None:
-            yield (*last, found)
+        yield last_resource, last_scope, found
 
     def _metrics(self, batch: Any) -> Iterator[tuple[Any, Any, list[bytes]]]:
         for of in batch.resource_metrics:
@@ -91,12 +94,12 @@ class Encoder:
         for point in held:
             try:
                 points.append(encode_point(point))
-                self._count += 1
             except Exception:
                 of_it = batches.Point(None, "", None, "", metric, point)
                 points += self._again(of_it, lambda repaired: encode_point(repaired.data))
         if held and not points:
             return []
+        self._count += len(points)
         try:
             return [metrics.metric_of(metric, points)]
         except Exception:
@@ -111,7 +114,6 @@ class Encoder:
             found = [encode_one(repaired[0])] if changed else []
         except Exception:
             found = []
-        self._count += len(found)
         self._repaired += len(found)
         self._left_out += 1 - len(found)
         return found

@@ -130,16 +130,21 @@ import logging
 trace.get_tracer("t").start_span("a").end()
 logging.getLogger("app").warning("said")
 assert pipe.flush()
-print(*sorted({name.partition(".")[0] for name in sys.modules} & {"google", "requests", "urllib3", "grpc", "idna", "charset_normalizer"}))
-print("google.protobuf" in sys.modules)
+print(*sorted({name.partition(".")[0] for name in sys.modules} & set(sys.argv[2:])))
 """
+
+NOT_LOADED = ("charset_normalizer", "google", "grpc", "idna", "loguru", "packaging", "requests", "urllib3")
 
 
 def test_nothing_of_protobuf_or_requests_is_imported(collector):
     """Encoding and sending all three signals is ours."""
     ran = subprocess.run(
-        [sys.executable, "-c", LOADED, collector.url], capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-c", LOADED, collector.url, *NOT_LOADED],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
     )
 
-    assert ran.stdout.split("\n")[:2] == ["", "False"]
+    assert ran.stdout == "\n"
     assert {"/v1/traces", "/v1/metrics", "/v1/logs"} <= set(collector.requests)
