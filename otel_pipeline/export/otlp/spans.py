@@ -22,7 +22,8 @@ _HERE, _REMOTE = b"\x85\x01\x00\x01\x00\x00", b"\x85\x01\x00\x03\x00\x00"
 _LINK_HERE, _LINK_REMOTE = b"\x35\x00\x01\x00\x00", b"\x35\x00\x03\x00\x00"
 _KINDS = {id(kind): b"\x30" + varint(kind.value + 1) + b"\x2a" for kind in SpanKind}
 """Kind and the tag of the name, by what costs no call of Python's."""
-_UNSET, _OK = StatusCode.UNSET, StatusCode.OK
+_UNSET, _OK, _ERROR = StatusCode.UNSET, StatusCode.OK, StatusCode.ERROR
+_CODE_ERROR = b"\x18\x02"
 _STATUS_UNSET, _STATUS_OK = b"\x7a\x00", b"\x7a\x02\x18\x01"
 
 
@@ -104,7 +105,7 @@ def _status(status: Any) -> bytes:
             return _STATUS_UNSET
         if code is _OK:
             return _STATUS_OK
-    body = b"\x18" + varint(code.value)
+    body = _CODE_ERROR if code is _ERROR else b"\x18" + varint(code.value)
     if description:
         raw = description.encode()
         body += b"\x12" + varint(len(raw)) + raw
