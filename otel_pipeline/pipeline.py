@@ -349,7 +349,7 @@ def _start(pipeline: Pipeline, config: Config, guard: Guard, offered: tuple[Adap
     if providers is None:
         from otel_pipeline.export.providers import set_up
 
-        providers = set_up(config, totals, problem=guard.problem)
+        providers = set_up(config, totals, problem=guard.problem, count=guard.count)
     else:
         pipeline._connections.append(metrics.connect(providers.meter_provider, totals, problem=guard.problem))
     pipeline._providers = providers

@@ -32,6 +32,7 @@ KindName = Literal[
     "path",
     "rate",
     "share",
+    "size",
     "state file",
     "text",
     "trace rate",

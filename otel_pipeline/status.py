@@ -19,19 +19,30 @@ class AdapterStatus:
 
 @dataclass(frozen=True)
 class ExportStatus:
-    """What became of one signal on its way to one destination."""
+    """What became of one signal on its way to one destination.
+
+    Where nothing moves at that moment, started = exported + queued + spooled + all that was dropped.
+    """
 
     signal: str
     destination: str
+    started: int = 0
+    """Spans that have ended, log records that were written, points that were collected."""
     exported: int = 0
     queued: int = 0
-    """What may still arrive."""
+    """What may still arrive, and is lost where the process ends first."""
+    spooled: int = 0
+    """What waits in the spool: this process sends it, or another one after it."""
     dropped: dict[str, int] = field(default_factory=dict)
     """What was lost, by reason."""
     as_lines: int = 0
     """Of the exported, what was written as lines since nobody took it."""
     removed: int = 0
     """Of these, what has been removed since to make room."""
+    recovered: int = 0
+    """What processes that had ended have left in the spool and was exported here; not of the exported."""
+    recovered_lost: int = 0
+    """Of what they have left, what was lost here."""
     failing_since_s: float | None = None
     """When exports began not to arrive, s since the epoch; None while they do."""
     last_success_s: float | None = None
@@ -52,10 +63,15 @@ class ExportStatus:
         if self.as_lines:
             said.append(f"{self.as_lines:,} of them as lines")
         said.append(f"{self.queued:,} queued")
+        if self.spooled:
+            said.append(f"{self.spooled:,} spooled")
         if self.removed:
             said.append(f"{self.removed:,} removed to make room")
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(self.dropped.items()))
         said.append(f"{sum(self.dropped.values()):,} lost" + (f" ({reasons})" if reasons else ""))
+        if self.recovered or self.recovered_lost:
+            lost = f", {self.recovered_lost:,} lost" if self.recovered_lost else ""
+            said.append(f"{self.recovered:,} of earlier processes exported{lost}")
         if self.last_success_s is not None:
             said.append(f"last arrived {_clock(self.last_success_s)}")
         if self.failing_since_s is not None:

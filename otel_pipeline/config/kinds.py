@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -97,6 +98,28 @@ def _trace_rate(value: Any) -> float | str:
     if value == "unlimited" or rate >= 0:
         return "unlimited" if value == "unlimited" else rate
     raise ValueError("give a number of traces, such as 1, or unlimited")
+
+
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(B|kB|MB|GB)?")
+_UNITS = {None: 1, "B": 1, "kB": 1000, "MB": 1000**2, "GB": 1000**3}
+MIN_SIZE_BYTES = 1_000_000
+
+
+def _size(value: Any) -> int:
+    if value == "off" or value is False:
+        return 0
+    found = _SIZE.fullmatch(str(value).strip()) if not isinstance(value, bool) else None
+    size = round(float(found[1]) * _UNITS[found[2]]) if found is not None else 0
+    if size < MIN_SIZE_BYTES:
+        raise ValueError("give a size of at least 1MB, such as 256MB, or off")
+    return size
+
+
+def _size_written(size: int) -> str:
+    if not size:
+        return "off"
+    unit = next((unit for unit in ("GB", "MB", "kB") if size % _UNITS[unit] == 0), "B")
+    return f"{size // _UNITS[unit]}{unit}"
 
 
 def _state_file(value: Any) -> str:
@@ -205,6 +228,7 @@ KINDS: Mapping[KindName, Kind] = {
     "path": replace(TEXT, held=_path, said=str),
     "rate": Kind("number 0-1", _rate, {"type": ["number", "string"]}, "{:g}".format),
     "share": Kind("number between 0 and 1", _share, {"type": ["number", "string"]}, "{:g}".format),
+    "size": Kind("size \\| off", _size, {"type": ["string", "integer"]}, _size_written),
     "state file": Kind("auto \\| off \\| path", _state_file, {"type": "string"}, held=_state_path, said=str),
     "text": TEXT,
     "trace rate": Kind(

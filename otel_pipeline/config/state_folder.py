@@ -19,6 +19,11 @@ def telemetry_folder(environ: Mapping[str, str] = os.environ) -> Path:
     return _in_state_folder("telemetry", environ)
 
 
+def spool_folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """Return where telemetry waits until it is taken."""
+    return _in_state_folder("spool", environ)
+
+
 def demo_folder(environ: Mapping[str, str] = os.environ) -> Path:
     """Return where the demo keeps its runs."""
     return _in_state_folder("demo", environ)

@@ -22,6 +22,9 @@ _PROTOBUF = "application/x-protobuf"
 MAX_BODY_BYTES = 64_000_000
 """Of a request, as it comes and unpacked: ten times what the largest batch of an exporter takes."""
 _DIGITS = 8
+_HEX = frozenset(b"0123456789abcdefABCDEF")
+_CHUNK_LINE = 256
+_TRAILERS = 32
 _TIMEOUT_SECONDS = 30
 _LONGEST_ANSWER = 1000
 
@@ -81,6 +84,9 @@ class _Request(BaseHTTPRequestHandler):
         """Read what was sent. Raises _RefusedError for what no exporter of this machine sends."""
         if self.headers.get("Origin") is not None:
             raise _RefusedError(403, "pages of browsers do not write here")
+        if self.headers.get("Transfer-Encoding") is not None:
+            body = self._chunks()
+            return _unpacked(body) if self.headers.get("Content-Encoding") == "gzip" else body
         length = self.headers.get("Content-Length", "")
         if not (length.isascii() and length.isdigit()):
             raise _RefusedError(411, "Content-Length is missing")
@@ -88,6 +94,28 @@ class _Request(BaseHTTPRequestHandler):
             raise _RefusedError(413, f"it is larger than {MAX_BODY_BYTES} bytes")
         body = self.rfile.read(int(length))
         return _unpacked(body) if self.headers.get("Content-Encoding") == "gzip" else body
+
+    def _chunks(self) -> bytes:
+        """Read a body that comes in chunks. Raises _RefusedError for what is none, or too large."""
+        if self.headers["Transfer-Encoding"].strip().lower() != "chunked" or self.headers.get("Content-Length"):
+            raise _RefusedError(400, "a body is either chunked, or has a Content-Length")
+        body = bytearray()
+        while size := self._chunk_size():
+            if len(body) + size > MAX_BODY_BYTES:
+                raise _RefusedError(413, f"it is larger than {MAX_BODY_BYTES} bytes")
+            body += self.rfile.read(size)
+            if self.rfile.readline(_CHUNK_LINE) != b"\r\n":
+                raise _RefusedError(400, "a chunk is cut short")
+        for _ in range(_TRAILERS):
+            if self.rfile.readline(_CHUNK_LINE) in (b"\r\n", b""):
+                return bytes(body)
+        raise _RefusedError(400, "it has too many trailers")
+
+    def _chunk_size(self) -> int:
+        digits = self.rfile.readline(_CHUNK_LINE).partition(b";")[0].strip()
+        if not 0 < len(digits) <= _DIGITS or not set(digits) <= _HEX:
+            raise _RefusedError(400, "a chunk has no size")
+        return int(digits, 16)
 
     def _answer(self, status: int, said: str) -> None:
         body = said.encode(errors="replace")[:_LONGEST_ANSWER]

@@ -1,7 +1,7 @@
 """The accounts of our exporters as metrics: OpenTelemetry's own names for what its SDK does, and one sum of losses.
 
 For spans and log records: processed + queue size = started, exported without `error.type` + with it + in the exporter's
-hands = processed. For points of metrics: exported.
+hands or in the spool = processed. For points of metrics: exported.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.metrics import CallbackOptions, Meter
 
-    from otel_pipeline.export.accounting import Account
+    from otel_pipeline.export.accounting import Account, Counts
 
 _EXPORTED = {
     "traces": (semconv.OTEL_SDK_EXPORTER_SPAN_EXPORTED, "{span}"),
@@ -81,9 +81,21 @@ def observe(provider: Any, meter: Meter, owner: Accounts) -> None:
     source.read_from(owner)
     meter.create_observable_counter(
         semconv.OTEL_PIPELINE_SDK_DROPPED,
-        [_lost(source)],
+        [_sum_of(source, lambda counts: counts.lost)],
         "{item}",
         "Spans, points of metrics and log records that were lost on their way out, for whatever reason.",
+    )
+    meter.create_observable_up_down_counter(
+        semconv.OTEL_PIPELINE_SDK_SPOOLED,
+        [_sum_of(source, lambda counts: counts.spooled, spools=True)],
+        "{item}",
+        "Spans, points of metrics and log records that wait in the spool until they are taken.",
+    )
+    meter.create_observable_counter(
+        semconv.OTEL_PIPELINE_SDK_RECOVERED,
+        [_sum_of(source, lambda counts: counts.recovered, spools=True)],
+        "{item}",
+        "Items that processes had left in the spool that have ended, and that were exported by this one.",
     )
     if _told_by_the_sdk():
         return
@@ -114,12 +126,17 @@ def _reading(
     return callback
 
 
-def _lost(source: _Source) -> Callable[[CallbackOptions], list[Observation]]:
+def _sum_of(
+    source: _Source, read: Callable[[Counts], int], *, spools: bool = False
+) -> Callable[[CallbackOptions], list[Observation]]:
+    """Make the callback that sums something up by signal, of all accounts or of those with a spool."""
+
     def callback(_options: CallbackOptions) -> list[Observation]:
-        lost: dict[str, int] = {}
+        found: dict[str, int] = {}
         for account in source.accounts():
-            lost[account.signal] = lost.get(account.signal, 0) + account.counts().lost
-        return [Observation(count, {semconv.OTEL_PIPELINE_SIGNAL: signal}) for signal, count in lost.items()]
+            if account.spools or not spools:
+                found[account.signal] = found.get(account.signal, 0) + read(account.counts())
+        return [Observation(count, {semconv.OTEL_PIPELINE_SIGNAL: signal}) for signal, count in found.items()]
 
     return callback
 

@@ -1,4 +1,7 @@
-"""What became of spans, log records and points on their way out: started = exported + queued + dropped by reason."""
+"""What became of spans, log records and points on their way out.
+
+started = exported + queued + spooled + dropped by reason.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ _PROCESSORS: Mapping[str, Attributes] = {
 
 @dataclass(frozen=True)
 class Counts:
-    """One look at an account. Where nothing moves at that moment, started = exported + queued + dropped."""
+    """One look at an account. Where nothing moves at that moment, started = exported + queued + spooled + dropped."""
 
     started: int = 0
     """What ended, or was collected, and was given to us."""
@@ -40,6 +43,8 @@ class Counts:
     """In the processor's queue."""
     in_hand: int = 0
     """In the exporter's hands."""
+    spooled: int = 0
+    """In the spool: to be sent, by this process or by another one after it."""
     dropped_before: dict[str, int] = field(default_factory=dict)
     """What never came to the exporter, by reason, as `error.type` has it."""
     dropped_by_exporter: dict[str, int] = field(default_factory=dict)
@@ -48,6 +53,10 @@ class Counts:
     """Of the exported, what was written as lines since nobody took it."""
     removed: int = 0
     """Of the exported, what was written as lines that were removed since, to make room."""
+    recovered: int = 0
+    """Not of the started: what processes that had ended have left in the spool, and was sent by this one."""
+    recovered_lost: int = 0
+    """Of what they have left, what was lost here."""
 
     @property
     def queued(self) -> int:
@@ -86,6 +95,8 @@ class Account:
         self.exporter_attributes = component
         self.lines_attributes = lines
         self.processor_attributes = _PROCESSORS.get(signal, {})
+        self.spools = False
+        """Whether what passes is spooled."""
         self.queue_size: Callable[[], int] | None = None
         """How many wait in the processor's queue now; None where there is none, and the border counts what comes."""
         self.doubt: Callable[[], Cause | None] = lambda: None
@@ -99,6 +110,7 @@ class Account:
         self.taken: ThreadCells[CounterCell] = self._taken.local({})
         """Counts what the processor, or the reader, was given: `.cell.value += 1`."""
         self._given = self._in_hand = self._exported = self._as_lines = self._removed = 0
+        self._spooled = self._recovered = self._recovered_lost = 0
         self._before: dict[str, int] = {}
         self._dropped: dict[str, int] = {}
         self.export_began_s: float | None = None
@@ -126,6 +138,31 @@ class Account:
                 self._as_lines += count
             else:
                 self.last_success_s, self.failing_since_s = time.time(), None
+
+    def spooled(self, count: int) -> None:
+        """Take note that so many of those in hand are in the spool."""
+        with self._lock:
+            self._in_hand -= count
+            self._spooled += count
+
+    def sent(self, count: int, *, of_others: bool) -> None:
+        """Take note that so many of the spool have arrived; `of_others` are those that dead processes had left."""
+        with self._lock:
+            if of_others:
+                self._recovered += count
+            else:
+                self._spooled -= count
+                self._exported += count
+            self.last_success_s, self.failing_since_s = time.time(), None
+
+    def lost(self, count: int, reason: str, *, of_others: bool) -> None:
+        """Count so many of the spool as lost."""
+        with self._lock:
+            if of_others:
+                self._recovered_lost += count
+            else:
+                self._spooled -= count
+                self._dropped[reason] = self._dropped.get(reason, 0) + count
 
     def dropped(self, count: int, reason: str) -> None:
         """Count so many of those in hand as lost."""
@@ -158,15 +195,19 @@ class Account:
     def status(self) -> ExportStatus:
         """Return what `status()` says of it."""
         counts, error = self.counts(), self.last_error
-        doubt = self.doubt() if counts.in_hand else None
+        doubt = self.doubt() if counts.in_hand or counts.spooled else None
         return ExportStatus(
             signal=self.signal,
             destination=self.destination,
+            started=counts.started,
             exported=counts.exported,
             queued=counts.queued,
+            spooled=counts.spooled,
             dropped=counts.dropped,
             as_lines=counts.as_lines,
             removed=counts.removed,
+            recovered=counts.recovered,
+            recovered_lost=counts.recovered_lost,
             failing_since_s=self.failing_since_s,
             last_success_s=self.last_success_s,
             last_error_s=error[0] if error is not None else None,
@@ -182,6 +223,9 @@ class Account:
                 given=self._given,
                 exported=self._exported,
                 in_hand=self._in_hand,
+                spooled=self._spooled,
+                recovered=self._recovered,
+                recovered_lost=self._recovered_lost,
                 dropped_before=dict(self._before),
                 dropped_by_exporter=dict(self._dropped),
                 as_lines=self._as_lines,

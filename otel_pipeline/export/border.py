@@ -158,14 +158,25 @@ class Border:
             return None
         return self._signal, counts.queued, self._doubt() or (error[1] if error is not None else causes.TIMEOUT)
 
+    def on_disk(self) -> tuple[Signal, int, Cause] | None:
+        """Return what waits on the disk when the program ends, and why it has not arrived."""
+        return None
+
     def _doubt(self) -> Cause | None:
         """Say why the export in hand has not arrived yet."""
-        trying, began_s = self._trying, self.account.export_began_s
+        return self._doubt_of(self._trying, self.account.export_began_s)
+
+    def _doubt_of(self, trying: attempt.Attempt | None, began_s: float | None) -> Cause | None:
         if trying is None or began_s is None:
             return None
         if trying.error is not None or trying.rpc is not None or (trying.status or 0) >= _REDIRECTS:
             return causes.cause_of(trying, self._signal, self._endpoint, probes=False)
         return causes.TIMEOUT if time.monotonic() - began_s > HANGS_S else None
+
+    def sent_all(self, timeout_millis: float) -> bool:
+        """Wait until what was exported has been sent; true at once where nothing waits behind this border."""
+        del timeout_millis
+        return True
 
     def force_flush(self, timeout_millis: float = 30_000) -> bool:
         """Make the exporter hand over what it keeps itself."""
@@ -197,14 +208,17 @@ class Border:
         sent = count - outcome.left_out
         not_taken = min(outcome.rejected, sent)
         self.account.exported(sent - not_taken)
-        if time.monotonic() - self._full_s > HANGS_S:
-            self._losses.arrived(self.account.destination, self._signal)
+        self._say_arrived()
         if outcome.repaired:
             self.repaired(outcome.repaired)
         if outcome.left_out:
             self.leave_out(outcome.left_out, causes.NOT_ENCODED)
         if not_taken:
             self.leave_out(not_taken, Cause("rejected", f"the Collector takes the rest, and says {outcome.said!r}"))
+
+    def _say_arrived(self) -> None:
+        if time.monotonic() - self._full_s > HANGS_S:
+            self._losses.arrived(self.account.destination, self._signal)
 
     def leave_out(self, count: int, cause: Cause) -> None:
         """Take note that items are lost for a reason of their own, while others arrive."""

@@ -17,6 +17,7 @@ from otel_pipeline.export.accounting import Account
 from otel_pipeline.export.border import Border, Instead
 from otel_pipeline.export.destination import is_loopback, reachable, server_of
 from otel_pipeline.export.otlp_lines import LogLines, MetricLines, SpanLines
+from otel_pipeline.export.spool.border import SpoolingBorder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from otel_pipeline.export.destination import Destination, Signal
     from otel_pipeline.export.losses import Losses
     from otel_pipeline.export.otlp_lines import Lines
+    from otel_pipeline.export.spool.sender import Sender
 
 _LINES: dict[str, type] = {"traces": SpanLines, "metrics": MetricLines, "logs": LogLines}
 _CLASSES = {"traces": "OTLPSpanExporter", "metrics": "OTLPMetricExporter", "logs": "OTLPLogExporter"}
@@ -43,15 +45,19 @@ def make(
     answers: Answers,
     losses: Losses,
     problem: Callable[[str, str], None],
+    sender: Sender | None = None,
+    service: str = "",
 ) -> list[tuple[str, Any]]:
     """Return the exporters by name, each behind a border; one that cannot be made is a problem, and left out.
+
+    With a `sender`, what goes by OTLP over HTTP is spooled, and sent by it.
 
     A reader that pulls, as Prometheus' is, has no border: nothing is handed over.
     """
     made: list[tuple[str, Any]] = []
     for name in destination.exporters:
         try:
-            made.append((name, _make(name, signal, destination, lines, answers, losses, problem)))
+            made.append((name, _make(name, signal, destination, lines, answers, losses, problem, sender, service)))
         except Exception as error:
             problem(f"exporter.{signal}.{name}", f"the {signal} exporter {name!r} cannot be made: {_why(error)}")
     return made
@@ -65,6 +71,8 @@ def _make(
     answers: Answers,
     losses: Losses,
     problem: Callable[[str, str], None],
+    sender: Sender | None,
+    service: str,
 ) -> Any:
     if name == "lines":
         account = Account(signal, str(lines.folder), component(_LINES[signal]))
@@ -82,14 +90,27 @@ def _make(
         if destination.lines_when_refused:
             words = f"they are written as OTLP JSON lines in {lines.folder}"
             instead = Instead(_LINES[signal](lines), words, partial(reachable, destination.endpoint))
+        account = Account(signal, destination.base, named, component(_LINES[signal]))
+        endpoint = str(getattr(exporter, "endpoint", "") or getattr(exporter, "_endpoint", "") or destination.endpoint)
+        transport = getattr(exporter, "transport", None)
+        if sender is not None and transport is not None:
+            return SpoolingBorder(
+                exporter,
+                account,
+                losses,
+                problem,
+                sender=sender,
+                transport=transport,
+                endpoint=endpoint,
+                service=service,
+                instead=instead,
+            )
         return Border(
             exporter,
-            Account(signal, destination.base, named, component(_LINES[signal])),
+            account,
             losses,
             problem,
-            endpoint=str(
-                getattr(exporter, "endpoint", "") or getattr(exporter, "_endpoint", "") or destination.endpoint
-            ),
+            endpoint=endpoint,
             watched=watched,
             instead=instead,
         )

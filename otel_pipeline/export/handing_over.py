@@ -94,7 +94,7 @@ class HandingOver:
                 self._begun = number = self._asked
             try:
                 succeeded = self._flush()
-            except Exception:
+            except BaseException:  # Whatever it is: without this thread nothing is handed over at the end.
                 succeeded = False
             with changed:
                 self._done = number

@@ -93,6 +93,14 @@ class Losses:
             _say(f"the program ends, and {lost} did not arrive at {destination}: {_sentence(cause)}")
 
 
+def kept(destination: str, waiting: Sequence[tuple[Signal, int, Cause]], where: str) -> None:
+    """Say what waits on the disk when the program ends, and who sends it."""
+    if waiting:
+        found = _listed({signal: count for signal, count, _ in waiting})
+        why = _sentence(waiting[0][2])
+        _say(f"the program ends, and {found} did not arrive at {destination}: {why} Nothing is lost: {where}")
+
+
 def _listed(lost: dict[Signal, int]) -> str:
     return (
         ", ".join(f"{count:,} {_ITEMS[signal][count != 1]}" for signal, count in sorted(lost.items()) if count)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 NEARLY_FULL = 64
 """With less room than this, what is added takes a lock, so that what has to go is counted exactly."""
+FLUSH_MS = 30_000
 _SAMPLED = 1
 _BatchLogs: Any = logs_export.BatchLogRecordProcessor
 _TAKES_LOGS = "on_emit" if hasattr(_BatchLogs, "on_emit") else "emit"
@@ -83,6 +84,7 @@ class CountedSpans(BatchSpanProcessor):
 
     def __init__(self, border: Border, **options: Any) -> None:
         super().__init__(border, **options)  # type: ignore[arg-type] # it has the methods
+        self._border = border
         self._counted = _Queue(self, border)
         self._take = self._counted.counted(super().on_end)
 
@@ -91,6 +93,11 @@ class CountedSpans(BatchSpanProcessor):
         context = span.context
         if context is not None and context.trace_flags & _SAMPLED:
             self._take(span)
+
+    def force_flush(self, timeout_millis: int | None = None) -> bool:
+        """Hand over what waits; where it is spooled, wait until it is sent."""
+        flushed = bool(super().force_flush(timeout_millis))
+        return self._border.sent_all(FLUSH_MS if timeout_millis is None else timeout_millis) and flushed
 
     def shutdown(self) -> None:
         """Hand over what waits, and take nothing more."""
@@ -103,6 +110,7 @@ class CountedLogs(_BatchLogs):
 
     def __init__(self, border: Border, **options: Any) -> None:
         super().__init__(border, **options)
+        self._border = border
         self._counted = _Queue(self, border)
         self._take = self._counted.counted(getattr(super(), _TAKES_LOGS))
 
@@ -113,6 +121,11 @@ class CountedLogs(_BatchLogs):
     def emit(self, log_data: Any) -> None:
         """Take a log record, as SDKs before 1.36 hand it over."""
         self._take(log_data)
+
+    def force_flush(self, timeout_millis: int | None = None) -> bool:
+        """Hand over what waits; where it is spooled, wait until it is sent."""
+        flushed = bool(super().force_flush(timeout_millis))
+        return self._border.sent_all(FLUSH_MS if timeout_millis is None else timeout_millis) and flushed
 
     def shutdown(self) -> None:
         """Hand over what waits, and take nothing more."""

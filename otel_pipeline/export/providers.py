@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,9 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from otel_pipeline import semconv
-from otel_pipeline.config.state_folder import telemetry_folder
+from otel_pipeline.config.state_folder import spool_folder, telemetry_folder
 from otel_pipeline.engine.forks import Step, forks
-from otel_pipeline.export import compiled_spans, exporters, metrics, resource, sampling
+from otel_pipeline.export import compiled_spans, exporters, metrics, resource, sampling, workers
 from otel_pipeline.export import destination as destinations
 from otel_pipeline.export.account_metrics import observe
 from otel_pipeline.export.border import Border
@@ -29,10 +30,13 @@ from otel_pipeline.export.ending import Ending, sigterm
 from otel_pipeline.export.forked import ForkedProviders, held_threads
 from otel_pipeline.export.giving_way import give_way
 from otel_pipeline.export.handing_over import HandingOver
-from otel_pipeline.export.losses import Losses
+from otel_pipeline.export.losses import Losses, kept
 from otel_pipeline.export.otlp_lines import Lines
 from otel_pipeline.export.processors import CountedLogs, CountedSpans
 from otel_pipeline.export.settings import ExportSettings
+from otel_pipeline.export.spool.border import SpoolingBorder
+from otel_pipeline.export.spool.sender import Sender
+from otel_pipeline.export.spool.spool import Spool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,20 +51,33 @@ if TYPE_CHECKING:
     from otel_pipeline.export.destination import Destination
 
 LINES_DELAY_MS = 200
+SPOOL_QUEUE = 8_192
+"""What comes at once, while the thread that encodes has no turn: 1.6 s at 5,000 spans a second."""
+SPOOL_DELAY_MS = 100
+"""How long what was recorded is in memory alone."""
+DRAIN_S = 30.0
+"""How long what waits is sent after the last work, where the process goes on for so long."""
 EXIT_NEAR_S = 0.5
 EXIT_S = 2.0
 
 
-def set_up(config: Config, totals: Totals, *, problem: Callable[[str, str], None]) -> Providers:
+def set_up(
+    config: Config,
+    totals: Totals,
+    *,
+    problem: Callable[[str, str], None],
+    count: Callable[[str], None] = lambda _place: None,
+) -> Providers:
     """Make what is missing and connect the totals. What a bad exporter raises is not raised here.
 
+    `problem` is told once of what is wrong; `count` of the place where something of ours has failed, each time.
     Instrumenting again goes on with the providers of the first time, unless they were shut down.
     """
     global _made  # noqa: PLW0603 - OpenTelemetry has one set of providers a process
     if _made is not None and _made.owned and not _made.stopped:
         _made.connect(totals, problem)
     else:
-        _made = Providers(config, totals, problem, before=_made)
+        _made = Providers(config, totals, problem, _made, count)
     return _made
 
 
@@ -76,6 +93,7 @@ class Providers:
         totals: Totals,
         problem: Callable[[str, str], None],
         before: Providers | None = None,
+        count: Callable[[str], None] = lambda _place: None,
     ) -> None:
         self.stopped: bool = False
         # Ours of an earlier time that were shut down are as good as none.
@@ -84,12 +102,15 @@ class Providers:
         self._config = config
         self._totals = totals
         self._problem = problem
+        self._count = count
         self.answers = Answers()
         """What a Collector's answers say of its clock."""
         self._losses = Losses()
         self._borders: list[Border] = []
         self._lines = Lines(telemetry_folder(), self.service_name, problem)
         self._lines.count_removed = self._count_removed
+        self._sender = self._make_sender()
+        self._kept_is_said = False
         self._resource = resource.make(config)
         self._ours: dict[str, Any] = {}
         self._destinations: dict[str, Destination] = {}
@@ -110,6 +131,20 @@ class Providers:
         if self._ending is not None:
             self._ending.left = self._say_what_is_lost
             self._take_sigterm()
+
+    def _make_sender(self) -> Sender | None:
+        settings = self._config.of(ExportSettings)
+        if not settings.spool_bytes:
+            return None
+        spool = Spool(spool_folder(), self.service_name, settings.spool_bytes, settings.spool_age_s, self._problem)
+        return Sender(spool, self._died)
+
+    def _died(self, place: str) -> None:
+        """Take note that a thread that exports had an exception that would have ended it."""
+        self._count(place)
+        self._problem(
+            place, f"{place} would have ended with an exception, and goes on; otel_pipeline.sdk.errors counts"
+        )
 
     def _take_sigterm(self) -> None:
         wanted = self._config.of(ExportSettings).on_sigterm == "flush"
@@ -133,15 +168,25 @@ class Providers:
         self._early.look(series)
         for border in self._borders:
             border.look()
+        workers.start_again((*self._processors, *self._readers_now()), self._died)
+        if self._sender is not None and self._sender.outlets:
+            self._sender.wake()
 
     def _say_what_is_lost(self) -> None:
-        """Say what has not arrived when the end comes, per destination."""
+        """Say what has not arrived when the end comes, per destination, and what of it waits on the disk."""
         left: dict[str, list[Any]] = {}
+        waiting: dict[str, list[Any]] = {}
         for border in self._borders:
-            still_here = border.not_arrived()
-            left.setdefault(border.account.destination, []).extend(() if still_here is None else (still_here,))
+            here, on_disk = border.not_arrived(), border.on_disk()
+            left.setdefault(border.account.destination, []).extend(() if here is None else (here,))
+            waiting.setdefault(border.account.destination, []).extend(() if on_disk is None else (on_disk,))
         for destination, found in left.items():
             self._losses.ended(destination, found)
+        if self._sender is not None and not self._kept_is_said:
+            self._kept_is_said = any(waiting.values())
+            where = f"they wait in {self._sender.spool.own.path}, and the next start of {self.service_name} sends them"
+            for destination, found in waiting.items():
+                kept(destination, found, where)
 
     def accounts(self) -> list[Account]:
         """Return what became of telemetry on its way out, by signal and exporter."""
@@ -235,6 +280,10 @@ class Providers:
                     provider.shutdown()
                 except Exception as error:
                     self._problem(f"shutdown.{signal}", f"{signal} could not be handed over: {error!r}")
+        if self._sender is not None:
+            self._sender.drain(DRAIN_S, patient=True)
+            self._sender.stop()
+            self._sender.spool.close()
 
     def _traces(self) -> Any:
         found = trace._TRACER_PROVIDER
@@ -244,10 +293,11 @@ class Providers:
         made = TracerProvider(sampler, self._resource, shutdown_on_exit=False)
         sampling.keep_tracestate(made)
         for name, exporter in self._exporters("traces"):
-            delay: dict[str, Any] = {"schedule_delay_millis": LINES_DELAY_MS} if self._quick("traces", name) else {}
-            made.add_span_processor(
-                SimpleSpanProcessor(exporter) if name == "console" else CountedSpans(exporter, **delay)
-            )
+            if name == "console":
+                made.add_span_processor(SimpleSpanProcessor(exporter))
+                continue
+            self._processors.append(CountedSpans(exporter, **self._delay("traces", name, exporter)))
+            made.add_span_processor(self._processors[-1])
         trace.set_tracer_provider(made)
         give_way(trace, "_TRACER_PROVIDER", self._traces_replaced)
         self._ours["traces"] = made
@@ -283,10 +333,11 @@ class Providers:
             return found
         made = LoggerProvider(self._resource, shutdown_on_exit=False)
         for name, exporter in self._exporters("logs"):
-            delay = {"schedule_delay_millis": LINES_DELAY_MS} if self._quick("logs", name) else {}
-            made.add_log_record_processor(
-                logs_export.SimpleLogRecordProcessor(exporter) if name == "console" else CountedLogs(exporter, **delay)
-            )
+            if name == "console":
+                made.add_log_record_processor(logs_export.SimpleLogRecordProcessor(exporter))
+                continue
+            self._processors.append(CountedLogs(exporter, **self._delay("logs", name, exporter)))
+            made.add_log_record_processor(self._processors[-1])
         _logs.set_logger_provider(made)
         give_way(logs_api, "_LOGGER_PROVIDER", self._logs_replaced)
         self._ours["logs"] = made
@@ -297,7 +348,9 @@ class Providers:
         if self._has_others():
             decided = destinations.left_to_others(decided)
         self._destinations[signal] = decided
-        made = exporters.make(signal, decided, self._lines, self.answers, self._losses, self._problem)
+        made = exporters.make(
+            signal, decided, self._lines, self.answers, self._losses, self._problem, self._sender, self.service_name
+        )
         self._borders += [exporter for _, exporter in made if isinstance(exporter, Border)]
         return made
 
@@ -317,9 +370,20 @@ class Providers:
                     border.close()
                     self._borders.remove(border)
 
-    def _quick(self, signal: str, name: str) -> bool:
-        """Tell whether to export at once: lines cost little, and what was recorded is to be seen."""
-        return name == "lines" or self._destinations[signal].lines_when_refused
+    def _delay(self, signal: str, name: str, exporter: Any) -> dict[str, Any]:
+        """Return how long a processor gathers, and how much, where the SDK's own delay is too long.
+
+        A spool's is short, so that little is lost with a process that is killed, unless the variable says otherwise.
+        Lines cost little, and what was recorded is to be seen.
+        """
+        prefix = {"traces": "OTEL_BSP_", "logs": "OTEL_BLRP_"}[signal]
+        if isinstance(exporter, SpoolingBorder):
+            wanted = {"SCHEDULE_DELAY": SPOOL_DELAY_MS, "MAX_QUEUE_SIZE": SPOOL_QUEUE}
+            names = {"SCHEDULE_DELAY": "schedule_delay_millis", "MAX_QUEUE_SIZE": "max_queue_size"}
+            return {names[each]: value for each, value in wanted.items() if not os.environ.get(prefix + each)}
+        if name == "lines" or self._destinations[signal].lines_when_refused:
+            return {"schedule_delay_millis": LINES_DELAY_MS}
+        return {}
 
     def _traces_replaced(self) -> None:
         self.tracer_provider = trace._TRACER_PROVIDER

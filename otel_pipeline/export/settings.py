@@ -54,6 +54,20 @@ class ExportSettings:
         "How often metrics leave the process.",
         variable=Variable("OTEL_METRIC_EXPORT_INTERVAL", unit="ms"),
     )
+    spool_bytes: int = option(
+        "export.spool",
+        "size",
+        256_000_000,
+        "Up to how much telemetry of a process waits on the disk until it is taken (OTLP http/protobuf); then the "
+        "oldest is dropped. off: what is not taken at once is lost.",
+        per_environment={"local": 64_000_000, "test": 64_000_000},
+    )
+    spool_age_s: float = option(
+        "export.spool_age",
+        "duration",
+        86_400.0,
+        "For how long it waits; then it is dropped.",
+    )
     on_sigterm: OnSigterm = option(
         "export.on_sigterm",
         OnSigterm,

@@ -46,7 +46,8 @@ class Heartbeat:
         while not stopped.wait(self._interval_s):
             try:
                 self._beat()
-            except Exception:
+            except BaseException:
+                # `SystemExit` as well, and what somebody has thrown into the thread: it must not end silently.
                 self._place.failed()
                 if self._place.off:
                     return

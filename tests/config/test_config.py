@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 
 from otel_pipeline.config.config import ConfigError
 from otel_pipeline.config.environment import Surroundings
+from otel_pipeline.config.kinds import KINDS
 from otel_pipeline.config.loading import load
 from otel_pipeline.engine.settings import EngineSettings
 from otel_pipeline.export.settings import ExportSettings
 from otel_pipeline.owners import own_settings
 from otel_pipeline.registry import LibrarySettings
+from tests.limits import below_at_above
 
 FILE = """\
 version: 1
@@ -105,6 +107,26 @@ def test_opentelemetrys_own_variables(write):
     assert config.of(LibrarySettings).disable == ("kafka", "requests", "sklearn")
 
 
+@below_at_above("config.kinds.MIN_SIZE_BYTES", 1_000_000, None, 1_000_000, 1_000_001)
+def test_a_size_is_at_least_one_megabyte(size, outcome):
+    """Or there is none."""
+    kind = KINDS["size"]
+    if outcome is None:
+        with pytest.raises(ValueError, match="give a size of at least 1MB, such as 256MB, or off"):
+            kind.parse(str(size))
+    else:
+        assert kind.parse(size) == outcome
+    assert [kind.parse(text) for text in ("1.5MB", "2GB", "off", False, "4000kB")] == [
+        1_500_000, 2_000_000_000, 0, 0, 4_000_000,
+    ]  # fmt: skip
+    assert [kind.written(each) for each in (0, 64_000_000, 2_000_000_000, 1_500_000, 1_000_001)] == [
+        "off", "64MB", "2GB", "1500kB", "1000001B",
+    ]  # fmt: skip
+    for wrong in (True, "256", "MB", "-5MB", "1e9MB", "256 megabytes", None, [1]):
+        with pytest.raises(ValueError, match="give a size"):
+            kind.parse(wrong)
+
+
 MISTAKES = {
     "unknown key": ("sample_rat: 1", ["line 1: sample_rat is no option; remove it; did you mean sample_rate?"]),
     "twice": ("strict: true\nstrict: false", ["line 2: 'strict' is there twice, first in line 1; keep one of them"]),
@@ -181,7 +203,7 @@ def test_strict_raises_everything_at_once(write):
 
     assert [problem.option for problem in raised.value.problems] == ["sample_rate", "receive_spans"]
     config = load({"environment": "test", "strict": False}, own_settings(), environ={}, directory=path.parent)
-    assert config.of(ExportSettings) == ExportSettings()
+    assert config.of(ExportSettings) == ExportSettings(spool_bytes=64_000_000)
 
 
 def test_the_file_is_found_upwards_or_named(write, tmp_path):

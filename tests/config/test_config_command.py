@@ -38,6 +38,7 @@ def test_what_differs_between_two_environments(folder, capsys):
         "capture.message_key": {"local": "true", "production": "false"},
         "capture.exception_text": {"local": "true", "production": "false"},
         "health.lost_after": {"local": "5s", "production": "150s"},
+        "export.spool": {"local": "64MB", "production": "256MB"},
         "foreign_sampling.max_traces_per_second": {"local": "unlimited", "production": "1"},
     }
 

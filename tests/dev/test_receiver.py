@@ -184,7 +184,8 @@ def answer_to(endpoint, body, headers):
         ({"Content-Length": "9" * 30}, 413),
         ({"Content-Length": "-1"}, 411),
         ({"Content-Length": "x"}, 411),
-        ({"Transfer-Encoding": "chunked", "Content-Length": ""}, 411),
+        ({"Transfer-Encoding": "chunked"}, 400),
+        ({"Transfer-Encoding": "gzip, chunked", "Content-Length": ""}, 400),
         ({"Origin": "http://somewhere.invalid"}, 403),
         ({"Content-Encoding": "gzip"}, 400),
     ],
@@ -195,6 +196,50 @@ def test_what_no_exporter_sends_is_refused(tmp_path, headers, status):
         answers = [answer_to(endpoint, b"", headers), post(endpoint, "/v1/traces", b"")[0]]
 
     assert answers == [status, 200]
+
+
+EMPTY = gzip.compress(b"", mtime=0)
+
+
+def chunked(*chunks, end=b"0\r\n\r\n"):
+    return b"".join(b"%x;x=y\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks) + end
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status"),
+    [
+        (chunked(b"", end=b""), {}, 200),
+        (chunked(end=b"0\r\nChecksum: 1\r\n\r\n"), {}, 200),
+        (chunked(EMPTY[:9], EMPTY[9:]), {"Content-Encoding": "gzip"}, 200),
+        (chunked(b"abc"), {}, 400),
+        (b"-1\r\n\r\n", {}, 400),
+        (b"3\r\nabcd\r\n0\r\n\r\n", {}, 400),
+        (b"3d09001\r\n", {}, 413),
+        (b"f" * 9 + b"\r\n", {}, 400),
+        (b"0\r\n" + b"a: b\r\n" * 40, {}, 400),
+    ],
+    ids=range(9),
+)
+def test_a_body_in_chunks(tmp_path, body, headers, status):
+    """It is read whole, within the same bounds; what is none is refused."""
+    with otlp_receiver(tmp_path) as endpoint:
+        found = answer_to(endpoint, body, {"Transfer-Encoding": "chunked", "Content-Length": "", **headers})
+
+    assert found == status
+
+
+def test_what_came_in_chunks_is_kept(tmp_path):
+    """As any other request."""
+    request = ExportTraceServiceRequest()
+    made = request.resource_spans.add().scope_spans.add().spans
+    made.add(name="a", trace_id=b"1" * 16, span_id=b"1" * 8)
+    made.add(name="b", trace_id=b"1" * 16, span_id=b"2" * 8)
+    body = request.SerializeToString()
+    with otlp_receiver(tmp_path) as endpoint:
+        sent = chunked(body[:10], body[10:])
+        status = answer_to(endpoint, sent, {"Transfer-Encoding": "chunked", "Content-Length": ""})
+
+    assert (status, [record.name for record in read(tmp_path / "telemetry.jsonl")]) == (200, ["a", "b"])
 
 
 def test_a_body_that_is_cut_short_is_refused(tmp_path):

@@ -86,7 +86,7 @@ def over_grpc():
 
 @pytest.mark.parametrize(("collector", "protocol"), [(over_http, "http/protobuf"), (over_grpc, "grpc")])
 def test_every_request_is_whole(programs, collector, protocol):
-    """All spans of a request are one process's, under its own name; all that was recorded arrives."""
+    """All spans of a resource are one process's, under its own name; all that was recorded arrives."""
     variables = {"OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none", "FORKS": FORKS}
     with collector() as (endpoint, requests):
         ran = programs.run(
@@ -98,11 +98,11 @@ def test_every_request_is_whole(programs, collector, protocol):
         )
         found, mixed = Counter(), []
         for body in requests():
-            (resource,) = ExportTraceServiceRequest.FromString(body).resource_spans
-            pid = next(each.value.int_value for each in resource.resource.attributes if each.key == "process.pid")
-            names = {span.name for scope in resource.scope_spans for span in scope.spans}
-            mixed += [names] * (len(names) > 1)
-            found[pid, "".join(names)] += sum(len(scope.spans) for scope in resource.scope_spans)
+            for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+                pid = next(each.value.int_value for each in resource.resource.attributes if each.key == "process.pid")
+                names = {span.name for scope in resource.scope_spans for span in scope.spans}
+                mixed += [names] * (len(names) > 1)
+                found[pid, "".join(names)] += sum(len(scope.spans) for scope in resource.scope_spans)
     parent, sent, bad, flushed = ran.out.split()
     of_children = {key: count for key, count in found.items() if key[0] != int(parent)}
 

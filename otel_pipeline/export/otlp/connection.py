@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+# `getaddrinfo` imports it with the first name: a child that is forked meanwhile would wait for the import for ever.
+import encodings.idna  # noqa: F401
 import io
 import os
 import socket

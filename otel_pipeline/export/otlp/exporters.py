@@ -46,7 +46,8 @@ class Sender:
 
     def __init__(self, signal: Signal, settings: HttpSettings, answers: Answers | None = None) -> None:
         self._signal: Signal = signal
-        self._transport = Transport(settings, answers, _tell_attempt)
+        self.transport = Transport(settings, answers, _tell_attempt)
+        """For who encodes, and waits between tries, himself."""
         self._is_stopped = False
         self.endpoint = settings.endpoint
 
@@ -64,12 +65,12 @@ class Sender:
         if len(encoded.body) > MAX_REQUEST_BYTES:
             trying.says = causes.TOO_LARGE
             return False
-        return self._transport.post(encoded.body, min(timeout_s, self._transport.settings.timeout_s)).is_taken
+        return self.transport.post(encoded.body, min(timeout_s, self.transport.settings.timeout_s)).is_taken
 
     def stop(self) -> None:
         """Send nothing more; what waits for another try goes no further."""
         self._is_stopped = True
-        self._transport.close()
+        self.transport.close()
 
 
 def _tell_attempt(outcome: Outcome) -> None:
@@ -91,6 +92,11 @@ class _Sends:
     def endpoint(self) -> str:
         """The whole address."""
         return self._sender.endpoint
+
+    @property
+    def transport(self) -> Transport:
+        """What sends the requests."""
+        return self._sender.transport
 
 
 class OtlpSpans(_Sends, SpanExporter):

@@ -135,7 +135,7 @@ class Transport:
     def _try(self, packed: bytes, deadline_s: float) -> Outcome:
         try:
             answer = self._ask(packed, deadline_s)
-        except Exception as error:
+        except (OSError, HTTPException, ValueError) as error:
             return Outcome(error=error)
         return Outcome(answer.status, answer.body, None, _seconds(answer.retry_after))
 

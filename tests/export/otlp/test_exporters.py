@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
@@ -17,6 +16,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from otel_pipeline.export import attempt, causes, exporters
 from otel_pipeline.export.collector_clock import Answers
 from otel_pipeline.export.destination import Destination
+from otel_pipeline.export.losses import Losses
 from otel_pipeline.export.otlp import exporters as otlp_exporters
 from otel_pipeline.export.otlp.exporters import OtlpMetrics, OtlpSpans, Sender, make
 from otel_pipeline.export.otlp.variables import HttpSettings
@@ -112,19 +112,13 @@ def test_the_shorter_time_counts(collector):
     ],
 )
 def test_a_credential_providers_session_goes_with_the_sdks_exporter(monkeypatch, name, ours):
-    """Of the signal that it is for, or of all."""
+    """Which finds none of this name here, and says so."""
     monkeypatch.setenv(name, "vendor")
-    imported = []
-
-    def theirs(module):
-        imported.append(module)
-        return SimpleNamespace(OTLPSpanExporter=lambda **_options: OtlpSpans(None))
-
-    monkeypatch.setattr(exporters, "import_module", theirs)
+    problems = []
     destination = Destination(("otlp",), "http/protobuf", "http://c", "http://c", lines_when_refused=False)
-    exporters._otlp("traces", destination, Answers())
+    found = exporters.make("traces", destination, None, Answers(), Losses(), lambda *told: problems.append(told))
 
-    assert imported == ([] if ours else ["opentelemetry.exporter.otlp.proto.http.trace_exporter"])
+    assert (len(found), len(problems)) == ((1, 0) if ours else (0, 1))
 
 
 LOADED = """
