@@ -8,6 +8,7 @@ import ssl
 import threading
 import time
 import zlib
+from contextlib import suppress
 from datetime import timezone
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from otel_pipeline.engine.forks import Step, forks
 from otel_pipeline.export.causes import CertificateFileError
+from otel_pipeline.export.otlp import tls
 from otel_pipeline.export.otlp.answer import rejected
 from otel_pipeline.export.otlp.connection import Answer, Connection
 
@@ -89,6 +91,10 @@ class Transport:
         self._answers = answers
         self._tried = tried
         self._kept: list[Connection] = []
+        if settings.parts.scheme == "https":
+            # All that is imported for it is, before any child is forked; what a file lacks, the first try says.
+            with suppress(CertificateFileError):
+                tls.context(settings)
         self._renew()
         forks.add(self._renew, Step.NAME)
 

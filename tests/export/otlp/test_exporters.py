@@ -148,3 +148,24 @@ def test_nothing_of_protobuf_or_requests_is_imported(collector):
 
     assert ran.stdout == "\n"
     assert {"/v1/traces", "/v1/metrics", "/v1/logs"} <= set(collector.requests)
+
+
+FIRST = """
+import sys
+import otel_pipeline
+from opentelemetry import trace
+pipe = otel_pipeline.instrument("service", endpoint=sys.argv[1])
+import logging
+before = set(sys.modules)
+trace.get_tracer("t").start_span("a").end()
+logging.getLogger("app").warning("said")
+assert pipe.flush()
+print(sorted(set(sys.modules) - before))
+"""
+
+
+def test_the_first_export_imports_nothing(collector):
+    """A child that is forked in the middle of an import waits for it for ever."""
+    ran = subprocess.run([sys.executable, "-c", FIRST, collector.url], capture_output=True, text=True, check=True)
+
+    assert ran.stdout == "[]\n"
