@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("faust")
 pytest.importorskip("confluent_kafka")
-from confluent_kafka.admin import AdminClient, NewTopic  # noqa: E402
+from confluent_kafka.admin import AdminClient, NewTopic
 
 pytestmark = [pytest.mark.real, pytest.mark.broker]
 
