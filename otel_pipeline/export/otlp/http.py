@@ -141,7 +141,7 @@ class Transport:
     def _try(self, packed: bytes, deadline_s: float) -> Outcome:
         try:
             answer = self._ask(packed, deadline_s)
-        except (OSError, HTTPException, ValueError) as error:
+        except Exception as error:
             return Outcome(error=error)
         return Outcome(answer.status, answer.body, None, _seconds(answer.retry_after))
 

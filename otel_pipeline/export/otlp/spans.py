@@ -5,6 +5,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any
 
+from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util import BoundedList
 from opentelemetry.trace import Link, SpanKind, StatusCode
@@ -16,7 +17,8 @@ _ids = Struct(">2sQQ2sQ").pack
 _parent_id = Struct(">2sQ").pack
 _times = Struct("<6ssQsQ").pack
 _time = Struct("<sQ").pack
-_link_ids = Struct(">2sQQ2sQ5s").pack
+_link_ids, _plain_link = Struct(">2sQQ2sQ5s").pack, Struct(">4sQQ2sQ5s").pack
+_PLAIN_LINK = b"\x6a\x21\x0a\x10"
 _HERE, _REMOTE = b"\x85\x01\x00\x01\x00\x00", b"\x85\x01\x00\x03\x00\x00"
 """Flags: whether the parent is of another process, which is known."""
 _LINK_HERE, _LINK_REMOTE = b"\x35\x00\x01\x00\x00", b"\x35\x00\x03\x00\x00"
@@ -89,8 +91,12 @@ def _link(link: Any) -> bytes:
     else:
         (trace_id, span_id, is_remote, _, _, _), held = link.context, link.attributes
         dropped = link.dropped_attributes
-    ids = b"\x0a\x10", trace_id >> 64, trace_id & _LOW_64_BITS, b"\x12\x08", span_id
-    body = _link_ids(*ids, _LINK_REMOTE if is_remote else _LINK_HERE) + attributes(held, 4)
+    remote, high, low = _LINK_REMOTE if is_remote else _LINK_HERE, trace_id >> 64, trace_id & _LOW_64_BITS
+    if type(held) is BoundedAttributes:
+        held = held._dict
+    if not held and not dropped:
+        return _plain_link(_PLAIN_LINK, high, low, b"\x12\x08", span_id, remote)
+    body = _link_ids(b"\x0a\x10", high, low, b"\x12\x08", span_id, remote) + attributes(held, 4)
     if dropped:
         body += b"\x28" + varint(dropped)
     return b"\x6a" + varint(len(body)) + body

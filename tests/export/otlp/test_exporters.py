@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
@@ -16,7 +17,6 @@ from opentelemetry.sdk.trace import TracerProvider
 from otel_pipeline.export import attempt, causes, exporters
 from otel_pipeline.export.collector_clock import Answers
 from otel_pipeline.export.destination import Destination
-from otel_pipeline.export.losses import Losses
 from otel_pipeline.export.otlp import exporters as otlp_exporters
 from otel_pipeline.export.otlp.exporters import OtlpMetrics, OtlpSpans, Sender, make
 from otel_pipeline.export.otlp.variables import HttpSettings
@@ -112,13 +112,19 @@ def test_the_shorter_time_counts(collector):
     ],
 )
 def test_a_credential_providers_session_goes_with_the_sdks_exporter(monkeypatch, name, ours):
-    """Which finds none of this name here, and says so."""
+    """Of the signal that it is for, or of all."""
     monkeypatch.setenv(name, "vendor")
-    problems = []
-    destination = Destination(("otlp",), "http/protobuf", "http://c", "http://c", lines_when_refused=False)
-    found = exporters.make("traces", destination, None, Answers(), Losses(), lambda *told: problems.append(told))
+    imported = []
 
-    assert (len(found), len(problems)) == ((1, 0) if ours else (0, 1))
+    def theirs(module):
+        imported.append(module)
+        return SimpleNamespace(OTLPSpanExporter=lambda **_options: OtlpSpans(None))
+
+    monkeypatch.setattr(exporters, "import_module", theirs)
+    destination = Destination(("otlp",), "http/protobuf", "http://c", "http://c", lines_when_refused=False)
+    exporters._otlp("traces", destination, Answers())
+
+    assert imported == ([] if ours else ["opentelemetry.exporter.otlp.proto.http.trace_exporter"])
 
 
 LOADED = """
