@@ -168,7 +168,7 @@ def _tell(
 
 def _restore(create: Callable[[Any], Any], producer: Any, batch: Any, given: list[Any]) -> None:
     """Take our headers out of a batch: what it has encoded is read, and encoded anew with the application's own."""
-    if batch._buffer is not None or len(given) != batch.record_count():
+    if batch._buffer is not None or len(given) != batch.record_count() or all(each is None for each in given):
         return
     encoded = bytes(batch._builder.build())
     try:
