@@ -43,6 +43,11 @@ from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased  # n
 import otel_pipeline  # noqa: E402
 from otel_pipeline.brokers.embedded import API_VERSION, embedded_broker  # noqa: E402
 from otel_pipeline.export import compiled_spans  # noqa: E402
+from otel_pipeline.export.accounting import Account  # noqa: E402
+from otel_pipeline.export.border import Border  # noqa: E402
+from otel_pipeline.export.losses import Losses  # noqa: E402
+from otel_pipeline.export.otlp.encoder import encode  # noqa: E402
+from otel_pipeline.export.processors import CountedSpans  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -63,6 +68,12 @@ class _Encoding(SpanExporter):
         return SpanExportResult.SUCCESS
 
 
+class _EncodingAsWe(SpanExporter):
+    def export(self, spans: Sequence[Any]) -> SpanExportResult:
+        encode("traces", spans)
+        return SpanExportResult.SUCCESS
+
+
 class _Providers:
     """What the pipeline asks of providers."""
 
@@ -70,11 +81,13 @@ class _Providers:
     destination = "nowhere"
     logger_provider = None
 
-    def __init__(self, rate: float) -> None:
+    def __init__(self, rate: float, *, ours: bool = False) -> None:
         self.tracer_provider = TracerProvider(ParentBased(TraceIdRatioBased(rate)), shutdown_on_exit=False)
-        self.tracer_provider.add_span_processor(
-            BatchSpanProcessor(_Encoding(), max_queue_size=200_000, max_export_batch_size=512)
-        )
+        exporter: Any = _Encoding()
+        if ours:
+            exporter = Border(_EncodingAsWe(), Account("traces", "nowhere", {}), Losses(), lambda *_said: None)
+        kind: Any = CountedSpans if ours else BatchSpanProcessor
+        self.tracer_provider.add_span_processor(kind(exporter, max_queue_size=200_000, max_export_batch_size=512))
         self.meter_provider = MeterProvider([InMemoryMetricReader()], shutdown_on_exit=False)
 
     def spans_of(self, name: str, of: str, schema_url: str) -> Any:
@@ -88,6 +101,11 @@ class _Providers:
     def shutdown(self, timeout_s: float) -> bool:
         del timeout_s
         return True
+
+
+def _of_variants(rate: float) -> dict[str, _Providers]:
+    theirs, ours = _Providers(rate), _Providers(rate, ours=True)
+    return {variant: ours if variant in {"tracing", "ours"} else theirs for variant in VARIANTS}
 
 
 @contextmanager
@@ -138,10 +156,10 @@ class Bench:
 
     def send(self, rate: float) -> dict[str, list[Cost]]:
         """Measure rounds of sends."""
-        providers, costs = _Providers(rate), {variant: [] for variant in VARIANTS}
+        exporting, costs = _of_variants(rate), {variant: [] for variant in VARIANTS}
         producer = KafkaProducer(**self.options, linger_ms=5)
         for at in range(self.rounds + 1):
-            for variant in VARIANTS:
+            for variant, providers in exporting.items():
                 with instrumented(variant, providers):
 
                     def work() -> None:
@@ -153,7 +171,8 @@ class Bench:
                 if at:  # The first round warms up.
                     costs[variant].append(cost)
         producer.close()
-        providers.tracer_provider.shutdown()
+        for providers in exporting.values():
+            providers.tracer_provider.shutdown()
         return costs
 
     def receive(self, rate: float) -> dict[str, list[Cost]]:
@@ -173,12 +192,12 @@ class Bench:
 
     def loops(self, topic: str, rate: float) -> dict[str, list[Cost]]:
         """Measure the loops themselves."""
-        providers, costs = _Providers(rate), {variant: [] for variant in VARIANTS}
+        exporting, costs = _of_variants(rate), {variant: [] for variant in VARIANTS}
         consumer = KafkaConsumer(**self.options, auto_offset_reset="earliest", fetch_max_wait_ms=10)
         partition = TopicPartition(topic, 0)
         consumer.assign([partition])
         for at in range(self.rounds + 1):
-            for variant in VARIANTS:
+            for variant, providers in exporting.items():
                 with instrumented(variant, providers):
                     consumer.seek(partition, 0)
 
@@ -191,7 +210,8 @@ class Bench:
                 if at:
                     costs[variant].append(cost)
         consumer.close()
-        providers.tracer_provider.shutdown()
+        for providers in exporting.values():
+            providers.tracer_provider.shutdown()
         return costs
 
 

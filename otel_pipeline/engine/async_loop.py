@@ -10,10 +10,9 @@ from asyncio import current_task
 from asyncio.events import _get_running_loop
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.context import attach, get_current
-
 from otel_pipeline.engine.awaited_batch import hand_to_awaiting
 from otel_pipeline.engine.batch import Batch
+from otel_pipeline.engine.current_context import attach, get_current
 from otel_pipeline.engine.tasks_in_hand import TasksInHand, error_of
 
 if TYPE_CHECKING:

@@ -6,9 +6,8 @@ import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
-from opentelemetry.context import get_current
-
 from otel_pipeline.engine import pipeline_header
+from otel_pipeline.engine.current_context import get_current
 from otel_pipeline.engine.delivery import in_hand
 from otel_pipeline.engine.origin import MAX_AGE_MS, Origin, doubts, is_doubted, origin_of, without_doubt
 from otel_pipeline.engine.request import origin_of_request

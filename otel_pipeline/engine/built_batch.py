@@ -67,13 +67,14 @@ class BuiltBatch:
             self._messages.clear()
             return []
         now_ns, start_ns = engine.monotonic_ns(), engine.clock_ns()
-        attributes = destination.learned(producer)
+        shape = destination.learned(producer)
+        attributes = {**shape.attributes}
         if producer.names.partition is not None and isinstance(partition, int):
-            attributes = {**attributes, producer.names.partition: str(partition)}
+            attributes[producer.names.partition] = str(partition)
         for sending, value in self._messages:
             sending.aim(producer, destination, start_ns, now_ns)
             if sending.span is not None and sending.span.is_recording():
-                sending.span.update_name(destination.span_name)
+                sending.span.update_name(shape.name)
                 sending.span.set_attributes(attributes)
             if destination.check is not None:
                 destination.check(value, len(value) if type(value) is bytes else 0, sending.headers)

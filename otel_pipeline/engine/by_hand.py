@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, overload
 
-from opentelemetry.context import get_current
-
 from otel_pipeline.engine.carrier import carrier_in_force, plain_copy
+from otel_pipeline.engine.current_context import get_current
 from otel_pipeline.engine.delivery import back_to, give_up
 from otel_pipeline.engine.guard import step_aside
 

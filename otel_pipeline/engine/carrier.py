@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from opentelemetry.context import get_current
 from opentelemetry.trace import SpanKind
 
 from otel_pipeline import semconv
 from otel_pipeline.engine.batch import span_of_batch
 from otel_pipeline.engine.clients import MAX_PARTITION_STATES, Consumer, Destination, Producer
+from otel_pipeline.engine.current_context import get_current
 from otel_pipeline.engine.delivery import ambient, heal, in_hand
 from otel_pipeline.engine.engine import OTHER
 from otel_pipeline.engine.forks import forks
@@ -26,6 +26,7 @@ from otel_pipeline.engine.pipeline_header import NAME
 from otel_pipeline.engine.process import engine_in_force
 from otel_pipeline.engine.processor import Processor
 from otel_pipeline.engine.send import set_header_and_state, set_pipeline_header
+from otel_pipeline.engine.span_shape import SpanShape
 from otel_pipeline.engine.spans import SPAN_KEY
 
 if TYPE_CHECKING:
@@ -74,7 +75,6 @@ class SentTo(Destination):
 
     def __init__(self, name: str, *, with_peer: bool) -> None:
         self.name = name
-        self.span_name = f"create {name}"
         self.first_hop = None
         self.attributes = {
             **SYSTEM,
@@ -84,6 +84,7 @@ class SentTo(Destination):
         }
         if with_peer:
             self.attributes[semconv.SERVICE_PEER_NAME] = name
+        self.shape = SpanShape(f"create {name}", SpanKind.PRODUCER, self.attributes)
 
 
 class Carrier:
@@ -142,8 +143,7 @@ class Carrier:
         dropped = spans.dropped(parent)
         if dropped is not None:
             return dropped
-        attributes = sent_to.attributes.copy()
-        span = spans.start(sent_to.span_name, SpanKind.PRODUCER, parent, context, attributes, (), start_ns)
+        span = spans.start(sent_to.shape, (), parent, context, (), start_ns)
         span.end(self.engine.clock_ns())
         return span
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from opentelemetry.trace import SpanKind
+
 from otel_pipeline import semconv
 from otel_pipeline.engine.engine import Acknowledged
 from otel_pipeline.engine.foreign_baggage import foreign_baggage
@@ -15,6 +17,8 @@ from otel_pipeline.engine.forks import Step, forks
 from otel_pipeline.engine.ids import getrandbits
 from otel_pipeline.engine.kept import Kept, standing
 from otel_pipeline.engine.messages import NO_NAMES
+from otel_pipeline.engine.pipeline_header import ENVIRONMENT_CODES
+from otel_pipeline.engine.span_shape import ORIGIN_NAMES, SpanShape
 from otel_pipeline.engine.trust import continues, is_foreign
 
 if TYPE_CHECKING:
@@ -71,20 +75,20 @@ class PartitionState:
         "destination",
         "foreign_baggage",
         "handed_offset",
+        "home_code",
         "is_foreign",
         "observer",
         "partition",
         "process_attributes",
         "process_duration",
         "sender_is_parent",
-        "span_name",
+        "shape",
     )
 
     def __init__(self, engine: Engine, consumer: Consumer, destination: str, partition: int) -> None:
         self.destination = destination
         self.partition = partition
         self.handed_offset = -1
-        self.span_name = f"process {destination}"
         self.attributes: dict[str, AttributeValue] = {
             **consumer.attributes,
             semconv.MESSAGING_OPERATION_NAME: "process",
@@ -95,6 +99,12 @@ class PartitionState:
             self.attributes[semconv.SERVICE_PEER_NAME] = destination
         if consumer.fields.names.partition is not None:
             self.attributes[consumer.fields.names.partition] = str(partition)
+        self.shape = SpanShape(
+            f"process {destination}",
+            SpanKind.CONSUMER,
+            self.attributes,
+            (*ORIGIN_NAMES, *filter(None, (consumer.fields.names.offset,))),
+        )
         metric_attributes = {
             **consumer.metric_attributes,
             semconv.MESSAGING_DESTINATION_NAME: engine.metric_destination(destination),
@@ -107,6 +117,9 @@ class PartitionState:
         self.observer: PartitionObserver | None = None
         self.continues = continues(engine.settings, destination)
         self.is_foreign = is_foreign(engine.settings, destination)
+        own = engine.settings.environment if self.continues is None else None
+        self.home_code = ENVIRONMENT_CODES.get(own or "", -1)
+        """In a header, that of an environment which is not foreign; -1 where it takes more to know."""
         self.foreign_baggage = foreign_baggage(engine.settings, engine.guard, destination)
         self.sender_is_parent = self.continues is None and engine.settings.process_parent == "message"
         """Whether the sender is the parent without a look at the message, except at its age and its hops."""
@@ -280,7 +293,7 @@ class Destination:
         "metric_attributes",
         "name",
         "sent",
-        "span_name",
+        "shape",
     )
 
     metric_attributes: dict[str, AttributeValue]
@@ -293,7 +306,6 @@ class Destination:
         self.bound = False
         self.check: Callable[[object, int, object], None] | None = None
         self.first_hop: pipeline_header.Template | None = None
-        self.span_name = f"{operation} {name}"
         self.attributes: dict[str, AttributeValue] = {
             **producer.attributes,
             semconv.MESSAGING_OPERATION_NAME: operation,
@@ -304,13 +316,16 @@ class Destination:
             self.attributes[semconv.MESSAGING_CLIENT_ID] = producer.client_id
         if engine.settings.peer_name:
             self.attributes[semconv.SERVICE_PEER_NAME] = name
+        names = (semconv.MESSAGING_DESTINATION_PARTITION_ID, *filter(None, (producer.names.offset,)))
+        self.shape = SpanShape(f"{operation} {name}", SpanKind.PRODUCER, self.attributes, names)
 
-    def learned(self, producer: Producer) -> dict[str, AttributeValue]:
-        """Return the attributes of spans, with the cluster from the moment that the client knows it."""
-        name = producer.names.cluster
+    def learned(self, producer: Producer) -> SpanShape:
+        """Return the shape of spans, with the cluster from the moment that the client knows it."""
+        name, before = producer.names.cluster, self.shape
         if name is not None and name not in self.attributes and (cluster := producer.cluster_id()):
             self.attributes = {**self.attributes, name: cluster}
-        return self.attributes
+            self.shape = SpanShape(before.name, before.kind, self.attributes, before.names)
+        return self.shape
 
     def counted_as(self, producer: Producer, destination: str) -> dict[str, AttributeValue]:
         """Return the attributes of the metrics, with the destination as metrics have it."""

@@ -56,19 +56,19 @@ class Iteration:
         "_clock_ns",
         "_destination",
         "_excludes",
-        "_finish",
         "_headers",
         "_observing",
         "_offset",
         "_partition",
         "_timestamp_ms",
         "engine",
+        "finish",
         "place",
     )
 
     def __init__(self, engine: Engine, processor: Processor, fields: MessageFields) -> None:
         self.engine = engine
-        self._begin, self._finish = processor.begin, processor.finish
+        self._begin, self.finish = processor.begin, processor.finish
         self._destination, self._partition, self._offset = fields.destination, fields.partition, fields.offset
         self._headers, self._timestamp_ms = fields.headers, fields.timestamp_ms
         self._excludes = engine.settings.excludes_destination
@@ -79,7 +79,7 @@ class Iteration:
         """Finish the message that was handed out last."""
         delivery = consumer.open
         if delivery is not None:
-            self._finish(delivery)
+            self.finish(delivery)
             consumer.open = None  # Now: whatever has interrupted it, the next call finishes it.
 
     def hand_out(self, consumer: Consumer, message: Message) -> Exception | None:
@@ -210,7 +210,7 @@ def make_next(
 ) -> Callable[..., Any]:
     """Make the replacement of a client's `__next__`."""
     known, consumer_of, nobody = consumers.by_id.get, consumers.of, consumers.left_alone
-    leave, hand_out, again, interrupted = iteration.leave, iteration.hand_out, iteration.again, iteration.interrupted
+    finish, hand_out, again, interrupted = iteration.finish, iteration.hand_out, iteration.again, iteration.interrupted
     place = iteration.place
 
     @functools.wraps(original)
@@ -218,7 +218,10 @@ def make_next(
         consumer, rejection = nobody, None
         try:
             consumer = known(id(self)) or consumer_of(self)
-            leave(consumer)
+            delivery = consumer.open
+            if delivery is not None:  # As `leave` does.
+                finish(delivery)
+                consumer.open = None
             if consumer.kept is not None and (message := again(consumer)) is not None:
                 return message
         except Exception:

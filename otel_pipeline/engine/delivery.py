@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, cast
 
-from opentelemetry.context import Context, attach, create_key, get_current
+from opentelemetry.context import Context, create_key
 from opentelemetry.trace import get_current_span
 
+from otel_pipeline.engine.current_context import attach, get_current
 from otel_pipeline.engine.failure import end_anyway
 from otel_pipeline.engine.guard import guarded
 from otel_pipeline.engine.origin import Origin, origin_at

@@ -14,9 +14,10 @@ from threading import RLock, get_ident
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from opentelemetry import context as _api
-from opentelemetry.context import Context, attach, get_current
+from opentelemetry.context import Context
 from opentelemetry.context.contextvars_context import ContextVarsRuntimeContext
 
+from otel_pipeline.engine.current_context import attach, get_current
 from otel_pipeline.engine.delivery import execution, give_up
 
 if TYPE_CHECKING:

@@ -6,11 +6,12 @@ import time
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 from weakref import WeakKeyDictionary
 
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, create_key, get_current, set_value
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, create_key, set_value
 from opentelemetry.trace import SpanKind, get_current_span, set_span_in_context
 
 from otel_pipeline import semconv
 from otel_pipeline.engine.batch import batch_in_hand, span_of_batch
+from otel_pipeline.engine.current_context import attach, get_current
 from otel_pipeline.engine.delivery import ambient, back_to, heal, in_hand
 from otel_pipeline.engine.engine import OTHER, PLAIN_SUPPRESS_KEY
 from otel_pipeline.engine.failure import describe as describe_failure
@@ -19,6 +20,7 @@ from otel_pipeline.engine.guard import place_in_force, step_aside
 from otel_pipeline.engine.origin import age_s
 from otel_pipeline.engine.request import origin_of_request
 from otel_pipeline.engine.scope import decorate
+from otel_pipeline.engine.span_shape import SpanShape
 from otel_pipeline.engine.spans import SPAN_KEY
 
 if TYPE_CHECKING:
@@ -119,9 +121,10 @@ class Inferences:
         if origin is not None:
             attributes.update(describe(origin, start_ns))
         parent: Any = context.get(SPAN_KEY) or span_of_batch()
-        span = self.spans.dropped(parent) or self.spans.start(
-            f"predict {call.model}", SpanKind.INTERNAL, parent, context, attributes, (), start_ns
-        )
+        span: Span | None = self.spans.dropped(parent)
+        if span is None:
+            shape = SpanShape(f"predict {call.model}", SpanKind.INTERNAL, attributes)
+            span = self.spans.start(shape, (), parent, context, (), start_ns)
         call.span, call.delivery, call.origin = span, delivery, origin
         call.start_ns = start_ns
         call.started_ns = self.monotonic_ns()

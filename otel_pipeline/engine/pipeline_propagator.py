@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 
-from opentelemetry.context import Context, get_current
+from opentelemetry.context import Context
 from opentelemetry.propagators.textmap import (
     CarrierT,
     Getter,
@@ -19,6 +19,7 @@ from opentelemetry.propagators.textmap import (
 
 from otel_pipeline.engine import pipeline_header
 from otel_pipeline.engine.batch import batch_in_hand
+from otel_pipeline.engine.current_context import get_current
 from otel_pipeline.engine.delivery import in_hand
 from otel_pipeline.engine.guard import place_in_force, step_aside
 from otel_pipeline.engine.origin import Origin, origin_of

@@ -10,8 +10,7 @@ import functools
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.context import Context, attach, get_current
-
+from otel_pipeline.engine.current_context import attach, get_current
 from otel_pipeline.engine.delivery import DELIVERY_KEY, back_to
 from otel_pipeline.engine.driven import LoopStep
 from otel_pipeline.engine.guard import step_aside
@@ -19,6 +18,8 @@ from otel_pipeline.engine.guard import step_aside
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
+
+    from opentelemetry.context import Context
 
     from otel_pipeline.engine.engine import Engine
     from otel_pipeline.engine.guard import Place

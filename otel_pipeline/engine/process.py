@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
-from opentelemetry.context import attach, get_current
-
 from otel_pipeline.engine import guard
+from otel_pipeline.engine.current_context import attach, get_current
 from otel_pipeline.engine.delivery import give_up, heal, in_hand
 from otel_pipeline.engine.driven import LoopStep
 from otel_pipeline.engine.guard import place_in_force, step_aside

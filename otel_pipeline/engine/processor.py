@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from asyncio import current_task
+from asyncio.events import _get_running_loop
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.context import Context, attach, get_current
+from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanKind
 
 from otel_pipeline import semconv
+from otel_pipeline.engine.current_context import attach, get_current
 from otel_pipeline.engine.delivery import DELIVERY_KEY, OpenDelivery, ambient, execution, give_up, heal, leave_unopened
 from otel_pipeline.engine.engine import with_error
 from otel_pipeline.engine.exemplars import EXEMPLARS_APART_NS
@@ -17,6 +21,7 @@ from otel_pipeline.engine.links import CreationLinks
 from otel_pipeline.engine.origin import DAY_MS, MAX_AGE_MS, merge, origin_at
 from otel_pipeline.engine.pipeline_header import ENVIRONMENTS, OTHER_ENVIRONMENT
 from otel_pipeline.engine.send import key_text
+from otel_pipeline.engine.span_shape import ORIGIN_NAMES, SpanShape
 from otel_pipeline.engine.spans import SPAN_KEY
 from otel_pipeline.engine.trace_context import LightLink, LightSpan, links_to
 from otel_pipeline.engine.trust import sampled_trace, unsampled
@@ -30,10 +35,12 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.engine import Engine
     from otel_pipeline.engine.messages import Message, MessageFields
     from otel_pipeline.engine.observer import PartitionObserver
+    from otel_pipeline.engine.span_shape import Values
     from otel_pipeline.engine.totals import AttributeValue
 
 _NOTHING: Any = (None, None, None, None, None)
 _MOST_S = (MAX_AGE_MS + 1) / 1000
+_SAMPLED = 1
 _CONSUMER = SpanKind.CONSUMER  # Looking an enumeration's member up costs as much as a call.
 
 
@@ -42,6 +49,7 @@ class Processor:
 
     __slots__ = (
         "_add_exemplar",
+        "_body_bytes",
         "_clock_ns",
         "_ending",
         "_engine",
@@ -49,9 +57,11 @@ class Processor:
         "_headers",
         "_hook",
         "_incoming",
+        "_max_hops",
         "_next_exemplar_ns",
         "_now",
         "_offset",
+        "_parent_max_age_ms",
         "_parent_of_process",
         "_place",
         "_settings",
@@ -67,6 +77,8 @@ class Processor:
         self._clock_ns, self._now = engine.clock_ns, engine.monotonic_ns
         self._incoming = engine.propagation.incoming
         self._headers, self._timestamp_ms, self._offset = fields.headers, fields.timestamp_ms, fields.offset
+        self._max_hops, self._parent_max_age_ms = engine.settings.max_hops, engine.settings.parent_max_age_ms
+        self._body_bytes = fields.body_bytes
         self._settings = engine.settings
         self._parent_of_process = engine.settings.process_parent
         self._hook = engine.hook("process")
@@ -96,6 +108,7 @@ class Processor:
                 if self._engine.suppressed(context):
                     return None
             start_ns, sent_ms, headers = self._clock_ns(), self._timestamp_ms(message), self._headers(message)
+            created: Any
             created, inside, carried, header, said = self._incoming(headers, context) if headers else _NOTHING
             offset, now_ns, inside = self._offset(message), self._now(), inside or context
             if began_ns is not None:
@@ -103,19 +116,33 @@ class Processor:
             if inside is not context and state.foreign_baggage is not None:
                 inside = state.foreign_baggage.hold_back(inside, context, header)
             delivery = OpenDelivery(state, message, offset, sent_ms, carried, header, said, start_ns, now_ns, context)
-            parent: Any
-            around: Any
-            parent, around = created, context.get(SPAN_KEY) if context else None
-            if created is None or not state.sender_is_parent or self._too_far(delivery):
+            around: Any = context.get(SPAN_KEY) if context else None
+            parent: Any = created
+            if (
+                created is None
+                or not state.sender_is_parent
+                or said is None
+                or said[0] >> 8 & 0xFF > self._max_hops
+                or not 0 <= start_ns // 1_000_000 - (said[1] << 32 | said[2]) <= self._parent_max_age_ms
+            ):  # Otherwise it is near, and needs no second look.
                 parent = self._parent(delivery, created, around)
-            span: Any = self._spans.dropped(parent)
-            if span is None and state.is_foreign is not None and created is not None and parent is created:
+            is_plain = parent is created and type(created) is LightSpan
+            spans = self._spans
+            is_sampled = is_plain and created.flags & _SAMPLED and spans.follows_parents
+            span: Any = None if is_sampled else spans.dropped(parent)
+            is_home = state.is_foreign is None or (said is not None and said[0] & 0xFF == state.home_code)
+            if span is None and not is_home and created is not None and parent is created:
                 parent = self._as_permitted(delivery, created, inside)
-                span = self._spans.dropped(parent)
+                span = None if parent is created else spans.dropped(parent)
             if span is None:
-                attributes, links = self._attributes(delivery), _links(created, around, parent)
-                span = self._spans.start(state.span_name, _CONSUMER, parent, inside, attributes, links, start_ns)
-            self._open(delivery, span, inside, current=current)
+                links = (created,) if is_plain and around is None else _links(created, around, parent)
+                more = self._more(message) if self._body_bytes(message) < 0 or self._settings.message_key else None
+                span = spans.start(state.shape, _values(delivery), parent, inside, links, start_ns, more)
+            delivery.span, delivery.own = span, Context({**inside, SPAN_KEY: span, DELIVERY_KEY: delivery})
+            if current:
+                loop = _get_running_loop()
+                delivery.execution = get_ident(), 0 if loop is None else id(current_task(loop))  # As `execution` says.
+                attach(delivery.own)  # Without a token: see delivery.py.
             if self._hook.given is not None and span.is_recording():
                 self._hook(span, message)
         except Exception:
@@ -156,7 +183,7 @@ class Processor:
         trace_id = sampled_trace(created)
         if trace_id is None or state.is_foreign is None or not state.is_foreign(delivery.header):
             return created
-        recorded = self._spans.samples_root(trace_id, state.span_name, _CONSUMER, inside, self._attributes, delivery)
+        recorded = self._spans.samples_root(trace_id, state.shape.name, _CONSUMER, inside, self._attributes, delivery)
         foreign_traces = self._engine.foreign_traces
         if recorded or foreign_traces.admit(trace_id, self._now()):
             return created
@@ -164,19 +191,21 @@ class Processor:
         return unsampled(created)
 
     def _attributes(self, delivery: OpenDelivery) -> dict[str, AttributeValue]:
-        reads, message = self._fields, delivery.message
-        attributes: dict[str, AttributeValue] = delivery.state.attributes.copy()
+        shape: SpanShape = delivery.state.shape
+        return shape.all(_values(delivery), self._more(delivery.message))
+
+    def _more(self, message: Message) -> dict[str, AttributeValue] | None:
+        """Return what only some messages have."""
+        reads = self._fields
         names = reads.names
-        if names.offset is not None:
-            attributes[names.offset] = delivery.offset or 0
+        more: dict[str, AttributeValue] | None = None
+        if names.tombstone is not None and reads.body_bytes(message) < 0:
+            more = {names.tombstone: True}
         if names.key is not None and self._settings.message_key:
             text = key_text(reads.key(message))
             if text is not None:
-                attributes[names.key] = text
-        if names.tombstone is not None and reads.body_bytes(message) < 0:
-            attributes[names.tombstone] = True
-        _describe_origin(attributes, delivery, delivery.start_ns / 1e9)
-        return attributes
+                more = {**(more or {}), names.key: text}
+        return more
 
     def begin_batch(self, states: Sequence[PartitionState], messages: Sequence[Message]) -> OpenDelivery | None:
         """Start one span for a batch: linked to every sampled creation context, child of none of them."""
@@ -213,21 +242,16 @@ class Processor:
         if span is None:
             attributes = _common(states)
             attributes[semconv.MESSAGING_BATCH_MESSAGE_COUNT] = len(messages)
-            _describe_origin(attributes, delivery, start_ns / 1e9)
-            name = states[0].span_name if len({state.destination for state in states}) == 1 else "process"
+            name = states[0].shape.name if len({state.destination for state in states}) == 1 else "process"
+            shape = SpanShape(name, _CONSUMER, attributes, ORIGIN_NAMES)
             links = CreationLinks(engine, fields, (messages,))
-            span = engine.spans.start(name, _CONSUMER, parent, context, attributes, links, start_ns)
-        self._open(delivery, span, context, current=True)
+            span = engine.spans.start(shape, _values(delivery), parent, context, links, start_ns)
+        delivery.span, delivery.own = span, Context({**context, SPAN_KEY: span, DELIVERY_KEY: delivery})
+        delivery.execution = execution()
+        attach(delivery.own)
         if self._hook.given is not None and span.is_recording():
             self._hook(span, messages)
         return delivery
-
-    @staticmethod
-    def _open(delivery: OpenDelivery, span: Any, inside: Context, *, current: bool) -> None:
-        delivery.span, delivery.own = span, Context({**inside, SPAN_KEY: span, DELIVERY_KEY: delivery})
-        if current:
-            delivery.execution = execution()
-            attach(delivery.own)  # Without a token: see delivery.py.
 
     def finish(self, delivery: OpenDelivery, error: BaseException | None = None) -> None:
         """End the span and leave its context. Safe to call twice and from another thread; never raises."""
@@ -235,8 +259,16 @@ class Processor:
             if delivery.ended:
                 return
             state, delivery.ended, delivery.message = delivery.state, True, None
-            ended_ns = self._now()
-            _leave(delivery)  # First: what comes may ask the application for the text of its exception.
+            ended_ns, before = self._now(), delivery.before
+            # First it is left: what comes may ask the application for the text of its exception.
+            if get_current() is delivery.own and delivery.execution is not None:
+                attach(before)
+                # Its own context holds the delivery: without this the two would wait for the garbage collector.
+                delivery.own = before
+                if before:
+                    heal()
+            else:
+                heal()
             elapsed_ns = ended_ns - delivery.started_ns
             if error is not None or delivery.error is not None:
                 self._failed(delivery, elapsed_ns, error or delivery.error)
@@ -249,8 +281,11 @@ class Processor:
                     _tell_processed(delivery, observer, now_ms)
                 else:
                     observer.processed(delivery.offset or 0, origin_ms, now_ms)
-            if type(delivery.span) is not LightSpan:
-                self._end(delivery, ended_ns, delivery.start_ns + elapsed_ns)
+            span = delivery.span
+            if type(span) is not LightSpan:
+                if ended_ns >= self._next_exemplar_ns and self._totals.exemplars:
+                    self._exemplify(delivery, ended_ns, delivery.start_ns + elapsed_ns)
+                span.end(delivery.start_ns + elapsed_ns)
         except BaseException:
             self._ending.failed(give_up, delivery)
 
@@ -264,27 +299,13 @@ class Processor:
         if span.is_recording():
             describe(span, error, with_text=self._settings.exception_text)
 
-    def _end(self, delivery: OpenDelivery, ended_ns: int, end_ns: int) -> None:
-        if ended_ns >= self._next_exemplar_ns and self._totals.exemplars:
-            self._next_exemplar_ns = ended_ns + EXEMPLARS_APART_NS
-            # Not the delivery: it would live until metrics are read, and with it what the context holds.
-            origin_ms, origin, members = delivery.origin_ms, delivery.known_origin, delivery.members
-            sent_ms, start_ns = delivery.timestamp_ms, delivery.start_ns
-            shown = delivery.span.get_span_context()
-            self._add_exemplar((shown, delivery.state.observer, origin_ms, origin, members, sent_ms, start_ns, end_ns))
-        delivery.span.end(end_ns)
-
-
-def _leave(delivery: OpenDelivery) -> None:
-    """Go back to the context before the delivery, where the delivery's own is still current."""
-    before = delivery.before
-    if get_current() is delivery.own and delivery.execution is not None:
-        attach(before)
-        # Its own context holds the delivery: without this the two would wait for the garbage collector.
-        delivery.own = before
-        if not before:
-            return
-    heal()
+    def _exemplify(self, delivery: OpenDelivery, ended_ns: int, end_ns: int) -> None:
+        self._next_exemplar_ns = ended_ns + EXEMPLARS_APART_NS
+        # Not the delivery: it would live until metrics are read, and with it what the context holds.
+        origin_ms, origin, members = delivery.origin_ms, delivery.known_origin, delivery.members
+        sent_ms, start_ns = delivery.timestamp_ms, delivery.start_ns
+        shown = delivery.span.get_span_context()
+        self._add_exemplar((shown, delivery.state.observer, origin_ms, origin, members, sent_ms, start_ns, end_ns))
 
 
 def _tell_processed(delivery: OpenDelivery, observer: PartitionObserver, now_ms: int) -> None:
@@ -298,23 +319,24 @@ def _tell_processed(delivery: OpenDelivery, observer: PartitionObserver, now_ms:
         each.processed(offset, origin_ms, now_ms)
 
 
-def _describe_origin(attributes: dict[str, AttributeValue], delivery: OpenDelivery, now_s: float) -> None:
+def _values(delivery: OpenDelivery) -> Values:
+    """Return what differs from message to message, in the order of `ORIGIN_NAMES`, and the offset."""
     fields = delivery.fields
     code = OTHER_ENVIRONMENT if fields is None else fields[0] & 0xFF
     if fields is None or code == OTHER_ENVIRONMENT:
         origin_ms, _, hops, environment, *_ = delivery.origin
     else:
         origin_ms, hops, environment = fields[1] << 32 | fields[2], fields[0] >> 8 & 0xFF, ENVIRONMENTS.get(code)
-    age_s, sent_ms = now_s - origin_ms / 1e3, delivery.timestamp_ms
-    if origin_ms > 0 and abs(age_s) < _MOST_S:
-        attributes[semconv.OTEL_PIPELINE_DATA_AGE] = age_s
-    else:
-        origin_ms = 0
-    if type(sent_ms) is int and sent_ms >= max(1, origin_ms - DAY_MS) and abs(age_s := now_s - sent_ms / 1e3) < _MOST_S:
-        attributes[semconv.OTEL_PIPELINE_DELIVERY_AGE] = age_s
-    if environment is not None:
-        attributes[semconv.OTEL_PIPELINE_ORIGIN_ENVIRONMENT] = environment
-    attributes[semconv.OTEL_PIPELINE_HOPS] = hops
+    now_s, sent_ms = delivery.start_ns / 1e9, delivery.timestamp_ms
+    data_age_s: float | None = now_s - origin_ms / 1e3
+    if origin_ms <= 0 or not -_MOST_S < data_age_s < _MOST_S:  # type: ignore[operator] # it is a number here
+        data_age_s, origin_ms = None, 0
+    delivery_age_s: float | None = None
+    if type(sent_ms) is int and sent_ms >= max(1, origin_ms - DAY_MS):
+        delivery_age_s = now_s - sent_ms / 1e3
+        if not -_MOST_S < delivery_age_s < _MOST_S:
+            delivery_age_s = None
+    return hops, data_age_s, delivery_age_s, environment, delivery.offset or 0
 
 
 def _common(states: Sequence[PartitionState]) -> dict[str, AttributeValue]:
@@ -329,7 +351,7 @@ def _common(states: Sequence[PartitionState]) -> dict[str, AttributeValue]:
 
 def _links(created: Span | None, around: Span | None, parent: Span | None) -> tuple[Link, ...]:
     """Link the creation context, and the application's own span where it is not the parent (docs/design/spans.md)."""
-    own = () if created is None else (LightLink(created),) if type(created) is LightSpan else links_to(created)
+    own = () if created is None else links_to(created)
     if around is None or around is parent or not around.get_span_context().is_valid:
         return own
     return (*own, LightLink(around))

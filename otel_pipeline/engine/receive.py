@@ -13,6 +13,7 @@ from otel_pipeline.engine.delivery import ambient, heal
 from otel_pipeline.engine.engine import with_error
 from otel_pipeline.engine.headers import own_headers
 from otel_pipeline.engine.links import CreationLinks
+from otel_pipeline.engine.span_shape import SpanShape
 from otel_pipeline.engine.spans import SPAN_KEY
 
 if TYPE_CHECKING:
@@ -144,7 +145,8 @@ def _receive_span(
             attributes[fields.names.partition] = str(fields.partition(judged[0][0]))
     end_ns = engine.clock_ns()
     links = CreationLinks(engine, fields, judged)
-    span = engine.spans.start(name, SpanKind.CLIENT, parent, context, attributes, links, end_ns - elapsed_ns)
+    shape = SpanShape(name, SpanKind.CLIENT, attributes)
+    span = engine.spans.start(shape, (), parent, context, links, end_ns - elapsed_ns)
     span.end(end_ns)
     return span
 

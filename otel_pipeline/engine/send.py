@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from opentelemetry.context import get_current
 from opentelemetry.trace import SpanKind
 
 from otel_pipeline import semconv
@@ -12,6 +11,7 @@ from otel_pipeline.engine import origin_state, pipeline_header
 from otel_pipeline.engine.awaited_batch import strays
 from otel_pipeline.engine.batch import batch_in_hand, span_of_batch
 from otel_pipeline.engine.clients import Destination
+from otel_pipeline.engine.current_context import get_current
 from otel_pipeline.engine.delivery import DELIVERY_KEY, OpenDelivery, ambient, heal
 from otel_pipeline.engine.engine import OTHER, with_error
 from otel_pipeline.engine.failure import cut, describe, end_anyway, text_of
@@ -19,17 +19,19 @@ from otel_pipeline.engine.headers import own_header, without
 from otel_pipeline.engine.merged import put_member
 from otel_pipeline.engine.origin import origin_of
 from otel_pipeline.engine.request import origin_of_request
+from otel_pipeline.engine.span_shape import ShapedSpan, SpanShape
 from otel_pipeline.engine.spans import SPAN_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from opentelemetry.trace import Span
+    from opentelemetry.trace import Link, Span
 
     from otel_pipeline.engine.clients import Producer
     from otel_pipeline.engine.engine import Engine
     from otel_pipeline.engine.messages import SystemNames
     from otel_pipeline.engine.origin import Origin
+    from otel_pipeline.engine.span_shape import Values
     from otel_pipeline.engine.totals import AttributeValue
 
 ABORTED = "aborted"
@@ -75,23 +77,18 @@ class Sending:
 
     def __call__(self, answer: Any) -> None:
         """Finish as the client's callback for both outcomes: an acknowledgement, or the exception. Never raises."""
+        if isinstance(answer, BaseException):
+            self.finish(None, None, answer)
+            return
         try:
-            if isinstance(answer, BaseException):
-                self.finish(None, None, answer)
-            else:
-                self.finish(*self._where(answer))
+            partition, offset = self._producer.read(answer)
         except Exception:
-            self._engine.guard.place("send.finish").failed()
-
-    def _where(self, answer: Any) -> tuple[int | None, int | None]:
-        try:
-            return self._producer.read(answer)
-        except Exception:
+            partition = offset = None
             place = self._engine.guard.place("send.acknowledgement")
             place.failed()
             if place.off:
                 self._producer.read = _nowhere
-            return None, None
+        self.finish(partition, offset)
 
     def aim(self, producer: Producer, destination: Destination, start_ns: int, started_ns: int) -> None:
         """Say where it goes, where that was not known when its headers were written; sending begins now."""
@@ -151,18 +148,26 @@ class Sending:
                 engine.operation_duration.local(attributes).cell.record(elapsed_ns / 1e9)
             if span is None:
                 return
+            where = None if partition is None or partition < 0 else str(partition)
+            at = None if offset is None or offset < 0 else offset
+            if error is None and isinstance(span, ShapedSpan):
+                span.end_with((where, at), self.start_ns + elapsed_ns)
+                return
             if span.is_recording():
-                if partition is not None and partition >= 0:
-                    span.set_attribute(semconv.MESSAGING_DESTINATION_PARTITION_ID, str(partition))
-                name = self._producer.names.offset
-                if name is not None and offset is not None and offset >= 0:
-                    span.set_attribute(name, offset)
+                _say_where(span, where, at, self._producer.names.offset)
                 if error is not None:
                     describe(span, error, with_text=engine.settings.exception_text, with_event=False)
             span.end(self.start_ns + elapsed_ns)
         except Exception:
             self._engine.guard.place("send.finish").failed()
             end_anyway(self.span)
+
+
+def _say_where(span: Span, partition: str | None, offset: int | None, offset_name: str | None) -> None:
+    if partition is not None:
+        span.set_attribute(semconv.MESSAGING_DESTINATION_PARTITION_ID, partition)
+    if offset is not None and offset_name is not None:
+        span.set_attribute(offset_name, offset)
 
 
 def _nowhere(_answer: object) -> tuple[None, None]:
@@ -187,7 +192,7 @@ def sender(  # noqa: C901, PLR0915
     suppressed, find, dropped_ids = engine.suppressed, propagation.find, spans.dropped_ids
     outgoing, outgoing_ids, creation_links = propagation.outgoing, propagation.outgoing_ids, propagation.creation_links
 
-    def begin(  # noqa: C901, PLR0911, PLR0912 - one message's path, read in one place
+    def begin(  # noqa: C901, PLR0911, PLR0912, PLR0915 - one message's path, read in one place
         producer: Producer, topic: Any, partition: Any, key: Any, value: Any, headers: Any
     ) -> Sending | None:
         try:
@@ -196,7 +201,8 @@ def sender(  # noqa: C901, PLR0915
             context = get_current()
             delivery: OpenDelivery | None = None
             if context:
-                if DELIVERY_KEY in context:
+                delivery = context.get(DELIVERY_KEY)  # type: ignore[assignment]
+                if delivery is not None and delivery.ended:
                     context = ambient(heal())
                     delivery = context.get(DELIVERY_KEY)  # type: ignore[assignment]
                 if suppressed(context):
@@ -211,17 +217,22 @@ def sender(  # noqa: C901, PLR0915
                 return None
             carried = find(headers) if headers else None
             kept = carried is not None and (delivery is None or carried != delivery.traceparent)
-            parent: Any = (context.get(SPAN_KEY) if context else None) or span_of_batch()
+            parent: Any = context.get(SPAN_KEY) if context else None
+            if parent is None and batch_in_hand.get() is not None:
+                parent = span_of_batch()
             start_ns = clock_ns()
             ids = dropped_ids(parent)
             span: Span | None = None
             if ids is None:
-                attributes = (destination.attributes if destination.bound else destination.learned(producer)).copy()
-                if value is None or partition is not None or with_key:
-                    _add_message(attributes, producer.names, partition, key, value, with_key=with_key)
-                links = creation_links(headers) if kept else ()
-                kind = SpanKind.CLIENT if kept else SpanKind.PRODUCER
-                span = spans.start(destination.span_name, kind, parent, context, attributes, links, start_ns)
+                shape = destination.shape if destination.bound else destination.learned(producer)
+                values: Values = ()
+                if partition is not None and type(partition) is int and producer.names.partition is not None:
+                    values = (str(partition), None)
+                more = None if value is not None and not with_key else _of_message(producer.names, key, value, with_key)
+                if kept:
+                    shape = SpanShape(shape.name, SpanKind.CLIENT, shape.attributes, shape.names)
+                links: tuple[Link, ...] = creation_links(headers) if kept else ()
+                span = spans.start(shape, values, parent, context, links, start_ns, more)
             sending = Sending(engine, producer, destination, headers, span, start_ns, monotonic_ns())
         except Exception:
             place.failed()
@@ -264,18 +275,16 @@ def destination_of(engine: Engine, producer: Producer, topic: Any, operation: st
     return made
 
 
-def _add_message(
-    attributes: dict[str, AttributeValue], names: SystemNames, partition: Any, key: Any, value: Any, *, with_key: bool
-) -> None:
-    """Add what only some messages have. It is given at the start, where a sampler can see it."""
-    if names.partition is not None and isinstance(partition, int):
-        attributes[names.partition] = str(partition)
+def _of_message(names: SystemNames, key: Any, value: Any, with_key: bool) -> dict[str, AttributeValue]:  # noqa: FBT001
+    """Return what only some messages have. It is given at the start, where a sampler can see it."""
+    found: dict[str, AttributeValue] = {}
     if names.tombstone is not None and value is None:
-        attributes[names.tombstone] = True
+        found[names.tombstone] = True
     if names.key is not None and with_key:
         text = key_text(key)
         if text is not None:
-            attributes[names.key] = text
+            found[names.key] = text
+    return found
 
 
 def key_text(key: object) -> str | None:
@@ -308,7 +317,7 @@ def set_pipeline_header(
         origin = batch.origin
     elif carried is not None and pipeline_header.decode(carried) is not None:
         origin = origin_of(carried, 0)  # A dead letter, a replay, a retry: the data began where its header says.
-    elif (request := origin_of_request(get_current())) is not None:
+    elif (context := get_current()) and (request := origin_of_request(context)) is not None:
         origin = request
     elif strays:
         headers.append((name, _of_unknown_origin(producer, flags)))

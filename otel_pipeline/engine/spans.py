@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from opentelemetry.trace import INVALID_SPAN, Link, SpanContext, TraceFlags, get_current_span, set_span_in_context
+from opentelemetry.trace import INVALID_SPAN, SpanContext, TraceFlags, get_current_span, set_span_in_context
 from opentelemetry.trace.propagation import _SPAN_KEY
+
+from otel_pipeline.engine.span_shape import ShapedSpan
+from otel_pipeline.engine.trace_context import LightLink, LightSpan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from opentelemetry.context import Context
-    from opentelemetry.trace import Span, SpanKind, Tracer
+    from opentelemetry.trace import Link, Span, Tracer
 
+    from otel_pipeline.engine.span_shape import SpanShape, Values
     from otel_pipeline.engine.totals import AttributeValue
-    from otel_pipeline.engine.trace_context import Ids, LightSpan
+    from otel_pipeline.engine.trace_context import Ids
 
 SPAN_KEY = _SPAN_KEY
 """The key under which the API keeps the current span: a context of ours gets span and delivery in one copy, not two."""
@@ -32,6 +36,10 @@ class Spans(Protocol):
     def samples_root(self) -> RootDecision:
         """Whether a root with this trace id would be recorded: what the local sampler says, whoever the parent is."""
 
+    @property
+    def follows_parents(self) -> bool:
+        """Whether it is never known of a span under a sampled parent that it is not recorded."""
+
     def dropped_ids(self, parent: Span | None) -> Ids | None:
         """Return the ids of a span under this parent, if it is already known that it is not recorded."""
 
@@ -40,18 +48,19 @@ class Spans(Protocol):
 
     def start(
         self,
-        name: str,
-        kind: SpanKind,
+        shape: SpanShape,
+        values: Values,
         parent: Span | None,
         context: Context,
-        attributes: dict[str, AttributeValue],
-        links: Sequence[Link] = (),
+        links: Sequence[Link | LightSpan] = (),
         start_time_ns: int | None = None,
+        more: dict[str, AttributeValue] | None = None,
     ) -> Span:
-        """Start a span under the parent, None for a root. The attributes are the span's own from now on.
+        """Start a span under the parent, None for a root.
 
-        `context` is what samplers and span processors see, for example its baggage. `start_time_ns` is ns since the
-        epoch, now when left out.
+        `context` is what samplers and span processors see, for example its baggage. Of `links` a span of nothing but
+        ids stands for a link to it. `start_time_ns` is ns since the epoch, now when left out. `more` are attributes
+        that only some spans of this shape have.
         """
         ...
 
@@ -63,6 +72,8 @@ def _samples_no_root(*_span: object) -> bool:
 
 class TracerSpans:
     """Spans of any OpenTelemetry tracer, whatever its sampler."""
+
+    follows_parents = True
 
     def __init__(self, tracer: Tracer, samples_root: RootDecision | None = None) -> None:
         self._tracer = tracer
@@ -80,22 +91,27 @@ class TracerSpans:
 
     def start(
         self,
-        name: str,
-        kind: SpanKind,
+        shape: SpanShape,
+        values: Values,
         parent: Span | None,
         context: Context,
-        attributes: dict[str, AttributeValue],
-        links: Sequence[Link] = (),
+        links: Sequence[Link | LightSpan] = (),
         start_time_ns: int | None = None,
+        more: dict[str, AttributeValue] | None = None,
     ) -> Span:
         """Start a span as the protocol says."""
         if get_current_span(context) is not (parent or INVALID_SPAN):
             context = set_span_in_context(parent or INVALID_SPAN, context)
-        return self._tracer.start_span(name, context, kind, attributes, links, start_time_ns)
+        attributes = shape.all(values, more)
+        whole = [LightLink(each) if isinstance(each, LightSpan) else each for each in links]
+        return self._tracer.start_span(shape.name, context, shape.kind, attributes, whole, start_time_ns)
 
 
 def discard(span: Span) -> None:
     """End a span of what did not come about: span processors see that it is over, and nobody exports it."""
+    if isinstance(span, ShapedSpan):
+        span.discard()
+        return
     own = span.get_span_context()
     made: Any = span
     if getattr(made, "_context", None) is own:

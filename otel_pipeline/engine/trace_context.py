@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from opentelemetry.baggage import get_all
+from opentelemetry.baggage import _BAGGAGE_KEY, get_all
 from opentelemetry.context import Context
 from opentelemetry.trace import (
     Link,
@@ -25,6 +25,7 @@ from otel_pipeline.engine.brought import brought, with_brought
 from otel_pipeline.engine.guard import raise_theirs
 from otel_pipeline.engine.headers import BAGGAGE, TRACEPARENT, TRACESTATE, context_headers, own_header, pairs
 from otel_pipeline.engine.merged import merged
+from otel_pipeline.engine.span_shape import KnownIds
 from otel_pipeline.engine.w3c import as_bytes, encode_baggage, parse_tracestate
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ with the sender's context and the data-flow header, both as they came; what the 
 
 
 @dataclass(slots=True, eq=False, repr=False)
-class LightSpan(NonRecordingSpan):
+class LightSpan(KnownIds, NonRecordingSpan):
     """A span that is not recorded, or that of a message's sender: three numbers, and a SpanContext only when asked."""
 
     trace_id: int
@@ -222,6 +223,16 @@ class TraceContext:
                     fields = pipeline_header.fields(header)
             if more:
                 return self._more(headers, context)
+            if (
+                type(first) is bytes
+                and len(first) == _LENGTH
+                and first[:3] == b"00-"
+                and first.translate(None, _HEX) == b"---"
+                and first[35] == first[52] == _DASH
+            ):  # Most are so: `parse_traceparent`, in place.
+                trace_id, span_id = int(first[3:35], 16), int(first[36:52], 16)
+                if trace_id and span_id:
+                    return LightSpan(trace_id, span_id, int(first[53:55], 16), True), context, first, header, fields
             ids = None if first is None else parse_traceparent(first)
             if ids is not None:
                 return LightSpan(ids[0], ids[1], ids[2], True), context, first, header, fields
@@ -279,7 +290,9 @@ class TraceContext:
 
     def outgoing(self, headers: Any, span: Span, context: Context) -> list[tuple[str, bytes]]:
         """Copy the headers, with this span in place of the context's."""
-        if type(span) is LightSpan:
+        if isinstance(span, KnownIds):
+            if not headers and span.read_state is None and (not context or _BAGGAGE_KEY not in context):
+                return [(TRACEPARENT, _FORMAT % (span.trace_id, span.span_id, span.flags))]
             return self.outgoing_ids(headers, (span.trace_id, span.span_id, span.flags, span.read_state), context)
         made = span.get_span_context()
         ours: dict[str, bytes] = {}
@@ -292,7 +305,7 @@ class TraceContext:
         """Do the same for a span that is not recorded."""
         trace_id, span_id, flags, read_state = ids
         traceparent = _FORMAT % (trace_id, span_id, flags)
-        if not headers and read_state is None and not context:
+        if not headers and read_state is None and (not context or _BAGGAGE_KEY not in context):
             return [(TRACEPARENT, traceparent)]
         ours = {TRACEPARENT: traceparent}
         self._add(ours, None if read_state is None else read_state(), context)

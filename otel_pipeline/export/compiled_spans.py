@@ -1,16 +1,15 @@
-"""The SDK's own spans, made without its constructor, which is most of what a span costs.
+"""The lane that a recorded span takes: made of slots and handed to our own queue as it is, or by the tracer.
 
-Each is a copy of one that the SDK made as a template; what is the same for all is shared, what differs is set. Whether
-that fits is tried when it is compiled; where the provider, its sampler, its limits or this version of the SDK is
-another, the tracer makes the spans.
+Where nobody but us listens, no processor is called at a span's start and its fields are made when it is exported
+(*native*). The application's own processors get what they would get from the SDK (*compatible*). Whether all that
+fits is tried when it is compiled; where the provider, its sampler, its limits or this version of the SDK is another,
+the tracer makes the spans (*sdk*).
 """
 
 from __future__ import annotations
 
-import threading
-from collections import deque
 from time import time_ns
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
@@ -19,33 +18,34 @@ from opentelemetry.sdk.trace.sampling import (
     ALWAYS_ON,
     ParentBased,
     Sampler,
-    StaticSampler,
     TraceIdRatioBased,
 )
-from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
 
 from otel_pipeline.engine.ids import getrandbits, randrange
+from otel_pipeline.engine.span_shape import KnownIds
 from otel_pipeline.engine.spans import TracerSpans
 from otel_pipeline.engine.trace_context import LightSpan
+from otel_pipeline.export.recorded_span import Processors, class_for
 from otel_pipeline.export.sampling import root_decision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from opentelemetry.context import Context
-    from opentelemetry.trace import Link, Span, Tracer
+    from opentelemetry.trace import Link, Span, SpanContext, Tracer
     from opentelemetry.trace.span import TraceState
 
+    from otel_pipeline.engine.span_shape import SpanShape, Values
     from otel_pipeline.engine.spans import Spans
     from otel_pipeline.engine.totals import AttributeValue
     from otel_pipeline.engine.trace_context import Ids
 
 _ENOUGH_ATTRIBUTES = 64
+_ALL = 1 << 64
+"""The bound of who records every trace."""
 _LOW_64_BITS = (1 << 64) - 1
 _SAMPLED = 1
 _RANDOM = 2
-_RLOCK = type(threading.RLock())
-_FLAGS = tuple(map(TraceFlags, range(256)))
 
 
 def make(provider: Any, tracer: Any) -> Spans:
@@ -58,10 +58,10 @@ def make(provider: Any, tracer: Any) -> Spans:
 
 
 def _compiled(provider: Any, tracer: Any) -> CompiledSpans | None:
-    bound = _bound(provider.sampler) if type(provider) is TracerProvider else None
+    decision = _decision(provider.sampler) if type(provider) is TracerProvider else None
     limits = getattr(provider, "_span_limits", None)
     fits = (
-        bound is not None
+        decision is not None
         and type(provider.id_generator) is RandomIdGenerator
         and limits is not None
         and limits.max_span_attribute_length is None
@@ -70,7 +70,7 @@ def _compiled(provider: Any, tracer: Any) -> CompiledSpans | None:
         and not provider._disabled
         and _is_enabled(tracer)
     )
-    return CompiledSpans(provider, tracer, bound) if fits and bound is not None else None
+    return CompiledSpans(provider, tracer, decision) if fits and decision is not None else None
 
 
 def _is_enabled(tracer: Any) -> bool:
@@ -78,58 +78,52 @@ def _is_enabled(tracer: Any) -> bool:
     return True if check is None else bool(check())
 
 
-def _bound(sampler: Sampler) -> int | None:
-    """Return the bound below which the lower 64 bits of a recorded trace id lie; None for a less simple sampler."""
+class _Decision(NamedTuple):
+    """How a sampler decides, where that takes no more than ids and flags."""
+
+    bound: int
+    """Below it lie the lower 64 bits of a trace id that is recorded."""
+    follows_parents: bool = False
+    """Whether a parent decides, where there is one."""
+
+
+def _decision(sampler: Sampler) -> _Decision | None:
+    """Return how it decides; None for a less simple sampler."""
     if type(sampler) is not ParentBased:
-        return None
+        bound = _bound(sampler)
+        return None if bound is None else _Decision(bound)
     of: Any = sampler
     if (of._remote_parent_sampled, of._local_parent_sampled) != (ALWAYS_ON, ALWAYS_ON):
         return None
     if (of._remote_parent_not_sampled, of._local_parent_not_sampled) != (ALWAYS_OFF, ALWAYS_OFF):
         return None
-    if type(of._root) is TraceIdRatioBased:
-        bound: int = of._root.bound
-        return bound
-    if type(of._root) is StaticSampler:
-        return 1 << 64 if of._root is ALWAYS_ON else 0
+    bound = _bound(of._root)
+    return None if bound is None else _Decision(bound, follows_parents=True)
+
+
+def _bound(sampler: Sampler) -> int | None:
+    if type(sampler) is TraceIdRatioBased:
+        return int(sampler.bound)
+    if sampler is ALWAYS_ON or sampler is ALWAYS_OFF:
+        return _ALL if sampler is ALWAYS_ON else 0
     return None
 
 
 class CompiledSpans:
-    """Decides as `ParentBased(TraceIdRatioBased)` does, and copies the template for what is recorded."""
+    """Decides as a ratio does, or a parent and a ratio, and makes what is recorded of a shape and values."""
 
-    def __init__(self, provider: TracerProvider, tracer: Tracer, bound: int) -> None:
-        self._bound = bound
-        self._processor: Any = provider._active_span_processor
-        self._make_template(provider, tracer)
-
-    def _make_template(self, provider: TracerProvider, tracer: Tracer) -> None:
-        """Keep the fields of a span that the SDK has made and no processor sees. Raises where one is not as known."""
-        own: Any = tracer
-        quiet = TracerProvider(ALWAYS_ON, provider.resource, shutdown_on_exit=False, span_limits=provider._span_limits)
-        scope = own._instrumentation_scope
-        maker: Any = quiet.get_tracer(scope.name, scope.version, schema_url=scope.schema_url)
-        span: Any = maker.start_span("template", attributes={"a": 1})
-        fields = dict(vars(span))
-        fields["_span_processor"] = self._processor
-        fields["_sampler"] = provider.sampler
-        fields["_instrumentation_scope"] = scope
-        for name in ("_name", "_context", "_kind", "_parent", "_start_time", "_lock"):
-            del fields[name]
-        self._fields = fields
-        self._kind_of_span = type(span)
-        self._random = int(span.get_span_context().trace_flags) & _RANDOM
-        attributes = dict(vars(fields["_attributes"]))
-        attributes_lock = threading.RLock if isinstance(attributes.pop("_lock"), _RLOCK) else threading.Lock
-        if attributes.pop("_dict") != {"a": 1}:
-            raise TypeError("attributes are kept otherwise")
-        self._attributes, self._attributes_lock = attributes, attributes_lock
-        self._attributes_kind = type(fields["_attributes"])
-        events = dict(vars(fields["_events"]))
-        self._list_kind = type(fields["_events"])
-        self._max_events, self._max_links = events["_dq"].maxlen, vars(fields["_links"])["_dq"].maxlen
-        if set(events) != {"dropped", "_dq", "_lock"}:
-            raise TypeError("events are kept otherwise")
+    def __init__(self, provider: TracerProvider, tracer: Tracer, decision: _Decision) -> None:
+        self._bound, self.follows_parents = decision
+        template = _template(provider, tracer)
+        self._random = int(template.get_span_context().trace_flags) & _RANDOM
+        self._processors = Processors(provider._active_span_processor)
+        self._kind_of_span: Any = class_for(
+            template,
+            self._processors,
+            _span_processor=provider._active_span_processor,
+            _sampler=provider.sampler,
+            _instrumentation_scope=tracer._instrumentation_scope,  # type: ignore[attr-defined]
+        )
 
     def samples_root(self, trace_id: int, *_span: object) -> bool:
         """Decide as the protocol says; the trace id alone decides."""
@@ -143,55 +137,75 @@ class CompiledSpans:
     def dropped_ids(self, parent: Span | None) -> Ids | None:  # noqa: PLR0911 - one return per kind of parent
         """Return what the protocol says."""
         if parent is None:
+            if self._bound >= _ALL:
+                return None
             low = getrandbits(64)
             if low < self._bound:
                 return None
             return getrandbits(64) << 64 | low, getrandbits(64) or 1, self._random, None
-        if type(parent) is LightSpan:
-            if parent.flags & _SAMPLED:
+        if isinstance(parent, KnownIds):
+            if self._records(parent.trace_id, parent.flags):
                 return None
             return parent.trace_id, getrandbits(64) or 1, parent.flags & self._random, parent.read_state
         context = parent.get_span_context()
-        if context.trace_flags & _SAMPLED:
-            return None
         if not context.is_valid:
             return self.dropped_ids(None)
+        if self._records(context.trace_id, context.trace_flags):
+            return None
         return context.trace_id, getrandbits(64) or 1, context.trace_flags & self._random, _state_of(context)
+
+    def _records(self, trace_id: int, flags: int) -> bool:
+        return bool(flags & _SAMPLED) if self.follows_parents else trace_id & _LOW_64_BITS < self._bound
 
     def start(
         self,
-        name: str,
-        kind: SpanKind,
+        shape: SpanShape,
+        values: Values,
         parent: Span | None,
         context: Context,
-        attributes: dict[str, AttributeValue],
-        links: Sequence[Link] = (),
+        links: Sequence[Link | LightSpan] = (),
         start_time_ns: int | None = None,
+        more: dict[str, AttributeValue] | None = None,
     ) -> Span:
         """Start a span as the protocol says; only for what `dropped` has not taken."""
-        above = None if parent is None else parent.get_span_context()
-        if above is None or not above.is_valid:
-            # Under the condition that it is recorded: `dropped` has drawn already.
-            trace_id = getrandbits(64) << 64 | randrange(min(self._bound, 1 << 64) or 1) or 1
-            above, flags, state = None, self._random | _SAMPLED, None
-        else:
-            trace_id, flags, state = above.trace_id, above.trace_flags & self._random | _SAMPLED, above.trace_state
         made: Any = object.__new__(self._kind_of_span)
-        bounded: Any = object.__new__(self._attributes_kind)
-        bounded.__dict__ = {**self._attributes, "_dict": attributes, "_lock": self._attributes_lock()}
-        own = SpanContext(trace_id, getrandbits(64) or 1, False, _FLAGS[flags & 0xFF], state)
-        made.__dict__ = fields = self._fields.copy()
-        fields["_name"], fields["_kind"], fields["_parent"], fields["_context"] = name, kind, above, own
-        fields["_start_time"] = time_ns() if start_time_ns is None else start_time_ns
-        fields["_attributes"], fields["_lock"] = bounded, threading.Lock()
-        fields["_events"], fields["_links"] = self._list(self._max_events, ()), self._list(self._max_links, links)
-        self._processor.on_start(made, parent_context=context)
+        above: Any = None
+        flags: int
+        if isinstance(parent, KnownIds):
+            made.trace_id, flags, made.read_state = parent.trace_id, parent.flags, parent.read_state
+            # Not the span itself where it is a whole one: each would keep alive all that are above it.
+            above = parent if type(parent) is LightSpan else _ids_of(parent)
+        elif parent is not None and (found := parent.get_span_context()).is_valid:
+            above, flags = found, found.trace_flags
+            made.trace_id, made.read_state = found.trace_id, _state_of(found)
+        else:
+            # Under the condition that it is recorded: `dropped` has drawn already.
+            low = getrandbits(64) if self._bound >= _ALL else randrange(self._bound or 1)
+            made.trace_id = getrandbits(64) << 64 | low or 1
+            flags, made.read_state = self._random, None
+        made.above, made.flags, made.span_id = above, flags & self._random | _SAMPLED, getrandbits(64) or 1
+        made.shape, made.values, made.more = shape, values, more
+        # What is made as it is asked for holds the application's messages.
+        made.given_links = links if type(links) is tuple else tuple(links)
+        made.is_plain, made._end_time = True, None
+        made._start_time = time_ns() if start_time_ns is None else start_time_ns
+        processors = self._processors
+        if processors.multi._span_processors is not processors.seen or processors.are_foreign:
+            processors.start(made, context)
         return made  # type: ignore[no-any-return]
 
-    def _list(self, maximum: int | None, items: Sequence[Any]) -> Any:
-        made: Any = object.__new__(self._list_kind)
-        made.__dict__ = {"dropped": 0, "_dq": deque(items, maxlen=maximum), "_lock": threading.Lock()}
-        return made
+
+def _template(provider: TracerProvider, tracer: Tracer) -> Any:
+    """Make a span that the SDK has made and no processor sees. Raises where one is not as known."""
+    own: Any = tracer
+    quiet = TracerProvider(ALWAYS_ON, provider.resource, shutdown_on_exit=False, span_limits=provider._span_limits)
+    scope = own._instrumentation_scope
+    maker: Any = quiet.get_tracer(scope.name, scope.version, schema_url=scope.schema_url)
+    return maker.start_span("template", attributes={"a": 1})
+
+
+def _ids_of(span: KnownIds) -> LightSpan:
+    return LightSpan(span.trace_id, span.span_id, span.flags, False, span.read_state)
 
 
 def _state_of(context: SpanContext) -> Callable[[], TraceState | None] | None:

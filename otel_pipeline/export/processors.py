@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk._logs import export as logs_export
+from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from otel_pipeline.engine.forks import forks
@@ -79,20 +80,28 @@ class _Queue:
         return count_and_take
 
 
-class CountedSpans(BatchSpanProcessor):
+class TakesRecorded(SpanProcessor):
+    """A span processor of ours, which has nothing to do when a span starts."""
+
+    take: Callable[[Any], None]
+    """Takes a span that has ended, and is sampled: the SDK's, or a `RecordedSpan` as it is."""
+
+
+class CountedSpans(BatchSpanProcessor, TakesRecorded):
     """Hands spans to a border."""
 
     def __init__(self, border: Border, **options: Any) -> None:
         super().__init__(border, **options)  # type: ignore[arg-type] # it has the methods
         self._border = border
         self._counted = _Queue(self, border)
-        self._take = self._counted.counted(super().on_end)
+        emit = getattr(getattr(self, "_batch_processor", None), "emit", None)
+        self.take = self._counted.counted(emit or super().on_end)
 
     def on_end(self, span: Any) -> None:
         """Take a span that has ended, if it is sampled."""
         context = span.context
         if context is not None and context.trace_flags & _SAMPLED:
-            self._take(span)
+            self.take(span)
 
     def force_flush(self, timeout_millis: int | None = None) -> bool:
         """Hand over what waits; where it is spooled, wait until it is sent."""

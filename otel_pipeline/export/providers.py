@@ -417,6 +417,7 @@ class FollowingSpans:
     dropped: Callable[[Span | None], LightSpan | None]
     start: Callable[..., Span]
     samples_root: RootDecision
+    follows_parents: bool
 
     def __init__(self, provider: Any, name: str, version: str, schema_url: str) -> None:
         self._named = (name, version, schema_url)
@@ -437,4 +438,4 @@ class FollowingSpans:
         name, version, schema_url = self._named
         spans = compiled_spans.make(provider, provider.get_tracer(name, version, schema_url=schema_url))
         self.dropped_ids, self.dropped, self.start = spans.dropped_ids, spans.dropped, spans.start
-        self.samples_root = spans.samples_root
+        self.samples_root, self.follows_parents = spans.samples_root, spans.follows_parents

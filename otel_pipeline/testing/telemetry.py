@@ -13,13 +13,14 @@ from opentelemetry.sdk._logs import export as logs_export
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased, Sampler, SamplingResult
 
 from otel_pipeline.export import compiled_spans
 from otel_pipeline.export.data_age import DataAge
+from otel_pipeline.export.processors import TakesRecorded
 from otel_pipeline.testing.checker import check
 from otel_pipeline.testing.records import log_record, metric_records, span_record
 from otel_pipeline.testing.trees import tree
@@ -72,6 +73,14 @@ class _Collected(SpanExporter):
         return SpanExportResult.SUCCESS
 
 
+class _AtOnce(SimpleSpanProcessor, TakesRecorded):
+    """A processor of ours, whose spans are seen as soon as they end."""
+
+    def take(self, span: Any) -> None:
+        """Take a span as production's processors do."""
+        self.span_exporter.export((span,))
+
+
 class Telemetry:
     """What was recorded since the test began. Nothing is exported; providers are put back when the test ends.
 
@@ -94,7 +103,8 @@ class Telemetry:
         self.tracer_provider: Any = TracerProvider(
             self._sampler, self._resource, id_generator=self.ids, shutdown_on_exit=False
         )
-        self.tracer_provider.add_span_processor(SimpleSpanProcessor(self._exporter))
+        self._another, self._ours = SimpleSpanProcessor(self._exporter), _AtOnce(self._exporter)
+        self.tracer_provider.add_span_processor(self._another)
         self._pipelines: list[Pipeline] = []
         self._stamps = False
         self._saved: list[tuple[Any, str, Any]] = []
@@ -118,10 +128,18 @@ class Telemetry:
         self._real_time = True
 
     def as_in_production(self) -> None:
-        """Use random ids and a plain sampler until the test ends: spans are then made as they are outside of tests."""
+        """Use random ids, a plain sampler and a processor of ours until the test ends.
+
+        Spans are then made, and handed over, as they are outside of tests.
+        """
+        self._replace(self._another, self._ours)
         self.tracer_provider.id_generator = RandomIdGenerator()
         self.tracer_provider.sampler = ParentBased(ALWAYS_ON)
         self._forget_tracers()
+
+    def _replace(self, processor: SpanProcessor, by: SpanProcessor) -> None:
+        every: Any = self.tracer_provider._active_span_processor
+        every._span_processors = tuple(by if each is processor else each for each in every._span_processors)
 
     def spans(self) -> list[SpanRecord]:
         """Return the ended spans, in the order of their end."""
@@ -157,6 +175,7 @@ class Telemetry:
     def begin(self) -> None:
         """Put these providers in, with everything at its start."""
         self.ids.traces = self.ids.spans = 0
+        self._replace(self._ours, self._another)
         # The real time, or what a broker stamps would come from the future: no limit on an age would ever be reached.
         self.start_ns = self._now_ns = time.time_ns() // STEP_NS * STEP_NS
         self._real_time = False

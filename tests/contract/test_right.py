@@ -253,7 +253,7 @@ def test_a_failure_of_ours_is_not_the_applications(driver, instrument, monkeypat
     owner, name = {
         "send": (send, "destination_of"),
         "receive": (clients.Consumer, "partition"),
-        "process": (processor.Processor, "_open"),
+        "process": (processor, "_values"),
         "finish": (totals.HistogramCell, "record"),
         "sequence": (pipeline_header, "tag_of"),
         "observe": (clients.PartitionState, "__init__"),

@@ -72,7 +72,7 @@ def test_what_the_spans_say(driver, instrument, telemetry):
     found["PRODUCER"].pop("messaging.client.id", None)
     known = found["CONSUMER"].pop("messaging.client.id", None)
     if driver.can.cluster == "no":
-        clusters.discard(next(iter(clusters - {None}), None))  # Its producer may know it.
+        clusters -= set(sorted(clusters - {None})[:1])  # Its producer may know it.
     assert found == {
         "PRODUCER": {
             **client,

@@ -8,7 +8,7 @@ import pytest
 from opentelemetry.context import Context, attach, get_current
 from opentelemetry.propagators.b3 import B3MultiFormat
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
-from opentelemetry.trace import get_current_span
+from opentelemetry.trace import SpanKind, get_current_span
 
 from otel_pipeline import semconv
 from otel_pipeline.brokers.kafka.client import NAMES
@@ -24,6 +24,7 @@ from otel_pipeline.engine.process import Processing
 from otel_pipeline.engine.propagation import Propagation
 from otel_pipeline.engine.receive import _hand_out
 from otel_pipeline.engine.send import _later_hop, destination_of, key_text, sender
+from otel_pipeline.engine.span_shape import SpanShape
 from tests.engine.test_trust import FIELDS, NOW_MS, Side, message
 
 ORIGIN = Origin(origin_ms=5, newest_ms=5, hops=1, environment="test", path=7)
@@ -159,7 +160,7 @@ class Observer:
 def test_the_exemplar_of_a_batch(side, origins_ms, shown):
     """Its oldest message whose age is known, or a bound of it."""
     observer = Observer()
-    span = side.engine.spans.start("a", 0, None, Context(), {}, (), 1).get_span_context()
+    span = side.engine.spans.start(SpanShape("a", SpanKind.INTERNAL, {}), (), None, Context(), (), 1).get_span_context()
     _show((span, None, None, None, [(observer, 0, origin) for origin in origins_ms], 0, 0, 0))
 
     assert observer.shown == shown

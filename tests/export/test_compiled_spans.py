@@ -1,4 +1,4 @@
-"""Spans that are copied from a template are the SDK's own; where they do not fit, the tracer makes them."""
+"""Spans made of a shape and values are as the SDK's own; where they do not fit, the tracer makes them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import json
 
 import pytest
 from opentelemetry.context import Context
-from opentelemetry.sdk.trace import SpanLimits, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
+from opentelemetry.sdk.trace import SpanLimits, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, TraceIdRatioBased
@@ -21,11 +23,20 @@ from opentelemetry.trace import (
     StatusCode,
     TraceFlags,
     TraceState,
+    set_span_in_context,
+    use_span,
 )
 
-from otel_pipeline.engine.spans import TracerSpans
-from otel_pipeline.engine.trace_context import LightSpan
+from otel_pipeline.engine.span_shape import ShapedSpan, SpanShape
+from otel_pipeline.engine.spans import TracerSpans, discard
+from otel_pipeline.engine.trace_context import LightLink, LightSpan
+from otel_pipeline.export.accounting import Account
+from otel_pipeline.export.border import Border
 from otel_pipeline.export.compiled_spans import CompiledSpans, make
+from otel_pipeline.export.losses import Losses
+from otel_pipeline.export.otlp.encoder import encode
+from otel_pipeline.export.processors import CountedSpans
+from otel_pipeline.export.sampling import KeepsTraceState
 
 STATE = TraceState([("vendor", "1")])
 REMOTE = SpanContext(7, 8, is_remote=True, trace_flags=TraceFlags(1), trace_state=STATE)
@@ -65,23 +76,184 @@ def work(start):
     span.set_attribute("after", "the end")
 
 
-def test_a_compiled_span_is_what_the_tracer_would_have_made(caplog):
-    """Compared field by field, after the application has changed it."""
-    compiled, theirs = provider(), provider()
-    spans, tracer = (
-        spans_of(compiled[0]),
-        TracerSpans(theirs[0].get_tracer("scope", "1", schema_url="https://example.org/1")),
-    )
-    for made in (spans, tracer):
-        work(
-            lambda name, kind, parent, attributes, links, at, made=made: made.start(
-                name, kind, parent, Context(), attributes, links, at
-            )
+class Keeping:
+    """An exporter of ours that keeps what it is given."""
+
+    def __init__(self):
+        self.spans = []
+
+    def export(self, batch):
+        self.spans += batch
+        return SpanExportResult.SUCCESS
+
+    def get_finished_spans(self):
+        return self.spans
+
+    def shutdown(self):
+        """Do nothing."""
+
+
+def native():
+    """A provider to which nobody but us listens, and what its exporter gets."""
+    exporter, made = Keeping(), TracerProvider(shutdown_on_exit=False)
+    account = Account("traces", "http://localhost", {})
+    made.add_span_processor(CountedSpans(Border(exporter, account, Losses(), lambda *_: None)))
+    return made, exporter
+
+
+LINKS = (Link(REMOTE, {"k": 1}),)
+PLAIN = SpanShape("name", SpanKind.CONSUMER, {"a": 1, "b": "text", "c": True}, ("age", "none", "offset"))
+
+
+def start(spans, *, more=None, values=(0.5, None, 7), links=LINKS, parent=None):
+    parent = parent or NonRecordingSpan(REMOTE)
+    return spans.start(PLAIN, values, parent, Context(), list(links), 1_000, more)
+
+
+def all_kinds(spans):
+    """Whatever the engine makes, and whatever an application does to it."""
+    work(
+        lambda name, kind, parent, attributes, links, at: spans.start(
+            SpanShape(name, kind, attributes), (), parent, Context(), links, at
         )
+    )
+    start(spans).end(3_000)
+    start(spans, more={"key": "k"}).end(3_000)
+    start(spans, links=()).end(3_000)
+    start(spans, parent=LightSpan(7, 8, 3, True)).end(3_000)
+    start(spans, parent=LightSpan(7, 8, 1, False, lambda: STATE)).end(3_000)
+    inner = start(spans, parent=start(spans))
+    inner.set_attribute("a", 2)
+    inner.end(3_000)
+    inner.end(4_000)
+    with pytest.raises(KeyError), use_span(start(spans), end_on_exit=False) as failed:
+        raise KeyError
+    failed.end(5_000)
+    read = start(spans)
+    assert (read.attributes["offset"], read.name, read.is_recording()) == (7, "name", True)
+    read.end(3_000)
+    end_with(spans.start(PLAIN, (), NonRecordingSpan(REMOTE), Context(), (), 1_000), (None, None, 8))
+    end_with(spans.start(PLAIN, (1.5, None, None), NonRecordingSpan(REMOTE), Context(), (), 1_000), (None, None, 9))
+    looked = spans.start(PLAIN, (1.5, None, None), NonRecordingSpan(REMOTE), Context(), (), 1_000)
+    looked.set_attribute("own", 1)
+    end_with(looked, (None, "now", 9))
+    end_with(looked, (None, "later", 10))
+
+
+def end_with(span, values):
+    if isinstance(span, ShapedSpan):
+        span.end_with(values, 3_000)
+        return
+    if span.is_recording():
+        span.set_attributes({name: value for name, value in zip(PLAIN.names, values, strict=True) if value is not None})
+    span.end(3_000)
+
+
+def scrubbed(found):
+    """Without what a second run has of its own: ids of spans above, stacks, times of events."""
+    for text, _, _, _ in found:
+        for event in text["events"]:
+            event["timestamp"] = ""
+            event["attributes"].pop("exception.stacktrace", None)
+        if text["parent_id"] != "0x0000000000000008":
+            text["parent_id"] = "another's"
+    return [(text, scope, known) for text, scope, _, known in found]
+
+
+@pytest.mark.parametrize("lane", [provider, native])
+def test_a_compiled_span_is_what_the_tracer_would_have_made(lane, caplog):
+    """Compared field by field in both lanes, after the application has changed it."""
+    (made, exporter), (their_provider, theirs) = lane(), provider()
+    tracer = their_provider.get_tracer("scope", "1", schema_url="https://example.org/1")
+    spans = spans_of(made)
+    for each in (spans, TracerSpans(tracer)):
+        all_kinds(each)
+    made.force_flush()
     caplog.clear()
 
     assert isinstance(spans, CompiledSpans)
-    assert described(compiled[1]) == described(theirs[1])
+    assert scrubbed(described(exporter)) == scrubbed(described(theirs))
+    assert len(exporter.get_finished_spans()) == 12
+    made.shutdown()
+
+
+def test_our_spans_are_encoded_as_the_sdks_own_are():
+    """Whoever has looked at one, changed it, or nobody; with more links than a span may have, too."""
+    made, exporter = native()
+    spans = spans_of(made)
+    all_kinds(spans)
+    start(spans, links=LINKS * 128).end(3_000)
+    start(spans, links=LINKS * 129).end(3_000)
+    start(spans, links=(LightLink(LightSpan(7, 8, 1, True)), LightLink(LightSpan(9, 8, 1)))).end(3_000)
+    spans.start(PLAIN, (), None, Context()).end(3_000)
+    made.force_flush()
+    found = exporter.get_finished_spans()
+
+    encoded = [trace_service_pb2.ExportTraceServiceRequest.FromString(encode("traces", [span]).body) for span in found]
+    assert encoded == [encode_spans([span._readable_span()]) for span in found]
+    assert len(found) == 16
+    made.shutdown()
+
+
+@pytest.mark.parametrize("looked", [True, False])
+@pytest.mark.parametrize("lane", [provider, native])
+def test_a_span_of_what_did_not_come_about_is_not_exported(lane, looked):
+    """Whether somebody has read its context before or not."""
+    made, exporter = lane()
+    span = start(spans_of(made))
+    if looked:
+        assert span.get_span_context().trace_flags.sampled
+    discard(span)
+    made.force_flush()
+
+    assert (span.is_recording(), list(exporter.get_finished_spans())) == (False, [])
+    made.shutdown()
+
+
+def test_the_lane_changes_when_somebody_listens():
+    """A processor that the application adds later hears of spans from then on, and sees the SDK's own ones."""
+    made, exporter = native()
+    spans = spans_of(made)
+    start(spans).end(3_000)
+    theirs = Listening()
+    open_before = start(spans)
+    made.add_span_processor(theirs)
+    open_before.end(3_000)
+    start(spans).end(3_000)
+    made.force_flush()
+
+    assert theirs.heard == ["on_end ReadableSpan", "on_start RecordedSpan", "on_end ReadableSpan"]
+    assert [span.end_time for span in exporter.get_finished_spans()] == [3_000] * 3
+    made.shutdown()
+
+
+class Listening(SpanProcessor):
+    def __init__(self):
+        self.heard = []
+
+    def on_start(self, span, parent_context=None):
+        span.set_attribute("by", "them")
+        self.heard.append(f"on_start {type(span).__name__}")
+
+    def on_end(self, span):
+        self.heard.append(f"on_end {type(span).__name__}")
+
+
+def test_in_the_native_lane_nothing_is_made_that_nobody_asked_for():
+    """Neither attributes, events, links nor a lock; a parent keeps none of its own children's parents alive."""
+    made, _ = native()
+    spans = spans_of(made)
+    above = start(spans)
+    span = start(spans, parent=above)
+    span.end_with((None, None, 9), 3_000)
+    looked_at = vars(span).copy()
+
+    assert (looked_at, span.is_plain, type(span.above)) == ({}, True, LightSpan)
+    assert span.attributes == {"a": 1, "b": "text", "c": True, "age": 0.5, "offset": 9}
+    assert span.parent == above.get_span_context()
+    with pytest.raises(AttributeError, match="'RecordedSpan' object has no attribute 'other'"):
+        span.other  # noqa: B018
+    made.shutdown()
 
 
 @pytest.mark.parametrize(
@@ -105,6 +277,34 @@ def test_the_parent_decides(parent, recorded):
         assert (context.trace_id, context.span_id not in (0, 8), context.is_remote) == (7, True, False)
 
 
+@pytest.mark.parametrize("sampled", [True, False])
+@pytest.mark.parametrize(
+    "sampler",
+    [ALWAYS_ON, ALWAYS_OFF, TraceIdRatioBased(0.5), ParentBased(ALWAYS_OFF), ParentBased(TraceIdRatioBased(0.5))],
+    ids=["on", "off", "ratio", "parent or off", "parent or ratio"],
+)
+def test_each_sampler_decides_as_the_sdk_lets_it(sampler, sampled):
+    """Under parents with ids on both sides of a ratio's bound; ids, flags and tracestate as the SDK's."""
+    made, _ = provider(sampler)
+    spans, tracer = spans_of(made), made.get_tracer("scope")
+    below, above = (1 << 63) - 1, 1 << 63
+    for trace_id in (below, above, below | 7 << 64, above | 7 << 64):
+        for parent in (
+            NonRecordingSpan(SpanContext(trace_id, 8, True, TraceFlags(int(sampled)), STATE)),
+            LightSpan(trace_id, 8, int(sampled), True, lambda: STATE),
+        ):
+            theirs = tracer.start_span("name", set_span_in_context(parent)).get_span_context()
+            dropped = spans.dropped(parent)
+            ours = (dropped or start(spans, parent=parent)).get_span_context()
+
+            assert (dropped is None) is theirs.trace_flags.sampled
+            assert (ours.trace_id, ours.trace_flags, ours.trace_state) == (
+                theirs.trace_id,
+                theirs.trace_flags,
+                theirs.trace_state,
+            )
+
+
 @pytest.mark.parametrize("rate", [0.0, 0.25, 1.0])
 def test_new_traces_are_recorded_at_the_rate(rate):
     """And with ids that the SDK's own sampler would have recorded."""
@@ -114,7 +314,7 @@ def test_new_traces_are_recorded_at_the_rate(rate):
     for _ in range(4_000):
         if spans.dropped(None) is None:
             count += 1
-            spans.start("root", SpanKind.INTERNAL, None, Context(), {}).end()
+            spans.start(SpanShape("root", SpanKind.INTERNAL, {}), (), None, Context()).end()
 
     sampler = TraceIdRatioBased(rate)
     assert abs(count / 4_000 - rate) < 0.05
@@ -131,13 +331,14 @@ class OtherIds(RandomIdGenerator):
 @pytest.mark.parametrize(
     "made",
     [
-        provider(ALWAYS_ON)[0],
+        provider(KeepsTraceState(ALWAYS_ON))[0],
+        provider(ParentBased(KeepsTraceState(ALWAYS_ON)))[0],
         provider(ParentBased(ALWAYS_ON, remote_parent_sampled=ALWAYS_OFF))[0],
         provider(id_generator=OtherIds())[0],
         provider(span_limits=SpanLimits(max_span_attribute_length=10))[0],
         provider(span_limits=SpanLimits(max_span_attributes=5))[0],
     ],
-    ids=["sampler", "parents", "ids", "length", "count"],
+    ids=["sampler", "root", "parents", "ids", "length", "count"],
 )
 def test_what_does_not_fit_is_made_by_the_tracer(made):
     """Another sampler, id generator, or limits."""

@@ -10,6 +10,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, TraceIdRatioBased
 from opentelemetry.trace import NonRecordingSpan, NoOpTracerProvider, SpanContext, SpanKind, TraceFlags, TraceState
 
+from otel_pipeline.engine.span_shape import SpanShape
 from otel_pipeline.engine.spans import TracerSpans
 from otel_pipeline.engine.trust import unsampled
 from otel_pipeline.export import compiled_spans
@@ -60,7 +61,7 @@ def test_a_composed_sampler_does_not_record_what_was_refused():
     state = TraceState([("ot", "th:0;rv:abcdef01234567")])
     sent = NonRecordingSpan(SpanContext(7, 8, is_remote=True, trace_flags=TraceFlags(1), trace_state=state))
     recorded = [
-        spans.start("process orders", SpanKind.CONSUMER, parent, Context(), {}).is_recording()
+        spans.start(SpanShape("process orders", SpanKind.CONSUMER, {}), (), parent, Context()).is_recording()
         for parent in (sent, unsampled(sent))
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.context import attach, get_current
+from otel_pipeline.engine.current_context import attach, get_current
 
 if TYPE_CHECKING:
     from collections.abc import Callable

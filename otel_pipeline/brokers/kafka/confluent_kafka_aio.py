@@ -5,9 +5,8 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.context import get_current
-
 from otel_pipeline.engine.async_loop import AsyncIteration
+from otel_pipeline.engine.current_context import get_current
 from otel_pipeline.engine.driven import leave_loops
 from otel_pipeline.engine.patching import Around
 

@@ -9,12 +9,11 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from opentelemetry.context import attach, get_current
-
 from otel_pipeline.brokers.kafka import confluent_kafka_partitions
 from otel_pipeline.brokers.kafka.confluent_kafka_clients import CONSUMES, with_lifetime
 from otel_pipeline.brokers.kafka.confluent_kafka_pace import look
 from otel_pipeline.brokers.kafka.pull import Pull
+from otel_pipeline.engine.current_context import attach, get_current
 from otel_pipeline.engine.driven import leave_loops
 from otel_pipeline.engine.receive import leave_batch
 

@@ -140,7 +140,10 @@ def _make_try_append(sequences: Sequences, original: Callable[..., Any]) -> Call
         future = original(self, timestamp_ms, key, value, headers, **now)
         if stamped is not None:
             try:
-                sequences.settle(headers, stamped, taken=future is not None)
+                if future is not None:
+                    stamped[1].last += 1  # As `settle` does.
+                else:
+                    sequences.settle(headers, stamped, taken=False)
             except Exception:
                 place.failed()
         return future

@@ -5,8 +5,9 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from otel_pipeline.engine.span_shape import ShapedSpan
 from otel_pipeline.export import batches
-from otel_pipeline.export.otlp import logs, metrics, spans, wire
+from otel_pipeline.export.otlp import logs, metrics, recorded, spans, wire
 from otel_pipeline.export.repair import Repair, repaired_resource, repaired_scope
 
 if TYPE_CHECKING:
@@ -36,6 +37,12 @@ def encode(signal: Signal, batch: Any) -> Encoded:
     return Encoder(signal).encode(batch)
 
 
+def _span(span: Any) -> bytes:
+    if isinstance(span, ShapedSpan) and recorded.is_encodable(span):
+        return recorded.encode(span)
+    return spans.encode(span)
+
+
 class Encoder:
     """Encodes one batch."""
 
@@ -57,7 +64,7 @@ class Encoder:
 
     def _items(self, batch: Any) -> Iterator[tuple[Any, Any, list[bytes]]]:
         """Yield spans or log records as bytes, those together that have one resource and scope object."""
-        encode_one = spans.encode if self._signal == "traces" else logs.encode
+        encode_one = _span if self._signal == "traces" else logs.encode
         resource_of = attrgetter("resource") if self._signal == "traces" else logs.resource_of
         last_resource: Any = _NONE
         last_scope: Any = _NONE

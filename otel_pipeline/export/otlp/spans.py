@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from struct import Struct
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk.trace import ReadableSpan
@@ -12,6 +12,9 @@ from opentelemetry.trace import Link, SpanKind, StatusCode
 
 from otel_pipeline.export.otlp.wire import attributes, length_delimited, varint
 
+if TYPE_CHECKING:
+    from opentelemetry.trace.span import TraceState
+
 _LOW_64_BITS = (1 << 64) - 1
 _ids = Struct(">2sQQ2sQ").pack
 _parent_id = Struct(">2sQ").pack
@@ -19,14 +22,14 @@ _times = Struct("<6ssQsQ").pack
 _time = Struct("<sQ").pack
 _link_ids, _plain_link = Struct(">2sQQ2sQ5s").pack, Struct(">4sQQ2sQ5s").pack
 _PLAIN_LINK = b"\x6a\x21\x0a\x10"
-_HERE, _REMOTE = b"\x85\x01\x00\x01\x00\x00", b"\x85\x01\x00\x03\x00\x00"
+HERE, REMOTE = b"\x85\x01\x00\x01\x00\x00", b"\x85\x01\x00\x03\x00\x00"
 """Flags: whether the parent is of another process, which is known."""
-_LINK_HERE, _LINK_REMOTE = b"\x35\x00\x01\x00\x00", b"\x35\x00\x03\x00\x00"
-_KINDS = {id(kind): b"\x30" + varint(kind.value + 1) + b"\x2a" for kind in SpanKind}
+LINK_HERE, LINK_REMOTE = b"\x35\x00\x01\x00\x00", b"\x35\x00\x03\x00\x00"
+KINDS = {id(kind): b"\x30" + varint(kind.value + 1) + b"\x2a" for kind in SpanKind}
 """Kind and the tag of the name, by what costs no call of Python's."""
 _UNSET, _OK, _ERROR = StatusCode.UNSET, StatusCode.OK, StatusCode.ERROR
 _CODE_ERROR = b"\x18\x02"
-_STATUS_UNSET, _STATUS_OK = b"\x7a\x00", b"\x7a\x02\x18\x01"
+STATUS_UNSET, _STATUS_OK = b"\x7a\x00", b"\x7a\x02\x18\x01"
 
 
 def encode(span: Any) -> bytes:  # noqa: C901 - one place a field
@@ -53,21 +56,21 @@ def encode(span: Any) -> bytes:  # noqa: C901 - one place a field
         dropped = (span.dropped_attributes, span.dropped_events, span.dropped_links)
     trace_id, span_id, _, _, state, _ = context
     ids, raw = _ids(b"\x0a\x10", trace_id >> 64, trace_id & _LOW_64_BITS, b"\x12\x08", span_id), name.encode()
-    flags = _HERE
+    flags = HERE
     if parent:
         ids += _parent_id(b"\x22\x08", parent.span_id)
         if parent.is_remote:
-            flags = _REMOTE
+            flags = REMOTE
     times = _times(flags, b"\x39", start_ns or 0, b"\x41", end_ns or 0)
-    parts = [ids, times, _KINDS[id(kind)], varint(len(raw)), raw, _status(status)]
+    parts = [ids, times, KINDS[id(kind)], varint(len(raw)), raw, _status(status)]
     if held:
         parts.append(attributes(held, 9))
     if events:
         parts += map(_event, events)
     if links:
-        parts += map(_link, links)
+        parts += map(link, links)
     if state:
-        parts.append(length_delimited(3, ",".join([f"{key}={value}" for key, value in state.items()]).encode()))
+        parts.append(state_of(state))
     if dropped != (0, 0, 0):
         parts += [tag + varint(count) for tag, count in zip((b"\x50", b"\x60", b"\x70"), dropped, strict=True) if count]
     body = b"".join(parts)
@@ -83,15 +86,21 @@ def _event(event: Any) -> bytes:
     return b"".join((b"\x5a", varint(body_bytes), time, b"\x12", length, raw, held, lost))
 
 
-def _link(link: Any) -> bytes:
-    if type(link) is Link:
-        of = link.__dict__
+def state_of(state: TraceState) -> bytes:
+    """Return a tracestate as a field of a span."""
+    return length_delimited(3, ",".join([f"{key}={value}" for key, value in state.items()]).encode())
+
+
+def link(to: Any) -> bytes:
+    """Return a link as a field of a span; raise what `wire.any_value` raises."""
+    if type(to) is Link:
+        of = to.__dict__
         (trace_id, span_id, is_remote, _, _, _), held = of["_context"], of["_attributes"]
         dropped = getattr(held, "dropped", 0)
     else:
-        (trace_id, span_id, is_remote, _, _, _), held = link.context, link.attributes
-        dropped = link.dropped_attributes
-    remote, high, low = _LINK_REMOTE if is_remote else _LINK_HERE, trace_id >> 64, trace_id & _LOW_64_BITS
+        (trace_id, span_id, is_remote, _, _, _), held = to.context, to.attributes
+        dropped = to.dropped_attributes
+    remote, high, low = LINK_REMOTE if is_remote else LINK_HERE, trace_id >> 64, trace_id & _LOW_64_BITS
     if type(held) is BoundedAttributes:
         held = held._dict
     if not held and not dropped:
@@ -108,7 +117,7 @@ def _status(status: Any) -> bytes:
     code, description = status.status_code, status.description
     if not description:
         if code is _UNSET:
-            return _STATUS_UNSET
+            return STATUS_UNSET
         if code is _OK:
             return _STATUS_OK
     body = _CODE_ERROR if code is _ERROR else b"\x18" + varint(code.value)
