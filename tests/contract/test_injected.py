@@ -224,6 +224,8 @@ def test_an_exception_at_any_line_is_ours_alone(injection, injected_driver, inst
         wrong, tried, wanted = wrong + found, tried + hit, wanted + ways
     sent = application.sent_values()
     assert (wrong, sent) == ([], [b"first", *(b"%d" % number for number in range(1, len(sent)))])
-    # Not each call takes the same way: what is fetched, which values are looked at, which of a pool's threads does it.
+    # Not each call takes the same way: what is fetched, which values are looked at, which of a pool's threads does it; a
+    # share group's poll returns as many as it likes, and what is left of them takes no call.
     # Where another driver of the library has tried all but a few, these few are rare.
-    assert tried > wanted / (10 if "AIO" in injected_driver.name else 2) or wanted < 50
+    seldom = any(word in injected_driver.name for word in ("AIO", "Share"))
+    assert tried > wanted / (10 if seldom else 2) or wanted < 50
