@@ -18,7 +18,7 @@ pytestmark = [
     pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="other versions of Python count calls otherwise"),
 ]
 MANY = 500
-PULL, STEP, GIVEN, ANSWERED = (4.9, 4.5), (1.1, 4.1), (47.2, 53.5), (30.2, 20.2)
+PULL, STEP, GIVEN, ANSWERED = (4.9, 4.5), (1.1, 4.1), (23.2, 37.4), (13.2, 9.2)
 """At most so many calls by message, of Python's functions and of C's. Lower them with the code; a rise needs a reason."""
 LEARNED = 1_200
 """Until the contract is learned: then nearly every value is only passed by."""
