@@ -361,6 +361,32 @@ def test_what_others_have_left_comes_after_ones_own(running, tmp_path):
     assert (transport.sent, spooled.told.arrived, spooled.told.arrived_of_others) == ([b"own", b"left"], 1, 1)
 
 
+def test_what_others_have_left_does_not_wait_for_what_is_gathered(running, tmp_path):
+    """A process may live for less than that."""
+    left_by(tmp_path / "spool", b"left")
+    spooled, sender, transport = running()
+    sender.outlets[0].gather_s = 3600.0
+    spooled.append(b"own")
+    sender.wake()
+    until_s = time.monotonic() + 30
+    while not spooled.told.arrived_of_others and time.monotonic() < until_s:
+        time.sleep(0.01)
+
+    assert transport.sent == [b"left"]
+
+
+def test_at_the_end_what_others_have_left_is_sent_too(running, tmp_path, monkeypatch):
+    """In the time that leaving may take, and without a pause."""
+    monkeypatch.setattr(senders, "OTHERS_APART_S", 3600.0)
+    for number in range(3):
+        left_by(tmp_path / "spool", b"%d" % number)
+    spooled, sender, _ = running()
+    spooled.append(b"own")
+
+    assert sender.drain(30, patient=True)
+    assert (spooled.told.arrived, spooled.told.arrived_of_others) == (1, 3)
+
+
 @pytest.fixture
 def border(collector, running, tmp_path):
     """A border that spools, in front of the Collector."""

@@ -80,11 +80,11 @@ class Lane:
         """Return how many bytes this process's own segments take, in memory or on the disk."""
         return sum(each.size for each in self.own if each.in_memory is in_memory)
 
-    def waits(self) -> bool | None:
-        """Return whether something waits: true for this process's own, false where it is only others', else None."""
-        if (self.in_hand is not None and self.in_hand.estate is None) or any(not each.is_taken for each in self.own):
-            return True
-        return False if self.in_hand is not None or self.others else None
+    def waits(self) -> tuple[bool, bool]:
+        """Return whether something of this process's own waits, and of others; what is in hand comes first."""
+        if self.in_hand is not None:
+            return self.in_hand.estate is None, self.in_hand.estate is not None
+        return any(not each.is_taken for each in self.own), bool(self.others)
 
     def remove(self, segment: Segment, reason: str) -> None:
         """Drop a segment of this process; what is being sent of it has a chance yet."""

@@ -87,6 +87,8 @@ class Outlet:
         self.listener = listener
         self.endpoint = endpoint
         self.gather_s = gather_s
+        self.ends = False
+        """Whether the process ends: there is no time to spread what others have left."""
         self.trying: attempt.Attempt | None = None
         """What is known of the request under way."""
         self.began_s: float | None = None
@@ -109,35 +111,43 @@ class Outlet:
         self._join_bytes = JOIN_BYTES
         self._gathers_since_s: float | None = None
         self._others_due_s = float("-inf")
+        self._is_own_waiting = False
 
     def next_s(self, spool: Spool) -> float | None:
         """Return when the next attempt is due; None where nothing waits."""
-        waits = spool.waits(self.lane)
-        if waits is None:
+        due_s = self._due_s(spool)
+        return min(due_s) if due_s else None
+
+    def _due_s(self, spool: Spool) -> list[float]:
+        """Return when this process's own is due, and then what others have left; what does not wait is left out."""
+        own, of_others = spool.waits(self.lane)
+        due_s = [max(self.due_s, self._others_due_s)] if of_others else []
+        self._is_own_waiting = own
+        if not own:
             self._gathers_since_s = None
-            return None
-        if not waits:
-            return max(self.due_s, self._others_due_s)
+            return due_s
         if self._gathers_since_s is None:
             self._gathers_since_s = time.monotonic()
         lane = self.lane
-        if self.failures or lane.settled < self.hurries_to or lane.appended - lane.settled >= AT_ONCE_ITEMS:
-            return self.due_s
-        return max(self.due_s, self._gathers_since_s + self.gather_s)
+        at_once = self.failures or lane.settled < self.hurries_to or lane.appended - lane.settled >= AT_ONCE_ITEMS
+        return [self.due_s if at_once else max(self.due_s, self._gathers_since_s + self.gather_s), *due_s]
 
     def send(self, spool: Spool) -> bool:
         """Make one attempt, if something waits that is due; return whether there was one."""
-        next_s = self.next_s(spool)
-        if next_s is None or next_s > time.monotonic():
+        due_s, now_s = self._due_s(spool), time.monotonic()
+        if not due_s or min(due_s) > now_s:
             return False
+        own_first = self._is_own_waiting and due_s[0] <= now_s
+        take = spool.take if own_first else spool.take_of_others
         try:
-            taken = spool.take(self.lane, 0 if self._one_by_one else self._join_bytes)
+            taken = take(self.lane, 0 if self._one_by_one else self._join_bytes)
         except OSError:
             self.put_off()  # No descriptor is left, for example: the file is as it was.
             return True
         if taken is None:
             return False
-        self._gathers_since_s = None
+        if taken.estate is None:
+            self._gathers_since_s = None
         if self._of is not taken:
             self._of, self._tries = taken, 0
             self.pieces = [(taken.part.payload, taken.part.items)] if taken.part.frames else []
@@ -170,7 +180,7 @@ class Outlet:
         if means is Meaning.ARRIVED:
             self._settled(taken, count)
             if taken.estate is not None:
-                self._others_due_s = time.monotonic() + OTHERS_APART_S
+                self._others_due_s = time.monotonic() + (0.0 if self.ends else OTHERS_APART_S)
             self.listener.sent(count, outcome, of_others=taken.estate is not None)
             return
         cause = causes.cause_of(trying, self.lane.signal, self.endpoint, probes=self.failures == 0)
@@ -322,7 +332,7 @@ class Sender:
 
         Args:
             at_most_s: how long.
-            patient: whether to go on where an attempt fails.
+            patient: whether to go on where an attempt fails, and until what others have left is sent as well.
             only: wait for this outlet; None for all.
         """
         until_s = time.monotonic() + at_most_s
@@ -330,11 +340,14 @@ class Sender:
         wanted = [(outlet, outlet.lane.appended, outlet.attempts) for outlet in outlets]
         for outlet in outlets:
             outlet.hurries_to = max(outlet.hurries_to, outlet.lane.appended)
+            outlet.ends = outlet.ends or patient
             if not outlet.asked_to_wait:
                 outlet.due_s = float("-inf")
 
         def settled() -> bool:
-            return all(outlet.lane.settled >= appended for outlet, appended, _ in wanted)
+            if any(outlet.lane.settled < appended for outlet, appended, _ in wanted):
+                return False
+            return not patient or not any(self.spool.waits(outlet.lane)[1] for outlet in outlets)
 
         def failing() -> bool:
             """Tell whether each that is left has been tried since, or is not to be tried now."""

@@ -200,7 +200,16 @@ class Spool:
         """
         with self.lock:
             if lane.in_hand is None:
-                lane.in_hand = self._next_own(lane, at_most_bytes) or self._next_of_others(lane, at_most_bytes)
+                lane.in_hand = self._next_own(lane, at_most_bytes)
+            if lane.in_hand is None:
+                lane.in_hand = self._next_of_others(lane, at_most_bytes)
+            return lane.in_hand
+
+    def take_of_others(self, lane: Lane, at_most_bytes: int) -> Taken | None:
+        """Return what is in hand, else what others have left. Raises OSError where it cannot be read now."""
+        with self.lock:
+            if lane.in_hand is None:
+                lane.in_hand = self._next_of_others(lane, at_most_bytes)
             return lane.in_hand
 
     def _next_own(self, lane: Lane, at_most_bytes: int) -> Taken | None:
@@ -258,8 +267,8 @@ class Spool:
             if taken.estate is None and segment.is_taken and segment is not lane.own[-1]:
                 lane.remove(segment, UNREADABLE)
 
-    def waits(self, lane: Lane) -> bool | None:
-        """Return whether something waits in a lane: true for this process's own, false for others' alone, else None."""
+    def waits(self, lane: Lane) -> tuple[bool, bool]:
+        """Return whether something waits in a lane that is this process's own, and that others have left."""
         with self.lock:
             return lane.waits()
 
