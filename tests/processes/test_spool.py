@@ -17,6 +17,7 @@ from tests.export.fault_collector import FaultCollector, refused_port
 
 pytestmark = [pytest.mark.once, pytest.mark.skipif(os.name == "nt", reason="POSIX signals")]
 
+KILLS = 200 if os.environ.get("EVERY_LINE") else 4
 BEGIN = """
 import os, sys, threading, time
 import otel_pipeline
@@ -168,7 +169,7 @@ while True:
 )
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(KILLS))
 def test_killed_at_a_random_moment(run, collector, programs, seed):
     """All but the newest is there, each once: what was in memory alone."""
     rng = random.Random(seed)
