@@ -10,11 +10,11 @@ import pytest
 import otel_pipeline
 
 ROOT = str(Path(otel_pipeline.__file__).parent)
-MESSAGES = 1_200
+MESSAGES = 2_400
 """Until the contract is learned: then nearly every message is only passed by it."""
 
 
-def shortest(act, times=8):
+def shortest(act, times=40):
     """(files, lines) of ours that run, in the shortest of some runs: now and then a value is compared or a metric read."""
     found = []
     for _ in range(times):
@@ -52,7 +52,7 @@ def test_the_path_of_a_message_is_short(mock, tmp_path, monkeypatch, rate, step,
     try:
         topic = mock.topic()
         producer = mock.producer()
-        for _ in range(MESSAGES + 20):
+        for _ in range(MESSAGES + 60):
             producer.send(topic, b'{"a":1}', partition=0)
         producer.flush()
         loop = iter(mock.consumer(topic))
