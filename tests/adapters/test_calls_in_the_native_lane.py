@@ -19,7 +19,7 @@ BODIES = {
     "raw": [b"x" * 100] * MESSAGES,
 }
 BUDGETS = {
-    "sampled": {"send": 18.5, "step": 26, "send within a step": 29.5},
+    "sampled": {"send": 18.5, "step": 20, "send within a step": 29.5},
     "not sampled": {"send": 13.5, "step": 13.5, "send within a step": 23.5},
 }
 LOOKS = 4

@@ -16,8 +16,7 @@ _LOW_64_BITS = (1 << 64) - 1
 _root = Struct(">2sQQ2sQ6s").pack
 _child = Struct(">2sQQ2sQ2sQ6s").pack
 _times = Struct("<sQsQ").pack
-_link = Struct(">4sQQ2sQ5s").pack
-_LINK_BYTES = b"\x6a\x21\x0a\x10"
+_link = Struct(">2sQQ2sQ5s").pack
 
 
 def is_encodable(span: Any) -> bool:
@@ -56,11 +55,12 @@ def _constant(shape: SpanShape) -> bytes:
 
 
 def _link_to(to: Any) -> bytes:
-    if type(to) is LightLink:
-        to = to.span
-        if type(to) is not LightSpan:
-            return link(LightLink(to))
-    elif type(to) is not LightSpan:
+    if type(to) is LightSpan:
+        span, held = to, b""
+    elif isinstance(to, LightLink) and type(to.span) is LightSpan:
+        span, held = to.span, attributes(to.attributes, 4)
+    else:
         return link(LightLink(to) if isinstance(to, LightSpan) else to)
-    trace_id, flags = to.trace_id, LINK_REMOTE if to.is_remote else LINK_HERE
-    return _link(_LINK_BYTES, trace_id >> 64, trace_id & _LOW_64_BITS, b"\x12\x08", to.span_id, flags)
+    trace_id, flags = span.trace_id, LINK_REMOTE if span.is_remote else LINK_HERE
+    body = _link(b"\x0a\x10", trace_id >> 64, trace_id & _LOW_64_BITS, b"\x12\x08", span.span_id, flags) + held
+    return b"\x6a" + varint(len(body)) + body
