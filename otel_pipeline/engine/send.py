@@ -77,18 +77,21 @@ class Sending:
 
     def __call__(self, answer: Any) -> None:
         """Finish as the client's callback for both outcomes: an acknowledgement, or the exception. Never raises."""
-        if isinstance(answer, BaseException):
-            self.finish(None, None, answer)
-            return
         try:
-            partition, offset = self._producer.read(answer)
+            if isinstance(answer, BaseException):
+                self.finish(None, None, answer)
+                return
+            try:
+                partition, offset = self._producer.read(answer)
+            except Exception:
+                partition = offset = None
+                place = self._engine.guard.place("send.acknowledgement")
+                place.failed()
+                if place.off:
+                    self._producer.read = _nowhere
+            self.finish(partition, offset)
         except Exception:
-            partition = offset = None
-            place = self._engine.guard.place("send.acknowledgement")
-            place.failed()
-            if place.off:
-                self._producer.read = _nowhere
-        self.finish(partition, offset)
+            self._engine.guard.place("send.finish").failed()
 
     def aim(self, producer: Producer, destination: Destination, start_ns: int, started_ns: int) -> None:
         """Say where it goes, where that was not known when its headers were written; sending begins now."""

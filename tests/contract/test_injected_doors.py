@@ -267,6 +267,8 @@ class Application:
             wrong += self.does(name, act, wanted, None)
             lines |= self.injection.seen
         ways = [way for way in lines if way not in self.tried and way[-1][2] not in DECORATES]
+        if name.startswith("others'"):  # Who calls a span itself calls what is the SDK's.
+            ways = [way for way in ways if way[0][0] != "export/recorded_span.py"]
         self.tried.update(ways)
         if not EVERY and len(ways) > OF_EACH_ACT:
             ways = random.Random(name).sample(ways, OF_EACH_ACT)
