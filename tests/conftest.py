@@ -15,6 +15,7 @@ for _name in [name for name in os.environ if name.startswith("OTEL_") and not na
 
 import pytest  # noqa: E402 - see above
 from hypothesis import settings  # noqa: E402
+from opentelemetry.context import Context, attach  # noqa: E402
 
 from otel_pipeline.engine.batch import leave_last_batch  # noqa: E402
 
@@ -57,9 +58,10 @@ def state_folder(tmp_path, monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def no_batch_in_hand():
-    """What a test sends or decides does not rest on the batch that the test before was handed."""
+def nothing_in_hand():
+    """What a test sends or decides rests on nothing that the test before has left: neither its batch nor its context."""
     leave_last_batch()
+    attach(Context())
 
 
 @pytest.fixture
