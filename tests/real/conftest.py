@@ -75,6 +75,7 @@ class Watched:
     def make_anew(self, topic):
         """Delete a topic, and make one of the same name, with another id, once the broker has none."""
         from kafka.admin import KafkaAdminClient, NewTopic
+        from kafka.errors import TopicAlreadyExistsError
 
         admin, deadline = KafkaAdminClient(bootstrap_servers=self.address), time.monotonic() + PATIENCE_S
         try:
@@ -82,7 +83,14 @@ class Watched:
             while topic in admin.list_topics():
                 assert time.monotonic() < deadline
                 time.sleep(0.1)
-            admin.create_topics([NewTopic(topic, 1, 1)])
+            # The controller may have it for a moment longer than the broker that was asked.
+            while True:
+                try:
+                    admin.create_topics([NewTopic(topic, 1, 1)])
+                    break
+                except TopicAlreadyExistsError:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.1)
         finally:
             admin.close()
 
