@@ -40,6 +40,21 @@ def pytest_collection_modifyitems(config, items):
         items[:] = [item for item in items if item not in left_out]
         config.hook.pytest_deselected(items=left_out)
 
+    if os.environ.get("FAILED_ONLY"):
+        keep_what_failed(config, items)
+
+
+def keep_what_failed(config, items):
+    """Keep what failed the last time; `--last-failed` knows no groups, whose names xdist writes into those of tests."""
+    failed = config.cache.get("cache/lastfailed", {})
+
+    def has_failed(item):
+        groups = [mark.args[0] if mark.args else mark.kwargs["name"] for mark in item.iter_markers("xdist_group")]
+        return bool({item.nodeid, *(f"{item.nodeid}@{group}" for group in groups)} & failed.keys())
+
+    config.hook.pytest_deselected(items=[item for item in items if not has_failed(item)])
+    items[:] = filter(has_failed, items)
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session):
