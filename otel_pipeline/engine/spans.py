@@ -33,6 +33,10 @@ class Spans(Protocol):
     """Makes spans; they are not yet current."""
 
     @property
+    def lane(self) -> str:
+        """Which way spans take now, for people."""
+
+    @property
     def samples_root(self) -> RootDecision:
         """Whether a root with this trace id would be recorded: what the local sampler says, whoever the parent is."""
 
@@ -74,6 +78,7 @@ class TracerSpans:
     """Spans of any OpenTelemetry tracer, whatever its sampler."""
 
     follows_parents = True
+    lane = "sdk"
 
     def __init__(self, tracer: Tracer, samples_root: RootDecision | None = None) -> None:
         self._tracer = tracer

@@ -125,6 +125,11 @@ class CompiledSpans:
             _instrumentation_scope=tracer._instrumentation_scope,  # type: ignore[attr-defined]
         )
 
+    @property
+    def lane(self) -> str:
+        """Which way spans take now."""
+        return "compatible" if self._processors.have_others() else "native"
+
     def samples_root(self, trace_id: int, *_span: object) -> bool:
         """Decide as the protocol says; the trace id alone decides."""
         return trace_id & _LOW_64_BITS < self._bound

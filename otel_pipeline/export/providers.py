@@ -222,10 +222,11 @@ class Providers:
         return "; ".join(f"{', '.join(signals)}: {text}" for text, signals in said.items())
 
     def in_force(self) -> tuple[str, ...]:
-        """Say for each signal whose provider is in force."""
-        return tuple(
+        """Say for each signal whose provider is in force, and which lane our spans take (docs/performance.md)."""
+        found = [
             f"{signal}: " + ("ours" if signal in self._ours else "the application's") for signal in destinations.SIGNALS
-        )
+        ]
+        return (*found, *(f"spans: {spans.lane} lane" for spans in self._spans[-1:]))
 
     def spans_of(self, name: str, version: str, schema_url: str) -> FollowingSpans:
         """Make spans of the provider in force, also when the application sets another one later."""
@@ -439,3 +440,9 @@ class FollowingSpans:
         spans = compiled_spans.make(provider, provider.get_tracer(name, version, schema_url=schema_url))
         self.dropped_ids, self.dropped, self.start = spans.dropped_ids, spans.dropped, spans.start
         self.samples_root, self.follows_parents = spans.samples_root, spans.follows_parents
+        self._made = spans
+
+    @property
+    def lane(self) -> str:
+        """Which way spans take now: `native`, `compatible` or `sdk`."""
+        return self._made.lane

@@ -184,11 +184,15 @@ class Processors:
         self.are_foreign = not ours
         self.seen = found  # Last: who finds it finds the rest.
 
-    def start(self, span: RecordedSpan, context: Context) -> None:
-        """Tell of a span that has started."""
+    def have_others(self) -> bool:
+        """Tell whether one of them is not ours."""
         if self.multi._span_processors is not self.seen:
             self._look()
-        if self.are_foreign:
+        return self.are_foreign
+
+    def start(self, span: RecordedSpan, context: Context) -> None:
+        """Tell of a span that has started."""
+        if self.have_others():
             self.multi.on_start(span, parent_context=context)
 
     def end(self, span: RecordedSpan) -> None:

@@ -215,13 +215,14 @@ def test_the_lane_changes_when_somebody_listens():
     made, exporter = native()
     spans = spans_of(made)
     start(spans).end(3_000)
-    theirs = Listening()
+    theirs, before = Listening(), spans.lane
     open_before = start(spans)
     made.add_span_processor(theirs)
     open_before.end(3_000)
     start(spans).end(3_000)
     made.force_flush()
 
+    assert (before, spans.lane, TracerSpans(None).lane) == ("native", "compatible", "sdk")
     assert theirs.heard == ["on_end ReadableSpan", "on_start RecordedSpan", "on_end ReadableSpan"]
     assert [span.end_time for span in exporter.get_finished_spans()] == [3_000] * 3
     made.shutdown()

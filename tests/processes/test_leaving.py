@@ -153,7 +153,7 @@ def test_the_applications_own_providers_are_in_force(programs, first):
 
     assert ran.out.splitlines() == [
         "['predict model'] True",
-        str(tuple(f"{signal}: the application's" for signal in ("traces", "metrics", "logs"))),
+        str((*(f"{signal}: the application's" for signal in ("traces", "metrics", "logs")), "spans: compatible lane")),
     ], ran.err
     assert "not allowed" not in ran.err
 
@@ -203,7 +203,7 @@ def test_instrumenting_again_goes_on(programs, end):
     )
 
     assert (ran.code, ran.names()) == (0, [f"predict model-{number}" for number in range(3)]), ran.err
-    assert set(ran.out.splitlines()) == {"('traces: ours', 'metrics: ours', 'logs: ours')"}
+    assert set(ran.out.splitlines()) == {"('traces: ours', 'metrics: ours', 'logs: ours', 'spans: native lane')"}
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
