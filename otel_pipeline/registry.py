@@ -111,6 +111,12 @@ ADAPTERS = (
         versions=">=0.6,<1",
     ),
     Adapter(
+        name="faust-streaming",
+        module="otel_pipeline.brokers.faust",
+        package="faust",
+        versions=">=0.15.3,<0.16",
+    ),
+    Adapter(
         name="scikit-learn",
         module="otel_pipeline.models.sklearn",
         package="sklearn",

@@ -52,13 +52,6 @@ class Unsupported:
 
 UNSUPPORTED = (
     Unsupported(
-        "faust-streaming",
-        "faust",
-        ("faust",),
-        instead="what it sends is seen by aiokafka's instrumentation, what its agents receive is not; by hand: "
-        "with otel_pipeline.extract(faust.current_event().headers, destination=...): in the agent",
-    ),
-    Unsupported(
         "quixstreams",
         "quixstreams",
         instead="it rests on confluent-kafka: where that is instrumented, its functions have the message in hand; with "

@@ -79,10 +79,11 @@ def test_more_libraries(telemetry):
     """Both lists hold."""
     pipe = telemetry.instrument(libraries=["kafka"])
     before = states(pipe)
-    telemetry.instrument(libraries=["sklearn", "aiokafka", "confluent_kafka", "faststream"])
+    telemetry.instrument(libraries=["sklearn", "aiokafka", "confluent_kafka", "faststream", "faust"])
 
     assert (before["scikit-learn"], before["aiokafka"]) == ("skipped", "skipped")
-    assert "skipped" not in states(pipe).values()
+    # faust is not in the matrix, and may not be installed.
+    assert {name for name, state in states(pipe).items() if state == "skipped"} <= {"faust-streaming"}
     assert pipe.status().problems == ()
 
 

@@ -70,7 +70,7 @@ MAY = {
 OTHERS = {
     0: {"yaml"},
     1: {"opentelemetry", "wrapt"},
-    2: {"opentelemetry", "kafka", "aiokafka", "faststream", "sklearn", "confluent_kafka"},
+    2: {"opentelemetry", "kafka", "aiokafka", "faststream", "faust", "sklearn", "confluent_kafka"},
     3: {"opentelemetry", "loguru", "packaging", "certifi"},
     4: {"opentelemetry", "packaging"},
     5: {

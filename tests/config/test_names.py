@@ -52,6 +52,7 @@ def test_only_the_named_libraries_under_another_name(telemetry):
         "aiokafka": "switched off by configuration",
         "confluent-kafka": "switched off by configuration",
         "faststream": "switched off by configuration",
+        "faust-streaming": "switched off by configuration",
         "scikit-learn": "switched off by configuration",
     }
 
@@ -80,7 +81,7 @@ WRONG_LIBRARIES = {
         [
             (
                 "OTEL_PIPELINE_LIBRARIES: libraries names 'flask', which is no library that is instrumented; remove it; "
-                "there are kafka-python, aiokafka, confluent-kafka, faststream, scikit-learn"
+                "there are kafka-python, aiokafka, confluent-kafka, faststream, faust-streaming, scikit-learn"
             )
         ],
         ("kafka",),

@@ -1,4 +1,4 @@
-"""faust-streaming, which passes aiokafka's methods for receiving by: what docs/what-is-patched.md says to do, as it says it."""
+"""faust-streaming on a real broker: its agents are one trace. `pip install faust-streaming==0.15.3 aiokafka` brings it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ import otel_pipeline
 from opentelemetry import trace
 from opentelemetry.sdk.trace import SpanProcessor
 
-pipe = otel_pipeline.instrument("agents", environment="test", libraries=["aiokafka"])
+pipe = otel_pipeline.instrument("agents", environment="test", libraries=["aiokafka", "faust"])
 import faust
 
 ended = []
@@ -46,8 +46,7 @@ got = []
 @app.agent(orders)
 async def score(stream):
     async for value in stream:
-        with otel_pipeline.extract(faust.current_event().headers, destination=source):
-            await scored.send(value=value)
+        await scored.send(value=value)
 
 
 @app.agent(scored)
@@ -64,7 +63,7 @@ async def feed():
     while len(got) < 3 and time.monotonic() < deadline:
         await asyncio.sleep(0.1)
     by_id = {span.context.span_id: span.name for span in ended}
-    chains = [(span.name, by_id.get(span.parent.span_id) if span.parent else None) for span in ended]
+    chains = [(span.name, by_id.get(span.parent.span_id) if span.parent else None) for span in ended if span.kind.name != "CLIENT"]
     print(json.dumps([sorted(got), chains, dict(pipe.status().errors)]), flush=True)
     os._exit(0)
 
@@ -73,7 +72,7 @@ faust.Worker(app, loglevel="CRITICAL").execute_from_commandline()
 """
 
 
-def test_by_hand_it_is_one_trace(real_broker, tmp_path):
+def test_its_agents_are_one_trace(real_broker, tmp_path):
     """Each message that the agent sends is the child of the one that it has in hand."""
     source, target = (f"{name}-faust-{uuid.uuid4().hex[:8]}" for name in ("orders", "scored"))
     admin = AdminClient({"bootstrap.servers": real_broker.bootstrap})
@@ -99,6 +98,7 @@ def test_by_hand_it_is_one_trace(real_broker, tmp_path):
             *[(f"send {source}", None)] * 3,
             *[(f"process {source}", f"send {source}")] * 3,
             *[(f"send {target}", f"process {source}")] * 3,
+            *[(f"process {target}", f"send {target}")] * 3,
         ],
         key=str,
     )
