@@ -45,7 +45,10 @@ class MessageLink(LightLink):
 
     @property
     def attributes(self) -> Mapping[str, AttributeValue]:
-        """What is known of the message."""
+        """What is known of the message; of that, what the SDK's limits leave, where its tracer has made the span."""
+        bounded: Mapping[str, AttributeValue] | None = self.__dict__.get("_attributes")
+        if bounded is not None:
+            return bounded
         names, destination, partition, offset, sent_ms, now_ms, header, is_tombstone, key = self.facts
         said: dict[str, AttributeValue] = {semconv.MESSAGING_DESTINATION_NAME: destination}
         if names.partition is not None:
@@ -60,6 +63,11 @@ class MessageLink(LightLink):
         if names.key is not None and key is not None:
             said[names.key] = key
         return said
+
+    @property
+    def dropped_attributes(self) -> int:
+        """How many the limits have taken."""
+        return getattr(self.__dict__.get("_attributes"), "dropped", 0)
 
 
 class CreationLinks(Sequence[Link]):

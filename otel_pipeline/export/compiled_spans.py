@@ -68,14 +68,15 @@ def _compiled(provider: Any, tracer: Any) -> CompiledSpans | None:
         and limits.max_attribute_length is None
         and (limits.max_span_attributes or 0) >= _ENOUGH_ATTRIBUTES
         and not provider._disabled
-        and _is_enabled(tracer)
+        and _is_plain(tracer)
     )
     return CompiledSpans(provider, tracer, decision) if fits and decision is not None else None
 
 
-def _is_enabled(tracer: Any) -> bool:
-    check = getattr(tracer, "_is_enabled", None)
-    return True if check is None else bool(check())
+def _is_plain(tracer: Any) -> bool:
+    """Tell whether it makes spans, and counts none: `OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED` asks for that."""
+    check, counts = getattr(tracer, "_is_enabled", None), getattr(tracer, "_tracer_metrics", None)
+    return (check is None or bool(check())) and (counts is None or type(counts).__name__ == "NoOpTracerMetrics")
 
 
 class _Decision(NamedTuple):

@@ -6,6 +6,7 @@ need none before they are exported, and then to be read once.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
 from time import time_ns
@@ -91,15 +92,13 @@ class RecordedSpan(ShapedSpan, SdkSpan):
     def end(self, end_time: int | None = None) -> None:
         """End it, at ns since the epoch, now when left out."""
         end_ns = time_ns() if end_time is None else end_time
-        # No call stands between the question and the answer, so no other thread either: the interpreter changes
+        # No call stands between the questions and the answer, so no other thread either: the interpreter changes
         # threads at calls and jumps backwards.
-        if self._end_time is not None:
+        if self.is_plain and self._end_time is None:
+            self._end_time = end_ns
+        elif not self._end_touched(end_ns):
             super().end(end_ns)  # It says that it has ended.
             return
-        self._end_time = end_ns
-        if not self.is_plain:
-            kept: Any = self._attributes
-            kept._immutable = True
         processors = self.processors
         if (
             processors.take is not None
@@ -109,6 +108,16 @@ class RecordedSpan(ShapedSpan, SdkSpan):
             processors.take(self)
         else:
             processors.end(self)
+
+    def _end_touched(self, end_ns: int) -> bool:
+        """End a span that somebody may be changing at this moment; false where it has ended already."""
+        with self._lock:
+            if self._end_time is not None:
+                return False
+            self._end_time = end_ns
+            kept: Any = self._attributes
+            kept._immutable = True
+            return True
 
     def discard(self) -> None:
         """End it, not sampled: processors see that it is over, and nobody exports it."""
@@ -120,16 +129,6 @@ class RecordedSpan(ShapedSpan, SdkSpan):
         """Return ids, flags and tracestate."""
         found: SpanContext = self._context  # type: ignore[assignment] # it is never None here
         return found
-
-    def update_name(self, name: str) -> None:
-        """Replace the name, as the base does."""
-        self.is_plain = False
-        super().update_name(name)
-
-    def set_status(self, status: Any, description: str | None = None) -> None:
-        """Set the status, as the base does."""
-        self.is_plain = False
-        super().set_status(status, description)
 
     def __getattr__(self, name: str) -> Any:
         """Make a field of the SDK's that nobody has looked at yet."""
@@ -145,6 +144,12 @@ class RecordedSpan(ShapedSpan, SdkSpan):
     def _make_context(self) -> SpanContext:
         state = None if self.read_state is None else self.read_state()
         return SpanContext(self.trace_id, self.span_id, False, FLAGS[self.flags & 0xFF], state)
+
+    def _make_lock(self) -> Any:
+        # Whatever changes a span takes its lock first. From now on its end waits for that: otherwise what is being
+        # changed would be no longer to be changed, and that raises.
+        self.is_plain = False
+        return threading.Lock()
 
     def _make_parent(self) -> SpanContext | None:
         above = self.above
@@ -219,7 +224,7 @@ _MADE: dict[str, Callable[[RecordedSpan], Any]] = {
     "_context": RecordedSpan._make_context,
     "_events": RecordedSpan._make_events,
     "_links": RecordedSpan._make_links,
-    "_lock": lambda _span: threading.Lock(),
+    "_lock": RecordedSpan._make_lock,
     "_parent": RecordedSpan._make_parent,
 }
 
@@ -239,7 +244,8 @@ class Parts:
             raise TypeError("attributes are kept otherwise")
         self._attributes, self._attributes_kind = attributes, type(fields["_attributes"])
         self._list_kind = type(fields["_events"])
-        self._max_events, self.max_links = fields["_events"]._dq.maxlen, fields["_links"]._dq.maxlen
+        self._max_events, self._max_links = fields["_events"]._dq.maxlen, fields["_links"]._dq.maxlen
+        self.most_links = sys.maxsize if self._max_links is None else self._max_links
         if set(vars(fields["_events"])) != {"dropped", "_dq", "_lock"}:
             raise TypeError("events are kept otherwise")
 
@@ -255,11 +261,12 @@ class Parts:
 
     def links(self, links: Sequence[Link]) -> Any:
         """Make what keeps these links."""
-        return self._list(self.max_links, links)
+        return self._list(self._max_links, links)
 
     def _list(self, maximum: int | None, items: Sequence[Any]) -> Any:
         made: Any = object.__new__(self._list_kind)
-        made.__dict__ = {"dropped": 0, "_dq": deque(items, maxlen=maximum), "_lock": threading.Lock()}
+        dropped = 0 if maximum is None else max(0, len(items) - maximum)
+        made.__dict__ = {"dropped": dropped, "_dq": deque(items, maxlen=maximum), "_lock": threading.Lock()}
         return made
 
 
@@ -279,5 +286,5 @@ def class_for(template: Any, processors: Processors, **others: Any) -> type[Reco
     for name in _OWN:
         fields.pop(name, None)
     fields.update(others)
-    own = {"__slots__": (), "parts": Parts(template), "processors": processors, **fields}
+    own = {"__slots__": (), "__module__": __name__, "parts": Parts(template), "processors": processors, **fields}
     return type("RecordedSpan", (RecordedSpan,), own)

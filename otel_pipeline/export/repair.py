@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import Span
 from opentelemetry.sdk.util import BoundedList
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, Status
@@ -51,7 +52,9 @@ class Repair:
         return found
 
     def _span(self, span: Any) -> Any:
-        held = vars(span)
+        # What one of ours is made of is made when it is asked for.
+        whole = span._readable_span() if isinstance(span, Span) else span
+        held = vars(whole)
         repaired = {
             "_name": _value(held["_name"]),
             "_attributes": _attributes(held["_attributes"]),
@@ -63,7 +66,7 @@ class Repair:
         }
         if all(held[name] is value for name, value in repaired.items()):
             return span
-        made = copy.copy(span)
+        made = copy.copy(whole)
         made.__dict__.update(repaired)
         return made
 
@@ -176,8 +179,9 @@ def _event(event: Any) -> Any:
 
 
 def _link(link: Any) -> Any:
-    attributes = _attributes(link.attributes)
-    return link if attributes is link.attributes else Link(link.context, attributes)
+    held = link.attributes  # Some make them anew each time.
+    attributes = _attributes(held)
+    return link if attributes is held else Link(link.context, attributes)
 
 
 def _status(status: Any) -> Any:

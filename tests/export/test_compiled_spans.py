@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections import UserDict
 
 import pytest
 from opentelemetry.context import Context
@@ -27,6 +29,8 @@ from opentelemetry.trace import (
     use_span,
 )
 
+from otel_pipeline.engine.links import Facts, MessageLink
+from otel_pipeline.engine.messages import SystemNames
 from otel_pipeline.engine.span_shape import ShapedSpan, SpanShape
 from otel_pipeline.engine.spans import TracerSpans, discard
 from otel_pipeline.engine.trace_context import LightLink, LightSpan
@@ -195,6 +199,105 @@ def test_our_spans_are_encoded_as_the_sdks_own_are():
     made.shutdown()
 
 
+@pytest.mark.parametrize("most", [SpanLimits.UNSET, 0, 1, 2])
+def test_a_span_has_as_many_links_as_the_limits_let_it(most):
+    """All without a limit, which an empty `OTEL_SPAN_LINK_COUNT_LIMIT` means; what is dropped is counted."""
+    exporter, made = Keeping(), TracerProvider(shutdown_on_exit=False, span_limits=SpanLimits(max_links=most))
+    made.add_span_processor(CountedSpans(Border(exporter, Account("traces", "", {}), Losses(), lambda *_: None)))
+    spans = spans_of(made)
+    start(spans, links=LINKS * 2).end()
+    made.force_flush()
+    ((encoded,),) = (
+        [span for of in each.scope_spans for span in of.spans]
+        for each in trace_service_pb2.ExportTraceServiceRequest.FromString(
+            encode("traces", exporter.get_finished_spans()).body
+        ).resource_spans
+    )
+
+    kept = 2 if most == SpanLimits.UNSET else most
+    assert isinstance(spans, CompiledSpans)
+    assert (len(encoded.links), encoded.dropped_links_count) == (kept, 2 - kept)
+    made.shutdown()
+
+
+def test_the_sdks_limits_hold_for_what_is_said_of_a_message():
+    """Where its tracer makes the span."""
+    made, exporter = provider(span_limits=SpanLimits(max_attribute_length=3, max_link_attributes=1))
+    facts = Facts(SystemNames(partition="partition"), "orders", 12345, None, None, 0, None, False, None)
+    spans_of(made).start(PLAIN, (), None, Context(), (MessageLink(LightSpan(7, 8, 1), facts),)).end()
+    (span,) = exporter.get_finished_spans()
+    (link,) = span.links
+
+    assert (list(link.attributes.values()), link.dropped_attributes) == (["123"], 1)
+    encoded = encode("traces", [span]).body
+    assert trace_service_pb2.ExportTraceServiceRequest.FromString(encoded) == encode_spans([span])
+
+
+@pytest.mark.parametrize("bad", ["half \ud800", 2**70])
+def test_what_cannot_be_encoded_is_repaired(bad):
+    """In the native lane, too."""
+    made, exporter = native()
+    spans_of(made).start(PLAIN, (bad,), None, Context(), (LightSpan(7, 8, 1),)).end()
+    made.force_flush()
+    found = encode("traces", exporter.get_finished_spans())
+
+    assert (found.items, found.repaired, found.left_out) == (1, 1, 0)
+    made.shutdown()
+
+
+class WatchedLock:
+    """A lock that tells of who waits for it."""
+
+    def __init__(self, somebody_waits):
+        self._lock = threading.Lock()
+        self._somebody_waits = somebody_waits
+
+    def __enter__(self):
+        if not self._lock.acquire(blocking=False):
+            self._somebody_waits.set()
+            self._lock.acquire()
+
+    def __exit__(self, *_):
+        self._lock.release()
+
+
+class EndsMeanwhile(UserDict):
+    """Attributes of a shape; while they are read, another thread ends the span."""
+
+    span = None
+    come_so_far = None
+    ending = None
+
+    def __iter__(self):
+        if self.ending is None:
+            self.ending = threading.Thread(target=self._end)
+            self.ending.start()
+            self.come_so_far.wait()
+        return super().__iter__()
+
+    def _end(self):
+        self.span.end()
+        self.come_so_far.set()
+
+
+def test_a_span_that_another_thread_ends_takes_what_is_being_set():
+    """Nothing is raised into the application: the end waits, as the SDK's does."""
+    made, exporter = native()
+    attributes = EndsMeanwhile({"a": 1})
+    attributes.come_so_far = threading.Event()
+    span = spans_of(made).start(SpanShape("name", SpanKind.CONSUMER, attributes), (), None, Context())
+    attributes.span = span
+    assert (span.is_plain, span._lock is span._lock, span.is_plain) == (True, True, False)
+    span.__dict__["_lock"] = WatchedLock(attributes.come_so_far)
+
+    span.set_attribute("b", 2)
+
+    attributes.ending.join()
+    made.force_flush()
+    assert [dict(each.attributes) for each in exporter.get_finished_spans()] == [{"a": 1, "b": 2}]
+    made.shutdown()
+
+
 @pytest.mark.parametrize("looked", [True, False])
 @pytest.mark.parametrize("lane", [provider, native])
 def test_a_span_of_what_did_not_come_about_is_not_exported(lane, looked):
@@ -344,6 +447,15 @@ class OtherIds(RandomIdGenerator):
 def test_what_does_not_fit_is_made_by_the_tracer(made):
     """Another sampler, id generator, or limits."""
     assert isinstance(spans_of(made), TracerSpans)
+
+
+def test_spans_that_the_sdk_counts_are_made_by_the_tracer(monkeypatch):
+    """`otel.sdk.span.started` and `otel.sdk.span.live` are of all spans, where they are asked for."""
+    monkeypatch.setenv("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "true")
+    made, _ = provider()
+    counts = hasattr(made.get_tracer("scope"), "_tracer_metrics")  # Later SDKs do.
+
+    assert isinstance(spans_of(made), TracerSpans if counts else CompiledSpans)
 
 
 def test_a_provider_of_another_kind_is_left_to_its_tracer():

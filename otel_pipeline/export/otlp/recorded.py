@@ -21,7 +21,7 @@ _link = Struct(">2sQQ2sQ5s").pack
 
 def is_encodable(span: Any) -> bool:
     """Tell whether `encode` says all that there is of a `RecordedSpan`."""
-    return bool(span.is_plain and len(span.given_links) <= span.parts.max_links)
+    return bool(span.is_plain and len(span.given_links) <= span.parts.most_links)
 
 
 def encode(span: Any) -> bytes:
