@@ -181,6 +181,17 @@ def test_a_compiled_span_is_what_the_tracer_would_have_made(lane, caplog):
     made.shutdown()
 
 
+def requested(body):
+    return trace_service_pb2.ExportTraceServiceRequest.FromString(body)
+
+
+def theirs(span):
+    """What the SDK's encoder makes of a span; that of 1.30 leaves the schema of the scope out."""
+    made = encode_spans([span])
+    made.resource_spans[0].scope_spans[0].schema_url = "https://example.org/1"
+    return made
+
+
 def test_our_spans_are_encoded_as_the_sdks_own_are():
     """Whoever has looked at one, changed it, or nobody; with more links than a span may have, too."""
     made, exporter = native()
@@ -193,8 +204,8 @@ def test_our_spans_are_encoded_as_the_sdks_own_are():
     made.force_flush()
     found = exporter.get_finished_spans()
 
-    encoded = [trace_service_pb2.ExportTraceServiceRequest.FromString(encode("traces", [span]).body) for span in found]
-    assert encoded == [encode_spans([span._readable_span()]) for span in found]
+    encoded = [requested(encode("traces", [span]).body) for span in found]
+    assert encoded == [theirs(span._readable_span()) for span in found]
     assert len(found) == 16
     made.shutdown()
 
@@ -209,9 +220,7 @@ def test_a_span_has_as_many_links_as_the_limits_let_it(most):
     made.force_flush()
     ((encoded,),) = (
         [span for of in each.scope_spans for span in of.spans]
-        for each in trace_service_pb2.ExportTraceServiceRequest.FromString(
-            encode("traces", exporter.get_finished_spans()).body
-        ).resource_spans
+        for each in requested(encode("traces", exporter.get_finished_spans()).body).resource_spans
     )
 
     kept = 2 if most == SpanLimits.UNSET else most
@@ -229,8 +238,7 @@ def test_the_sdks_limits_hold_for_what_is_said_of_a_message():
     (link,) = span.links
 
     assert (list(link.attributes.values()), link.dropped_attributes) == (["123"], 1)
-    encoded = encode("traces", [span]).body
-    assert trace_service_pb2.ExportTraceServiceRequest.FromString(encoded) == encode_spans([span])
+    assert requested(encode("traces", [span]).body) == theirs(span)
 
 
 @pytest.mark.parametrize("bad", ["half \ud800", 2**70])
@@ -351,6 +359,7 @@ def test_in_the_native_lane_nothing_is_made_that_nobody_asked_for():
     span = start(spans, parent=above)
     span.end_with((None, None, 9), 3_000)
     looked_at = vars(span).copy()
+    looked_at.pop("_context", None)  # Which the queue of SDK 1.30 asks for.
 
     assert (looked_at, span.is_plain, type(span.above)) == ({}, True, LightSpan)
     assert span.attributes == {"a": 1, "b": "text", "c": True, "age": 0.5, "offset": 9}

@@ -195,6 +195,32 @@ def test_what_a_dead_process_has_left_is_sent(spooled, folder):
     assert spooled.lane.settled == 1
 
 
+@pytest.mark.parametrize("now_ns", [-1, 0, 5_000_000_000, 999_999_999_999_999])
+def test_what_was_left_before_the_clock_was_set_is_sent(spooled, folder, now_ns, monkeypatch):
+    """A machine without a clock of its own starts in 1970."""
+    with monkeypatch.context() as patched:
+        patched.setattr("otel_pipeline.export.spool.folder.time.time_ns", lambda: now_ns)
+        left_by(folder, b"a")
+
+    assert adoption.adopt(spooled.spool)
+    assert spooled.take() == [b"a"]
+    spooled.spool.close()
+    assert list(folder.iterdir()) == []
+
+
+@below_at_above("export.spool.segments.MAX_FILE_BYTES", 33_554_432, True, True, False)
+def test_a_file_that_no_process_of_ours_has_made_so_large_is_not_read(spooled, folder, size, outcome):
+    """The file system was damaged: it would be read into the application's memory."""
+    left_by(folder, b"a")
+    (path,) = folder.glob("*.spool")
+    os.truncate(path, size)
+    spooled.spool.max_bytes = 2 * size
+
+    assert adoption.adopt(spooled.spool) is outcome
+    assert spooled.take() == [b"a"] * outcome
+    assert path.exists() is not outcome
+
+
 def test_what_is_somebody_elses_stays(spooled, folder):
     """A live process's, another service's, what goes to another place."""
     live = Spooled(folder)

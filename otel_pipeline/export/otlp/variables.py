@@ -112,7 +112,7 @@ def _headers(endpoint: str, given: str) -> dict[str, str]:
     if credentials is not None:
         found["authorization"] = credentials
     read = parse_env_headers(given, liberal=True)
-    return found | {name: value for name, value in read.items() if not any(letter in value for letter in "\r\n\0")}
+    return found | {name: value for name, value in read.items() if not any(each in name + value for each in "\r\n\0")}
 
 
 def _seconds(given: str | None) -> float:

@@ -57,7 +57,8 @@ class OwnFolder:
         make_folder(self.path)
         self.forget()
         for _ in range(_TRIES):
-            owner = f"{self.service}-{os.getpid()}-{time.time_ns() // 1_000}"
+            # Thirteen digits at least, as the pattern has it: a machine without a clock of its own starts in 1970.
+            owner = f"{self.service}-{os.getpid()}-{max(time.time_ns(), 0) // 1_000:013}"
             descriptor = os.open(self.path / f"{owner}.lock", FLAGS | os.O_RDWR | os.O_EXCL, 0o600)
             if lock(descriptor, exclusive=True) is False or is_gone(descriptor):
                 os.close(descriptor)

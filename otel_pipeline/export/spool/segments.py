@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from otel_pipeline.export.destination import Signal
 
+MAX_FILE_BYTES = 32 * 1024 * 1024
+"""A larger file is none of ours: a damaged file system has made it so. What is no frame of it would be read at once."""
 _READ_BYTES = 256 * 1024
 """At once. What one frame needs is read as a whole."""
 
@@ -115,7 +117,7 @@ class FileSegment:
         descriptor = os.open(path, (FLAGS & ~os.O_CREAT) | os.O_RDWR)
         head = frames.read_head(_read(descriptor, 0, frames.HEAD_BYTES))
         size = os.fstat(descriptor).st_size
-        if head is None:
+        if head is None or size > MAX_FILE_BYTES:
             os.close(descriptor)
             return None
         return head, cls(path, descriptor, number, taken_to=min(head.taken_to, size), size=size)

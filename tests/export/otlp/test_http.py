@@ -522,10 +522,10 @@ def test_a_compression(given, expected):
 
 
 def test_a_header_cannot_break_a_line():
-    environ = {E_ + "HEADERS": "a=b%0d%0aInjected:%201,c=d"}
+    environ = {E_ + "HEADERS": "a=b%0d%0aInjected:%201,e%0d%0aInjected=1,c=d"}
     found = read("logs", "http://c/v1/logs", loopback=False, environ=environ).headers
 
-    assert ("a" in found, found["c"]) == (False, "d")
+    assert ("a" in found, any("\n" in name for name in found), found["c"]) == (False, False, "d")
 
 
 @pytest.mark.parametrize(
