@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import threading
 import time
 from types import SimpleNamespace
 
@@ -314,10 +313,12 @@ def test_a_thread_that_is_dead_is_started_again(running):
     spooled, sender, _ = running()
     spooled.append(b"a")
     assert sender.drain(30)
-    dead = threading.Thread(target=lambda: None)
-    dead.start()
-    dead.join()
-    sender._thread = dead
+    sender._stopped = True
+    with sender._changed:
+        sender._is_woken = True
+        sender._changed.notify_all()
+    sender._thread.join()
+    sender._stopped = False
     spooled.append(b"b")
     sender.wake()
 
