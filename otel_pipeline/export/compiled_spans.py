@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace.sampling import (
     ALWAYS_OFF,
     ALWAYS_ON,
     ParentBased,
+    ParentBasedTraceIdRatio,
     Sampler,
     TraceIdRatioBased,
 )
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.totals import AttributeValue
     from otel_pipeline.engine.trace_context import Ids
 
+_PARENTS_DECIDE = (ParentBased, ParentBasedTraceIdRatio)
+"""The latter, which `OTEL_TRACES_SAMPLER` makes, is the former with a constructor of its own."""
 _ENOUGH_ATTRIBUTES = 64
 _ALL = 1 << 64
 """The bound of who records every trace."""
@@ -90,7 +93,7 @@ class _Decision(NamedTuple):
 
 def _decision(sampler: Sampler) -> _Decision | None:
     """Return how it decides; None for a less simple sampler."""
-    if type(sampler) is not ParentBased:
+    if type(sampler) not in _PARENTS_DECIDE:
         bound = _bound(sampler)
         return None if bound is None else _Decision(bound)
     of: Any = sampler

@@ -14,7 +14,13 @@ from opentelemetry.sdk.trace import SpanLimits, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, TraceIdRatioBased
+from opentelemetry.sdk.trace.sampling import (
+    ALWAYS_OFF,
+    ALWAYS_ON,
+    ParentBased,
+    ParentBasedTraceIdRatio,
+    TraceIdRatioBased,
+)
 from opentelemetry.trace import (
     INVALID_SPAN,
     Link,
@@ -393,13 +399,21 @@ def test_the_parent_decides(parent, recorded):
 @pytest.mark.parametrize("sampled", [True, False])
 @pytest.mark.parametrize(
     "sampler",
-    [ALWAYS_ON, ALWAYS_OFF, TraceIdRatioBased(0.5), ParentBased(ALWAYS_OFF), ParentBased(TraceIdRatioBased(0.5))],
-    ids=["on", "off", "ratio", "parent or off", "parent or ratio"],
+    [
+        ALWAYS_ON,
+        ALWAYS_OFF,
+        TraceIdRatioBased(0.5),
+        ParentBased(ALWAYS_OFF),
+        ParentBased(TraceIdRatioBased(0.5)),
+        ParentBasedTraceIdRatio(0.5),
+    ],
+    ids=["on", "off", "ratio", "parent or off", "parent or ratio", "of the variable"],
 )
 def test_each_sampler_decides_as_the_sdk_lets_it(sampler, sampled):
     """Under parents with ids on both sides of a ratio's bound; ids, flags and tracestate as the SDK's."""
     made, _ = provider(sampler)
     spans, tracer = spans_of(made), made.get_tracer("scope")
+    assert isinstance(spans, CompiledSpans)
     below, above = (1 << 63) - 1, 1 << 63
     for trace_id in (below, above, below | 7 << 64, above | 7 << 64):
         for parent in (
