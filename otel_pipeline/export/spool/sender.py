@@ -43,6 +43,10 @@ LOOK_S = 30.0
 _AFTER_FAILURE_S = 0.2
 
 
+def _nobody(_place: str) -> None:
+    """Tell nobody."""
+
+
 class Transport(Protocol):
     """Sends requests to one address."""
 
@@ -241,7 +245,7 @@ class Sender:
         failed: told of the place, while an exception of ours is handled.
     """
 
-    def __init__(self, spool: Spool, failed: Callable[[str], None] = lambda _place: None) -> None:
+    def __init__(self, spool: Spool, failed: Callable[[str], None] = _nobody) -> None:
         self.spool = spool
         self.outlets: list[Outlet] = []
         self.restarts = 0
@@ -371,6 +375,8 @@ class Sender:
     def stop(self) -> None:
         """Send nothing more."""
         self._stopped = True
+        # SDKs before 1.33 keep each batch processor for ever, and with it its border and this.
+        self._failed = _nobody
         with self._changed:
             self._is_woken = True
             self._changed.notify_all()
