@@ -19,7 +19,7 @@ from otel_pipeline.engine.guard import OFF_AFTER, OFF_WITHIN_S, Guard
 ROOT = Path(otel_pipeline.__file__).parent
 MESSAGES_PASS = {"brokers", "contracts", "detectors", "engine", "flow.py", "models"}
 SWALLOWS = {
-    "brokers/faust_streams.py": 1,
+    "brokers/faust_streams.py": 1,  # in `__del__`, where Python drops it
     "detectors/measures.py": 2,  # at the start
     "engine/async_loop.py": 1,  # in `__del__`, where Python drops it
     "engine/consumer_loop.py": 1,  # as above
