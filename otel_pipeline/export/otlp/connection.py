@@ -8,6 +8,7 @@ import io
 import os
 import socket
 import time
+from contextlib import contextmanager, suppress
 from http.client import HTTPResponse
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
@@ -17,6 +18,8 @@ from otel_pipeline.export.otlp import tls
 from otel_pipeline.export.otlp.variables import PORTS, basic
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from otel_pipeline.export.otlp.variables import HttpSettings
 
 MAX_ANSWER_BYTES = 64 * 1024
@@ -87,12 +90,13 @@ class Connection:
         self._send(self._head + b"content-length: %d\r\n\r\n" % len(body) + body, deadline_s)
         raw = _Reading(self._socket, deadline_s)
         answer = HTTPResponse(_File(raw), method="POST")  # type: ignore[arg-type] # all that it asks for is `makefile`
-        answer.begin()
-        raw.deadline_s = min(deadline_s, time.monotonic() + MAX_ANSWER_S)
-        read, is_whole = _body(answer)
-        self.is_used = True
-        found = Answer(answer.status, read, answer.headers.get("Date"), answer.headers.get("Retry-After"))
-        return found, is_whole and not answer.will_close
+        with _closing(answer):
+            answer.begin()
+            raw.deadline_s = min(deadline_s, time.monotonic() + MAX_ANSWER_S)
+            read, is_whole = _body(answer)
+            self.is_used = True
+            found = Answer(answer.status, read, answer.headers.get("Date"), answer.headers.get("Retry-After"))
+            return found, is_whole and not answer.will_close
 
     def _send(self, data: bytes, deadline_s: float) -> None:
         left = memoryview(data)
@@ -121,9 +125,10 @@ class Connection:
             lines.append(f"proxy-authorization: {credentials}")
         self._send("\r\n".join([*lines, "", ""]).encode("latin-1", "replace"), deadline_s)
         answer = HTTPResponse(_File(_Reading(self._socket, deadline_s)), method="CONNECT")  # type: ignore[arg-type]
-        answer.begin()
-        if answer.status not in _OK:
-            raise ProxyError(f"it answers {answer.status}")
+        with _closing(answer):
+            answer.begin()
+            if answer.status not in _OK:
+                raise ProxyError(f"it answers {answer.status}")
 
 
 class _Reading(io.RawIOBase):
@@ -149,6 +154,16 @@ class _File:
 
     def makefile(self, _mode: str) -> io.BufferedReader:
         return io.BufferedReader(self._raw)
+
+
+@contextmanager
+def _closing(answer: HTTPResponse) -> Iterator[None]:
+    """Close it in the end, but not its socket: else Python 3.13 tells stderr that its file was collected before it."""
+    try:
+        yield
+    finally:
+        with suppress(Exception):
+            answer.close()
 
 
 def _body(answer: HTTPResponse) -> tuple[bytes, bool]:
