@@ -33,13 +33,14 @@ def test_each_task_has_a_batch_of_its_own(telemetry, application):
         _, consumer, producer = await app.filled(3)
         target = app.topic("next")
         (known,) = application.pipe._engine.consumers.all()
-        turn, in_hand = asyncio.Event(), []
+        has, turn, in_hand = asyncio.Event(), asyncio.Event(), []
 
         async def send():
             await producer.send_and_wait(target, b"x", partition=0)
 
         async def first():
             await consumer.getmany(timeout_ms=WAIT_MS, max_records=1)
+            has.set()
             await turn.wait()
             in_hand.append(len(known.batches()))
             await send()
@@ -50,6 +51,7 @@ def test_each_task_has_a_batch_of_its_own(telemetry, application):
             for _ in range(2):
                 await consumer.getmany(timeout_ms=WAIT_MS, max_records=1)
                 await send()
+            await has.wait()
             turn.set()
 
         await asyncio.gather(first(), second())
