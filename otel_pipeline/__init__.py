@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.by_hand import inject as inject
     from otel_pipeline.engine.delivery import current as current
     from otel_pipeline.engine.inference import inference as inference
+    from otel_pipeline.engine.model_objects import model as model
     from otel_pipeline.engine.process import process as process
     from otel_pipeline.pipeline import Pipeline as Pipeline
     from otel_pipeline.pipeline import health as health
@@ -43,6 +44,7 @@ _HOMES = {
     "inference": "otel_pipeline.engine.inference",
     "inject": "otel_pipeline.engine.by_hand",
     "instrument": "otel_pipeline.pipeline",
+    "model": "otel_pipeline.engine.model_objects",
     "process": "otel_pipeline.engine.process",
     "require_fresh": "otel_pipeline.verdict.require_fresh",
 }
@@ -62,6 +64,7 @@ __all__ = [
     "inference",
     "inject",
     "instrument",
+    "model",
     "process",
     "require_fresh",
 ]

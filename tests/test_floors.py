@@ -201,6 +201,7 @@ def test_the_public_names():
         "inference",
         "inject",
         "instrument",
+        "model",
         "process",
         "require_fresh",
     ]

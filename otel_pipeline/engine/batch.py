@@ -55,6 +55,11 @@ class Batch:
         self._origins_ms += map(abs, origins_ms)  # Below 0 it is a lower bound, which is what a first hop has.
 
     @property
+    def origins_ms(self) -> Sequence[int]:
+        """The origin of each message, as `Origin.told_ms` has it."""
+        return self._origins_ms
+
+    @property
     def origin(self) -> Origin:
         """Where the batch's data began: the oldest origin decides."""
         found = self._origin

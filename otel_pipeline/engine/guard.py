@@ -204,6 +204,11 @@ def place_in_force(name: str) -> Place:
     return _in_force.place(name)
 
 
+def say_in_force(key: str, message: str) -> None:
+    """Say something once per key, by the pipeline in force."""
+    _in_force.problem(key, message)
+
+
 def step_aside(name: str, undo: Callable[..., object] | None = None, *arguments: Any) -> None:
     """Count the exception that is being handled, at a place of the pipeline in force; arguments as `Place.failed`.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 from weakref import WeakKeyDictionary
 
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, create_key, set_value
-from opentelemetry.trace import SpanKind, get_current_span, set_span_in_context
+from opentelemetry.trace import get_current_span, set_span_in_context
 
 from otel_pipeline import semconv
 from otel_pipeline.engine.batch import batch_in_hand, span_of_batch
@@ -15,32 +15,37 @@ from otel_pipeline.engine.current_context import attach, get_current
 from otel_pipeline.engine.delivery import ambient, back_to, heal, in_hand
 from otel_pipeline.engine.engine import OTHER, PLAIN_SUPPRESS_KEY
 from otel_pipeline.engine.failure import describe as describe_failure
-from otel_pipeline.engine.failure import end_anyway, error_type
+from otel_pipeline.engine.failure import end_anyway
 from otel_pipeline.engine.guard import place_in_force, step_aside
-from otel_pipeline.engine.origin import age_s
+from otel_pipeline.engine.model_objects import models
+from otel_pipeline.engine.origin import age_s as age_at
+from otel_pipeline.engine.prepared import DIFFERING, Called, Prepared, inside
 from otel_pipeline.engine.request import origin_of_request
 from otel_pipeline.engine.scope import decorate
-from otel_pipeline.engine.span_shape import SpanShape
 from otel_pipeline.engine.spans import SPAN_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
     from opentelemetry.context import Context
     from opentelemetry.trace import Span
 
+    from otel_pipeline.engine.batch import Batch
     from otel_pipeline.engine.delivery import OpenDelivery
     from otel_pipeline.engine.engine import Hook
     from otel_pipeline.engine.guard import Guard, Place
     from otel_pipeline.engine.origin import Origin
+    from otel_pipeline.engine.prepared import Decided
     from otel_pipeline.engine.spans import Spans
-    from otel_pipeline.engine.totals import AttributeValue, Totals
+    from otel_pipeline.engine.totals import Attributes, AttributeValue, Totals
 
 F = TypeVar("F", bound="Callable[..., Any]")
 MAX_MODELS = 100
 MAX_VERSIONS = 5
 """Of one model, as its metrics have them: a canary beside what it is compared with."""
+MAX_PREPARED = 1_000
+"""Kinds of calls that are kept; those of more are prepared at each call."""
 INFERENCE_KEY = create_key("otel_pipeline.inference")
 """In the context of a model call, its model: what a library calls inside it is no call of its own."""
 
@@ -70,8 +75,9 @@ class Inferences:
         self.active = True
         self._place = guard.place("inference")
         self.ending = guard.place("inference.finish", self._place)
-        self.decided: Callable[[str, str | None, OpenDelivery | None, int, int, Span], None] | None = None
-        """Called for each call of a model: (model, delivery in hand, oldest origin in ms or 0, now in ns, span)."""
+        self.decisions: Callable[[str, str | None], Decided] | None = None
+        """Gives what counts the decisions of a model and version, named as metrics have them."""
+        self._prepared: dict[Called, Prepared] = {}
         self._models: dict[str, set[str]] = {}
         """The versions of each."""
         self._observed: WeakKeyDictionary[Span, str] = WeakKeyDictionary()
@@ -80,6 +86,12 @@ class Inferences:
             semconv.OTEL_PIPELINE_INFERENCE_DURATION, "s", "Duration of a model call.", semconv.DURATION_BUCKETS_S
         )
         self.rows = totals.counter(semconv.OTEL_PIPELINE_INFERENCE_ROWS, "{row}", "Rows that models were given.")
+        totals.gauge(
+            semconv.OTEL_PIPELINE_MODEL_AGE,
+            "s",
+            "Since the file was written that a model was loaded from, where that is known.",
+            self._model_ages,
+        )
 
     def begin(
         self,
@@ -92,7 +104,11 @@ class Inferences:
         device: str | None = None,
     ) -> InferenceCall:
         """Start a call and make its span current. Never raises; a suppressed call records nothing."""
-        call = InferenceCall(model, operation, rows, version)
+        return self.open(Called(model, operation, version, library), rows, device)
+
+    def open(self, called: Called, rows: int | None = None, device: str | None = None) -> InferenceCall:
+        """Start such a call and make its span current, as `begin` does."""
+        call = InferenceCall(called.model, called.operation, rows, called.version)
         before: Context | None = None
         try:
             before = get_current()
@@ -103,29 +119,33 @@ class Inferences:
                 and not context.get(_SUPPRESS_INSTRUMENTATION_KEY)
                 and not context.get(PLAIN_SUPPRESS_KEY)
             ):
-                described = {
-                    semconv.OTEL_PIPELINE_MODEL_VERSION: version,
-                    semconv.OTEL_PIPELINE_MODEL_LIBRARY: library,
-                    semconv.OTEL_PIPELINE_INFERENCE_DEVICE: device,
-                }
-                self._open(call, ambient(context), {name: value for name, value in described.items() if value})
+                self._open(call, ambient(context), self.prepared(called), device)
         except BaseException:
             self._place.failed(_undo, call, before)
         return call
 
-    def _open(self, call: InferenceCall, context: Context, attributes: dict[str, AttributeValue]) -> None:
+    def prepared(self, called: Called) -> Prepared:
+        """Return what all calls of this kind have in common."""
+        found = self._prepared.get(called)
+        if found is None:
+            model, version = self._bounded(called.model, called.version)
+            decided = None if self.decisions is None else self.decisions(model, version)
+            found = Prepared(called, model, version, self.duration, self.rows, decided)
+            if len(self._prepared) < MAX_PREPARED:
+                self._prepared[called] = found
+        return found
+
+    def _open(self, call: InferenceCall, context: Context, prepared: Prepared, device: str | None) -> None:
         start_ns = self.clock_ns()
-        attributes[semconv.OTEL_PIPELINE_MODEL_NAME] = call.model
-        attributes[semconv.OTEL_PIPELINE_INFERENCE_OPERATION] = call.operation
-        delivery, origin = _rests_on(context)
-        if origin is not None:
-            attributes.update(describe(origin, start_ns))
+        delivery, batch, origin = _rests_on(context)
         parent: Any = context.get(SPAN_KEY) or span_of_batch()
         span: Span | None = self.spans.dropped(parent)
         if span is None:
-            shape = SpanShape(f"predict {call.model}", SpanKind.INTERNAL, attributes)
-            span = self.spans.start(shape, (), parent, context, (), start_ns)
-        call.span, call.delivery, call.origin = span, delivery, origin
+            values = (*_data(origin, start_ns), device, call.rows)
+            span = self.spans.start(prepared.shape, values, parent, context, (), start_ns)
+            call.told_rows = call.rows
+        call.prepared = prepared
+        call.span, call.delivery, call.batch, call.origin = span, delivery, batch, origin
         call.start_ns = start_ns
         call.started_ns = self.monotonic_ns()
         call.inferences = self
@@ -148,11 +168,11 @@ class Inferences:
             ):
                 return None
             around = get_current_span(context)
-            inside = context.get(INFERENCE_KEY) == model or self._observed.get(around) == model
+            is_inside = model in {context.get(INFERENCE_KEY), inside.model, self._observed.get(around)}
             self._observed[span] = model
-            if inside:
+            if is_inside:
                 return None
-            delivery, origin = _rests_on(ambient(context))
+            delivery, _, origin = _rests_on(ambient(context))
             if origin is not None and span.is_recording():
                 span.set_attributes(describe(origin, self.clock_ns()))
         except Exception:
@@ -161,8 +181,9 @@ class Inferences:
 
         def ended(failed: bool) -> None:  # noqa: FBT001 - the one thing that is told
             try:
-                if not failed and self.active:
-                    self.decide(model, None, delivery, origin, self.clock_ns(), span)
+                if not failed and self.active and self.decisions is not None:
+                    decided = self.decisions(*self._bounded(model, None))
+                    decided.decided(delivery, _origins_ms(delivery, None, origin), self.clock_ns(), span)
             except Exception:
                 self._place.failed()
 
@@ -170,35 +191,24 @@ class Inferences:
 
     def decide(
         self,
-        model: str,
-        version: str | None,
-        delivery: OpenDelivery | None,
-        origin: Origin | None,
+        prepared: Prepared,
+        rows: int | None,
         now_ns: int,
-        span: Span,
+        delivery: OpenDelivery | None,
+        batch: Batch | None = None,
+        origin: Origin | None = None,
+        span: Span | None = None,
     ) -> None:
-        """Count a call that has succeeded as a decision, on data as old as it is at that moment."""
-        if self.decided is None:
-            return
-        if delivery is not None:
-            origin = delivery.origin  # What the application has said meanwhile, with `flow.input`, counts.
-        origin_ms = 0 if origin is None else origin.told_ms
-        self.decided(*self._bounded(model, version), delivery, origin_ms, now_ns, span)
+        """Count a call that has succeeded as decisions on the delivery in hand, else the batch, else the origin."""
+        if prepared.decided is not None:
+            prepared.decided.decided(delivery, _origins_ms(delivery, batch, origin, rows), now_ns, span)
 
-    def record(self, call: InferenceCall, elapsed_ns: int, error: BaseException | None) -> None:
-        """Count a finished call."""
-        model, version = self._bounded(call.model, call.version)
-        attributes: dict[str, AttributeValue] = {
-            semconv.OTEL_PIPELINE_MODEL_NAME: model,
-            semconv.OTEL_PIPELINE_INFERENCE_OPERATION: call.operation,
-        }
-        if version is not None:
-            attributes[semconv.OTEL_PIPELINE_MODEL_VERSION] = version
-        if call.rows:
-            self.rows.local(attributes).cell.value += call.rows
-        if error is not None:
-            attributes[semconv.ERROR_TYPE] = error_type(error)
-        self.duration.local(attributes).cell.record(elapsed_ns / 1e9)
+    def _model_ages(self) -> Iterator[tuple[Attributes, float]]:
+        """Yield the ages of the models that have been called, for as long as they are there."""
+        for identity, age_s in models.ages(lambda: self.clock_ns() / 1e9) if self.active else ():
+            model, version = self._bounded(identity.name or OTHER, identity.version)
+            attributes = {semconv.OTEL_PIPELINE_MODEL_NAME: model}
+            yield attributes if version is None else {**attributes, semconv.OTEL_PIPELINE_MODEL_VERSION: version}, age_s
 
     def _bounded(self, model: str, version: str | None) -> tuple[str, str | None]:
         """Return name and version as metrics have them: the first so many of each."""
@@ -229,26 +239,48 @@ def _undo(call: InferenceCall, before: Context | None) -> None:
     end_anyway(call.span)
 
 
-def _rests_on(context: Context) -> tuple[OpenDelivery | None, Origin | None]:
-    """Return the delivery in hand, and where the data in it, or else in the last batch or the request, began."""
+def _rests_on(context: Context) -> tuple[OpenDelivery | None, Batch | None, Origin | None]:
+    """Return the delivery in hand, else the last batch, and where the data of it, or of the request, began."""
     delivery = in_hand(context)
     if delivery is not None:
-        return delivery, delivery.origin
+        return delivery, None, delivery.origin
     batch = batch_in_hand.get()
-    return None, origin_of_request(context) if batch is None else batch.origin
+    return None, batch, origin_of_request(context) if batch is None else batch.origin
+
+
+def _origins_ms(
+    delivery: OpenDelivery | None, batch: Batch | None, origin: Origin | None, rows: int | None = None
+) -> Sequence[int]:
+    """Return what a call decides on, as `Origin.told_ms` has it: the oldest origin, or that of each row's own message.
+
+    Rows are one message each where there are as many rows as messages, and nothing else that they rest on.
+    """
+    if delivery is not None:
+        origin = delivery.origin  # What the application has said meanwhile, with `flow.input`, counts.
+    if rows is not None and rows > 1 and origin is not None and origin.inputs == rows:
+        found: Sequence[int] = ()
+        if delivery is None and batch is not None:
+            found = batch.origins_ms
+        elif delivery is not None and delivery.members is not None:
+            found = [abs(origin_ms) for _, _, origin_ms in delivery.members]
+        if len(found) == rows:
+            return found
+    return (0 if origin is None else origin.told_ms,)
+
+
+def _data(origin: Origin | None, start_ns: int) -> tuple[int | None, float | None, float | None, str | None]:
+    """Return what a span tells of the data that the call rests on: inputs, age, newest age, environment."""
+    if origin is None:
+        return None, None, None, None
+    now_s = start_ns / 1e9
+    newest_s = age_at(origin.newest_ms, now_s) if origin.inputs > 1 else None
+    return origin.inputs, age_at(origin.origin_ms, now_s), newest_s, origin.environment
 
 
 def describe(origin: Origin, start_ns: int) -> dict[str, AttributeValue]:
     """Return the attributes by which every inference span tells of the data that it rests on."""
-    attributes: dict[str, AttributeValue] = {semconv.OTEL_PIPELINE_DATA_INPUTS: origin.inputs}
-    oldest_s, newest_s = (age_s(time_ms, start_ns / 1e9) for time_ms in (origin.origin_ms, origin.newest_ms))
-    if oldest_s is not None:
-        attributes[semconv.OTEL_PIPELINE_DATA_AGE] = oldest_s
-    if origin.inputs > 1 and newest_s is not None:
-        attributes[semconv.OTEL_PIPELINE_DATA_NEWEST_AGE] = newest_s
-    if origin.environment is not None:
-        attributes[semconv.OTEL_PIPELINE_ORIGIN_ENVIRONMENT] = origin.environment
-    return attributes
+    told = zip(DIFFERING, _data(origin, start_ns), strict=False)
+    return {name: value for name, value in told if value is not None}
 
 
 class InferenceCall:
@@ -265,8 +297,12 @@ class InferenceCall:
         self.version = version
         self.span: Span | None = None
         self.delivery: OpenDelivery | None = None
+        self.batch: Batch | None = None
         self.origin: Origin | None = None
         """Where the data that it rests on began."""
+        self.prepared: Prepared | None = None
+        self.told_rows: int | None = None
+        """What its span has of them already."""
         self.inferences: Inferences | None = None
         self.own: Context
         self.before: Context
@@ -301,32 +337,36 @@ class InferenceCall:
 
     def finish(self, error: BaseException | None = None) -> None:
         """End the span and count the call, once. Raises nothing but what is the application's."""
-        inferences, span = self.inferences, self.span
-        if inferences is None or span is None:
+        inferences, span, prepared = self.inferences, self.span, self.prepared
+        if inferences is None or span is None or prepared is None:
             return
         try:
             self.suspend()
             self.inferences = None
             elapsed_ns = inferences.monotonic_ns() - self.started_ns
-            inferences.record(self, elapsed_ns, error)
+            called = prepared.called
+            if (self.model, self.operation, self.version) != called[:3]:
+                prepared = inferences.prepared(Called(self.model, self.operation, self.version, called.library))
+            prepared.count(elapsed_ns, self.rows, error)
             delivery, self.delivery = self.delivery, None  # It holds a context, which holds more.
+            end_ns = self.start_ns + elapsed_ns
             if error is None:
-                now_ns = self.start_ns + elapsed_ns
-                inferences.decide(self.model, self.version, delivery, self.origin, now_ns, span)
+                inferences.decide(prepared, self.rows, end_ns, delivery, self.batch, self.origin, span)
+            self.batch = None
             if span.is_recording():
                 self._describe(span, inferences, error)
-            span.end(self.start_ns + elapsed_ns)
+            span.end(end_ns)
         except BaseException:
             inferences.ending.failed(self.abandon)
 
     def _describe(self, span: Span, inferences: Inferences, error: BaseException | None) -> None:
-        if self.rows is not None:
+        if self.rows is not None and self.rows != self.told_rows:
             span.set_attribute(semconv.OTEL_PIPELINE_INFERENCE_ROWS, self.rows)
-        if self.version is not None:
+        if self.version is not None and self.prepared is not None and self.version != self.prepared.called.version:
             span.set_attribute(semconv.OTEL_PIPELINE_MODEL_VERSION, self.version)
         if error is not None:
             describe_failure(span, error, with_text=inferences.exception_text)
-        if inferences.hook is not None:
+        if inferences.hook is not None and inferences.hook.given is not None:
             inferences.hook(span, self)
 
 

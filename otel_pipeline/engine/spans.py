@@ -44,6 +44,10 @@ class Spans(Protocol):
     def follows_parents(self) -> bool:
         """Whether it is never known of a span under a sampled parent that it is not recorded."""
 
+    @property
+    def drops_unsampled(self) -> bool:
+        """Whether it is known of a span under a parent that is not sampled that it is not recorded."""
+
     def dropped_ids(self, parent: Span | None) -> Ids | None:
         """Return the ids of a span under this parent, if it is already known that it is not recorded."""
 
@@ -78,6 +82,7 @@ class TracerSpans:
     """Spans of any OpenTelemetry tracer, whatever its sampler."""
 
     follows_parents = True
+    drops_unsampled = False
     lane = "sdk"
 
     def __init__(self, tracer: Tracer, samples_root: RootDecision | None = None) -> None:

@@ -134,6 +134,11 @@ class CompiledSpans:
         """Which way spans take now."""
         return "compatible" if self._processors.have_others() else "native"
 
+    @property
+    def drops_unsampled(self) -> bool:
+        """Whether a parent that is not sampled decides."""
+        return self.follows_parents
+
     def samples_root(self, trace_id: int, *_span: object) -> bool:
         """Decide as the protocol says; the trace id alone decides."""
         return trace_id & _LOW_64_BITS < self._bound

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.context import attach, get_current, set_value
 
 from otel_pipeline.engine.inference import INFERENCE_KEY
-from otel_pipeline.engine.scope import NOTHING, decorate, finish
+from otel_pipeline.engine.model_methods import ModelMethods
+from otel_pipeline.engine.model_objects import models
+from otel_pipeline.engine.scope import NOTHING, decorate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,12 +26,13 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
 
     from otel_pipeline.engine.guard import Guard, Place
-    from otel_pipeline.engine.inference import InferenceCall, Inferences
+    from otel_pipeline.engine.inference import Inferences
     from otel_pipeline.engine.patching import Patches
     from otel_pipeline.engine.scope import Scope
 
 INFERENCE = ("predict", "predict_proba", "predict_log_proba", "decision_function", "transform")
 _MAX_NESTED = 10
+_OTHERS = ("catboost", "lightgbm", "xgboost")
 TRAINING = ("fit", "fit_transform", "fit_predict", "partial_fit")
 
 
@@ -37,11 +40,12 @@ def instrument(patches: Patches, inferences: Inferences, guard: Guard) -> None:
     """Patch the classes that exist, and those that will be defined later."""
     from sklearn.base import BaseEstimator
 
-    place = guard.place("sklearn")
+    methods = ModelMethods(inferences, guard, _library, "sklearn", inner=_inner)
+    place = methods.place
 
     def patch(estimator: type) -> None:
         for name in INFERENCE:
-            _replace(patches, estimator, name, functools.partial(_inference, inferences, guard, name))
+            _replace(patches, estimator, name, functools.partial(methods.around, name, rows_of))
         for name in TRAINING:
             _replace(patches, estimator, name, functools.partial(_apart, inferences, place))
 
@@ -83,47 +87,13 @@ def _of_method(wrap: Callable[[Any], Any], method: Any) -> Any:
     return conditional
 
 
-def _inference(inferences: Inferences, guard: Guard, operation: str, method: Any) -> Any:
-    place = guard.place("sklearn")
-
-    def begin(estimator: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> InferenceCall | None:
-        if not inferences.active or get_current().get(INFERENCE_KEY):
-            return None
-        try:
-            model, rows = _model(estimator), None if place.off else _rows(args[0] if args else kwargs.get("X"))
-        except Exception:
-            place.failed()
-            model, rows = type(estimator).__name__, None
-        return inferences.begin(model, operation=operation, library="scikit-learn", rows=rows)
-
-    @functools.wraps(method)
-    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        inference = None
-        try:
-            inference = begin(self, args, kwargs)
-        except Exception:
-            place.failed()
-        if inference is None:
-            return method(self, *args, **kwargs)
-        try:
-            result = method(self, *args, **kwargs)
-        except BaseException as error:
-            finish(place_of, inference, error)
-            raise
-        finish(place_of, inference, None)
-        return result
-
-    def place_of() -> Place:
-        return place
-
-    return call
-
-
 def _apart(inferences: Inferences, place: Place, method: Any) -> Any:
     """Run without spans of ours: training, and workers of a call that has one."""
 
-    def opened(_args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Scope:
+    def opened(args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Scope:
         before = get_current()
+        if args:
+            models.forget_calls(id(args[0]))  # What a search has found names it.
         wanted = inferences.active and not place.off and not before.get(INFERENCE_KEY)
         return _Apart(before) if wanted else NOTHING
 
@@ -153,19 +123,26 @@ class _Apart:
     abandon = suspend
 
 
-def _model(estimator: Any) -> str:
-    """Return the class's name: for a pipeline that of its last step, for a search that of the estimator it found."""
+def _inner(estimator: Any) -> Iterator[Any]:
+    """Yield what an estimator stands for: a pipeline for its last step, a search for what it has found."""
     for _ in range(_MAX_NESTED):
         steps = getattr(estimator, "steps", None)
-        inner = steps[-1][1] if isinstance(steps, list) and steps else getattr(estimator, "best_estimator_", None)
-        if inner is None or isinstance(inner, str):  # "passthrough"
-            break
-        estimator = inner
-    return type(estimator).__name__
+        estimator = steps[-1][1] if isinstance(steps, list) and steps else getattr(estimator, "best_estimator_", None)
+        if estimator is None or isinstance(estimator, str):  # "passthrough"
+            return
+        yield estimator
 
 
-def _rows(data: Any) -> int | None:
+def _library(estimator: Any) -> str:
+    """Return whose class it is: others have estimators, too."""
+    *_, last = estimator, *_inner(estimator)
+    top = type(last).__module__.partition(".")[0]
+    return top if top in _OTHERS else "scikit-learn"
+
+
+def rows_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | None:
     """Count the rows without touching the data; None where that is impossible."""
+    data = args[0] if args else kwargs.get("X")
     shape = getattr(data, "shape", None)
     if isinstance(shape, tuple) and shape:
         return int(shape[0])

@@ -94,7 +94,7 @@ class Monitoring:
         self.flows.attach(engine)
         self.contracts.attach(engine)
         decisions = Decisions(totals, self.flows.objectives, engine.metric_destination, self.flows.clock)
-        inferences.decided = decisions.decided
+        inferences.decisions = decisions.of
         require_fresh.activate(self.flows.objectives.counter, engine.guard)
         self.clock = ClockBound()
         """The bound of this machine's clock; it has to be told of the Collector's answers."""

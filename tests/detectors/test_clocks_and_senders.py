@@ -228,7 +228,7 @@ def test_a_decision_on_it(clocks, origin_ms, off, case):
     objective = Objective("fresh", model="churn", threshold_s=1.0, objective=0.99)
     clocks.clock.off = off
     decisions = Decisions(totals, Objectives((objective,), totals), str, clocks.clock)
-    decisions.decided("churn", None, None, origin_ms | NOW_MS - 100, NOW_MS * 1_000_000)
+    decisions.of("churn", None).decided(None, (origin_ms | NOW_MS - 100,), NOW_MS * 1_000_000)
     (counts,) = decisions._by_model["churn"]
     found = counts.evidence()
 

@@ -117,7 +117,7 @@ def test_a_decision_on_data_of_another_time():
     totals = Totals()
     decisions = Decisions(totals, Objectives((), totals), str)
     for origin_ms in (NOW_MS // 1_000, NOW_MS - 10 * YEAR_MS, NOW_MS - 10 * YEAR_MS - 1):
-        decisions.decided("m", None, None, origin_ms, NOW_MS * 1_000_000)
+        decisions.of("m", None).decided(None, (origin_ms,), NOW_MS * 1_000_000)
     (histogram,) = [each for each in totals.histograms if each.name == "otel_pipeline.decision.age"]
 
     assert [sum(point.bucket_counts) for _, point in histogram.points()] == [1]

@@ -168,9 +168,14 @@ def test_the_age_of_a_decision_is_that_at_its_end(telemetry):
     telemetry.instrument()
     inferences, told, elapsed_s = inference._inferences, [], iter((0, 5, 0, 1))
     inferences.monotonic_ns = lambda: next(elapsed_s) * 10**9
-    inferences.decided = lambda _model, _version, _delivery, origin_ms, now_ns, _span: told.append(
-        round(now_ns / 1e9 - origin_ms / 1e3)
-    )
+
+    class Told:
+        is_plain = False
+
+        def decided(self, _delivery, origins_ms, now_ns, _span):
+            told.extend(round(now_ns / 1e9 - origin_ms / 1e3) for origin_ms in origins_ms)
+
+    inferences.decisions = lambda _model, _version: Told()
     with otel_pipeline.extract(otel_pipeline.inject(), destination="orders"):
         with otel_pipeline.inference("churn"):
             pass

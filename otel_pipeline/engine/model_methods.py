@@ -1,0 +1,185 @@
+"""Stands around a model's method: its outermost call is a model call, and what the method calls inside is none."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from otel_pipeline.engine.current_context import get_current
+from otel_pipeline.engine.delivery import DELIVERY_KEY
+from otel_pipeline.engine.inference import INFERENCE_KEY
+from otel_pipeline.engine.model_objects import UNKNOWN, models
+from otel_pipeline.engine.origin import MAX_AGE_MS
+from otel_pipeline.engine.prepared import Called, inside
+from otel_pipeline.engine.spans import SPAN_KEY
+from otel_pipeline.engine.trace_context import LightSpan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from otel_pipeline.engine.guard import Guard
+    from otel_pipeline.engine.inference import InferenceCall, Inferences
+    from otel_pipeline.engine.model_objects import Identity
+    from otel_pipeline.engine.prepared import Prepared
+
+    CountRows = Callable[[tuple[Any, ...], dict[str, Any]], int | None]
+    Method = Callable[..., Any]
+
+_SAMPLED = 1
+_MAX_AGE_S = MAX_AGE_MS / 1000
+
+
+class ModelMethods:
+    """Wraps the methods of one library.
+
+    Args:
+        inferences: where calls are begun and counted.
+        guard: counts what fails here, at the library's place.
+        library: its name on spans, or what tells it of a model.
+        place: where its failures are counted.
+        of_library: what the library knows of a model.
+        inner: the models that one consists of.
+    """
+
+    def __init__(
+        self,
+        inferences: Inferences,
+        guard: Guard,
+        library: str | Callable[[Any], str],
+        place: str,
+        of_library: Callable[[Any], Identity] | None = None,
+        inner: Callable[[Any], Iterable[Any]] | None = None,
+    ) -> None:
+        self.inferences = inferences
+        self.place = guard.place(place)
+        self._name_place = guard.place(f"{place}.name")
+        self._rows_place = guard.place(f"{place}.rows")
+        self._library = library
+        self._of_library, self._inner = of_library, inner
+
+    def learner(self, operation: str) -> tuple[dict[int, Prepared], Callable[[Any], Prepared]]:
+        """Return what is prepared for calls of this operation, by the model's id, and what prepares a model's."""
+        known, place = models.table(), self._name_place
+
+        def learn(model: Any) -> Prepared:
+            identity, library = UNKNOWN, self._library if isinstance(self._library, str) else place.name
+            try:
+                identity = models.identity(model, self._of_library, self._inner)
+                library = library if isinstance(self._library, str) else self._library(model)
+            except Exception:
+                place.failed()
+            name = identity.name or type(model).__name__
+            prepared = self.inferences.prepared(Called(name, operation, identity.version, library))
+            models.keep(known, model, prepared, identity)
+            return prepared
+
+        return known, learn
+
+    def counting(self, count_rows: CountRows) -> CountRows:
+        """Return the function, safe: None where it fails."""
+        place = self._rows_place
+
+        def counted(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | None:
+            try:
+                return None if place.off else count_rows(args, kwargs)
+            except Exception:
+                place.failed()
+                return None
+
+        return counted
+
+    def around(self, operation: str, count_rows: CountRows, method: Method) -> Method:  # noqa: C901 - see `call`
+        """Return the method with a model call around it.
+
+        Args:
+            operation: what spans call it.
+            count_rows: counts them in positional and keyword arguments, without touching the data.
+            method: a plain function of the model and its arguments.
+        """
+        inferences, place = self.inferences, self.place
+        known, learn = self.learner(operation)
+        rows_of, recorded = self.counting(count_rows), functools.partial(self.recorded, method)
+        failed, told = place.failed, place.told
+        # Nothing below an unsampled span is recorded: then one question is enough, whether anything is on top of it.
+        may_be_short = inferences.spans.drops_unsampled
+        monotonic_ns, clock_ns = inferences.monotonic_ns, inferences.clock_ns
+
+        @functools.wraps(method)
+        def call(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: C901, PLR0911 - one call's path in one place
+            if inside.model is not None or not inferences.active or place.off:
+                return method(self, *args, **kwargs)
+            prepared = None
+            try:
+                prepared = known.get(id(self)) or learn(self)
+            except Exception:
+                failed()
+            if prepared is None:
+                return method(self, *args, **kwargs)
+            rows = rows_of(args, kwargs)
+            context = get_current()
+            delivery: Any = context.get(DELIVERY_KEY)
+            if delivery is None or context is not delivery.own or delivery.ended or not may_be_short:
+                return recorded(prepared, rows, self, args, kwargs)
+            span: Any = context.get(SPAN_KEY)
+            if type(span) is not LightSpan or span.flags & _SAMPLED or INFERENCE_KEY in context:
+                return recorded(prepared, rows, self, args, kwargs)
+            inside.model = prepared.model
+            started_ns = monotonic_ns()
+            try:
+                result = method(self, *args, **kwargs)
+            except BaseException as error:
+                inside.model = None
+                told(prepared.count, monotonic_ns() - started_ns, rows, error)
+                raise
+            inside.model = None
+            try:
+                elapsed_ns = monotonic_ns() - started_ns
+                mine = prepared.mine
+                mine.duration(elapsed_ns / 1e9)
+                if rows:
+                    (mine.rows or prepared.row_cell()).value += rows
+                decided = prepared.decided
+                if decided is None:
+                    return result
+                now_ns, origin_ms = clock_ns(), (delivery.known_origin or delivery.origin).origin_ms
+                age_s = now_ns / 1e9 - origin_ms / 1e3
+                if delivery.members is not None or not decided.is_plain or not 0 <= age_s <= _MAX_AGE_S:
+                    inferences.decide(prepared, rows, now_ns, delivery)
+                    return result
+                destination = delivery.state.destination
+                record = mine.ages.get(destination)
+                if record is None:
+                    record = mine.ages[destination] = decided.cells_of(destination).cell.record
+                record(age_s)
+            except Exception:
+                failed()
+            return result
+
+        return call
+
+    def recorded(self, method: Method, prepared: Prepared, rows: int | None, model: Any, args: Any, kwargs: Any) -> Any:
+        """Call the method as a model call like any other: recorded, or in a context that is not just a delivery's."""
+        call = self.begin(prepared, rows)
+        if call is None:
+            return method(model, *args, **kwargs)
+        inside.model = prepared.model
+        try:
+            result = method(model, *args, **kwargs)
+        except BaseException as error:
+            inside.model = None
+            self.place.told(call.finish, error)
+            raise
+        inside.model = None
+        try:
+            call.finish()
+        except Exception:
+            self.place.failed(call.abandon)
+        return result
+
+    def begin(self, prepared: Prepared, rows: int | None) -> InferenceCall | None:
+        """Begin a call; None inside of another one, and where it cannot be."""
+        try:
+            return None if get_current().get(INFERENCE_KEY) else self.inferences.open(prepared.called, rows)
+        except Exception:
+            self.place.failed()
+            return None
