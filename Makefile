@@ -7,7 +7,7 @@ SETUP := $(VENV)/.set-up
 JOBS ?= 4
 PYTEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup --durations=10
 
-.PHONY: all demo compare test bench lint format types real situations matrix mutants constraints docs clean
+.PHONY: all demo compare test bench lint format types real situations matrix mutants fuzz constraints docs clean
 
 all: lint types test
 
@@ -40,6 +40,10 @@ mutants: $(SETUP)  ## change one thing in engine, contracts, order and lights, 6
 	@$(PYTHON) scripts/environment.py $(VENV) demo test mutants
 	@$(BIN)/python scripts/mutants.py $(ARGS)
 
+fuzz:  ## feed whatever somebody else writes with any bytes, for an hour; ARGS="--seconds 60 baggage"
+	@$(PYTHON) scripts/environment.py .venv-fuzz test fuzz
+	@.venv-fuzz/bin/python -m tests.fuzz.run $(ARGS)
+
 constraints: $(SETUP)  ## resolve the versions that tests run with anew
 	@$(BIN)/python scripts/matrix.py --pin
 
@@ -61,4 +65,4 @@ docs: $(SETUP)  ## write the generated pages
 	@$(BIN)/python scripts/generate_clients.py && $(BIN)/python scripts/generate_reference.py
 
 clean:
-	rm -rf $(VENV) .venv-* .mutants build dist
+	rm -rf $(VENV) .venv-* .mutants .fuzz build dist

@@ -66,6 +66,7 @@ _ALL_BYTES = bytes(range(0x100))
 _LITTLE = sys.byteorder == "little"
 URL_SAFE = bytes.maketrans(b"+/", b"-_")
 STANDARD = bytes.maketrans(b"-_", b"+/")
+_ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_"
 _CACHE_LIMIT = 10_000
 
 
@@ -89,6 +90,9 @@ def decode(value: Any) -> PipelineHeader | None:
         if not value or len(value) > _MAX_CHARACTERS:
             return None
         text = value.encode("ascii") if isinstance(value, str) else bytes(value)
+        text = text.rstrip(b"=")
+        if text.translate(None, _ALPHABET):
+            return None  # Python skips what is no base64: the places of all behind it would be others.
         raw = a2b_base64(text.translate(STANDARD) + b"=" * (-len(text) % 4))
         if len(raw) < _BYTES or raw[0] != VERSION:
             return None

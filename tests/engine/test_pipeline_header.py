@@ -84,12 +84,14 @@ OTHER = header.encode(**{**FIELDS, "environment": "kundentest"})
         OTHER[:-3],
         base64.urlsafe_b64encode(b"\x02" + raw(GOOD)[1:]),
         base64.urlsafe_b64encode(raw(OTHER)[:30] + b"\x02\xff" + b"abc"),
+        GOOD[:20] + b"\0\0\0" + OTHER[20:],
+        GOOD[:20] + b" \n=." + OTHER[20:],
     ],
-    ids=range(12),
+    ids=range(14),
 )
 def test_what_cannot_be_read_is_none(value):
-    """Absent, cut, forged, of another version, with a part that is longer than the rest."""
-    assert header.decode(value) is None
+    """Absent, cut, forged, of another version, with a part that is longer than the rest, with what is no base64."""
+    assert (header.decode(value), header.fields(value)) == (None, None)
 
 
 def test_unknown_parts_of_the_extension_are_passed_over():

@@ -23,8 +23,10 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from otel_pipeline.engine.brought import brought
 from otel_pipeline.engine.pipeline_propagator import PipelinePropagator
 from otel_pipeline.engine.propagation import Propagation
+from otel_pipeline.engine.trace_context import LightSpan, TraceContext
 
 COUNTED: list[str] = []
 DEFAULT = Propagation(get_global_textmap(), COUNTED.append)
@@ -77,6 +79,8 @@ NAMES = st.one_of(
     st.binary(max_size=12),
 )
 ANY = st.one_of(st.none(), st.binary(max_size=600), st.text(max_size=60), st.integers())
+SAYS = st.sampled_from([b"00-%032x-%016x-01" % (1, 2), b"a=1, ot=th:8", "b=2", b"key=value;x=y", b"", b"\xff=1"])
+VALUE = st.none() | SAYS | st.binary(max_size=120) | st.text(max_size=60)
 HEADERS = st.one_of(
     st.none(),
     st.lists(st.one_of(st.tuples(NAMES, ANY), st.tuples(NAMES), ANY), max_size=8),
@@ -99,6 +103,36 @@ def test_nothing_raises_and_nothing_is_changed(headers):
         DEFAULT.incoming(headers, context)
 
     assert headers == before
+
+
+AS_CLIENTS_GIVE = st.one_of(
+    st.none(),
+    st.lists(st.tuples(st.sampled_from(["traceparent", "TRACEPARENT", "tracestate", "baggage", "otelp", "a"]), VALUE)),
+    st.lists(st.tuples(st.text(max_size=12), VALUE), max_size=8),
+    st.dictionaries(st.text(max_size=12), st.binary(max_size=60) | st.text(max_size=60), max_size=5),
+)
+
+
+@settings(max_examples=300)
+@given(AS_CLIENTS_GIVE, IDS, IDS, st.integers(0, 3))
+def test_what_is_written_over_any_headers_is_read(headers, trace_id, span_id, flags):
+    """The last context is ours, by one pass as by the careful one; what is the application's own stays."""
+    before = copy.deepcopy(headers)
+    written = DEFAULT.outgoing(headers, LightSpan(trace_id, span_id, flags), Context())
+    compiled = TraceContext(COUNTED.append, with_baggage=True)
+    found, *others = compiled.incoming(written, Context())
+    careful, *same = compiled._more(written, Context())
+    named = (*DEFAULT.names, "otelp")
+    given_to_us = [] if not headers else list(headers.items() if isinstance(headers, dict) else headers)
+
+    assert headers == before
+    assert {(each.trace_id, each.span_id, each.flags) for each in (found, careful)} == {(trace_id, span_id, flags)}
+    assert list(map(list, brought(others[0])[:2])) == list(map(list, brought(same[0])[:2]))
+    assert (baggage.get_all(others[0]), others[1:]) == (baggage.get_all(same[0]), same[1:])
+    assert found.get_span_context() == careful.get_span_context()
+    assert [pair for pair in written if pair[0].lower() not in named] == [
+        pair for pair in given_to_us if pair[0].lower() not in named
+    ]
 
 
 def test_writing_replaces_in_a_copy():
@@ -143,7 +177,7 @@ def test_too_much_baggage_is_cut():
 
 PARENTS = st.sampled_from(
     [b"00-%032x-%016x-%02x" % ids for ids in ((1, 2, 1), (3, 4, 0), (5, 6, 0xB), (7, 8, 2), (0, 2, 1), (1, 0, 1))]
-    + [b"", b"x" * 55, f"00-{9:032x}-{9:016x}-01", None]
+    + [b"", b"x" * 55, f"00-{9:032x}-{9:016x}-01", None, b"a=1,ot=th:8", "b=2"]
 )
 PAIRS = st.tuples(st.sampled_from(["traceparent", "Traceparent", "tracestate", "baggage", "otelp", "a"]), PARENTS)
 

@@ -471,8 +471,9 @@ def test_of_what_the_collector_says_the_beginning_is_kept(size, outcome):
     assert rejected(response.SerializeToString()) == (7, "x" * outcome)
 
 
-@pytest.mark.parametrize("body", [b"", b"\xff\xff\xff", b"{}", b"<html>"])
+@pytest.mark.parametrize("body", [b"", b"\xff\xff\xff", b"{}", b"<html>", b"\t\x08hhhhhh\x11", b"\x0d\x08hhh"])
 def test_an_answer_that_is_not_otlps(body):
+    """Not even where a number of eight or four bytes looks like what is meant."""
     assert rejected(body) == (0, "")
 
 

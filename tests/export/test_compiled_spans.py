@@ -7,6 +7,8 @@ import threading
 from collections import UserDict
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
@@ -214,6 +216,53 @@ def test_our_spans_are_encoded_as_the_sdks_own_are():
     assert encoded == [theirs(span._readable_span()) for span in found]
     assert len(found) == 16
     made.shutdown()
+
+
+NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
+PRESENT = st.one_of(NAMES, st.booleans(), st.floats(), st.integers(-(2**63), 2**63 - 1))
+VALUES = st.none() | PRESENT
+TIMES = st.integers(0, 2**64 - 1)
+PARENTS = st.one_of(
+    st.none(),
+    st.just(INVALID_SPAN),
+    st.just(NonRecordingSpan(REMOTE)),
+    st.builds(LightSpan, st.integers(1, 2**128 - 1), st.integers(1, 2**64 - 1), st.integers(0, 255), st.booleans()),
+    st.just(LightSpan(7, 8, 1, False, lambda: STATE)),
+)
+DONE = st.one_of(
+    st.tuples(st.just("set_attribute"), NAMES, PRESENT),
+    st.tuples(st.just("add_event"), NAMES, st.dictionaries(NAMES, PRESENT, max_size=2), TIMES),
+    st.tuples(st.just("add_link"), st.just(REMOTE), st.dictionaries(NAMES, PRESENT, max_size=2)),
+    st.tuples(st.just("set_status"), st.builds(Status, st.sampled_from(StatusCode))),
+    st.tuples(st.just("update_name"), NAMES),
+    st.tuples(st.just("get_span_context")),
+)
+ANY_SPANS = spans_of(TracerProvider(shutdown_on_exit=False))
+
+
+@settings(max_examples=200)
+@given(
+    st.builds(SpanShape, NAMES, st.sampled_from(SpanKind), st.just({"a": 1}), st.just(("age", "offset"))),
+    st.tuples(VALUES, VALUES) | st.just(()),
+    PARENTS,
+    st.lists(st.sampled_from([*LINKS, LightSpan(7, 8, 1), LightLink(LightSpan(9, 8, 1, True))]), max_size=3),
+    st.none() | st.dictionaries(NAMES, PRESENT, max_size=2),
+    st.lists(DONE, max_size=3),
+    st.tuples(TIMES, TIMES),
+)
+def test_any_span_is_encoded_as_the_sdk_would(shape, values, parent, links, more, done, times):
+    """Of any shape and values, whatever was done to it; with values as with what was looked at."""
+    span = ANY_SPANS.start(shape, values, parent, Context(), tuple(links), times[0], more)
+    for name, *arguments in done:
+        getattr(span, name)(*arguments)
+    span.end(times[1])
+    found = encode("traces", [span])
+
+    assert found[1:] == (1, 0, 0)
+    # As bytes: NaN is not equal to itself.
+    assert requested(found.body).SerializeToString(deterministic=True) == theirs(
+        span._readable_span()
+    ).SerializeToString(deterministic=True)
 
 
 @pytest.mark.parametrize("most", [SpanLimits.UNSET, 0, 1, 2])

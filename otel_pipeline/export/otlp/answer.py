@@ -29,7 +29,7 @@ def rejected(body: bytes) -> tuple[int, str]:
 
 
 def _fields(body: bytes) -> list[tuple[int, int | bytes]]:
-    """Return the fields of a message; ValueError for what is none."""
+    """Return the fields of a message that are integers, texts or messages; ValueError for what is no message."""
     found: list[tuple[int, int | bytes]] = []
     at = 0
     while at < len(body):
@@ -49,7 +49,8 @@ def _fields(body: bytes) -> list[tuple[int, int | bytes]]:
             raise ValueError("no kind of value")
         if size > len(body) - at:
             raise ValueError("cut off")
-        found.append((field, body[at : at + size]))
+        if kind == 2:  # noqa: PLR2004
+            found.append((field, body[at : at + size]))
         at += size
     return found
 

@@ -275,6 +275,60 @@ def test_metrics(resource, scopes):
     assert same("metrics", batch)[1:] == (points, 0, 0)
 
 
+BAD = st.one_of(
+    st.text(max_size=20),
+    st.integers(),
+    st.just(object()),
+    st.binary(max_size=20).map(bytearray),
+    st.recursive(
+        st.integers() | st.text(max_size=5), lambda inner: st.lists(inner, max_size=3) | st.tuples(inner, inner)
+    ),
+    st.sets(st.integers(), max_size=2),
+    st.dictionaries(st.text(max_size=5) | st.integers() | st.none(), st.text(max_size=5), max_size=3),
+)
+BAD_ATTRIBUTES = st.dictionaries(st.text(max_size=10) | st.integers() | st.none(), BAD, max_size=4)
+BAD_SPANS = st.builds(
+    ReadableSpan,
+    name=BAD,
+    context=st.builds(SpanContext, st.integers(0), st.integers(0), st.booleans()) | st.none(),
+    attributes=BAD_ATTRIBUTES,
+    events=st.lists(st.builds(Event, BAD, BAD_ATTRIBUTES, st.integers()), max_size=2),
+    kind=st.sampled_from(list(SpanKind)) | BAD,
+    start_time=st.integers(),
+    end_time=st.integers() | st.text(max_size=5),
+)
+BAD_LOGS = st.builds(
+    log,
+    RESOURCES,
+    SCOPES,
+    BAD_ATTRIBUTES,
+    BAD,
+    timestamp=st.integers(),
+    observed_timestamp=BAD,
+    trace_id=st.integers(),
+    span_id=st.integers(),
+    trace_flags=st.integers(),
+    severity_text=BAD,
+    severity_number=st.sampled_from(list(SeverityNumber)) | BAD,
+    event_name=BAD,
+)
+
+
+@settings(max_examples=200)
+@given(st.lists(BAD_SPANS, min_size=1, max_size=3), st.lists(BAD_LOGS, min_size=1, max_size=3))
+def test_whatever_a_value_is(bad_spans, bad_logs):
+    """Nothing raises, what comes out is a request, and each item is in it or is counted as left out."""
+    good = shared(ended("good"), [Resource({})], [InstrumentationScope("s")])
+    shared(bad_spans, [Resource({})], [InstrumentationScope("s")])
+    of_spans, of_logs = encoder.encode("traces", [*bad_spans, *good]), encoder.encode("logs", bad_logs)
+    read = ExportLogsServiceRequest.FromString(of_logs.body)
+    records = sum(len(scope.log_records) for of in read.resource_logs for scope in of.scope_logs)
+
+    assert names_in(of_spans)[-1] == "good"
+    assert len(names_in(of_spans)) == of_spans.items == len(bad_spans) + 1 - of_spans.left_out
+    assert records == of_logs.items == len(bad_logs) - of_logs.left_out
+
+
 def ended(*names, **attributes):
     tracer = TracerProvider(resource=Resource({"service.name": "s"}), shutdown_on_exit=False).get_tracer("t", "1")
     made = [tracer.start_span(name, attributes=attributes) for name in names]
@@ -314,14 +368,14 @@ def test_a_live_span():
     same("traces", [span])
 
 
-BAD = [f"span {number}" for number in range(512)]
-BAD[200] = "half \ud800"
+BAD_NAMES = [f"span {number}" for number in range(512)]
+BAD_NAMES[200] = "half \ud800"
 
 
 def test_what_cannot_be_encoded_is_repaired_alone():
-    found = encoder.encode("traces", ended(*BAD))
+    found = encoder.encode("traces", ended(*BAD_NAMES))
 
-    assert names_in(found) == [name.replace("\ud800", "\ufffd") for name in BAD]
+    assert names_in(found) == [name.replace("\ud800", "\ufffd") for name in BAD_NAMES]
     assert found[1:] == (512, 1, 0)
 
 
