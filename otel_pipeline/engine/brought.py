@@ -10,14 +10,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from opentelemetry.baggage import set_baggage
-from opentelemetry.context import create_key, set_value
+from opentelemetry.context import Context, create_key, set_value
 
 from otel_pipeline.engine.w3c import BaggageMember, parse_baggage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from opentelemetry.context import Context
 
 _KEY = create_key("otel_pipeline.brought")
 
@@ -47,3 +45,8 @@ def with_brought(context: Context, tracestates: Sequence[Any], baggages: Sequenc
     for member in members:
         context = set_baggage(member.key, member.value, context)
     return set_value(_KEY, Brought(tracestates, baggages, {member.key: member for member in members}), context)
+
+
+def with_states(context: Context, tracestates: Sequence[Any]) -> Context:
+    """Put what came of `tracestate` into the context, where no baggage came."""
+    return Context({**context, _KEY: Brought(tracestates)})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.baggage import get_all, remove_baggage, set_baggage
+from opentelemetry.baggage import _BAGGAGE_KEY, get_all, remove_baggage, set_baggage
 
 from otel_pipeline.engine.brought import brought
 from otel_pipeline.engine.settings import matcher
@@ -56,6 +56,8 @@ class ForeignBaggage:
             around: without.
             header: the message's data-flow header as it came, None without one.
         """
+        if _BAGGAGE_KEY not in inside:
+            return inside
         own = get_all(around)
         came = {key: value for key, value in get_all(inside).items() if key not in own or own[key] != value}
         if not came or not self._is_foreign(header):

@@ -21,7 +21,7 @@ from opentelemetry.trace import (
 from opentelemetry.trace.span import TraceState
 
 from otel_pipeline.engine import pipeline_header
-from otel_pipeline.engine.brought import brought, with_brought
+from otel_pipeline.engine.brought import brought, with_brought, with_states
 from otel_pipeline.engine.guard import raise_theirs
 from otel_pipeline.engine.headers import BAGGAGE, TRACEPARENT, TRACESTATE, context_headers, own_header, pairs
 from otel_pipeline.engine.merged import merged
@@ -176,10 +176,12 @@ class TraceContext:
     def sampled_links(self, headers: Any) -> tuple[LightLink, ...]:
         """Link to the contexts that the headers carry, where that which counts is sampled."""
         try:
-            only = None
+            only = state = None
             for name, value in headers:
                 if name == TRACEPARENT and only is None:
                     only = value
+                elif name == TRACESTATE and state is None:
+                    state = value
                 elif len(name) in _LENGTHS and name != _PIPELINE_HEADER:
                     only = None
                     break  # More than most messages have.
@@ -187,7 +189,8 @@ class TraceContext:
             if only is not None:
                 ids = parse_traceparent(only) if int(only[53:55], 16) & 1 else None
                 if ids is not None:
-                    return (LightLink(LightSpan(*ids, True)),)
+                    read_state = None if state is None else functools.partial(self._read_state, [state])
+                    return (LightLink(LightSpan(*ids, True, read_state)),)
         except Exception:
             raise_theirs()
         return self.creation_links(headers) if self.sampled(headers) else ()
@@ -201,7 +204,7 @@ class TraceContext:
 
     def incoming(self, headers: Any, context: Context) -> Incoming:  # noqa: C901, PLR0912 - one pass
         """Read all that a message brings along, in one pass."""
-        more, first, header, fields = False, None, None, None
+        more, first, state, read_state, header, fields = False, None, None, None, None, None
         try:
             for name, value in headers:
                 if name == TRACEPARENT:
@@ -211,6 +214,8 @@ class TraceContext:
                         more = True
                 elif name == _PIPELINE_HEADER:
                     header = value  # The last one counts, as the Java client's `lastHeader` has it.
+                elif name == TRACESTATE and state is None and value is not None:
+                    state = value
                 elif len(name) in _LENGTHS:
                     more = True
             if header is not None:
@@ -221,8 +226,11 @@ class TraceContext:
                 except Exception:
                     raise_theirs()
                     fields = pipeline_header.fields(header)
-            if more:
+            if more or (state is not None and header is None):
                 return self._more(headers, context)
+            if state is not None:
+                states = [state]
+                read_state, context = functools.partial(self._read_state, states), with_states(context, states)
             if (
                 type(first) is bytes
                 and len(first) == _LENGTH
@@ -232,10 +240,11 @@ class TraceContext:
             ):  # Most are so: `parse_traceparent`, in place.
                 trace_id, span_id = int(first[3:35], 16), int(first[36:52], 16)
                 if trace_id and span_id:
-                    return LightSpan(trace_id, span_id, int(first[53:55], 16), True), context, first, header, fields
+                    flags = int(first[53:55], 16)
+                    return LightSpan(trace_id, span_id, flags, True, read_state), context, first, header, fields
             ids = None if first is None else parse_traceparent(first)
             if ids is not None:
-                return LightSpan(ids[0], ids[1], ids[2], True), context, first, header, fields
+                return LightSpan(ids[0], ids[1], ids[2], True, read_state), context, first, header, fields
             if first is not None:
                 self._unreadable(TRACEPARENT)
         except Exception:

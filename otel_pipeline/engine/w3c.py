@@ -57,6 +57,7 @@ def parse_tracestate(values: Sequence[Any]) -> list[tuple[str, str]] | None:
 
 _KEY_REST = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-*/")
 _LOWER = frozenset("abcdefghijklmnopqrstuvwxyz")
+_VALUE = frozenset(map(chr, range(0x20, 0x7F))) - {"="}
 _LOWER_OR_DIGIT = _LOWER | frozenset("0123456789")
 
 
@@ -76,7 +77,7 @@ def _is_state_key(key: str) -> bool:
 
 
 def _is_state_value(value: str) -> bool:
-    return 0 < len(value) <= 256 and all(" " <= letter <= "~" and letter != "=" for letter in value)  # noqa: PLR2004
+    return 0 < len(value) <= 256 and _VALUE.issuperset(value)  # noqa: PLR2004
 
 
 class BaggageMember(NamedTuple):

@@ -28,6 +28,7 @@ from otel_pipeline.engine.spans import TracerSpans
 from otel_pipeline.engine.trace_context import LightSpan
 from otel_pipeline.export.recorded_span import Processors, class_for
 from otel_pipeline.export.sampling import root_decision
+from otel_pipeline.export.thresholds import Thresholds, rule_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.spans import Spans
     from otel_pipeline.engine.totals import AttributeValue
     from otel_pipeline.engine.trace_context import Ids
+    from otel_pipeline.export.thresholds import Rule
 
 _PARENTS_DECIDE = (ParentBased, ParentBasedTraceIdRatio)
 """The latter, which `OTEL_TRACES_SAMPLER` makes, is the former with a constructor of its own."""
@@ -89,10 +91,15 @@ class _Decision(NamedTuple):
     """Below it lie the lower 64 bits of a trace id that is recorded."""
     follows_parents: bool = False
     """Whether a parent decides, where there is one."""
+    rule: Rule | None = None
+    """How thresholds decide, instead."""
 
 
 def _decision(sampler: Sampler) -> _Decision | None:
     """Return how it decides; None for a less simple sampler."""
+    rule = rule_of(sampler)
+    if rule is not None:
+        return _Decision(_ALL, rule.parents == "flag", rule)
     if type(sampler) not in _PARENTS_DECIDE:
         bound = _bound(sampler)
         return None if bound is None else _Decision(bound)
@@ -101,6 +108,9 @@ def _decision(sampler: Sampler) -> _Decision | None:
         return None
     if (of._remote_parent_not_sampled, of._local_parent_not_sampled) != (ALWAYS_OFF, ALWAYS_OFF):
         return None
+    rule = rule_of(of._root)
+    if rule is not None:
+        return _Decision(_ALL, True, rule._replace(parents="flag"))
     bound = _bound(of._root)
     return None if bound is None else _Decision(bound, follows_parents=True)
 
@@ -117,9 +127,12 @@ class CompiledSpans:
     """Decides as a ratio does, or a parent and a ratio, and makes what is recorded of a shape and values."""
 
     def __init__(self, provider: TracerProvider, tracer: Tracer, decision: _Decision) -> None:
-        self._bound, self.follows_parents = decision
+        self._bound, self.follows_parents, rule = decision
         template = _template(provider, tracer)
         self._random = int(template.get_span_context().trace_flags) & _RANDOM
+        self._thresholds = None if rule is None else Thresholds(provider.sampler, rule, self._random)
+        if self._thresholds is not None:
+            self.dropped_ids = self._thresholds.dropped_ids  # type: ignore[method-assign]
         self._processors = Processors(provider._active_span_processor)
         self._kind_of_span: Any = class_for(
             template,
@@ -141,6 +154,8 @@ class CompiledSpans:
 
     def samples_root(self, trace_id: int, *_span: object) -> bool:
         """Decide as the protocol says; the trace id alone decides."""
+        if self._thresholds is not None:
+            return self._thresholds.samples_root(trace_id)
         return trace_id & _LOW_64_BITS < self._bound
 
     def dropped(self, parent: Span | None) -> LightSpan | None:
@@ -183,6 +198,7 @@ class CompiledSpans:
     ) -> Span:
         """Start a span as the protocol says; only for what `dropped` has not taken."""
         made: Any = object.__new__(self._kind_of_span)
+        thresholds = self._thresholds
         above: Any = None
         flags: int
         if isinstance(parent, KnownIds):
@@ -194,9 +210,14 @@ class CompiledSpans:
             made.trace_id, made.read_state = found.trace_id, _state_of(found)
         else:
             # Under the condition that it is recorded: `dropped` has drawn already.
-            low = getrandbits(64) if self._bound >= _ALL else randrange(self._bound or 1)
+            if thresholds is not None:
+                low = thresholds.draw()
+            else:
+                low = getrandbits(64) if self._bound >= _ALL else randrange(self._bound or 1)
             made.trace_id = getrandbits(64) << 64 | low or 1
             flags, made.read_state = self._random, None
+        if thresholds is not None:
+            made.read_state = thresholds.handed_on(None if above is None else parent, made.trace_id, flags)
         made.above, made.flags, made.span_id = above, flags & self._random | _SAMPLED, getrandbits(64) or 1
         made.shape, made.values, made.more = shape, values, more
         # What is made as it is asked for holds the application's messages.

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.spans import RootDecision
     from otel_pipeline.engine.totals import AttributeValue
 
+_TRACE_STATE_AT = 6
+"""Its place among the arguments of `should_sample`, behind the context."""
+
 
 def make(config: Config) -> Sampler | None:
     """Make the sampler; None where `OTEL_TRACES_SAMPLER` decides, which the SDK reads itself."""
@@ -31,15 +34,21 @@ def make(config: Config) -> Sampler | None:
 
 
 class KeepsTraceState(Sampler):
-    """Hands the parent's tracestate on, which composite samplers lose (opentelemetry-python #5578)."""
+    """Tells a composite sampler of the parent's tracestate, of which the SDK's tracer says nothing.
+
+    Its thresholds stand there, and what others have in it would be lost (opentelemetry-python #5578).
+    """
 
     def __init__(self, sampler: Sampler) -> None:
         self._sampler = sampler
+        self._takes_state = type(sampler).__module__.startswith("opentelemetry.sdk.")
 
     def should_sample(self, parent_context: Context | None, *args: Any, **kwargs: Any) -> SamplingResult:
         """Decide as the wrapped sampler does, with the parent's members behind its own."""
-        result = self._sampler.should_sample(parent_context, *args, **kwargs)
         parent = get_current_span(parent_context).get_span_context()
+        if self._takes_state and parent.is_valid and len(args) < _TRACE_STATE_AT:
+            kwargs["trace_state"] = parent.trace_state
+        result = self._sampler.should_sample(parent_context, *args, **kwargs)
         if parent.is_valid and parent.trace_state:
             kept = result.trace_state
             for key, value in parent.trace_state.items():

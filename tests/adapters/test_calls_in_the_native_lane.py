@@ -23,6 +23,10 @@ BUDGETS = {
     "sampled": {"send": 18.5, "step": 20, "send within a step": 29.5},
     "not sampled": {"send": 13.5, "step": 13.5, "send within a step": 23.5},
 }
+OF_THRESHOLDS = {
+    "sampled": {"send": 28.5, "step": 52.5, "send within a step": 54.5},
+    "not sampled": {"send": 14.5, "step": 16, "send within a step": 26.5},
+}
 LOOKS = 4
 """More where values are looked at, which takes up to 1 % of the time, and so more calls on a slower machine."""
 
@@ -61,8 +65,30 @@ class Calls:
 @pytest.mark.parametrize(("sampled", "rate"), [("sampled", 1.0), ("not sampled", 0.0)])
 def test_a_message_costs_so_many_calls(mock, monkeypatch, body, sampled, rate):
     """In a process whose spans nobody but us exports: one send with its acknowledgement, one step of a loop."""
+    counts, found = counted(mock, monkeypatch, body, sample_rate=rate)
+    more = LOOKS if body == "json" else 0
+
+    assert all(1 < count <= BUDGETS[sampled][name] + more for name, count in counts.items()), (counts, found)
+
+
+@pytest.mark.broker
+@pytest.mark.skipif(find_spec("opentelemetry.sdk._shared_internal") is None, reason="older SDKs queue a span otherwise")
+@pytest.mark.parametrize(("sampled", "rate"), [("sampled", 1.0), ("not sampled", 0.0)])
+def test_a_message_that_thresholds_decide_of(mock, monkeypatch, sampled, rate):
+    """The SDK's composite sampler: each sampled message has a tracestate, which is written, read and handed on."""
+    experimental = pytest.importorskip("opentelemetry.sdk.trace._sampling_experimental")
+    root = experimental.composable_traceid_ratio_based(rate)
+    sampler = experimental.composite_sampler(experimental.composable_parent_threshold(root))
+    monkeypatch.setattr("otel_pipeline.export.sampling.make", lambda _config: sampler)
+    counts, found = counted(mock, monkeypatch, "raw")
+
+    assert all(1 < count <= OF_THRESHOLDS[sampled][name] for name, count in counts.items()), (counts, found)
+
+
+def counted(mock, monkeypatch, body, **options):
+    """How many calls each of the three things takes, together and one by one."""
     monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "1000000")  # What a full one drops is counted, by two more.
-    pipe = otel_pipeline.instrument("calls", environment="staging", sample_rate=rate, endpoint="http://127.0.0.1:9")
+    pipe = otel_pipeline.instrument("calls", environment="staging", endpoint="http://127.0.0.1:9", **options)
     calls, topic, values = Calls(), mock.topic(), BODIES[body]
     threading.setprofile(calls)  # For the client's own thread, which hears of acknowledgements.
     try:
@@ -85,9 +111,7 @@ def test_a_message_costs_so_many_calls(mock, monkeypatch, body, sampled, rate):
         found["step"] = calls.least(lambda: list(islice(loop, MESSAGES)))
         found["send within a step"] = calls.least(send)
         consumer.close()
+        assert any("native lane" in each for each in pipe.status().providers)
     finally:
         pipe.shutdown(0)
-
-    counts = {name: sum(each.values()) for name, each in found.items()}
-    more = LOOKS if body == "json" else 0
-    assert all(1 < count <= BUDGETS[sampled][name] + more for name, count in counts.items()), (counts, found)
+    return {name: sum(each.values()) for name, each in found.items()}, found
