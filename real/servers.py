@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +69,10 @@ class Broker:
 
     bootstrap: str
     log: Path | None = None
+    command: Sequence[str] = ()
+    """What it was started with: started again when it has ended, it has the same address and the same log."""
+    pid: int | None = None
+    """None where somebody else has started it."""
 
 
 @dataclass(frozen=True)
@@ -124,11 +128,12 @@ def kafka_broker(properties: Mapping[str, str] | None = None) -> Iterator[Broker
         file.write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
         storage = ["kafka.tools.StorageTool", "format", "--standalone", "-t", _cluster_id(), "-c", str(file)]
         _complete([*java, *storage], START_SECONDS)
-        broker = Broker(f"127.0.0.1:{port}", folder / "log")
-        return _Launch([*java, "kafka.Kafka", str(file)], broker, lambda: _serves_metadata(port))
+        command = [*java, "kafka.Kafka", str(file)]
+        broker = Broker(f"127.0.0.1:{port}", folder / "log", command)
+        return _Launch(command, broker, lambda: _serves_metadata(port))
 
-    with _served("kafka", prepare) as broker:
-        yield broker
+    with _served("kafka", prepare) as (broker, pid):
+        yield replace(broker, pid=pid)
 
 
 @contextmanager
@@ -163,7 +168,7 @@ def collector(
         running = Collector(f"http://{over_http}", f"http://{over_grpc}", output, folder / "log")
         return _Launch(command, running, lambda: _is_healthy(health), variables)
 
-    with _served("collector", prepare) as running:
+    with _served("collector", prepare) as (running, _pid):
         yield running
 
 
@@ -189,14 +194,14 @@ def relay(
 
 
 @contextmanager
-def _served(name: str, prepare: Callable[[Path], _Launch]) -> Iterator[Any]:
+def _served(name: str, prepare: Callable[[Path], _Launch]) -> Iterator[tuple[Any, int]]:
     for _attempt in range(ATTEMPTS):
         try:
             with _folder(name) as folder:
                 launch = prepare(folder)
                 with _process(launch, folder / "log") as process:
                     _wait_until_ready(process, launch, folder / "log")
-                    yield launch.server
+                    yield launch.server, process.pid
                     return
         except _PortTakenError:
             continue

@@ -254,9 +254,9 @@ def test_a_body_that_is_cut_short_is_refused(tmp_path):
 def test_a_full_disk_is_said(tmp_path, monkeypatch):
     """So that the exporter tries again later."""
 
-    def full(_server, _line):
+    def full(_lines, _request, _connection):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("otel_pipeline.dev.receiver._Server.keep", full)
+    monkeypatch.setattr("otel_pipeline.dev.receiver.Lines.take", full)
     with otlp_receiver(tmp_path) as endpoint:
         assert post(endpoint, "/v1/traces", b"") == (503, b"it cannot be kept: No space left on device")

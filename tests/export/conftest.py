@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from tests.export.fault_collector import FaultCollector
+from otel_pipeline.testing import Collector
+from tests.collected import CERTIFICATE
 
 
 @pytest.fixture
 def collector():
-    made = FaultCollector()
-    yield made
-    made.end()
+    with Collector() as made:
+        yield made
 
 
 @pytest.fixture
 def tls_collector():
-    made = FaultCollector(tls=True)
-    yield made
-    made.end()
+    with Collector(certificate=CERTIFICATE) as made:
+        yield made

@@ -29,7 +29,8 @@ from otel_pipeline.export.otlp.http import Transport
 from otel_pipeline.export.otlp.variables import HttpSettings
 from otel_pipeline.export.otlp_lines import LOG_EXPORT_RESULT, Lines
 from otel_pipeline.export.processors import CountedSpans
-from tests.export.fault_collector import grpc_server, refused_port
+from otel_pipeline.testing import Collector
+from tests.collected import bodies, names, paths, points, refused_port
 from tests.limits import below_at_above
 
 
@@ -89,7 +90,7 @@ def border(collector, problems):
     made = []
 
     def make(signal="traces", protocol="http/protobuf", endpoint=None, lines=None):
-        endpoint = endpoint or collector.url
+        endpoint = endpoint or collector.endpoint
         given = endpoint if protocol == "grpc" else f"{endpoint}/v1/{signal}"
         destination = Destination(("otlp",), protocol, endpoint, given, lines_when_refused=lines is not None)
         ((_, found),) = exporters.make(
@@ -132,8 +133,8 @@ def test_half_of_a_surrogate_pair_in_one_of_512_names(border, collector, problem
     one = border()
 
     assert one.export(spans(*BAD)) is SpanExportResult.SUCCESS
-    assert collector.spans == [name.replace("\ud800", "\ufffd") for name in BAD]
-    assert (counts(one), collector.requests, problems) == (
+    assert names(collector) == [name.replace("\ud800", "\ufffd") for name in BAD]
+    assert (counts(one), paths(collector), problems) == (
         (512, 512, 0, {}),
         ["/v1/traces"],
         ["repaired.traces"],
@@ -146,7 +147,7 @@ def test_a_bad_attribute_is_repaired_not_left_out(border, collector, problems, v
     bad, good = spans("bad", kept="yes", value=value), spans("good")
 
     assert border().export(bad + good) is SpanExportResult.SUCCESS
-    assert (collector.spans, problems) == (["bad", "good"], ["repaired.traces"])
+    assert (names(collector), problems) == (["bad", "good"], ["repaired.traces"])
 
 
 def test_events_links_status_and_resource_are_repaired_too(border, collector):
@@ -159,41 +160,31 @@ def test_events_links_status_and_resource_are_repaired_too(border, collector):
     span.end()
 
     assert border().export([span, *spans("good")]) is SpanExportResult.SUCCESS
-    assert collector.spans == ["bad", "good"]
+    assert names(collector) == ["bad", "good"]
 
 
 def test_a_log_record_with_half_of_a_pair(border, collector, problems):
     one = border("logs")
 
     assert one.export(log_records("before", "cut \ud83d", "after")) is LOG_EXPORT_RESULT.SUCCESS
-    assert (collector.bodies, counts(one)) == (["before", "cut \ufffd", "after"], (3, 3, 0, {}))
+    assert (bodies(collector), counts(one)) == (["before", "cut \ufffd", "after"], (3, 3, 0, {}))
 
 
 def test_a_point_with_half_of_a_pair(border, collector, problems):
     one = border("metrics")
 
     assert one.export(metrics("a", "\ud800", "b"), timeout_millis=1000) is MetricExportResult.SUCCESS
-    assert (collector.points, counts(one), problems) == (3, (3, 3, 0, {}), ["repaired.metrics"])
+    assert (points(collector), counts(one), problems) == (3, (3, 3, 0, {}), ["repaired.metrics"])
 
 
 def test_over_grpc(border, problems):
-    names = []
-
-    def take(request, _context):
-        from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
-
-        for resource in request.resource_spans:
-            names.extend(span.name for scope in resource.scope_spans for span in scope.spans)
-        answer = ExportTraceServiceResponse()
-        answer.partial_success.rejected_spans = 1
-        return answer
-
-    with grpc_server(take) as port:
-        one = border(protocol="grpc", endpoint=f"http://127.0.0.1:{port}")
+    with Collector(grpc=True) as collector:
+        collector.fault("partial", rejected=1)
+        one = border(protocol="grpc", endpoint=collector.grpc_endpoint)
         assert one.export(spans("a", "b \ud800", "c", big=2**70)) is SpanExportResult.SUCCESS
 
-    assert (names, counts(one), problems) == (
-        ["a", "b \ufffd", "c"],
+    assert (names(collector), counts(one), problems) == (
+        ["a", "b \ufffd"],
         (3, 2, 0, {"rejected": 1}),
         ["repaired.traces", "rejected.traces"],
     )
@@ -214,7 +205,7 @@ def test_what_cannot_be_encoded_at_all_is_left_out_alone(border, collector, prob
     one = border()
     one.export(batch)
 
-    assert sorted(collector.spans) == sorted(f"good {at}" for at in range(512) if at not in places)
+    assert sorted(names(collector)) == sorted(f"good {at}" for at in range(512) if at not in places)
     assert (counts(one), problems) == (
         (512, 512 - len(places), 0, {"not_encoded": len(places)}),
         ["not_encoded.traces"],
@@ -263,17 +254,17 @@ def test_an_exporter_that_raises_for_the_network_is_not_asked_again():
 
 def test_what_is_too_large_at_once_is_sent_in_parts(border, collector):
     """413 says so."""
-    collector.mode = "larger:3"
+    collector.fault("too_large", items=3)
     one = border()
     one.export(spans(*"abcdefgh"))
 
-    assert (collector.spans, counts(one)) == (list("abcdefgh"), (8, 8, 0, {}))
+    assert (names(collector), counts(one)) == (list("abcdefgh"), (8, 8, 0, {}))
 
 
 @below_at_above("export.border.MAX_TRIES", 64, {"413": 63}, {"413": 64}, {"413": 65})
 def test_not_more_than_so_many_requests_are_too_large(border, collector, size, outcome):
     """Where even one is: what is left then is given up, and all of it counted."""
-    collector.mode = "larger:0"
+    collector.fault("too_large", items=0)
     one = border()
     one.export(spans(*map(str, range(size))))
 
@@ -282,23 +273,17 @@ def test_not_more_than_so_many_requests_are_too_large(border, collector, size, o
 
 def test_a_network_that_fails_half_way(border, collector):
     """What was sent was sent; nothing more is tried."""
-    collector.mode = "larger:2"
+    collector.fault(400, when=lambda _request: bool(collector.arrived))
+    collector.fault("too_large", items=2, when=lambda _request: not collector.arrived)
     one = border()
-    take = collector._take
-
-    def then_fail(path, body):
-        take(path, body)
-        collector.mode = "status:400"
-
-    collector._take = then_fail
     one.export(spans("a", "b", "c", "d"))
 
-    assert (collector.spans, counts(one)) == (["a", "b"], (4, 2, 0, {"400": 2}))
+    assert (names(collector), counts(one)) == (["a", "b"], (4, 2, 0, {"400": 2}))
 
 
 def test_what_the_collector_rejects_is_counted_and_said(border, collector, problems, caplog):
     """In its words, without what a terminal would act on."""
-    collector.mode = "partial:2"
+    collector.fault("partial", rejected=2, message="no such tenant\x1b[2J")
     said = []
     one = border()
     one._problem = lambda _key, message: said.append(message)
@@ -306,13 +291,13 @@ def test_what_the_collector_rejects_is_counted_and_said(border, collector, probl
 
     assert counts(one) == (3, 1, 0, {"rejected": 2})
     assert said == [
-        f"of traces to {collector.url} some are lost: the Collector takes the rest, and says 'no such tenant?[2J'"
+        f"of traces to {collector.endpoint} some are lost: the Collector takes the rest, and says 'no such tenant?[2J'"
     ]
 
 
 def test_of_an_answer_64_kb_are_read(border, collector):
     """A server that goes on and on is left."""
-    collector.mode = "big"
+    collector.fault("huge")
     started = time.monotonic()
     one = border()
 
@@ -358,12 +343,12 @@ def test_one_line_when_a_loss_begins_and_one_when_it_ends(border, collector, cap
     ours = {signal: border(signal) for signal in ("traces", "logs", "metrics")}
     for each in ours.values():
         each._losses = losses
-    collector.mode = "status:400"
+    collector.fault(400)
     for _ in range(3):
         ours["traces"].export(spans("a", "b"))
     ours["logs"].export(log_records("a"))
     ours["metrics"].export(metrics("a", "b"))
-    collector.mode = "ok"
+    collector.recover()
     for signal, batch in (("logs", log_records("b")), ("metrics", metrics("a")), ("traces", spans("c"))):
         ours[signal].export(batch)
 
@@ -371,13 +356,15 @@ def test_one_line_when_a_loss_begins_and_one_when_it_ends(border, collector, cap
         (
             logging.WARNING,
             (
-                f"otel_pipeline: traces do not arrive at {collector.url}: it refuses the request (HTTP 400); is it an "
+                f"otel_pipeline: traces do not arrive at {collector.endpoint}: it refuses the request (HTTP 400); is it an "
                 "OTLP endpoint? look at its log. What is lost is counted: status()"
             ),
         ),
         (
             logging.WARNING,
-            (f"otel_pipeline: telemetry arrives at {collector.url} again; 1 log record, 2 points, 6 spans lost in 0 s"),
+            (
+                f"otel_pipeline: telemetry arrives at {collector.endpoint} again; 1 log record, 2 points, 6 spans lost in 0 s"
+            ),
         ),
     ]
 
@@ -479,8 +466,8 @@ def test_an_answer_that_is_not_otlps(body):
 
 @below_at_above("export.otlp.connection.MAX_ANSWER_BYTES", 65536, 65535, 65536, 65536)
 def test_of_an_answer_so_much_is_kept(collector, size, outcome):
-    collector.answer = b"x" * size
-    found = Transport(HttpSettings(f"{collector.url}/v1/traces")).post(b"", 30)
+    collector.fault(200, body=b"x" * size)
+    found = Transport(HttpSettings(f"{collector.endpoint}/v1/traces")).post(b"", 30)
 
     assert (found.status, len(found.body)) == (200, outcome)
 
@@ -514,7 +501,7 @@ def test_what_is_still_here_at_the_end(held, border):
 
 def test_an_export_in_hand_says_why_it_takes_so_long(border, collector):
     """While the exporter tries again."""
-    collector.mode = "status:503"
+    collector.fault(503)
     one = border()
     exporting = threading.Thread(target=one.export, args=(spans("a"),))
     exporting.start()
@@ -522,7 +509,7 @@ def test_an_export_in_hand_says_why_it_takes_so_long(border, collector):
     while not one.account.status().trying and time.monotonic() < deadline:
         time.sleep(0.01)
     found = one.account.status().trying, one.not_arrived()
-    collector.mode = "ok"
+    collector.recover()
     exporting.join()
 
     cause = causes.Cause("503", "it is not available (HTTP 503)", "is it starting, overloaded, or behind a proxy?")

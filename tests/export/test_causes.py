@@ -7,7 +7,6 @@ from importlib import import_module
 from operator import itemgetter
 from pathlib import Path
 
-import grpc
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
@@ -15,7 +14,8 @@ from otel_pipeline.export import causes, exporters
 from otel_pipeline.export.collector_clock import Answers
 from otel_pipeline.export.destination import Destination
 from otel_pipeline.export.losses import Losses
-from tests.export.fault_collector import CERTIFICATE, grpc_server, refused_port
+from otel_pipeline.testing import Collector
+from tests.collected import CERTIFICATE, fail, names, refused_port
 
 
 @pytest.fixture(autouse=True)
@@ -57,20 +57,20 @@ def said(cause):
 
 
 STATUSES = {
-    "status:400": ("400", "it refuses the request (HTTP 400); is it an OTLP endpoint? look at its log"),
-    "status:401": ("401", "the credentials are not accepted (HTTP 401); look at OTEL_EXPORTER_OTLP_HEADERS"),
-    "status:403": ("403", "the credentials are not accepted (HTTP 403); look at OTEL_EXPORTER_OTLP_HEADERS"),
-    "status:404": (
+    "400": ("400", "it refuses the request (HTTP 400); is it an OTLP endpoint? look at its log"),
+    "401": ("401", "the credentials are not accepted (HTTP 401); look at OTEL_EXPORTER_OTLP_HEADERS"),
+    "403": ("403", "the credentials are not accepted (HTTP 403); look at OTEL_EXPORTER_OTLP_HEADERS"),
+    "404": (
         "404",
         (
             "nothing takes traces at this path (HTTP 404); is it an OTLP endpoint, with a pipeline for traces? "
             "OTEL_TRACES_EXPORTER=none sends none"
         ),
     ),
-    "status:429": ("429", "it gets too much (HTTP 429); give it more capacity, or record less (sample_rate)"),
-    "status:429:30": ("429", "it gets too much (HTTP 429); give it more capacity, or record less (sample_rate)"),
-    "status:500": ("500", "it fails (HTTP 500); look at its log"),
-    "status:503": ("503", "it is not available (HTTP 503); is it starting, overloaded, or behind a proxy?"),
+    "429": ("429", "it gets too much (HTTP 429); give it more capacity, or record less (sample_rate)"),
+    "429:30": ("429", "it gets too much (HTTP 429); give it more capacity, or record less (sample_rate)"),
+    "500": ("500", "it fails (HTTP 500); look at its log"),
+    "503": ("503", "it is not available (HTTP 503); is it starting, overloaded, or behind a proxy?"),
     "redirect": (
         "302",
         "it redirects, which is not followed (HTTP 302); set OTEL_EXPORTER_OTLP_ENDPOINT to where it leads",
@@ -91,9 +91,9 @@ STATUSES = {
 @pytest.mark.parametrize("mode", STATUSES)
 def test_over_http(collector, mode):
     """What a server answers, or does not."""
-    collector.mode = mode
+    fail(collector, mode)
 
-    assert said(failed(collector.url)) == STATUSES[mode]
+    assert said(failed(collector.endpoint)) == STATUSES[mode]
 
 
 def test_nobody_listens():
@@ -111,17 +111,17 @@ def test_a_name_that_does_not_exist():
 
 
 def test_http_spoken_to_a_grpc_port():
-    with grpc_server() as port:
-        assert said(failed(f"http://127.0.0.1:{port}")) == (
+    with Collector(grpc=True) as collector:
+        assert said(failed(collector.grpc_endpoint)) == (
             "wrong_protocol",
             "this port speaks gRPC; use port 4318, or OTEL_EXPORTER_OTLP_PROTOCOL=grpc",
         )
 
 
 def test_a_path_that_is_doubled(collector):
-    collector.mode = "status:404"
+    collector.fault(404)
 
-    assert said(failed(collector.url, path="/v1/traces/v1/traces")) == (
+    assert said(failed(collector.endpoint, path="/v1/traces/v1/traces")) == (
         "404",
         (
             "nothing takes traces at this path (HTTP 404); leave /v1/... out of OTEL_EXPORTER_OTLP_ENDPOINT: /v1/traces is "
@@ -132,9 +132,9 @@ def test_a_path_that_is_doubled(collector):
 
 def test_a_path_that_is_left_out(collector):
     """OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is taken as it is."""
-    collector.mode = "status:404"
+    collector.fault(404)
 
-    assert said(failed(collector.url, path="")) == (
+    assert said(failed(collector.endpoint, path="")) == (
         "404",
         (
             "nothing takes traces at this path (HTTP 404); OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is the whole address: end it "
@@ -144,14 +144,14 @@ def test_a_path_that_is_left_out(collector):
 
 
 def test_plain_http_to_a_tls_port(tls_collector):
-    assert said(failed(tls_collector.url.replace("https", "http"))) == (
+    assert said(failed(tls_collector.endpoint.replace("https", "http"))) == (
         "tls",
         "this port speaks TLS; begin OTEL_EXPORTER_OTLP_ENDPOINT with https://",
     )
 
 
 def test_tls_to_a_plain_port(collector):
-    assert said(failed(collector.url.replace("http", "https"))) == (
+    assert said(failed(collector.endpoint.replace("http", "https"))) == (
         "tls",
         "this port speaks no TLS; begin OTEL_EXPORTER_OTLP_ENDPOINT with http://",
     )
@@ -159,36 +159,41 @@ def test_tls_to_a_plain_port(collector):
 
 def test_a_certificate_that_nobody_has_signed(tls_collector, monkeypatch):
     """And one that is named as trusted."""
-    assert said(failed(tls_collector.url)) == (
+    assert said(failed(tls_collector.endpoint)) == (
         "certificate",
         "its certificate is not trusted; name the file of its authority in OTEL_EXPORTER_OTLP_CERTIFICATE",
     )
 
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", str(CERTIFICATE))
-    assert (said(failed(tls_collector.url)), tls_collector.spans) == (None, ["span 0"])
+    assert (said(failed(tls_collector.endpoint)), names(tls_collector)) == (None, ["span 0"])
 
 
 @pytest.mark.parametrize(
-    ("code", "expected"),
+    ("status", "code", "expected"),
     [
-        ("UNAUTHENTICATED", "the credentials are not accepted (UNAUTHENTICATED); look at OTEL_EXPORTER_OTLP_HEADERS"),
         (
+            401,
+            "UNAUTHENTICATED",
+            "the credentials are not accepted (UNAUTHENTICATED); look at OTEL_EXPORTER_OTLP_HEADERS",
+        ),
+        (
+            429,
             "RESOURCE_EXHAUSTED",
             "it gets too much (RESOURCE_EXHAUSTED); give it more capacity, or record less (sample_rate)",
         ),
-        ("UNAVAILABLE", "it is not available (UNAVAILABLE); is it starting, overloaded, or behind a proxy?"),
-        ("INTERNAL", "it answers with an error (INTERNAL); look at its log"),
+        (503, "UNAVAILABLE", "it is not available (UNAVAILABLE); is it starting, overloaded, or behind a proxy?"),
+        (500, "INTERNAL", "it answers with an error (INTERNAL); look at its log"),
     ],
 )
-def test_over_grpc(code, expected):
+def test_over_grpc(status, code, expected):
     """What a server answers."""
-    with grpc_server(lambda _request, context: context.abort(grpc.StatusCode[code], "no")) as port:
-        assert said(failed(f"http://127.0.0.1:{port}", "grpc")) == (code, expected)
+    with Collector(grpc=True) as collector, collector.fault(status):
+        assert said(failed(collector.grpc_endpoint, "grpc")) == (code, expected)
 
 
 def test_over_grpc_nothing_takes_traces():
-    with grpc_server() as port:
-        assert said(failed(f"http://127.0.0.1:{port}", "grpc")) == (
+    with Collector(grpc=True) as collector, collector.fault(404):
+        assert said(failed(collector.grpc_endpoint, "grpc")) == (
             "UNIMPLEMENTED",
             (
                 "it takes no traces (UNIMPLEMENTED); is it an OTLP endpoint, with a pipeline for traces? "
@@ -205,16 +210,16 @@ def test_over_grpc_nobody_listens():
 
 
 def test_grpc_spoken_to_an_http_port(collector):
-    assert said(failed(collector.url, "grpc")) == (
+    assert said(failed(collector.endpoint, "grpc")) == (
         "wrong_protocol",
         "this port speaks HTTP, not gRPC; use port 4317, or OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf",
     )
 
 
 def test_over_grpc_no_answer(collector):
-    collector.mode = "hang"
+    collector.fault("hang")
 
-    assert failed(collector.url, "grpc") is not None
+    assert failed(collector.endpoint, "grpc") is not None
 
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])

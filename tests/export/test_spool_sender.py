@@ -26,6 +26,8 @@ from otel_pipeline.export.spool.border import SpoolingBorder
 from otel_pipeline.export.spool.halves import halves
 from otel_pipeline.export.spool.segments import FileSegment
 from otel_pipeline.export.spool.sender import Outlet, Sender
+from tests.collected import bodies, points
+from tests.collected import names as arrived
 from tests.export.spools import Spooled
 from tests.export.test_border import log_records, metrics, spans
 from tests.export.test_spool import left_by
@@ -396,9 +398,9 @@ def border(collector, running, tmp_path):
     def make(signal="traces", problems=None):
         spooled, sender, _ = running()
         del sender.outlets[:], spooled.spool.lanes[:]
-        endpoint = f"{collector.url}/v1/{signal}"
+        endpoint = f"{collector.endpoint}/v1/{signal}"
         transport = Transport(variables.read(signal, endpoint, loopback=True), Answers(), exporters._tell_attempt)
-        account = Account(signal, collector.url, {})
+        account = Account(signal, collector.endpoint, {})
         says = (problems if problems is not None else []).append
         return SpoolingBorder(
             None, account, Losses(), lambda key, _text: says(key), sender=sender, transport=transport,
@@ -418,11 +420,11 @@ def border(collector, running, tmp_path):
 )
 def test_what_passes_is_spooled_then_exported(border, collector, signal, batch, count):
     """Of each signal; the sum is right on the way."""
-    collector.mode = "status:503"
+    collector.fault(503)
     made = border(signal)
     made.export(batch())
     first = made.account.counts()
-    collector.mode = "ok"
+    collector.recover()
     assert made.sent_all(30_000)
     then = made.account.counts()
 
@@ -430,7 +432,7 @@ def test_what_passes_is_spooled_then_exported(border, collector, signal, batch, 
         (count, 0, count, 0),
         (count, count, 0, 0),
     ]
-    assert (len(collector.spans), len(collector.bodies), collector.points) == {
+    assert (len(arrived(collector)), len(bodies(collector)), points(collector)) == {
         "traces": (3, 0, 0),
         "logs": (0, 2, 0),
         "metrics": (0, 0, 2),
@@ -447,14 +449,17 @@ def test_what_cannot_be_encoded_costs_itself_alone(border, collector):
     assert made.sent_all(30_000)
     counts = made.account.counts()
 
-    assert (collector.spans, sorted(problems)) == (["a", "half \ufffd", "c"], ["not_encoded.traces", "repaired.traces"])
+    assert (arrived(collector), sorted(problems)) == (
+        ["a", "half \ufffd", "c"],
+        ["not_encoded.traces", "repaired.traces"],
+    )
     assert counts.started == counts.exported + counts.queued + counts.spooled + sum(counts.dropped.values())
     assert (counts.exported, counts.dropped) == (3, {"not_encoded": 1})
 
 
 def test_what_the_collector_rejects_is_counted(border, collector):
     """Partial success."""
-    collector.mode = "partial:2"
+    collector.fault("partial", rejected=2)
     made = border()
     made.export(spans(*"abc"))
     assert made.sent_all(30_000)

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from contextlib import contextmanager
 
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
-    ExportTraceServiceRequest,
-    ExportTraceServiceResponse,
-)
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from tests.export.fault_collector import FaultCollector, grpc_server
+from otel_pipeline.testing import Collector
 
 pytestmark = [pytest.mark.once, pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")]
 
@@ -58,47 +54,21 @@ print(os.getpid(), sum(ended), bad, pipe.flush(20))
 """
 
 
-@contextmanager
-def over_http():
-    """The endpoint, and a function that returns all requests of spans."""
-    collector = FaultCollector()
-    yield (
-        collector.url,
-        lambda: [
-            body for path, (_, body) in zip(collector.requests, collector.raw, strict=True) if path == "/v1/traces"
-        ],
-    )
-    collector.end()
-
-
-@contextmanager
-def over_grpc():
-    """As above."""
-    requests = []
-
-    def answer(request, _context):
-        requests.append(request.SerializeToString())
-        return ExportTraceServiceResponse()
-
-    with grpc_server(answer) as port:
-        yield f"http://127.0.0.1:{port}", lambda: requests
-
-
-@pytest.mark.parametrize(("collector", "protocol"), [(over_http, "http/protobuf"), (over_grpc, "grpc")])
-def test_every_request_is_whole(programs, collector, protocol):
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_every_request_is_whole(programs, protocol):
     """All spans of a resource are one process's, under its own name; all that was recorded arrives."""
     variables = {"OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none", "FORKS": FORKS}
-    with collector() as (endpoint, requests):
+    with Collector(grpc=True) as collector:
         ran = programs.run(
             SENDS + FORKING,
-            OTEL_EXPORTER_OTLP_ENDPOINT=endpoint,
+            OTEL_EXPORTER_OTLP_ENDPOINT=collector.grpc_endpoint if protocol == "grpc" else collector.endpoint,
             OTEL_EXPORTER_OTLP_PROTOCOL=protocol,
             timeout=240,
             **variables,
         )
         found, mixed = Counter(), []
-        for body in requests():
-            for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+        for request in collector.requests:
+            for resource in ExportTraceServiceRequest.FromString(request.body).resource_spans:
                 pid = next(each.value.int_value for each in resource.resource.attributes if each.key == "process.pid")
                 names = {span.name for scope in resource.scope_spans for span in scope.spans}
                 mixed += [names] * (len(names) > 1)

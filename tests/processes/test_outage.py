@@ -7,7 +7,8 @@ from collections import Counter
 
 import pytest
 
-from tests.export.fault_collector import FaultCollector
+from otel_pipeline.testing import Collector
+from tests.collected import bodies, fail, names, points
 
 APP = """
 import logging, sys, time
@@ -48,9 +49,8 @@ say("end")
 
 @pytest.fixture
 def collector():
-    made = FaultCollector()
-    yield made
-    made.end()
+    with Collector() as made:
+        yield made
 
 
 def followed(programs, collector, modes, patience=1, **environ):
@@ -62,9 +62,7 @@ def followed(programs, collector, modes, patience=1, **environ):
         while not over.wait(0.01):
             asked = file.read_text()
             if asked and asked != "done":
-                collector.mode = asked
-                if asked != "hang":
-                    collector.released.set()
+                fail(collector, asked)
                 file.write_text("done")
 
     following = threading.Thread(target=follow)
@@ -72,7 +70,7 @@ def followed(programs, collector, modes, patience=1, **environ):
     try:
         ran = programs.run(
             APP.format(modes=modes, patience=patience),
-            OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
+            OTEL_EXPORTER_OTLP_ENDPOINT=collector.endpoint,
             OTEL_PIPELINE_ENVIRONMENT="staging",
             **environ,
         )
@@ -93,7 +91,7 @@ def lines_of(programs):
     return [line for line in logged if not line.startswith("application") and " -> OTLP " not in line]
 
 
-@pytest.mark.parametrize("fault", ["status:503", "status:429:1", "reset", "close", "hang"])
+@pytest.mark.parametrize("fault", ["503", "429:1", "reset", "close", "hang"])
 def test_nothing_of_an_outage_is_lost(programs, collector, fault):
     """Spans and log records, to the last one, each once; the account is right at every change; two lines are logged."""
     ran, said = followed(programs, collector, [fault, "ok"], patience=1 if fault != "hang" else 12)
@@ -101,10 +99,10 @@ def test_nothing_of_an_outage_is_lost(programs, collector, fault):
     assert said["start", "traces"] == (500, 500, 0, "{}"), ran.err
     assert said[fault, "traces"][2] > 0
     assert said["end", "traces"] == (3500, 3500, 0, "{}"), ran.err
-    assert Counter(collector.spans) == Counter(map(str, range(3500)))
-    assert Counter(collector.bodies) == Counter(f"record {number}" for number in range(0, 3500, 20))
+    assert Counter(names(collector)) == Counter(map(str, range(3500)))
+    assert Counter(bodies(collector)) == Counter(f"record {number}" for number in range(0, 3500, 20))
     assert said["end", "logs"] == (175, 175, 0, "{}")
-    assert said["end", "metrics"][1:] == (collector.points, 0, "{}")
+    assert said["end", "metrics"][1:] == (points(collector), 0, "{}")
     begins, ends = lines_of(programs)
     assert " do not arrive at " in begins and "they are kept in " in begins  # noqa: PT018
     assert " again; nothing was lost in " in ends
@@ -112,10 +110,10 @@ def test_nothing_of_an_outage_is_lost(programs, collector, fault):
 
 def test_what_will_never_be_taken_is_counted(programs, collector):
     """And what comes afterwards arrives."""
-    ran, said = followed(programs, collector, ["status:400", "ok"])
+    ran, said = followed(programs, collector, ["400", "ok"])
 
     assert said["end", "traces"] == (3500, 2000, 0, "{'400': 1500}"), ran.err
-    assert Counter(collector.spans) == Counter(str(number) for number in range(3500) if not 500 <= number < 2000)
+    assert Counter(names(collector)) == Counter(str(number) for number in range(3500) if not 500 <= number < 2000)
     begins, ends = lines_of(programs)
     assert " do not arrive at " in begins
     assert " 1,500 spans lost in " in ends

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.export.fault_collector import FaultCollector
+from otel_pipeline.testing import Collector
 
 APP = """
 import logging
@@ -31,9 +31,8 @@ print(pipe.status(), pipe.status().problems, otel_pipeline.health())
 
 @pytest.fixture
 def collector():
-    made = FaultCollector()
-    yield made
-    made.end()
+    with Collector() as made:
+        yield made
 
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
@@ -41,7 +40,7 @@ def collector():
 def test_no_password_is_shown(programs, collector, environment, protocol):
     """Of the endpoint, of a header that is malformed and one that is not, of a broker's address."""
     given = {
-        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://user:CANARY-endpoint@127.0.0.1:{collector.port}",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://user:CANARY-endpoint@{collector.endpoint.removeprefix('http://')}",
         "OTEL_EXPORTER_OTLP_HEADERS": "tenant=CANARY-header,broken CANARY-broken",
         "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
         "OTEL_PIPELINE_ENVIRONMENT": environment,
@@ -57,7 +56,7 @@ def test_no_password_is_shown(programs, collector, environment, protocol):
         )
         for more in ([], ["--json"], ["--diff", "local", "production"])
     ]
-    sent = b"".join(body for _, body in collector.raw)
+    sent = b"".join(each.body for each in collector.requests)
 
     assert ran.code == 0, ran.err
     assert "CANARY" not in ran.out + ran.err
@@ -66,5 +65,5 @@ def test_no_password_is_shown(programs, collector, environment, protocol):
     assert b"127.0.0.1:" in config[0].stdout.encode()
     assert sent.count(b"CANARY") == 0
     if protocol != "grpc":
-        headers = {(headers["authorization"], headers["tenant"]) for headers, _ in collector.raw}
+        headers = {(each.headers["authorization"], each.headers["tenant"]) for each in collector.requests}
         assert headers == {("Basic " + base64.b64encode(b"user:CANARY-endpoint").decode(), "CANARY-header")}

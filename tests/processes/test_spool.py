@@ -13,7 +13,8 @@ from collections import Counter
 
 import pytest
 
-from tests.export.fault_collector import FaultCollector, refused_port
+from otel_pipeline.testing import Collector
+from tests.collected import fail, names, refused_port
 
 pytestmark = [pytest.mark.once, pytest.mark.skipif(os.name == "nt", reason="POSIX signals")]
 
@@ -44,9 +45,8 @@ SIGNALS_OFF = {"OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
 
 @pytest.fixture
 def collector():
-    made = FaultCollector()
-    yield made
-    made.end()
+    with Collector() as made:
+        yield made
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def run(programs, collector):
 
     def run(source, **environ):
         variables = {
-            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint,
             "OTEL_PIPELINE_ENVIRONMENT": "staging",
             "OTEL_PIPELINE_STATE_DIR": programs.folder / "state",
             **SIGNALS_OFF,
@@ -66,7 +66,7 @@ def run(programs, collector):
     return run
 
 
-def names(name, count=100):
+def made_by(name, count=100):
     """Those that `spans` makes, each once."""
     return Counter(f"{name} {number}" for number in range(count))
 
@@ -88,18 +88,17 @@ LEFT = {
 
 
 @pytest.mark.parametrize("way", LEFT)
-@pytest.mark.parametrize("fault", ["status:503", "hang"])
+@pytest.mark.parametrize("fault", ["503", "hang"])
 def test_however_a_program_is_left_nothing_is_lost(run, collector, way, fault):
     """The next start sends it, each once; afterwards no file is left."""
-    collector.mode = fault
+    fail(collector, fault)
     first = run(BEGIN + LEFT[way])
-    before = list(collector.spans)
-    collector.mode = "ok"
-    collector.released.set()
+    before = names(collector)
+    collector.recover()
     then = run(NEXT)
 
     assert before == [], first.err
-    assert Counter(collector.spans) == names("main") + Counter({"next": 1}), first.err + then.err
+    assert Counter(names(collector)) == made_by("main") + Counter({"next": 1}), first.err + then.err
     assert list((first.lines.parent.parent / "state" / "spool").iterdir()) == []
 
 
@@ -125,13 +124,13 @@ child.join()
 @pytest.mark.parametrize("kind", CHILDREN)
 def test_children_have_segments_of_their_own(run, collector, kind):
     """While there is nobody to send to, in parent and child."""
-    collector.mode = "reset"
+    collector.fault("reset")
     first = run(BEGIN + "spans('before')\npipe.flush(5)\n" + CHILDREN[kind] + "spans('after')")
-    collector.mode = "ok"
+    collector.recover()
     then = run(NEXT)
 
-    expected = names("before") + names("child") + names("after") + Counter({"next": 1})
-    assert Counter(collector.spans) == expected, first.err + then.err
+    expected = made_by("before") + made_by("child") + made_by("after") + Counter({"next": 1})
+    assert Counter(names(collector)) == expected, first.err + then.err
 
 
 def test_what_goes_to_another_place_stays(run, collector):
@@ -139,12 +138,12 @@ def test_what_goes_to_another_place_stays(run, collector):
     run(BEGIN + "spans('main')", OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{refused_port()}")
     run(NEXT.replace("+ 30", "+ 1"))
 
-    assert collector.spans == ["next"]
+    assert names(collector) == ["next"]
 
 
 def test_without_a_spool_nothing_is_kept(run, collector, programs):
     """`export.spool: off`: what is not taken is lost, and counted."""
-    collector.mode = "status:503"
+    collector.fault(503)
     ran = run(
         BEGIN + "spans('main')\npipe.shutdown(20)\nprint(pipe.status().exports[0].dropped)",
         OTEL_PIPELINE_EXPORT_SPOOL="off",
@@ -173,11 +172,11 @@ while True:
 def test_killed_at_a_random_moment(run, collector, programs, seed):
     """All but the newest is there, each once: what was in memory alone."""
     rng = random.Random(seed)
-    collector.mode = rng.choice(["status:503", "reset", "hang", "ok"])
+    fail(collector, rng.choice(["503", "reset", "hang", "ok"]))
     (programs.folder / "writes.py").write_text(WRITES)
     ended = programs.folder / "ended"
     environ = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")} | {
-        "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+        "OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint,
         "OTEL_PIPELINE_ENVIRONMENT": "staging",
         "OTEL_PIPELINE_STATE_DIR": str(programs.folder / "state"),
         **SIGNALS_OFF,
@@ -189,13 +188,12 @@ def test_killed_at_a_random_moment(run, collector, programs, seed):
         time.sleep(rng.uniform(0.2, 1.0))
         at_s = time.monotonic()
         killed.send_signal(signal.SIGKILL)
-    collector.mode = "ok"
-    collector.released.set()
+    collector.recover()
     then = run(NEXT)
 
     whole = ended.read_bytes()
     found = struct.iter_unpack("<Qd", whole[: len(whole) // 16 * 16])
-    arrived = sorted(int(name) for name in collector.spans if name != "next")
+    arrived = sorted(int(name) for name in names(collector) if name != "next")
     assert arrived == list(range(len(arrived))), then.err
     missing = [at_s - ended_s for number, ended_s in found if number >= len(arrived)]
     assert max(missing, default=0.0) < 2.0  # 0.1 where the machine has time; the bound is that of a busy one.

@@ -15,13 +15,23 @@ def halves(signal: Signal, payload: bytes) -> list[tuple[bytes, int]]:
     """
     request = _request(signal)
     whole = request.FromString(payload)
-    total = sum(1 for _ in _items(signal, whole))
+    total = len(_items(signal, whole))
     if total < 2:  # noqa: PLR2004 - one cannot be halved
         return [(payload, total)]
     return [
         (_only(signal, request.FromString(payload), range(total // 2)), total // 2),
         (_only(signal, whole, range(total // 2, total)), total - total // 2),
     ]
+
+
+def count(signal: Signal, payload: bytes) -> int:
+    """Return how many items an encoded request has. Raises whatever the decoder raises for what is no request."""
+    return len(_items(signal, _request(signal).FromString(payload)))
+
+
+def only(signal: Signal, payload: bytes, wanted: range) -> bytes:
+    """Return an encoded request with these of its items, counted from 0; raises as `count` does."""
+    return _only(signal, _request(signal).FromString(payload), wanted)
 
 
 def _request(signal: Signal) -> Any:

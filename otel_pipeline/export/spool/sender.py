@@ -226,8 +226,9 @@ class Outlet:
         return False
 
     def _wait(self, taken: Taken, cause: Cause, asked_s: float | None) -> None:
-        self.asked_to_wait = asked_s is not None
-        wait_s = self._backoff_s() if asked_s is None else min(asked_s, MAX_RETRY_AFTER_S)
+        self.asked_to_wait = bool(asked_s)
+        # A server may ask for no wait at all, for as long as it is overloaded: it is not called without a pause.
+        wait_s = min(asked_s, MAX_RETRY_AFTER_S) if asked_s else self._backoff_s()
         self.failures += 1
         self.due_s = time.monotonic() + wait_s
         if taken.removed:

@@ -20,14 +20,7 @@ from otel_pipeline.export.destination import Destination
 from otel_pipeline.export.otlp import exporters as otlp_exporters
 from otel_pipeline.export.otlp.exporters import OtlpMetrics, OtlpSpans, Sender, make
 from otel_pipeline.export.otlp.variables import HttpSettings
-from tests.export.fault_collector import FaultCollector
-
-
-@pytest.fixture
-def collector():
-    made = FaultCollector()
-    yield made
-    made.end()
+from tests.collected import paths
 
 
 def spans(*names):
@@ -41,12 +34,12 @@ def spans(*names):
 def test_the_same_as_the_sdks_exporter_sends(collector):
     """But for compression and the name of who sends."""
     batch = spans("a", "b")
-    make("traces", HttpSettings(f"{collector.url}/v1/traces")).export(batch)
-    OTLPSpanExporter(endpoint=f"{collector.url}/v1/traces").export(batch)
+    make("traces", HttpSettings(f"{collector.endpoint}/v1/traces")).export(batch)
+    OTLPSpanExporter(endpoint=f"{collector.endpoint}/v1/traces").export(batch)
 
-    ours, theirs = (ExportTraceServiceRequest.FromString(body) for _, body in collector.raw)
+    ours, theirs = (ExportTraceServiceRequest.FromString(each.body) for each in collector.requests)
     assert ours == theirs
-    assert collector.raw[0][0]["content-encoding"] == "gzip"
+    assert collector.requests[0].headers["content-encoding"] == "gzip"
 
 
 PREFERENCES = ["", "cumulative", "DELTA", " lowmemory ", "nonsense"]
@@ -74,7 +67,7 @@ def said(sender, batch, timeout_s=10.0):
 
 
 def test_what_is_too_large_is_not_sent(collector, monkeypatch):
-    sender = Sender("traces", HttpSettings(f"{collector.url}/v1/traces"))
+    sender = Sender("traces", HttpSettings(f"{collector.endpoint}/v1/traces"))
     assert said(sender, spans("a")) == (True, None, 1)
 
     monkeypatch.setattr(otlp_exporters, "MAX_REQUEST_BYTES", 10)
@@ -82,22 +75,26 @@ def test_what_is_too_large_is_not_sent(collector, monkeypatch):
 
 
 def test_after_the_end_nothing_is_sent(collector):
-    exporter = OtlpSpans(sender := Sender("traces", HttpSettings(f"{collector.url}/v1/traces")))
+    exporter = OtlpSpans(sender := Sender("traces", HttpSettings(f"{collector.endpoint}/v1/traces")))
     exporter.shutdown()
 
     assert (said(sender, spans("a")), collector.requests) == ((False, causes.ENDED, 0), [])
 
 
 def test_where_nothing_is_left_nothing_is_sent(collector):
-    assert said(Sender("traces", HttpSettings(f"{collector.url}/v1/traces")), [None]) == (False, causes.NOT_ENCODED, 0)
+    assert said(Sender("traces", HttpSettings(f"{collector.endpoint}/v1/traces")), [None]) == (
+        False,
+        causes.NOT_ENCODED,
+        0,
+    )
     assert collector.requests == []
 
 
 def test_the_shorter_time_counts(collector):
     """A reader's, or the variable's."""
-    collector.mode = "hang"
+    collector.fault("hang")
     taken, _, requests = said(
-        Sender("traces", HttpSettings(f"{collector.url}/v1/traces", timeout_s=60)), spans("a"), 0.2
+        Sender("traces", HttpSettings(f"{collector.endpoint}/v1/traces", timeout_s=60)), spans("a"), 0.2
     )
 
     assert (taken, requests) == (False, 1)
@@ -145,7 +142,7 @@ NOT_LOADED = ("charset_normalizer", "google", "grpc", "idna", "loguru", "packagi
 def test_nothing_of_protobuf_or_requests_is_imported(collector):
     """Encoding and sending all three signals is ours."""
     ran = subprocess.run(
-        [sys.executable, "-c", LOADED, collector.url, *NOT_LOADED],
+        [sys.executable, "-c", LOADED, collector.endpoint, *NOT_LOADED],
         capture_output=True,
         text=True,
         check=True,
@@ -153,7 +150,7 @@ def test_nothing_of_protobuf_or_requests_is_imported(collector):
     )
 
     assert ran.stdout == "\n"
-    assert {"/v1/traces", "/v1/metrics", "/v1/logs"} <= set(collector.requests)
+    assert {"/v1/traces", "/v1/metrics", "/v1/logs"} <= set(paths(collector))
 
 
 FIRST = """
@@ -172,6 +169,6 @@ print(sorted(set(sys.modules) - before))
 
 def test_the_first_export_imports_nothing(collector):
     """A child that is forked in the middle of an import waits for it for ever."""
-    ran = subprocess.run([sys.executable, "-c", FIRST, collector.url], capture_output=True, text=True, check=True)
+    ran = subprocess.run([sys.executable, "-c", FIRST, collector.endpoint], capture_output=True, text=True, check=True)
 
     assert ran.stdout == "[]\n"

@@ -18,7 +18,7 @@ from otel_pipeline.export.collector_clock import Answers
 from otel_pipeline.export.otlp import http
 from otel_pipeline.export.otlp.http import Outcome, Transport, compressed
 from otel_pipeline.export.otlp.variables import HttpSettings, read
-from tests.export.fault_collector import CERTIFICATE, refused_port
+from tests.collected import CERTIFICATE, refused_port
 from tests.limits import below_at_above
 
 
