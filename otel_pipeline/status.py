@@ -33,6 +33,8 @@ class ExportStatus:
     """What may still arrive, and is lost where the process ends first."""
     spooled: int = 0
     """What waits in the spool: this process sends it, or another one after it."""
+    set_aside: int = 0
+    """Of what waits in the spool, what is not taken while others are; it is tried again now and then."""
     dropped: dict[str, int] = field(default_factory=dict)
     """What was lost, by reason."""
     as_lines: int = 0
@@ -64,7 +66,8 @@ class ExportStatus:
             said.append(f"{self.as_lines:,} of them as lines")
         said.append(f"{self.queued:,} queued")
         if self.spooled:
-            said.append(f"{self.spooled:,} spooled")
+            aside = f" ({self.set_aside:,} set aside)" if self.set_aside else ""
+            said.append(f"{self.spooled:,} spooled{aside}")
         if self.removed:
             said.append(f"{self.removed:,} removed to make room")
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(self.dropped.items()))

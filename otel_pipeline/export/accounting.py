@@ -99,6 +99,8 @@ class Account:
         """Whether what passes is spooled."""
         self.queue_size: Callable[[], int] | None = None
         """How many wait in the processor's queue now; None where there is none, and the border counts what comes."""
+        self.set_aside: Callable[[], int] = lambda: 0
+        """How many of the spooled are set aside."""
         self.doubt: Callable[[], Cause | None] = lambda: None
         """Says why the export in hand has not arrived yet, as far as that is known; takes no time."""
         self._begin()
@@ -203,6 +205,7 @@ class Account:
             exported=counts.exported,
             queued=counts.queued,
             spooled=counts.spooled,
+            set_aside=self.set_aside(),
             dropped=counts.dropped,
             as_lines=counts.as_lines,
             removed=counts.removed,

@@ -18,6 +18,7 @@ class Told:
         self.arrived = 0
         self.arrived_of_others = 0
         self.waited = []
+        self.aside = []
         self.refusals = Counter()
 
     def dropped(self, count, reason):
@@ -36,6 +37,9 @@ class Told:
     def refused(self, count, cause, *, of_others):
         del of_others
         self.refusals[cause.reason] += count
+
+    def set_aside(self, count, cause):
+        self.aside.append((count, cause.reason))
 
     def waits(self, cause):
         self.waited.append(cause.reason)

@@ -20,12 +20,13 @@ from otel_pipeline.export.losses import Losses
 from otel_pipeline.export.otlp import exporters, variables
 from otel_pipeline.export.otlp.http import Outcome, Transport
 from otel_pipeline.export.processors import CountedSpans
-from otel_pipeline.export.spool import sender as senders
+from otel_pipeline.export.spool import outlet as outlets
 from otel_pipeline.export.spool.answers import Meaning, meaning
 from otel_pipeline.export.spool.border import SpoolingBorder
 from otel_pipeline.export.spool.halves import halves
+from otel_pipeline.export.spool.outlet import Outlet
 from otel_pipeline.export.spool.segments import FileSegment
-from otel_pipeline.export.spool.sender import Outlet, Sender
+from otel_pipeline.export.spool.sender import Sender
 from tests.collected import bodies, points
 from tests.collected import names as arrived
 from tests.export.spools import Spooled
@@ -140,7 +141,7 @@ def test_retry_after_is_honoured(sent):
     assert made.outlet.send(made.spooled.spool) is False
 
 
-@below_at_above("export.spool.sender.MAX_RETRY_AFTER_S", 3600, 3599, 3600, 3600)
+@below_at_above("export.spool.outlet.MAX_RETRY_AFTER_S", 3600, 3599, 3600, 3600)
 def test_nobody_is_made_to_wait_for_more_than_an_hour(sent, size, outcome):
     made = sent(Outcome(503, retry_after_s=float(size)))
     made.spooled.append(b"a")
@@ -158,7 +159,7 @@ def test_of_several_batches_one_that_is_refused_is_lost_alone(sent, status):
     assert (made.told.arrived, made.told.refusals) == (3, {str(status): 1})
 
 
-@below_at_above("export.spool.sender.MAX_FAILURES", 8, (1, {}), (0, {"500": 1}), (0, {"500": 1}))
+@below_at_above("export.spool.outlet.MAX_FAILURES", 8, (1, {}), (0, {"500": 1}), (0, {"500": 1}))
 def test_a_server_that_fails_at_one_batch(sent, size, outcome):
     """Is asked so many times; then those behind it have their turn."""
     made = sent(*[500] * size)
@@ -253,10 +254,10 @@ def test_so_much_is_sent_at_once(running):
     """Whoever waits."""
     spooled, sender, transport = running()
     sender.outlets[0].gather_s = 3600.0
-    spooled.spool.append(spooled.lane, b"a", senders.AT_ONCE_ITEMS)
+    spooled.spool.append(spooled.lane, b"a", outlets.AT_ONCE_ITEMS)
     sender.wake()
     until_s = time.monotonic() + 30
-    while spooled.told.arrived < senders.AT_ONCE_ITEMS and time.monotonic() < until_s:
+    while spooled.told.arrived < outlets.AT_ONCE_ITEMS and time.monotonic() < until_s:
         time.sleep(0.01)
 
     assert transport.sent == [b"a"]
@@ -283,10 +284,10 @@ def test_a_file_that_cannot_be_read_now_is_read_later(running, monkeypatch):
     spooled.spool.append(lane, b"log", 1)
     part = FileSegment.part
 
-    def none_left(segment, at_most_bytes):
+    def none_left(segment, at_most_bytes, after=None):
         if segment is spooled.lane.own[0]:
             raise OSError(24, "Too many open files")
-        return part(segment, at_most_bytes)
+        return part(segment, at_most_bytes, after)
 
     monkeypatch.setattr(FileSegment, "part", none_left)
     assert (sender.drain(30), spooled.told.arrived) == (False, 1)
@@ -380,7 +381,7 @@ def test_what_others_have_left_does_not_wait_for_what_is_gathered(running, tmp_p
 
 def test_at_the_end_what_others_have_left_is_sent_too(running, tmp_path, monkeypatch):
     """In the time that leaving may take, and without a pause."""
-    monkeypatch.setattr(senders, "OTHERS_APART_S", 3600.0)
+    monkeypatch.setattr(outlets, "OTHERS_APART_S", 3600.0)
     for number in range(3):
         left_by(tmp_path / "spool", b"%d" % number)
     spooled, sender, _ = running()

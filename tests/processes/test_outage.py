@@ -117,3 +117,73 @@ def test_what_will_never_be_taken_is_counted(programs, collector):
     begins, ends = lines_of(programs)
     assert " do not arrive at " in begins
     assert " 1,500 spans lost in " in ends
+
+
+POISONED = """
+import time
+import otel_pipeline
+from opentelemetry import trace
+pipe = otel_pipeline.instrument("app")
+tracer = trace.get_tracer("app")
+
+def batch(name, count):
+    for number in range(count):
+        tracer.start_span(f"{name} {number}").end()
+    time.sleep(0.3)  # Longer than what is recorded is in memory alone.
+
+def until(wanted):
+    until_s = time.monotonic() + 60
+    while (found := pipe.status().exports[0]).exported < wanted and time.monotonic() < until_s:
+        time.sleep(0.02)
+    whole = found.exported + found.queued + found.spooled + sum(found.dropped.values())
+    print(found.exported, found.spooled, found.set_aside, found.started - whole, flush=True)
+
+batch("before", 50)
+batch("poison", 50)
+for number in range(5):
+    batch(f"after {number}", 20)
+until(150)
+pipe.flush(0.1)
+open("mode", "w").write("ok")
+while open("mode").read() == "ok":
+    time.sleep(0.01)
+until(200)
+pipe.shutdown(30)
+"""
+
+
+@pytest.mark.parametrize("fault", ["reset", "hang", 503])
+def test_one_batch_that_is_never_answered_holds_up_no_other(programs, collector, fault):
+    """It is set aside, counted, said once, and arrives when it is taken; all others have arrived by then, each once."""
+    collector.fault(fault, when=lambda request: b"poison" in request.body)
+    file, over, before = programs.folder / "mode", threading.Event(), []
+    file.write_text("")
+
+    def follow():
+        while not over.wait(0.01):
+            if file.read_text() == "ok":
+                before.extend(names(collector))
+                collector.recover()
+                file.write_text("done")
+
+    following = threading.Thread(target=follow)
+    following.start()
+    try:
+        ran = programs.run(
+            POISONED,
+            OTEL_EXPORTER_OTLP_ENDPOINT=collector.endpoint,
+            OTEL_EXPORTER_OTLP_TIMEOUT=1,
+            OTEL_PIPELINE_ENVIRONMENT="staging",
+            timeout=180,
+        )
+    finally:
+        over.set()
+        following.join()
+    others = Counter(f"before {number}" for number in range(50)) + Counter(
+        f"after {batch} {number}" for batch in range(5) for number in range(20)
+    )
+
+    assert ran.out == "150 50 50 0\n200 0 0 0\n", ran.err
+    assert Counter(before) == others
+    assert Counter(names(collector)) == others + Counter(f"poison {number}" for number in range(50))
+    assert ran.err.count("They are set aside, and tried again now and then") == 1

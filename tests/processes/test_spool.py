@@ -147,7 +147,7 @@ def test_without_a_spool_nothing_is_kept(run, collector, programs):
     ran = run(
         BEGIN + "spans('main')\npipe.shutdown(20)\nprint(pipe.status().exports[0].dropped)",
         OTEL_PIPELINE_EXPORT_SPOOL="off",
-        OTEL_EXPORTER_OTLP_TIMEOUT=1,
+        OTEL_EXPORTER_OTLP_TIMEOUT=3,
     )
 
     assert ran.out == "{'503': 100}\n", ran.err

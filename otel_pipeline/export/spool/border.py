@@ -9,8 +9,8 @@ from otel_pipeline.export import batches, causes
 from otel_pipeline.export.border import Border
 from otel_pipeline.export.causes import Cause
 from otel_pipeline.export.otlp.encoder import encode
-from otel_pipeline.export.spool.sender import Outlet
-from otel_pipeline.export.spool.spool import FULL, MEMORY_FULL, OLD, UNREADABLE
+from otel_pipeline.export.spool.outlet import Outlet
+from otel_pipeline.export.spool.spool import FULL, MEMORY_FULL, OLD, UNANSWERED, UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from otel_pipeline.export.destination import Signal
     from otel_pipeline.export.losses import Losses
     from otel_pipeline.export.otlp.http import Outcome
-    from otel_pipeline.export.spool.sender import Sender, Transport
+    from otel_pipeline.export.spool.outlet import Transport
+    from otel_pipeline.export.spool.sender import Sender
 
 GATHER_S = 1.0
 NEAR_GATHER_S = 0.1
@@ -29,6 +30,7 @@ _CAUSES = {
     FULL: Cause(FULL, "more waits than export.spool lets", "set it higher, or record less (sample_rate)"),
     MEMORY_FULL: Cause(MEMORY_FULL, "more waits than may be kept in memory", "give it a disk: OTEL_PIPELINE_STATE_DIR"),
     OLD: Cause(OLD, "it waits for longer than export.spool_age", "look at the Collector"),
+    UNANSWERED: Cause(UNANSWERED, "it takes others, and never answers to these as it should", "look at its log"),
     UNREADABLE: Cause(UNREADABLE, "its file was deleted or changed", "leave the files in the state folder alone"),
 }
 
@@ -68,6 +70,7 @@ class SpoolingBorder(Border):
         self._lane = sender.spool.lane(account.signal, digest, self)
         self._outlet = Outlet(self._lane, transport, self, endpoint, NEAR_GATHER_S if instead is not None else GATHER_S)
         sender.outlets.append(self._outlet)
+        account.set_aside = self._lane.set_aside
 
     def _pass(self, batch: Any, count: int, args: Any, kwargs: Any) -> bool:
         """Encode a batch and append it."""
@@ -132,6 +135,15 @@ class SpoolingBorder(Border):
         folder = self._sender.spool.own.path
         self._losses.lost(
             self.account.destination, self._signal, cause, 0, f"they are kept in {folder}, and sent again"
+        )
+
+    def set_aside(self, count: int, cause: Cause) -> None:
+        """Take note that so many are not taken while others are: they wait by themselves."""
+        where = self.account.destination
+        self._problem(
+            f"set_aside.{self._signal}",
+            f"of {self._signal} to {where} {count:,} are not taken, while others are: {cause}. They are set aside, and "
+            "tried again now and then; status() has how many there are",
         )
 
     def dropped(self, count: int, reason: str) -> None:

@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from otel_pipeline.export.spool.segments import FileSegment, Part, Segment
 
 
+FIRST_ASIDE_S = 5.0
+MAX_ASIDE_S = 300.0
+"""How long what was set aside waits between two tries."""
+
+
 class Outcomes(Protocol):
     """Is told of what is lost of a signal. Must be short, and raise nothing."""
 
@@ -51,6 +56,33 @@ class Taken:
         """Why its segment was dropped meanwhile, all but these."""
 
 
+class Aside:
+    """A batch that is not taken, while those behind it are. It is tried again by itself.
+
+    Args:
+        segment: its own.
+        items: how many it has.
+        of_others: whether a dead process had left it.
+    """
+
+    def __init__(self, segment: Segment, items: int, *, of_others: bool) -> None:
+        self.segment = segment
+        self.items = items
+        self.of_others = of_others
+        self.tries = -1
+        self.due_s = float("-inf")
+        """When it is tried again, as `time.monotonic()` has it."""
+        self.in_hand = False
+        """Whether it is being tried."""
+        self.removed = ""
+        """Why it was dropped meanwhile; it has a chance yet."""
+
+    def put_off(self, now_s: float) -> None:
+        """Take note that it was tried: it waits for longer each time."""
+        self.tries += 1
+        self.due_s = now_s + min(MAX_ASIDE_S, FIRST_ASIDE_S * 2.0 ** min(self.tries, 10))
+
+
 class Lane:
     """What goes to one place.
 
@@ -71,14 +103,23 @@ class Lane:
         self.own: deque[Segment] = deque()
         self.others: deque[tuple[FileSegment, Estate]] = deque()
         self.in_hand: Taken | None = None
+        self.probe: Taken | None = None
+        """What is sent before what is in hand, to see whether it is taken."""
+        self.aside: deque[Aside] = deque()
+        """What was set aside: the first has been for the longest time."""
         self.appended = 0
         """Items that were appended."""
         self.settled = 0
-        """Of these, those that do not wait any more, whatever became of them: they go in order."""
+        """Of these, those that do not wait in order any more: set aside, or whatever became of them."""
 
     def size(self, *, in_memory: bool) -> int:
         """Return how many bytes this process's own segments take, in memory or on the disk."""
-        return sum(each.size for each in self.own if each.in_memory is in_memory)
+        segments = (*self.own, *(each.segment for each in self.aside))
+        return sum(each.size for each in segments if each.in_memory is in_memory)
+
+    def set_aside(self) -> int:
+        """Return how many items were set aside."""
+        return sum(each.items for each in tuple(self.aside))
 
     def waits(self) -> tuple[bool, bool]:
         """Return whether something of this process's own waits, and of others; what is in hand comes first."""
@@ -90,10 +131,19 @@ class Lane:
         """Drop a segment of this process; what is being sent of it has a chance yet."""
         self.own.remove(segment)
         lost = segment.items
-        if self.in_hand is not None and self.in_hand.segment is segment:
-            self.in_hand.removed = reason
-            lost -= self.in_hand.part.items
+        for each in (self.in_hand, self.probe):
+            if each is not None and each.segment is segment:
+                each.removed = reason
+                lost -= each.part.items
         segment.remove()
         self.settled += max(lost, 0)
         if lost > 0:
             self.outcomes.dropped(lost, reason)
+
+    def remove_aside(self, aside: Aside, reason: str) -> None:
+        """Drop what was set aside."""
+        self.aside.remove(aside)
+        aside.segment.remove()
+        aside.removed = reason
+        if not aside.in_hand:
+            (self.outcomes.dropped_of_others if aside.of_others else self.outcomes.dropped)(aside.items, reason)

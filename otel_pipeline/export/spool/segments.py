@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from otel_pipeline.export.spool import frames
@@ -52,8 +53,11 @@ class Segment(Protocol):
     def append(self, frame: bytes, count: int) -> None:
         """Append a frame, or nothing of it. Raises OSError where that cannot be done."""
 
-    def part(self, at_most_bytes: int) -> Part | None:
-        """Return what comes next: one batch, and as many more as have room; None where all was taken."""
+    def part(self, at_most_bytes: int, after: int | None = None) -> Part | None:
+        """Return what comes next: one batch, and as many more as have room; None where all was taken.
+
+        `after` is the end of another part: then it is what comes behind that one.
+        """
 
     def take(self, part: Part) -> None:
         """Take what `part` has returned: it does not come again."""
@@ -139,14 +143,15 @@ class FileSegment:
         self.size += written
         self.items += count
 
-    def part(self, at_most_bytes: int) -> Part | None:
-        """Return what comes next: one batch, and as many more as have room; None where all was taken.
+    def part(self, at_most_bytes: int, after: int | None = None) -> Part | None:
+        """Return what comes next, or behind another part; None where all was taken.
 
         Raises OSError where the file cannot be read.
         """
+        begin = self._taken_to if after is None else after
         window = _Window(self._opened(), self.size)
         payloads: list[bytes] = []
-        at, room, count, unreadable = self._taken_to, at_most_bytes, 0, 0
+        at, room, count, unreadable = begin, at_most_bytes, 0, 0
         while at < self.size:
             frame = window.frame(at)
             if frame is None:
@@ -160,7 +165,7 @@ class FileSegment:
                 continue
             payloads.append(frame.payload)
             count, room = count + frame.items, room - len(frame.payload)
-        if at == self._taken_to:
+        if at == begin:
             return None
         return Part(b"".join(payloads), count, len(payloads), at, unreadable)
 
@@ -259,11 +264,12 @@ class MemorySegment:
         self.size += len(frame)
         self.items += count
 
-    def part(self, at_most_bytes: int) -> Part | None:
-        """Return what comes next; None where all was taken."""
+    def part(self, at_most_bytes: int, after: int | None = None) -> Part | None:
+        """Return what comes next, or behind another part; None where all was taken."""
         payloads: list[bytes] = []
         count, room = 0, at_most_bytes
-        for held, items in self._frames:
+        passed = 0 if after is None else after - self._taken
+        for held, items in islice(self._frames, passed, None):
             frame = frames.read_frame(held, 0)
             payload = frame.payload if frame is not None else None
             if payload is None or (payloads and len(payload) > room):
@@ -272,7 +278,7 @@ class MemorySegment:
             count, room = count + items, room - len(payload)
         if not payloads:
             return None
-        return Part(b"".join(payloads), count, len(payloads), self._taken + len(payloads))
+        return Part(b"".join(payloads), count, len(payloads), self._taken + passed + len(payloads))
 
     def take(self, part: Part) -> None:
         """Take what `part` has returned."""

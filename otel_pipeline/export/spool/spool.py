@@ -34,6 +34,7 @@ REUSE_BYTES = 64 * 1024
 DISK_AGAIN_S = 1.0
 
 FULL, MEMORY_FULL, OLD, UNREADABLE = "spool_full", "spool_memory_full", "spool_age", "spool_unreadable"
+UNANSWERED = "unanswered"
 """Reasons of losses, as `error.type` has them."""
 
 
@@ -65,7 +66,7 @@ class Spool:
         self.estates: list[Estate] = []
         self._segment_bytes = min(SEGMENT_BYTES, max_bytes // PARTS)
         self._problem = problem
-        self._monotonic_s = monotonic_s
+        self.monotonic_s = monotonic_s
         self._begin()
         forks.add(self._in_child, Step.LOCKS)
 
@@ -78,7 +79,7 @@ class Spool:
     def _in_child(self) -> None:
         """Leave the parent's files to the parent: here they are only closed."""
         for lane in self.lanes:
-            for segment in (*lane.own, *(each for each, _ in lane.others)):
+            for segment in (*lane.own, *(each for each, _ in lane.others), *(each.segment for each in lane.aside)):
                 segment.close()
             lane.begin()
         for estate in self.estates:
@@ -105,11 +106,11 @@ class Spool:
             waits = lane.size(in_memory=False) + lane.size(in_memory=True)
             frame = frames.frame(payload, count, compress=waits > COMPRESS_BYTES)
             segment = self._to_disk(lane, frame, count) or self._to_memory(lane, frame, count)
-            segment.appended_s = self._monotonic_s()
+            segment.appended_s = self.monotonic_s()
             lane.appended += count
 
     def _to_disk(self, lane: Lane, frame: bytes, count: int) -> Segment | None:
-        now_s = self._monotonic_s()
+        now_s = self.monotonic_s()
         if now_s < self._disk_again_s:
             return None
         try:
@@ -134,21 +135,21 @@ class Spool:
         if not isinstance(last, FileSegment) or last.is_gone():
             return None
         if last.is_taken:
-            last.begun_s = self._monotonic_s()
+            last.begun_s = self.monotonic_s()
             if last.items > 0:  # What it had and nobody has found was changed on the disk.
                 lane.outcomes.dropped(last.items, UNREADABLE)
                 lane.settled += last.items
                 last.items = 0
             if last.size > min(REUSE_BYTES, self._segment_bytes // 2):
                 last.begin_again()
-        elif last.begun_s < self._monotonic_s() - self.age_s / PARTS:
+        elif last.begun_s < self.monotonic_s() - self.age_s / PARTS:
             return None
         return last if last.size + size <= self._segment_bytes or last.is_taken else None
 
     def _new_file(self, lane: Lane) -> FileSegment:
         before = lane.own[-1] if lane.own else None
-        made = self.own.make(lane.signal, lane.digest, self._next())
-        made.begun_s = self._monotonic_s()
+        made = self.own.make(lane.signal, lane.digest, self.next_number())
+        made.begun_s = self.monotonic_s()
         lane.own.append(made)
         if isinstance(before, FileSegment) and before.is_taken and lane.in_hand is None:
             lane.own.remove(before)
@@ -161,19 +162,30 @@ class Spool:
         self._make_room(len(frame), MEMORY_BYTES, MEMORY_FULL, in_memory=True)
         last = lane.own[-1] if lane.own else None
         if not isinstance(last, MemorySegment) or last.size > MEMORY_BYTES // (2 * PARTS):
-            last = MemorySegment(self._next())
-            last.begun_s = self._monotonic_s()
+            last = MemorySegment(self.next_number())
+            last.begun_s = self.monotonic_s()
             lane.own.append(last)
         last.append(frame, count)
         return last
 
-    def _next(self) -> int:
+    def next_number(self) -> int:
+        """Return the number of a new segment. The caller has the lock."""
         self._numbers += 1
         return self._numbers
 
     def _make_room(self, size: int, bound: int, reason: str, *, in_memory: bool) -> None:
-        """Drop the oldest segments until so many bytes fit in."""
+        """Drop the oldest segments until so many bytes fit in; what was set aside is older than all else."""
         while sum(lane.size(in_memory=in_memory) for lane in self.lanes) + size > bound:
+            aside = [
+                (each.segment.number, each, lane)
+                for lane in self.lanes
+                for each in lane.aside
+                if each.segment.in_memory is in_memory
+            ]
+            if aside:
+                _, oldest, lane = min(aside, key=lambda each: each[0])
+                lane.remove_aside(oldest, reason)
+                continue
             found = [
                 (segment.number, segment, lane)
                 for lane in self.lanes
@@ -187,11 +199,13 @@ class Spool:
 
     def drop_old(self) -> None:
         """Drop what has become too old."""
-        old_s = self._monotonic_s() - self.age_s
+        old_s = self.monotonic_s() - self.age_s
         with self.lock:
             for lane in self.lanes:
                 while lane.own and not lane.own[0].is_taken and lane.own[0].appended_s < old_s:
                     lane.remove(lane.own[0], OLD)
+                for each in [each for each in lane.aside if each.segment.appended_s < old_s]:
+                    lane.remove_aside(each, OLD)
 
     def take(self, lane: Lane, at_most_bytes: int) -> Taken | None:
         """Return what is to be sent next: what is in hand, else this process's own, else what others have left.
@@ -200,19 +214,20 @@ class Spool:
         """
         with self.lock:
             if lane.in_hand is None:
-                lane.in_hand = self._next_own(lane, at_most_bytes)
+                lane.in_hand = self.next_own(lane, at_most_bytes)
             if lane.in_hand is None:
-                lane.in_hand = self._next_of_others(lane, at_most_bytes)
+                lane.in_hand = self.next_of_others(lane, at_most_bytes)
             return lane.in_hand
 
     def take_of_others(self, lane: Lane, at_most_bytes: int) -> Taken | None:
         """Return what is in hand, else what others have left. Raises OSError where it cannot be read now."""
         with self.lock:
             if lane.in_hand is None:
-                lane.in_hand = self._next_of_others(lane, at_most_bytes)
+                lane.in_hand = self.next_of_others(lane, at_most_bytes)
             return lane.in_hand
 
-    def _next_own(self, lane: Lane, at_most_bytes: int) -> Taken | None:
+    def next_own(self, lane: Lane, at_most_bytes: int) -> Taken | None:
+        """Return what comes next of this process's own. The caller has the lock. Raises OSError."""
         while lane.own:
             segment = lane.own[0]
             try:
@@ -228,7 +243,8 @@ class Spool:
             lane.remove(segment, UNREADABLE)
         return None
 
-    def _next_of_others(self, lane: Lane, at_most_bytes: int) -> Taken | None:
+    def next_of_others(self, lane: Lane, at_most_bytes: int) -> Taken | None:
+        """Return what comes next of what others have left. The caller has the lock. Raises OSError."""
         while lane.others:
             segment, estate = lane.others[0]
             try:
@@ -284,6 +300,7 @@ class Spool:
         """Return how many of a lane's items are on no disk, and end with the process."""
         with self.lock:
             waiting = sum(each.items for each in lane.own if each.in_memory or each.is_gone())
+            waiting += sum(each.items for each in lane.aside if each.segment.in_memory and not each.of_others)
             taken = lane.in_hand
             return waiting + (taken.left if taken is not None and taken.removed and taken.estate is None else 0)
 
@@ -300,6 +317,11 @@ class Spool:
                         if not segment.in_memory:
                             segment.close()
                 lane.own = deque(each for each in lane.own if each.in_memory)
+                for aside in lane.aside:
+                    is_empty = is_empty and aside.segment.in_memory
+                    if not aside.segment.in_memory:
+                        aside.segment.close()
+                lane.aside = deque(each for each in lane.aside if each.segment.in_memory)
                 for segment, _ in lane.others:
                     segment.close()
                 lane.others.clear()
