@@ -58,6 +58,7 @@ ENVIRONMENTS = {code: name for name, code in ENVIRONMENT_CODES.items()}
 # Version, flags, hops and environment are one number; a u48 is packed as u16 and u32.
 _SHAPE = struct.Struct(">IHIIHIIIH")
 _STAMP = struct.Struct(">IH")
+_FILLED = struct.Struct(">4sHI14sIH")
 _NUMBERED = struct.Struct(">IIH")
 _NO_NUMBER = bytes(10)
 _NUMBERS = struct.Struct(">20xIIH")
@@ -399,7 +400,7 @@ class Template:
         clock: says whether the origin is to have flag C.
     """
 
-    __slots__ = ("_clock", "_doubted", "_head", "_origin", "extension", "placeholder")
+    __slots__ = ("_clock", "_doubted", "_head", "_origin", "extension", "pair", "placeholder")
 
     def __init__(self, header: bytes, clock: OwnClock = RIGHT_CLOCK) -> None:
         raw = a2b_base64(header.translate(STANDARD) + b"=" * (-len(header) % 4))
@@ -407,12 +408,16 @@ class Template:
         self._clock, self._doubted = clock, bytes((raw[0], raw[1] | DOUBTED)) + raw[2:4]
         self.placeholder = header
         """What stands in the message until then."""
+        self.pair: tuple[str, bytes] | None = None
+        """The same with its name, where whoever numbers messages fills it in."""
 
     def filled(self, origin_ms: int, sequence: int, tag: int) -> bytes:
         """Write the whole header."""
         head = self._doubted if self._clock.off else self._head
-        raw = head + origin_ms.to_bytes(6, "big") + self._origin + _STAMP.pack(sequence, tag) + self.extension
-        return b2a_base64(raw, newline=False).translate(URL_SAFE, b"=")
+        raw = _FILLED.pack(head, origin_ms >> 32, origin_ms & _U32, self._origin, sequence, tag)
+        if not self.extension:
+            return b2a_base64(raw, newline=False).translate(URL_SAFE)  # 30 bytes need no padding.
+        return b2a_base64(raw + self.extension, newline=False).translate(URL_SAFE, b"=")
 
 
 def producer_of(header: bytes) -> int | None:

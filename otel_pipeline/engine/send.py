@@ -52,8 +52,10 @@ class SentMessage(NamedTuple):
 class Sending:
     """One message between `send()` and its acknowledgement."""
 
-    __slots__ = ("_engine", "_producer", "destination", "headers", "span", "start_ns", "started_ns")
+    __slots__ = ("_engine", "_producer", "destination", "headers", "place", "span", "start_ns", "started_ns")
 
+    place: int
+    """Which message of its batch it is, where the batch is known."""
     headers: Any
     """What to hand to the client: our copy with the context in it, or the application's own object."""
 
@@ -89,9 +91,14 @@ class Sending:
                 place.failed()
                 if place.off:
                     self._producer.read = _nowhere
-            self.finish(partition, offset)
+            self.finish(partition, offset if self.is_confirmed else None)
         except Exception:
             self._engine.guard.place("send.finish").failed()
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether brokers answer: where none does, a client may still make up an offset."""
+        return self._producer.patience.confirmed
 
     def aim(self, producer: Producer, destination: Destination, start_ns: int, started_ns: int) -> None:
         """Say where it goes, where that was not known when its headers were written; sending begins now."""
@@ -123,9 +130,7 @@ class Sending:
             engine.guard.place("send.finish").failed()
             end_anyway(self.span)
 
-    def finish(  # noqa: C901 - the end of one message's path, read in one place
-        self, partition: int | None, offset: int | None, error: BaseException | None = None
-    ) -> None:
+    def finish(self, partition: int | None, offset: int | None, error: BaseException | None = None) -> None:
         """Finish: the broker answered, or the client raised. To be called once, from any thread; never raises."""
         try:
             engine = self._engine
@@ -155,15 +160,21 @@ class Sending:
             at = None if offset is None or offset < 0 else offset
             if error is None and isinstance(span, ShapedSpan):
                 span.end_with((where, at), self.start_ns + elapsed_ns)
-                return
-            if span.is_recording():
-                _say_where(span, where, at, self._producer.names.offset)
-                if error is not None:
-                    describe(span, error, with_text=engine.settings.exception_text, with_event=False)
-            span.end(self.start_ns + elapsed_ns)
+            else:
+                self.end(span, where, at, self.start_ns + elapsed_ns, error)
         except Exception:
             self._engine.guard.place("send.finish").failed()
             end_anyway(self.span)
+
+    def end(
+        self, span: Span, partition: str | None, offset: int | None, end_ns: int, error: BaseException | None = None
+    ) -> None:
+        """End its span, whoever makes such spans, at ns since the epoch."""
+        if span.is_recording():
+            _say_where(span, partition, offset, self._producer.names.offset)
+            if error is not None:
+                describe(span, error, with_text=self._engine.settings.exception_text, with_event=False)
+        span.end(end_ns)
 
 
 def _say_where(span: Span, partition: str | None, offset: int | None, offset_name: str | None) -> None:
@@ -221,7 +232,8 @@ def sender(  # noqa: C901, PLR0915
             carried = find(headers) if headers else None
             kept = carried is not None and (delivery is None or carried != delivery.traceparent)
             parent: Any = context.get(SPAN_KEY) if context else None
-            if parent is None and batch_in_hand.get() is not None:
+            batched = parent is None and batch_in_hand.get() is not None
+            if batched:
                 parent = span_of_batch()
             start_ns = clock_ns()
             ids = dropped_ids(parent)
@@ -250,8 +262,16 @@ def sender(  # noqa: C901, PLR0915
                     copy = outgoing_ids(headers, ids, context)  # type: ignore[arg-type]
                 else:
                     copy = outgoing(headers, span, context)
-                sending.headers, write = copy, set_header_and_state if with_state and not kept else set_pipeline_header
-                write(engine, copy, producer, destination, delivery, start_ns, had_headers=bool(headers))
+                sending.headers, first_hop = copy, destination.first_hop
+                if (
+                    first_hop is not None
+                    and first_hop.pair is not None
+                    and not (headers or context or batched or strays or with_state)
+                ):
+                    copy.append(first_hop.pair)  # Most are so: `set_pipeline_header`, in place.
+                else:
+                    write = set_header_and_state if with_state and not kept else set_pipeline_header
+                    write(engine, copy, producer, destination, delivery, start_ns, had_headers=bool(headers))
             if destination.check is not None:
                 destination.check(value, len(value) if type(value) is bytes else 0, headers)
             if span is not None and hook.given is not None and span.is_recording():
@@ -327,8 +347,8 @@ def set_pipeline_header(
         return
     else:
         template = destination.first_hop or _first_hop(engine, producer, destination, flags)
-        if producer.numbers is not None:
-            headers.append((name, template.placeholder))
+        if template.pair is not None:
+            headers.append(template.pair)
         else:
             headers.append((name, template.filled(now_ns // 1_000_000, 0, 0)))
         return
@@ -409,4 +429,5 @@ def _first_hop(engine: Engine, producer: Producer, destination: Destination, fla
     template = destination.first_hop = pipeline_header.Template(encoded, engine.own_clock)
     if producer.numbers is not None:
         producer.numbers.template(producer.identifier, template)
+        template.pair = (pipeline_header.NAME, template.placeholder)
     return template

@@ -11,7 +11,7 @@ from otel_pipeline.engine.span_shape import ShapedSpan
 from otel_pipeline.engine.trace_context import LightLink, LightSpan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from opentelemetry.context import Context
     from opentelemetry.trace import Link, Span, Tracer
@@ -72,6 +72,9 @@ class Spans(Protocol):
         """
         ...
 
+    def end_all(self, ended: Iterable[tuple[ShapedSpan, Values, int]]) -> None:
+        """Set the values of each that are not None, and end it at ns since the epoch; safe in any thread."""
+
 
 def _samples_no_root(*_span: object) -> bool:
     """Answer for a sampler that cannot be asked."""
@@ -115,6 +118,11 @@ class TracerSpans:
         attributes = shape.all(values, more)
         whole = [LightLink(each) if isinstance(each, LightSpan) else each for each in links]
         return self._tracer.start_span(shape.name, context, shape.kind, attributes, whole, start_time_ns)
+
+    def end_all(self, ended: Iterable[tuple[ShapedSpan, Values, int]]) -> None:
+        """End what others have made."""
+        for span, values, end_ns in ended:
+            span.end_with(values, end_ns)
 
 
 def discard(span: Span) -> None:

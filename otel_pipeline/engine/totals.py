@@ -89,6 +89,24 @@ class HistogramCell:
         if self.forward is not None:
             self.forward(seconds)
 
+    def record_all(self, seconds: Sequence[float]) -> None:
+        """Count several values, of which there is one at least."""
+        low, high = min(seconds), max(seconds)
+        if self.record_alike(len(seconds), sum(seconds), low, high):
+            return
+        if self.forward is not None:
+            for each in seconds:
+                self.record(each)
+            return
+        above, up_to, counts, total = inf, inf, self.bucket_counts, self.sum
+        for each in seconds:
+            if not above < each <= up_to:
+                self._find(each)
+                above, up_to, at = self.above, self.up_to, self.at
+            counts[at] += 1
+            total += each
+        self.sum, self.min, self.max = total, min(self.min, low), max(self.max, high)
+
     def _find(self, seconds: float) -> None:
         at = self.at = bisect_left(self.bounds, seconds)
         if self.forward is None:  # Who counts in place, by these, forwards nothing.

@@ -26,18 +26,18 @@ from otel_pipeline.engine.ids import getrandbits, randrange
 from otel_pipeline.engine.span_shape import KnownIds
 from otel_pipeline.engine.spans import TracerSpans
 from otel_pipeline.engine.trace_context import LightSpan
-from otel_pipeline.export.recorded_span import Processors, class_for
+from otel_pipeline.export.recorded_span import Processors, class_for, merged_values
 from otel_pipeline.export.sampling import root_decision
 from otel_pipeline.export.thresholds import Thresholds, rule_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from opentelemetry.context import Context
     from opentelemetry.trace import Link, Span, SpanContext, Tracer
     from opentelemetry.trace.span import TraceState
 
-    from otel_pipeline.engine.span_shape import SpanShape, Values
+    from otel_pipeline.engine.span_shape import ShapedSpan, SpanShape, Values
     from otel_pipeline.engine.spans import Spans
     from otel_pipeline.engine.totals import AttributeValue
     from otel_pipeline.engine.trace_context import Ids
@@ -168,10 +168,10 @@ class CompiledSpans:
         if parent is None:
             if self._bound >= _ALL:
                 return None
-            low = getrandbits(64)
-            if low < self._bound:
+            trace_id = getrandbits(128)
+            if trace_id & _LOW_64_BITS < self._bound:
                 return None
-            return getrandbits(64) << 64 | low, getrandbits(64) or 1, self._random, None
+            return trace_id or 1, getrandbits(64) or 1, self._random, None
         if isinstance(parent, KnownIds):
             if self._records(parent.trace_id, parent.flags):
                 return None
@@ -210,11 +210,11 @@ class CompiledSpans:
             made.trace_id, made.read_state = found.trace_id, _state_of(found)
         else:
             # Under the condition that it is recorded: `dropped` has drawn already.
-            if thresholds is not None:
-                low = thresholds.draw()
+            if thresholds is None and self._bound >= _ALL:
+                made.trace_id = getrandbits(128) or 1
             else:
-                low = getrandbits(64) if self._bound >= _ALL else randrange(self._bound or 1)
-            made.trace_id = getrandbits(64) << 64 | low or 1
+                low = randrange(self._bound or 1) if thresholds is None else thresholds.draw()
+                made.trace_id = getrandbits(64) << 64 | low or 1
             flags, made.read_state = self._random, None
         if thresholds is not None:
             made.read_state = thresholds.handed_on(None if above is None else parent, made.trace_id, flags)
@@ -228,6 +228,27 @@ class CompiledSpans:
         if processors.multi._span_processors is not processors.seen or processors.are_foreign:
             processors.start(made, context)
         return made  # type: ignore[no-any-return]
+
+    def end_all(self, ended: Iterable[tuple[ShapedSpan, Values, int]]) -> None:
+        """End them as the protocol says, and hand them on together."""
+        processors, kind = self._processors, self._kind_of_span
+        take_all = processors.take_all
+        if take_all is None or processors.multi._span_processors is not processors.seen:
+            for each, values, end_ns in ended:
+                each.end_with(values, end_ns)
+            return
+        taken = []
+        span: Any
+        for span, values, end_ns in ended:
+            # As in `RecordedSpan.end`: no call stands between the questions and the answer.
+            if type(span) is kind and span.is_plain and span._end_time is None and span.flags & _SAMPLED:
+                span.values = values if None not in values else merged_values(span.values, values)
+                span._end_time = end_ns
+                taken.append(span)
+            else:
+                span.end_with(values, end_ns)
+        if taken:
+            take_all(taken)
 
 
 def _template(provider: TracerProvider, tracer: Tracer) -> Any:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from otel_pipeline.export.border import Border
 
+FEW = 3
 NEARLY_FULL = 64
 """With less room than this, what is added takes a lock, so that what has to go is counted exactly."""
 FLUSH_MS = 30_000
@@ -79,12 +80,36 @@ class _Queue:
 
         return count_and_take
 
+    def counted_together(self, take: Callable[[Any], None]) -> Callable[[list[Any]], None]:
+        """Count what is added at once; only the first and the last are given to `take`.
+
+        It notices that the process was forked, and wakes whoever exports.
+        """
+        waiting, nearly_full, account, count_and_take = self.waiting, self.nearly_full, self.account, self.counted(take)
+
+        def count_and_take_all(items: list[Any]) -> None:
+            if len(items) < FEW or len(waiting) + len(items) >= nearly_full or self.is_closed:
+                for item in items:
+                    count_and_take(item)
+                return
+            count_and_take(items[0])
+            account.taken.cell.value += len(items) - 2
+            waiting.extendleft(items[1:-1])
+            count_and_take(items[-1])
+
+        return count_and_take_all
+
 
 class TakesRecorded(SpanProcessor):
     """A span processor of ours, which has nothing to do when a span starts."""
 
     take: Callable[[Any], None]
     """Takes a span that has ended, and is sampled: the SDK's, or a `RecordedSpan` as it is."""
+
+    def take_all(self, spans: list[Any]) -> None:
+        """Take several of them."""
+        for span in spans:
+            self.take(span)
 
 
 class CountedSpans(BatchSpanProcessor, TakesRecorded):
@@ -96,6 +121,13 @@ class CountedSpans(BatchSpanProcessor, TakesRecorded):
         self._counted = _Queue(self, border)
         emit = getattr(getattr(self, "_batch_processor", None), "emit", None)
         self.take = self._counted.counted(emit or super().on_end)
+        self._take_all: Callable[[list[Any]], None] | None = None
+        if emit is not None:
+            self._take_all = self._counted.counted_together(emit)
+
+    def take_all(self, spans: list[Any]) -> None:
+        """Take several of them at once."""
+        (super().take_all if self._take_all is None else self._take_all)(spans)
 
     def on_end(self, span: Any) -> None:
         """Take a span that has ended, if it is sampled."""

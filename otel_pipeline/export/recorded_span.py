@@ -79,10 +79,7 @@ class RecordedSpan(ShapedSpan, SdkSpan):
     def end_with(self, values: Values, end_time: int) -> None:
         """Set the values that are not None, and end it."""
         if self._end_time is None:
-            before = self.values
-            if before and None in values:
-                values = tuple(old if new is None else new for old, new in zip(before, values, strict=True))
-            self.values = values
+            self.values = values = merged_values(self.values, values) if None in values else values
             if not self.is_plain:
                 for name, value in zip(self.shape.names, values, strict=False):
                     if value is not None:
@@ -169,6 +166,13 @@ class RecordedSpan(ShapedSpan, SdkSpan):
         return self.parts.links([LightLink(each) if isinstance(each, LightSpan) else each for each in self.given_links])
 
 
+def merged_values(before: Values, values: Values) -> Values:
+    """Return the values, those from before where there is no newer one."""
+    if not before:
+        return values
+    return tuple(old if new is None else new for old, new in zip(before, values, strict=True))
+
+
 class Processors:
     """The span processors of a provider: whether all are ours, and how ended spans get to them. Safe in any thread."""
 
@@ -178,6 +182,8 @@ class Processors:
         self.are_foreign = True
         self.take: Callable[[Any], None] | None = None
         """Takes a span that has ended, and is sampled, where only one processor wants it, and that is ours."""
+        self.take_all: Callable[[list[Any]], None] | None = None
+        """Takes several of them."""
         self._takes: tuple[Callable[[Any], None], ...] = ()
         self._look()
 
@@ -185,7 +191,10 @@ class Processors:
         found = self.multi._span_processors
         ours = type(self.multi) is SynchronousMultiSpanProcessor and all(isinstance(each, _OURS) for each in found)
         self._takes = tuple(each.take for each in found if isinstance(each, TakesRecorded))
-        self.take = self._takes[0] if ours and len(self._takes) == 1 else None
+        takers = [each for each in found if isinstance(each, TakesRecorded)]
+        only = takers[0] if ours and len(takers) == 1 else None
+        self.take = None if only is None else only.take
+        self.take_all = None if only is None else only.take_all
         self.are_foreign = not ours
         self.seen = found  # Last: who finds it finds the rest.
 

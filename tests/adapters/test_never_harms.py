@@ -14,7 +14,7 @@ from kafka.consumer.subscription_state import SubscriptionState
 from kafka.producer.future import FutureRecordMetadata
 
 import otel_pipeline
-from otel_pipeline.brokers.kafka import client, feeds, kafka_python, kafka_python_fetches
+from otel_pipeline.brokers.kafka import client, feeds, kafka_python, kafka_python_batches, kafka_python_fetches
 from otel_pipeline.brokers.kafka.younger import Younger
 from otel_pipeline.detectors import event_time
 from otel_pipeline.detectors.flows import Flows
@@ -32,6 +32,7 @@ from otel_pipeline.engine import (
     processor,
     receive,
     send,
+    sent_batch,
     sequence,
     totals,
 )
@@ -74,7 +75,11 @@ INJECTED = [
     ("send", send, "get_current"),
     ("send", send.Sending, "__init__"),
     ("send.finish", clients.Destination, "bind"),
-    ("send.follow", FutureRecordMetadata, "_add_cb_eb" if hasattr(FutureRecordMetadata, "_add_cb_eb") else "add_both"),
+    *(
+        [("send.follow", kafka_python_batches.SentBatches, "add"), ("send.finish", sent_batch.SentBatch, "_finish")]
+        if hasattr(FutureRecordMetadata, "rebind")
+        else [("send.follow", FutureRecordMetadata, "add_both")]
+    ),
     ("send.headers", pipeline_header, "path_hash"),
     ("send.headers", send, "_first_hop"),
     ("send.headers", send, "set_pipeline_header"),
@@ -174,6 +179,7 @@ def test_an_answer_that_cannot_be_read_is_not_the_applications(telemetry, mock, 
     """The message is acknowledged all the same; where it lies is known to the application alone."""
     library = dataclasses.replace(kafka_python.KAFKA_PYTHON, acknowledged=lambda _answer: 1 / 0)
     monkeypatch.setattr(kafka_python, "KAFKA_PYTHON", library)
+    monkeypatch.setattr(kafka_python_batches.SentBatches, "instrument", lambda *_patches: None)
     pipe = telemetry.instrument()
     producer, topic = mock.producer(), mock.topic()
 

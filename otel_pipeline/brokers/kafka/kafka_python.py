@@ -23,6 +23,7 @@ from otel_pipeline.brokers.kafka.client import (
     tell_unreadable,
 )
 from otel_pipeline.brokers.kafka.feeds import teller_of_assignments
+from otel_pipeline.brokers.kafka.kafka_python_batches import SentBatches
 from otel_pipeline.brokers.kafka.pull import Pull
 from otel_pipeline.engine.messages import MessageFields
 from otel_pipeline.engine.open_sends import OpenBatch
@@ -90,8 +91,10 @@ def instrument(patches: Patches, engine: Engine) -> None:
 
     patches.check_signature(KafkaProducer.send, _SEND)
     patches.check_signature(KafkaConsumer.poll, _POLL)
-    producers = KafkaProducers(engine, KAFKA_PYTHON, _instrument_sequence(patches, engine))
-    patches.replace(KafkaProducer, "send", functools.partial(_make_send, engine, producers))
+    batches = SentBatches(engine)
+    producers = KafkaProducers(engine, KAFKA_PYTHON, _instrument_sequence(patches, engine, batches))
+    batches.instrument(patches)
+    patches.replace(KafkaProducer, "send", functools.partial(_make_send, engine, producers, batches))
     if hasattr(KafkaProducer, "abort_transaction"):
         patches.replace(KafkaProducer, "abort_transaction", producers.aborting())
     consumers = KafkaConsumers(engine, KAFKA_PYTHON, ConsumerRecord)
@@ -106,7 +109,7 @@ def instrument(patches: Patches, engine: Engine) -> None:
     kafka_python_fetches.instrument(patches, consumers)
 
 
-def _instrument_sequence(patches: Patches, engine: Engine) -> Sequences | None:
+def _instrument_sequence(patches: Patches, engine: Engine, batches: SentBatches) -> Sequences | None:
     """Stamp messages under the partition's lock, in the one place that holds it; without it no sequence is sent."""
     for module in ("kafka.producer.producer_batch", "kafka.producer.record_accumulator"):
         try:
@@ -116,7 +119,7 @@ def _instrument_sequence(patches: Patches, engine: Engine) -> Sequences | None:
             continue
         sequences = Sequences(engine.guard)
         engine.given.append(sequences.given)
-        patches.replace(batch, "try_append", functools.partial(_make_try_append, sequences))
+        patches.replace(batch, "try_append", functools.partial(_make_try_append, sequences, batches))
         return sequences
     engine.guard.problem(
         "kafka_python.sequence",
@@ -126,34 +129,44 @@ def _instrument_sequence(patches: Patches, engine: Engine) -> Sequences | None:
     return None
 
 
-def _make_try_append(sequences: Sequences, original: Callable[..., Any]) -> Callable[..., Any]:
-    place = sequences.place
+def _make_try_append(sequences: Sequences, batches: SentBatches, original: Callable[..., Any]) -> Callable[..., Any]:
+    place, expected = sequences.place, batches.expected
 
     @functools.wraps(original)
     def try_append(self: Any, timestamp_ms: Any, key: Any, value: Any, headers: Any, **now: Any) -> Any:
-        stamped = None
+        stamped = sending = None
         try:
             if headers:
                 stamped = sequences.stamp(headers, self.topic_partition.topic, self.topic_partition.partition)
         except Exception:
             place.failed()
         future = original(self, timestamp_ms, key, value, headers, **now)
-        if stamped is not None:
-            try:
-                if future is not None:
-                    stamped[1].last += 1  # As `settle` does.
-                else:
+        try:
+            if future is None:
+                if stamped is not None:
                     sequences.settle(headers, stamped, taken=False)
-            except Exception:
+                return future
+            if stamped is not None:
+                stamped[1].last += 1  # As `settle` does.
+            sending = expected.pop(id(headers), None)
+            if sending is not None:
+                batches.add(self, future, sending)
+        except Exception:
+            if sending is None:
                 place.failed()
+            else:
+                expected[id(headers)] = sending  # It is followed by itself.
+                batches.place.failed()
         return future
 
     return try_append
 
 
-def _make_send(engine: Engine, producers: KafkaProducers, original: Callable[..., Any]) -> Callable[..., Any]:
+def _make_send(  # noqa: C901 - the client's call between what is done before and after, read in one place
+    engine: Engine, producers: KafkaProducers, batches: SentBatches, original: Callable[..., Any]
+) -> Callable[..., Any]:
     known, producer_of, begin = producers.by_id.get, producers.of, sender(engine)
-    beginning, following = engine.guard.place("send"), engine.guard.place("send.follow")
+    beginning, following, expected = engine.guard.place("send"), engine.guard.place("send.follow"), batches.expected
 
     def refused(sending: Sending, error: BaseException) -> None:
         failed(sending, error)
@@ -169,23 +182,29 @@ def _make_send(engine: Engine, producers: KafkaProducers, original: Callable[...
         partition: Any = None,
         timestamp_ms: Any = None,
     ) -> Any:
-        sending, sent = None, headers
+        sending, sent, awaited = None, headers, False
         try:
             sending = begin(known(id(self)) or producer_of(self), topic, partition, key, value, headers)
             if sending is not None:
                 sent = sending.headers
+                if batches.on and sent is not headers:
+                    expected[id(sent)] = sending
+                    awaited = True
         except Exception:
             beginning.failed()
         # By their names from the headers on: another instrumentation below may read them in an order of its own.
         try:
             future = original(self, topic, value, key, headers=sent, partition=partition, timestamp_ms=timestamp_ms)
         except BaseException as error:
-            if sending is not None:
+            # What stands in a batch is on its way all the same: its answer tells of it.
+            if sending is not None and not (awaited and expected.pop(id(sent), None) is None):
                 beginning.told(refused, sending, error)
             raise
         if sending is None:
             return future
         try:
+            if awaited and expected.pop(id(sent), None) is None:
+                return future  # It stands in a batch.
             # The client calls back from its own thread. 3.x adds both under one lock; older ones have `add_both` only.
             add = getattr(future, "_add_cb_eb", None)
             if add is not None:
