@@ -46,8 +46,9 @@ class SentBatch:
     def acknowledged(self, base_offset: int | None) -> None:
         """Finish them where the broker has written them, from this offset on; None where it does not say."""
         partition, taken = self._partition, self.take()
-        destination = taken[0].destination if taken else None
-        if destination is None or not destination.bound or any(each.destination is not destination for each in taken):
+        destinations = {sending.destination for sending in taken}
+        destination = destinations.pop() if len(destinations) == 1 else None
+        if destination is None or not destination.bound:
             for sending in taken:
                 sending.finish(partition, None if base_offset is None else base_offset + sending.place)
             return

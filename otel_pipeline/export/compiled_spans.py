@@ -240,10 +240,10 @@ class CompiledSpans:
         taken = []
         span: Any
         for span, values, end_ns in ended:
+            merged = merged_values(span.values, values) if type(span) is kind and None in values else values
             # As in `RecordedSpan.end`: no call stands between the questions and the answer.
             if type(span) is kind and span.is_plain and span._end_time is None and span.flags & _SAMPLED:
-                span.values = values if None not in values else merged_values(span.values, values)
-                span._end_time = end_ns
+                span.values, span._end_time = merged, end_ns
                 taken.append(span)
             else:
                 span.end_with(values, end_ns)
