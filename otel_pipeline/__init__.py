@@ -11,6 +11,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from otel_pipeline.garbage import not_looked_for
 from otel_pipeline.version import __version__
 
 if TYPE_CHECKING:
@@ -75,7 +76,8 @@ def __getattr__(name: str) -> Any:
         return import_module("otel_pipeline.flow")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
+    with not_looked_for():
+        value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
 

@@ -10,15 +10,14 @@ import functools
 import inspect
 import logging
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.instrumentation.distro import BaseDistro
 from opentelemetry.instrumentation.environment_variables import OTEL_PYTHON_CONFIGURATOR
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 
-from otel_pipeline.config.kinds import meant
-from otel_pipeline.greeting import leave_stderr_to_programs
-from otel_pipeline.registry import adapters
+from otel_pipeline.garbage import not_looked_for
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -31,6 +30,8 @@ class PipelineDistro(BaseDistro):
 
     @functools.cached_property
     def _replaced(self) -> frozenset[str]:
+        from otel_pipeline.registry import adapters
+
         # What lacks something replaces nobody unless it is asked for; then the post hook does.
         used = [adapter for adapter in adapters(lambda _key, _message: None) if not adapter.missing]
         return frozenset(name for adapter in used for name in adapter.replaces)
@@ -74,14 +75,17 @@ class PipelineInstrumentor(BaseInstrumentor):
 
 def post_instrument() -> None:
     """Take off the instrumentors that patched the same methods, after all have run, whatever their order was."""
-    from otel_pipeline import pipeline
-
-    if pipeline._pipeline is not None:
+    # Where another distro is at work ours is not loaded for it.
+    pipeline = sys.modules.get("otel_pipeline.pipeline")
+    if pipeline is not None and pipeline._pipeline is not None:
         pipeline._pipeline.replace_others()
 
 
 def _instrument(options: dict[str, Any]) -> None:
-    from otel_pipeline.pipeline import instrument
+    with not_looked_for():
+        from otel_pipeline.config.kinds import meant
+        from otel_pipeline.greeting import leave_stderr_to_programs
+        from otel_pipeline.pipeline import instrument
 
     leave_stderr_to_programs()
     known = {name for name in inspect.signature(instrument).parameters if not name.startswith("_")}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from otel_pipeline.settings import Doubt
@@ -41,6 +40,8 @@ def doubt(name: str, known: Iterable[str], shown: Iterable[str]) -> Doubt | None
     names = {plain(each): each for each in (*known, *shown, EVERY, GENAI, THREADING, *OFFICIAL)}
     if plain(name) in names or name.strip() == EVERY:
         return None
+    from difflib import get_close_matches  # Only where something is misspelt.
+
     close = get_close_matches(plain(name), names, n=1, cutoff=0.75)
     if close:
         return Doubt("is no library", f"did you mean {names[close[0]]}?", is_near=True)

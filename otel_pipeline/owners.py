@@ -5,14 +5,15 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from functools import partial
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+from otel_pipeline import installed
 from otel_pipeline.registry import ADAPTERS, adapters
 from otel_pipeline.settings import declared_in, options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from importlib.metadata import EntryPoint
 
     from otel_pipeline.registry import Adapter
 
@@ -57,15 +58,15 @@ def settings_classes(problem: Callable[[str, str], None], rows: Iterable[Adapter
     return found
 
 
-def _observers(problem: Callable[[str, str], None]) -> list[metadata.EntryPoint]:
+def _observers(problem: Callable[[str, str], None]) -> list[EntryPoint]:
     try:
-        return list(metadata.entry_points(group=_OBSERVERS))
+        return list(installed.entry_points(_OBSERVERS))
     except Exception as error:  # Some installed distribution's files are broken.
         problem("settings", f"options of other distributions are left out: {error}")
         return []
 
 
-def _named_by(point: metadata.EntryPoint) -> Any:
+def _named_by(point: EntryPoint) -> Any:
     return getattr(point.load(), "settings", ())
 
 

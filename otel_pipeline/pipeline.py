@@ -17,7 +17,6 @@ from otel_pipeline.config.environment import sdk_disabled
 from otel_pipeline.config.keywords import names_near_misses
 from otel_pipeline.config.state_folder import health_folder
 from otel_pipeline.config.variables import without_bad_values
-from otel_pipeline.contracts.files import contract_in
 from otel_pipeline.contracts.settings import ContractSettings
 from otel_pipeline.detectors.settings import HealthSettings
 from otel_pipeline.engine import green_threads, inference, pipeline_propagator, pools, process, uwsgi
@@ -31,6 +30,7 @@ from otel_pipeline.engine.propagation import Propagation
 from otel_pipeline.engine.settings import DestinationTrust, EngineSettings
 from otel_pipeline.engine.totals import Totals
 from otel_pipeline.export.settings import ExportSettings
+from otel_pipeline.garbage import not_looked_for
 from otel_pipeline.greeting import say_where
 from otel_pipeline.libraries import Libraries
 from otel_pipeline.library_names import EVERY, GENAI, THREADING, spelled
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from otel_pipeline.contracts.contract import Contract
     from otel_pipeline.registry import Adapter
     from otel_pipeline.verdict.state_file import StateFile
 
@@ -248,7 +249,7 @@ def instrument(
         "config_file": config_file,
     }
     given = {name: value for name, value in arguments.items() if value is not None}
-    with _lock:
+    with _lock, not_looked_for():
         if _pipeline is not None and _pipeline.active:
             if given:
                 _again(_pipeline, given)
@@ -415,7 +416,7 @@ def _begin_monitoring(
         totals,
         config.of(HealthSettings, environment=config.resolved.name, service_name=service, configured=config),
         instance=instance,
-        load_contract=partial(contract_in, config.of(ContractSettings).directory),
+        load_contract=partial(_contract_of, config.of(ContractSettings).directory),
     )
     answers = getattr(providers, "answers", None)
     if answers is not None:
@@ -426,6 +427,12 @@ def _begin_monitoring(
         from otel_pipeline.export.ending import when_leaving
 
         monitoring.begin(_state_file(config, service, instance, engine.guard), when_leaving)
+
+
+def _contract_of(folder: Path, destination: str) -> Contract | None:
+    from otel_pipeline.contracts.files import contract_in
+
+    return contract_in(folder, destination)
 
 
 def _state_file(config: Config, service: str, instance: str, guard: Guard) -> StateFile | None:

@@ -10,16 +10,16 @@ import operator
 import re
 import sys
 from dataclasses import dataclass
-from importlib import metadata
 from typing import TYPE_CHECKING, Any, Literal
 
-from otel_pipeline import library_names
+from otel_pipeline import installed, library_names
 from otel_pipeline.library_names import spelled
 from otel_pipeline.settings import option
 from otel_pipeline.unsupported import UNSUPPORTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from importlib.metadata import EntryPoint
 
     from otel_pipeline.settings import Doubt
 
@@ -60,12 +60,8 @@ class Adapter:
 
     def version(self) -> str | None:
         """Return the installed version; None when it is not installed."""
-        for distribution in self.distributions or (self.name,):
-            try:
-                return metadata.version(distribution)
-            except metadata.PackageNotFoundError:
-                continue
-        return getattr(sys.modules.get(self.package), "__version__", None)
+        found = installed.version(*(self.distributions or (self.name,)))
+        return found if found is not None else getattr(sys.modules.get(self.package), "__version__", None)
 
     def unsupported(self) -> str | None:
         """Say why the installed version is not touched; None when it is supported."""
@@ -144,9 +140,9 @@ def adapters(problem: Callable[[str, str], None]) -> tuple[Adapter, ...]:
     return tuple(found.values())
 
 
-def _entry_points(problem: Callable[[str, str], None], group: str = ENTRY_POINTS) -> list[metadata.EntryPoint]:
+def _entry_points(problem: Callable[[str, str], None], group: str = ENTRY_POINTS) -> list[EntryPoint]:
     try:
-        return list(metadata.entry_points(group=group))
+        return list(installed.entry_points(group))
     except Exception as error:  # Some installed distribution's files are broken.
         problem(group, f"{group} cannot be read: {type(error).__name__}")
         return []

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from importlib import metadata
 from typing import TYPE_CHECKING
 
+from otel_pipeline import installed
 from otel_pipeline.library_names import spelled
 
 if TYPE_CHECKING:
@@ -17,7 +17,8 @@ BY_HAND = (
     "with otel_pipeline.extract(headers): where it receives"
 )
 _OURS = ("otel_pipeline.", "opentelemetry.")
-_HOOK, _IMPORTING = "wrapt.", ("importlib", "_frozen_importlib")
+_HOOK = "otel_pipeline.engine.import_hooks"
+_IMPORTING = ("importlib", "_frozen_importlib", "wrapt.")
 _told: set[str] = set()
 """Packages that have been spoken of in this process."""
 
@@ -42,12 +43,7 @@ class Unsupported:
 
     def version(self) -> str | None:
         """Return the installed version; None when it is not installed."""
-        for distribution in (self.name, *self.distributions):
-            try:
-                return metadata.version(distribution)
-            except metadata.PackageNotFoundError:
-                continue
-        return None
+        return installed.version(self.name, *self.distributions)
 
 
 UNSUPPORTED = (

@@ -9,7 +9,18 @@ from pathlib import Path
 import otel_pipeline
 
 ROOT = Path(otel_pipeline.__file__).parent
-GROUND = {"config", "duration", "own_files", "plain_text", "semconv", "settings", "status", "version"}
+GROUND = {
+    "config",
+    "duration",
+    "garbage",
+    "installed",
+    "own_files",
+    "plain_text",
+    "semconv",
+    "settings",
+    "status",
+    "version",
+}
 FLOORS = {
     **dict.fromkeys(GROUND, 0),
     "engine": 1,
@@ -39,7 +50,7 @@ FLOORS = {
 SEES = {
     0: {*GROUND},
     1: {"engine", "semconv", "settings"},
-    2: {"engine", "semconv", "duration", "own_files", "plain_text", "settings"},
+    2: {"engine", "semconv", "duration", "installed", "own_files", "plain_text", "settings"},
     3: {"engine", "verdict", *GROUND},
     4: {
         "owners",
@@ -69,7 +80,7 @@ MAY = {
 """Packages that may import something else than their floor does."""
 OTHERS = {
     0: {"yaml"},
-    1: {"opentelemetry", "wrapt"},
+    1: {"opentelemetry"},
     2: {"opentelemetry", "kafka", "aiokafka", "faststream", "faust", "sklearn", "confluent_kafka"},
     3: {"opentelemetry", "loguru", "packaging", "certifi"},
     4: {"opentelemetry", "packaging"},

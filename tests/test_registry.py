@@ -127,7 +127,7 @@ def test_a_broken_entry_point_is_said_and_skipped(telemetry, installed, tmp_path
 
 def test_entry_points_that_cannot_be_read_are_said(telemetry, monkeypatch):
     """Some distribution's files are broken."""
-    monkeypatch.setattr(registry.metadata, "entry_points", lambda **_group: 1 / 0)
+    monkeypatch.setattr(registry.installed, "entry_points", lambda _group: 1 / 0)
     problems = {}
 
     assert registry.adapters(problems.__setitem__) == ADAPTERS

@@ -11,7 +11,6 @@ import os
 import re
 import sys
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -223,6 +222,8 @@ def near_miss(name: str, own: Collection[str] = ()) -> str | None:
             return known
     if not lower.isalpha():
         return None  # production-eu, staging2: made on purpose out of a known one.
+    from difflib import get_close_matches  # Only where something is misspelt.
+
     close = get_close_matches(lower, CODES, n=1, cutoff=0.85)
     return close[0] if close else None
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from math import isfinite
 from pathlib import Path
 from types import MappingProxyType
@@ -257,5 +256,7 @@ def kind_of(declared: Any, field: str) -> Kind:
 
 def meant(value: object, known: Iterable[str]) -> str:
     """Ask whether the nearest known name was meant, as the end of a remedy; empty when none is near."""
+    from difflib import get_close_matches  # Only where something is misspelt.
+
     close = get_close_matches(str(value), list(known), n=1)
     return f"; did you mean {close[0]}?" if close else ""

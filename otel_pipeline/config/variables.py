@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from difflib import get_close_matches
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_pipeline.config import environment, location, state_folder
 from otel_pipeline.config.credentials import bad_headers
 from otel_pipeline.config.kinds import meant
+from otel_pipeline.installed import entry_points
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, MutableMapping
@@ -136,7 +135,7 @@ def _is_one(closed: Closed, value: str) -> bool:
 
 def _offered(group: str) -> set[str]:
     try:
-        return {point.name for point in entry_points(group=group)}
+        return {point.name for point in entry_points(group)}
     except Exception:
         return set()  # Some installed distribution's files are broken.
 
@@ -156,6 +155,8 @@ def _instead(name: str, known: Iterable[str], table: Table) -> str:
     for path in table.named:
         if said == path.upper() or said.startswith(f"{path.upper()}_"):
             return f"say it in the configuration file, below `{path}`"
+    from difflib import get_close_matches  # Only where something is misspelt.
+
     own = {each[len(PREFIX) :]: each for each in known if each.startswith(PREFIX)}
     close = get_close_matches(said, own, n=1, cutoff=0.7)
     return f"did you mean {own[close[0]]}?" if close else "remove it; `otel-pipeline config` lists what there is"

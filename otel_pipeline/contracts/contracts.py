@@ -65,7 +65,7 @@ class Contracts:
 
     def attach(self, engine: Engine) -> None:
         """Watch what is sent through this engine."""
-        engine.check_sent = self._check_sent
+        engine.check_sent = self.check_sent
         engine.forget_sent = self._forget_sent
         engine.unreadable = self.unreadable
 
@@ -132,7 +132,8 @@ class Contracts:
                     cell = self._series[watch, label] = self._counters[label.measure].cell(named, owner=watch)
                 cell.value = count
 
-    def _check_sent(self, destination: str) -> Callable[[Any, int, Any], None] | None:
+    def check_sent(self, destination: str) -> Callable[[Any, int, Any], None] | None:
+        """Return what looks at values that are sent to a destination; None where nothing is to be watched."""
         watch = self.of(destination, "producer")
         return None if watch is None else watch.check_sent
 

@@ -10,11 +10,11 @@ import pkgutil
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
 
 from otel_pipeline.engine.measures import Attribute, Label, Measure, Window
+from otel_pipeline.installed import entry_points
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -155,7 +155,7 @@ def detectors(guard: Guard | None = None, points: Iterable[EntryPoint] | None = 
 
 def _installed() -> Iterable[EntryPoint]:
     try:
-        return entry_points(group=ENTRY_POINTS)
+        return entry_points(ENTRY_POINTS)
     except Exception:
         return ()  # Some installed distribution's files are broken, which is said where options are looked for.
 

@@ -6,10 +6,9 @@ asks for the next one, leaves its `async for`, or ends, and when the consumer st
 
 from __future__ import annotations
 
-from asyncio import current_task
-from asyncio.events import _get_running_loop
 from typing import TYPE_CHECKING, Any
 
+from otel_pipeline.engine import event_loop
 from otel_pipeline.engine.awaited_batch import hand_to_awaiting
 from otel_pipeline.engine.batch import Batch
 from otel_pipeline.engine.current_context import attach, get_current
@@ -133,8 +132,9 @@ class AsyncIteration:
 
 def running_task() -> Task[Any] | None:
     """Return the task that calls; None outside of one."""
-    loop = _get_running_loop()
-    return None if loop is None else current_task(loop)
+    loop = event_loop.running_loop()
+    task: Task[Any] | None = None if loop is None else event_loop.task_of(loop)
+    return task
 
 
 class AsyncDeliveries:

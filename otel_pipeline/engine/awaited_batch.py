@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import sys
 import threading
-from asyncio import Task, isfuture
 from concurrent.futures import thread as _thread
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
+from otel_pipeline.engine import event_loop
 from otel_pipeline.engine.batch import Batch, batch_in_hand
 from otel_pipeline.engine.delivery import back_to, in_hand
 
 if TYPE_CHECKING:
+    from asyncio import Task
     from collections.abc import Iterator
     from contextvars import Context
     from types import FrameType
@@ -196,6 +197,8 @@ def _destinations(item: Any) -> Iterator[Any]:
 
 
 def _contexts(future: Any, depth: int) -> Iterator[Context]:
+    from asyncio import Task  # The program has imported it: the future is its.
+
     for callback, context in list(getattr(future, "_callbacks", None) or ()) if depth else ():
         task = getattr(callback, "__self__", None)
         if isinstance(task, Task):
@@ -213,4 +216,4 @@ def _futures(callback: Any) -> list[Any]:
     for cell in getattr(callback, "__closure__", None) or ():
         with suppress(ValueError):  # A cell that is empty.
             reached.append(cell.cell_contents)
-    return [each for each in reached if isfuture(each)]
+    return [each for each in reached if event_loop.is_future(each)]

@@ -6,8 +6,6 @@ detaching later, leaves a span current after `break` (docs/design/spans.md, "Wha
 
 from __future__ import annotations
 
-from asyncio import current_task
-from asyncio.events import _get_running_loop
 from dataclasses import dataclass
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, cast
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from opentelemetry.context import Context, create_key
 from opentelemetry.trace import get_current_span
 
+from otel_pipeline.engine import event_loop
 from otel_pipeline.engine.current_context import attach, get_current
 from otel_pipeline.engine.failure import end_anyway
 from otel_pipeline.engine.guard import guarded
@@ -30,7 +29,7 @@ DELIVERY_KEY = create_key("otel_pipeline.delivery")
 
 def execution() -> tuple[int, int]:
     """Return which thread and which asyncio task is running: a context inherited by another one is not ours to heal."""
-    return get_ident(), 0 if (loop := _get_running_loop()) is None else id(current_task(loop))
+    return get_ident(), 0 if (loop := event_loop.running_loop()) is None else id(event_loop.task_of(loop))
 
 
 @dataclass(slots=True, eq=False, repr=False)

@@ -9,7 +9,6 @@ batch").
 
 from __future__ import annotations
 
-from asyncio.events import _get_running_loop
 from threading import RLock, get_ident
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
@@ -17,6 +16,7 @@ from opentelemetry import context as _api
 from opentelemetry.context import Context
 from opentelemetry.context.contextvars_context import ContextVarsRuntimeContext
 
+from otel_pipeline.engine import event_loop
 from otel_pipeline.engine.current_context import attach, get_current
 from otel_pipeline.engine.delivery import execution, give_up
 
@@ -254,7 +254,7 @@ def _steps(
         try:
             for message in plain:
                 try:
-                    if get_ident() != here[0] or _get_running_loop() is not None:
+                    if get_ident() != here[0] or event_loop.running_loop() is not None:
                         there = execution()
                         if there != here:
                             drive.moved(here, there)

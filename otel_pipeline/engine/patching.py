@@ -8,8 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-import wrapt
-
+from otel_pipeline.engine import import_hooks
 from otel_pipeline.engine.immutable_types import changeable
 
 if TYPE_CHECKING:
@@ -176,7 +175,7 @@ class Patches:
         self._waiting.setdefault(module, []).append(act)
         if module not in _hooked:
             _hooked[module] = WeakSet()
-            wrapt.register_post_import_hook(functools.partial(_imported, module), module)
+            import_hooks.when_imported(module, functools.partial(_imported, module))
         _hooked[module].add(self)
 
     def _act(self, module: str, act: Callable[[ModuleType], None], imported: ModuleType) -> None:
@@ -199,9 +198,9 @@ def _put_back(owner: type | ModuleType, name: str, own: Any) -> None:
 
 
 _hooked: dict[str, WeakSet[Patches]] = {}
-"""By module, who waits for it. wrapt's hooks cannot be removed: there is one for each module, which keeps nothing."""
+"""By module, who waits for it. Hooks are not removed: there is one for each module, which keeps nothing."""
 
 
 def _imported(name: str, module: ModuleType) -> None:
-    for patches in list(_hooked.pop(name, ())):  # wrapt has taken the hook away.
+    for patches in list(_hooked.pop(name, ())):  # The hook is gone.
         patches.imported(name, module)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from asyncio import current_task
-from asyncio.events import _get_running_loop
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +9,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanKind
 
 from otel_pipeline import semconv
+from otel_pipeline.engine import event_loop
 from otel_pipeline.engine.current_context import attach, get_current
 from otel_pipeline.engine.delivery import DELIVERY_KEY, OpenDelivery, ambient, execution, give_up, heal, leave_unopened
 from otel_pipeline.engine.engine import with_error
@@ -140,8 +139,9 @@ class Processor:
                 span = spans.start(state.shape, _values(delivery), parent, inside, links, start_ns, more)
             delivery.span, delivery.own = span, Context({**inside, SPAN_KEY: span, DELIVERY_KEY: delivery})
             if current:
-                loop = _get_running_loop()
-                delivery.execution = get_ident(), 0 if loop is None else id(current_task(loop))  # As `execution` says.
+                loop = event_loop.running_loop()
+                # As `execution` says.
+                delivery.execution = get_ident(), 0 if loop is None else id(event_loop.task_of(loop))
                 attach(delivery.own)  # Without a token: see delivery.py.
             if self._hook.given is not None and span.is_recording():
                 self._hook(span, message)

@@ -14,11 +14,11 @@ import threading
 import time
 from contextlib import suppress
 from itertools import count
-from multiprocessing import parent_process, util
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from otel_pipeline.engine.forks import forks
+from otel_pipeline.engine.import_hooks import when_imported
 from otel_pipeline.export.sigterm import HAND_OVER_S, Sigterm
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Ending:
         _register()
         _endings.add(self)
         # Where no hook tells of it: the parent was not instrumented, or `spawn` has made the child.
-        if parent_process() is not None or _is_spawned():
+        if _has_parent() or _is_spawned():
             _in_child(self)
 
     def main_thread_ended(self) -> None:
@@ -123,7 +123,7 @@ def _register() -> None:
         register = getattr(threading, "_register_atexit", None)
         if register is not None:
             register(_main_thread_ended)
-        util.register_after_fork(program, _in_child)
+        when_imported("multiprocessing.util", lambda util: util.register_after_fork(program, _in_child))
 
 
 def _in_child(_program: object) -> None:
@@ -133,9 +133,17 @@ def _in_child(_program: object) -> None:
         return
     sigterm.chain(watched=True)
     if _child_pid != os.getpid() and not _is_spawned():
+        from multiprocessing import util
+
         _child_pid = os.getpid()
         # The registry of finalizers has been cleared just before: this one is the child's, and the last of all.
         util.Finalize(None, _child_ends, exitpriority=_LAST)
+
+
+def _has_parent() -> bool:
+    """Tell whether `multiprocessing` has started this process; it is not imported for a program without it."""
+    process = sys.modules.get("multiprocessing.process")
+    return process is not None and process.parent_process() is not None
 
 
 def _is_spawned() -> bool:

@@ -6,7 +6,6 @@ import os
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk.metrics.export import MetricReader
@@ -18,6 +17,7 @@ from otel_pipeline.export.border import Border, Instead
 from otel_pipeline.export.destination import is_loopback, reachable, server_of
 from otel_pipeline.export.otlp_lines import LogLines, MetricLines, SpanLines
 from otel_pipeline.export.spool.border import SpoolingBorder
+from otel_pipeline.installed import entry_points
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -114,7 +114,7 @@ def _make(
             watched=watched,
             instead=instead,
         )
-    found = list(entry_points(group=f"opentelemetry_{signal}_exporter", name=name))
+    found = list(entry_points(f"opentelemetry_{signal}_exporter").select(name=name))
     if not found:
         raise LookupError(f"no exporter of this name is installed; OTEL_{signal.upper()}_EXPORTER names it")
     exporter = found[0].load()()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from opentelemetry.trace import NonRecordingSpan, SpanKind, StatusCode, Tracer, TracerProvider, use_span
@@ -13,9 +12,11 @@ from opentelemetry.util._decorator import _agnosticcontextmanager
 
 from otel_pipeline.engine.engine import OTHER
 from otel_pipeline.engine.guard import raise_theirs, step_aside
+from otel_pipeline.installed import entry_points, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
+    from importlib.metadata import EntryPoint
 
     from opentelemetry.context import Context
     from opentelemetry.trace import Span, SpanContext, Status
@@ -34,8 +35,8 @@ _OLDER = frozenset(
 
 def installed(points: Collection[EntryPoint] | None = None) -> Iterator[EntryPoint]:
     """Yield the entry points of installed gen_ai instrumentations."""
-    for point in points if points is not None else entry_points(group="opentelemetry_instrumentor"):
-        distribution = (point.dist.name if point.dist is not None else "").lower().replace("_", "-")
+    for point in points if points is not None else entry_points("opentelemetry_instrumentor"):
+        distribution = name_of(point.dist).lower().replace("_", "-")
         if distribution.startswith(_PREFIX) or distribution in _OLDER:
             yield point
 

@@ -6,9 +6,9 @@ Loading one imports its client, which can take seconds. What it is for is read f
 from __future__ import annotations
 
 import sys
-from importlib import metadata
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from otel_pipeline import installed
 from otel_pipeline.export import generative
 from otel_pipeline.status import AdapterStatus
 
@@ -61,10 +61,7 @@ def clients(point: EntryPoint) -> list[Client]:
         marker = requirement.marker
         if marker is None or marker.evaluate({"extra": ""}) or not any(marker.evaluate({"extra": e}) for e in _EXTRAS):
             continue
-        try:
-            version: str | None = metadata.version(requirement.name)
-        except metadata.PackageNotFoundError:
-            version = None
+        version = installed.version(requirement.name)
         fits = version is not None and requirement.specifier.contains(version, prereleases=True)
         package = _PACKAGES.get(requirement.name, requirement.name.replace("-", "_"))
         found.append(Client(requirement.name, package, version, str(requirement.specifier), fits))

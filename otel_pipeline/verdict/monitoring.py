@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_args
 
 from otel_pipeline import semconv
 from otel_pipeline.contracts.contracts import Contracts
@@ -13,22 +13,16 @@ from otel_pipeline.detectors import clock
 from otel_pipeline.detectors.clock_bound import ClockBound
 from otel_pipeline.detectors.decisions import Decisions
 from otel_pipeline.detectors.flows import Flows
+from otel_pipeline.detectors.measures import LightName
 from otel_pipeline.engine.forks import Step, forks
+from otel_pipeline.engine.late_loading import loading
 from otel_pipeline.engine.measures import FLOW, Attribute, Measure
 from otel_pipeline.verdict import require_fresh
-from otel_pipeline.verdict.case import Minimums
-from otel_pipeline.verdict.delivered import DELIVERED, LEFT
+from otel_pipeline.verdict.consumer_status import PACE, STATUSES, status
 from otel_pipeline.verdict.document import Document
-from otel_pipeline.verdict.gathering import Gathering
 from otel_pipeline.verdict.heartbeat import Heartbeat
-from otel_pipeline.verdict.idle import Idle
-from otel_pipeline.verdict.light import RANK
-from otel_pipeline.verdict.lights import NAMES
-from otel_pipeline.verdict.pace import PACE, STATUSES, status
 from otel_pipeline.verdict.report import Health, Process
-from otel_pipeline.verdict.sends import ProducerKey
 from otel_pipeline.verdict.settings import VerdictSettings
-from otel_pipeline.verdict.verdict import FlowHealth, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,8 +32,11 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.engine import Engine
     from otel_pipeline.engine.inference import Inferences
     from otel_pipeline.engine.totals import Attributes, AttributeValue, Totals
-    from otel_pipeline.verdict.evidence import AnyKey, Evidence
+    from otel_pipeline.verdict.case import Minimums
+    from otel_pipeline.verdict.evidence import Evidence
+    from otel_pipeline.verdict.judging import Judging
     from otel_pipeline.verdict.state_file import StateFile
+    from otel_pipeline.verdict.verdict import FlowHealth
 
 _IMPORTED_AT = time.time()
 MAX_WAIT_S = 0.5
@@ -48,7 +45,7 @@ HEALTH_LIGHT = Measure(
     "gauge",
     "{state}",
     "The verdict of a process on one flow: 0 no evidence, 1 green, 2 amber, 3 red.",
-    (*FLOW, semconv.KAFKA_CLUSTER_ID, Attribute("otel_pipeline.light", "Which light of a flow.", NAMES)),
+    (*FLOW, semconv.KAFKA_CLUSTER_ID, Attribute("otel_pipeline.light", "Which light of a flow.", get_args(LightName))),
 )
 STATUS = Measure(
     "otel_pipeline.consumer.status",
@@ -93,16 +90,17 @@ class Monitoring:
         )
         self.flows.attach(engine)
         self.contracts.attach(engine)
+        self._has_sent = False
+        engine.check_sent = self._check_sent
         decisions = Decisions(totals, self.flows.objectives, engine.metric_destination, self.flows.clock)
         inferences.decisions = decisions.of
         require_fresh.activate(self.flows.objectives.counter, engine.guard)
         self.clock = ClockBound()
         """The bound of this machine's clock; it has to be told of the Collector's answers."""
         clock.define(totals, self.clock)
-        self._gathering = Gathering(self.flows, self.contracts, engine)
-        self._flows_judged: dict[AnyKey, FlowHealth] = {}
-        self.judge_anew(Minimums())
-        self._judging = threading.Lock()
+        self._engine = engine
+        self._judging: Judging | None = None
+        self._is_judging = threading.Lock()
         self._latest: Health | None = None
         self._document = Document()
         self._heartbeat: Heartbeat | None = None
@@ -152,10 +150,11 @@ class Monitoring:
 
     def _say_what_is_left(self, last: Health) -> None:
         """Tell whoever reads the log of messages that are perhaps lost: nobody else will."""
-        for sent in last.producers:
-            light = sent.lights[DELIVERED.name]
-            if light.row == LEFT:
-                self._guard.problem(f"left.{sent.destination}", f"{sent.destination}: {light.why}; {light.look}")
+        if last.producers:
+            from otel_pipeline.verdict.judging import left
+
+            for destination, light in left(last):
+                self._guard.problem(f"left.{destination}", f"{destination}: {light.why}; {light.look}")
 
     def beat(self) -> None:
         """Look at everything once."""
@@ -174,65 +173,58 @@ class Monitoring:
             stopping: whether this is the last verdict.
             leaving: whether the process is at its end.
         """
-        held = self._judging.acquire(timeout=MAX_WAIT_S)
+        held = self._is_judging.acquire(timeout=MAX_WAIT_S)
         try:
             now = time.time()
             # What was judged here: where the wait was over, another thread may be judging at the same time.
-            found = self._judge_now(time.monotonic(), now, idle_too=idle_too, stopping=stopping, leaving=leaving)
+            flows: tuple[FlowHealth, ...] = ()
+            sent: tuple[FlowHealth, ...] = ()
+            if self._judging is not None or self._has_sent or self.flows.every():
+                flows, sent = self.load().judge(
+                    time.monotonic(), now, idle_too=idle_too, stopping=stopping, leaving=leaving
+                )
             process = Process(
                 os.getpid(), self._started_at, self.settings.service_name, self._instance, self.settings.environment
             )
-            flows: list[FlowHealth] = []
-            sent: list[FlowHealth] = []
-            for key, judged in found.items():
-                (sent if isinstance(key, ProducerKey) else flows).append(judged)
             latest = self._latest = Health(
                 process,
                 now,
                 self._interval_s,
-                tuple(flows),
-                tuple(sent),
+                flows,
+                sent,
                 self.clock.bound(),
                 ended_at=now if stopping else None,
             )
             return latest
         finally:
             if held:
-                self._judging.release()
+                self._is_judging.release()
 
-    def _judge_now(
-        self, now_s: float, wall_s: float, *, idle_too: bool, stopping: bool, leaving: bool
-    ) -> dict[AnyKey, FlowHealth]:
-        idle, verdict = self._idle, self._verdict
-        every = self._gathering.every(
-            lambda key, mark: not idle_too and key in self._flows_judged and idle.is_idle(key, mark, now_s),
-            ended=leaving,
-        )
-        due = [each for each in every if each.evidence is not None]
-        evidence = [each.evidence for each in due if each.evidence is not None]
-        judged = verdict.judge(evidence, now_s, wall_s, last=stopping)
-        found = {each.key: self._flows_judged[each.key] for each in every if each.evidence is None}
-        for each, flow in zip(due, judged, strict=True):
-            before = self._flows_judged.get(each.key)
-            found[each.key] = before if before is not None and before == flow else flow
-            if each.evidence is not None:
-                idle.judged(each.key, each.mark, now_s, each.evidence, settled=verdict.is_settled(each.key))
-        judged_now = self._flows_judged = {each.key: found[each.key] for each in every}
-        return judged_now
+    def load(self) -> Judging:
+        """Load what judges, unless that is done: a program that has sent and received nothing needs none of it."""
+        if self._judging is None:
+            with loading():
+                from otel_pipeline.verdict.judging import Judging
+
+            self._judging = Judging(self.flows, self.contracts, self._engine)
+        return self._judging
+
+    def _check_sent(self, destination: str) -> Callable[[Any, int, Any], None] | None:
+        """Begin with a destination, and note that there is one."""
+        self._has_sent = True
+        return self.contracts.check_sent(destination)
 
     def judge_anew(self, minimums: Minimums) -> None:
         """Judge by other minimums from now on, without what was remembered: for tests, which are short."""
-        self._verdict = Verdict(self.settings, minimums, self.flows.detectors, self._guard)
-        self._idle = Idle()
-        self._flows_judged = {}
+        self.load().begin_anew(minimums)
 
     def evidence(self) -> list[Evidence]:
         """Gather what is known of each flow now."""
-        return [each for each in self._gathering.evidence() if not each.of_producer]
+        return [each for each in self.load().gathering.evidence() if not each.of_producer]
 
     def sends(self) -> list[Evidence]:
         """Gather what is known now of what this process sends, by destination."""
-        return [each for each in self._gathering.evidence() if each.of_producer]
+        return [each for each in self.load().gathering.evidence() if each.of_producer]
 
     def health(self) -> Health:
         """Return the verdict of the last second, or judge now where nobody judges regularly."""
@@ -250,16 +242,16 @@ class Monitoring:
     def _begin_anew(self) -> None:
         """Know nothing of the data, in a forked child: what its parent has seen, the parent tells."""
         self._started_at = time.time()
-        self._judging = threading.Lock()
+        self._is_judging = threading.Lock()
         self.flows.begin_anew()
         self.contracts.begin_anew()
-        self._verdict.begin_anew()
-        self._idle, self._flows_judged = Idle(), {}
+        if self._judging is not None:
+            self._judging.begin_anew()
         self._latest, self._document = None, Document()
 
     def _statuses(self) -> Iterator[tuple[Attributes, float]]:
         for flow in self.health().flows:
-            light = flow.lights.get(PACE.name)
+            light = flow.lights.get(PACE)
             if light is None:
                 continue
             for word in STATUSES:
@@ -267,10 +259,11 @@ class Monitoring:
 
     def _lights(self) -> Iterator[tuple[Attributes, float]]:
         health = self.health()
-        for flow in (*health.flows, *health.producers):
-            attributes = _attributes_of(flow)
-            for name, light in flow.lights.items():
-                yield {**attributes, **HEALTH_LIGHT.label(name).attributes}, RANK[light.state]
+        if health.flows or health.producers:
+            from otel_pipeline.verdict.judging import lights  # It is there.
+
+            for flow, name, rank in lights(health):
+                yield {**_attributes_of(flow), **HEALTH_LIGHT.label(name).attributes}, rank
 
 
 def _attributes_of(flow: FlowHealth) -> dict[str, AttributeValue]:

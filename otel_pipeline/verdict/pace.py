@@ -6,21 +6,16 @@ The rows are what is told apart; a person, `otel_pipeline.consumer.status` and t
 from __future__ import annotations
 
 from math import inf
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, NamedTuple
 
 from otel_pipeline.verdict import words
 from otel_pipeline.verdict.case import not_placed, shared
 from otel_pipeline.verdict.light import RANK, Light, State, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from otel_pipeline.detectors.consumer_pace import ConsumerPace
     from otel_pipeline.verdict.case import Case
 
-Status = Literal["ok", "behind", "stuck", "not asking", "not served", "paused", "unknown"]
-STATUSES: tuple[Status, ...] = get_args(Status)
 LOOKS_S = 10.0
 """Shorter than this are a rebalance, a large batch, back-pressure: they harm nobody."""
 RED_S = 30.0
@@ -266,31 +261,6 @@ CONSUMER: Table[PaceCase] = Table(
         "catching up": _catching_up,
     },
 )
-_STATUS: Mapping[str, Status] = MappingProxyType(
-    {
-        "left the group": "not asking",
-        "not polling": "not asking",
-        "does not ask": "not asking",
-        "going round": "stuck",
-        "stuck in the handler": "stuck",
-        "stuck in the process": "stuck",
-        "held back": "behind",
-        "behind in the process": "behind",
-        "busy": "behind",
-        "falling behind": "behind",
-        "catching up": "behind",
-        "no answer": "not served",
-        "not served": "not served",
-        "paused": "paused",
-        "caught up": "ok",
-        "idle": "ok",
-    }
-)
-
-
-def status(light: Light) -> Status:
-    """Return the one of seven words for what a light says."""
-    return "unknown" if light.state == "grey" else _STATUS.get(light.row, "unknown")
 
 
 def _worst(case: Case) -> Light:

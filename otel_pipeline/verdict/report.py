@@ -7,8 +7,7 @@ from datetime import datetime, timezone
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from otel_pipeline.verdict.lights import TITLES
-from otel_pipeline.verdict.pace import PACE, status
+from otel_pipeline.verdict.consumer_status import PACE, status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -120,6 +119,8 @@ def lines(
         paint: called as `paint(text, state)`, adds colour to the words.
         fold: called as `fold(text, columns)`, breaks a sentence that begins after so many columns into lines.
     """
+    from otel_pipeline.verdict.lights import TITLES  # With all that judges: only where somebody reads it.
+
     process = document["process"]
     yield (
         f"{process['service']} in {process['environment'] or 'no environment'} (pid {process['pid']})"
@@ -163,7 +164,7 @@ def _light(name: str, light: Light) -> dict[str, Any]:
         "window_s": light.window_s,
         "figures": dict(light.figures),
     }
-    return {**found, "status": status(light)} if name == PACE.name else found
+    return {**found, "status": status(light)} if name == PACE else found
 
 
 def _timestamp(epoch_s: float) -> str:

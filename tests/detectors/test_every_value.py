@@ -12,7 +12,7 @@ from otel_pipeline.engine.clients import Consumer
 from otel_pipeline.engine.messages import MessageFields
 from otel_pipeline.engine.totals import Totals
 from otel_pipeline.testing import registry
-from otel_pipeline.verdict.pace import STATUSES
+from otel_pipeline.verdict.consumer_status import STATUSES
 
 ORDER, MISSING = "otel_pipeline.order.violations", "otel_pipeline.messages.missing"
 COVERAGE, SLO = "otel_pipeline.header.coverage", "otel_pipeline.slo.events"

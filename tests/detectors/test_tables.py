@@ -22,6 +22,7 @@ EVERYDAY = {
     "delivered",  # what detectors are told of messages
     *("duplicate", "reordered", "relayed"),  # what testing.faults injects
     *("rewound", "redelivered", "cut"),  # of a position, of a consumer, of a log, and what is counted of them
+    *("behind", "not served"),  # figures and rows of a light, as well as words of a consumer's state
     *("ok", "true", "false", "unknown", "missing", "skipped", "unreadable"),
 }
 """Values that are words of other things as well."""

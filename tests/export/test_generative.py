@@ -50,7 +50,9 @@ class Instrumentor:
 
 
 def point(name, distribution, instrumentor):
-    return SimpleNamespace(name=name, dist=SimpleNamespace(name=distribution), load=lambda: instrumentor)
+    return SimpleNamespace(
+        name=name, dist=SimpleNamespace(name=distribution, read_text=lambda _file: None), load=lambda: instrumentor
+    )
 
 
 @pytest.fixture
@@ -110,6 +112,7 @@ def lazy(monkeypatch, tmp_path):
         dist = SimpleNamespace(
             name="opentelemetry-instrumentation-genai-x",
             version="1.3b0",
+            read_text=lambda _file: None,
             requires=["wrapt<3", "pytest; extra == 'test'", "not a requirement !", *requires],
         )
         found = SimpleNamespace(name="x", dist=dist, load=load, module="of_it")

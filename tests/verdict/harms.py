@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from otel_pipeline.verdict.report import TITLES
+from otel_pipeline.verdict.lights import TITLES
 from tests.verdict import harms_to_data as data
 from tests.verdict import harms_to_pace as pace
 

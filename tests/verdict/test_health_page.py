@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from otel_pipeline.verdict.consumer_status import _STATUS
 from otel_pipeline.verdict.contract import CONTRACT
 from otel_pipeline.verdict.delivered import DELIVERED
 from otel_pipeline.verdict.environment import ENVIRONMENT
 from otel_pipeline.verdict.fresh import FRESH, OBJECTIVE
 from otel_pipeline.verdict.lights import LIGHTS
 from otel_pipeline.verdict.order import ORDER
-from otel_pipeline.verdict.pace import _STATUS, CONSUMER
+from otel_pipeline.verdict.pace import CONSUMER
 
 PAGE = (Path(__file__).parents[2] / "docs/health.md").read_text("utf-8")
 ROWS = {

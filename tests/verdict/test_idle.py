@@ -26,7 +26,7 @@ class Process:
         clock = SimpleNamespace(time=lambda: 1e9 + self.now_s, monotonic=lambda: self.now_s)
         monkeypatch.setattr(monitoring, "time", clock)
         self.judged = []
-        gathering = self.monitoring._gathering
+        gathering = self.monitoring.load().gathering
         of_flow = gathering._of_flow
 
         def counted(now):

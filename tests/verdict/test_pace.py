@@ -13,10 +13,11 @@ from otel_pipeline.detectors.settings import HealthSettings
 from otel_pipeline.detectors.watched_flow import FlowKey
 from otel_pipeline.verdict import words
 from otel_pipeline.verdict.case import Case
+from otel_pipeline.verdict.consumer_status import _STATUS, STATUSES, status
 from otel_pipeline.verdict.evidence import Evidence, Freshness
 from otel_pipeline.verdict.history import History
 from otel_pipeline.verdict.lights import PACE
-from otel_pipeline.verdict.pace import _STATUS, CONSUMER, STATUSES, status
+from otel_pipeline.verdict.pace import CONSUMER
 from tests.limits import below_at_above
 
 WELL = {

@@ -136,11 +136,14 @@ assert pipe.flush()
 print(*sorted({name.partition(".")[0] for name in sys.modules} & set(sys.argv[2:])))
 """
 
-NOT_LOADED = ("charset_normalizer", "google", "grpc", "idna", "loguru", "packaging", "requests", "urllib3")
+NOT_LOADED = (
+    *("charset_normalizer", "google", "grpc", "idna", "loguru", "packaging", "requests", "urllib3"),
+    *("asyncio", "difflib", "multiprocessing", "wrapt"),
+)
 
 
 def test_nothing_of_protobuf_or_requests_is_imported(collector):
-    """Encoding and sending all three signals is ours."""
+    """Encoding and sending all three signals is ours; of the rest, what the program does not use is not loaded."""
     ran = subprocess.run(
         [sys.executable, "-c", LOADED, collector.endpoint, *NOT_LOADED],
         capture_output=True,
@@ -151,6 +154,30 @@ def test_nothing_of_protobuf_or_requests_is_imported(collector):
 
     assert ran.stdout == "\n"
     assert {"/v1/traces", "/v1/metrics", "/v1/logs"} <= set(paths(collector))
+
+
+STARTED = """
+import sys
+import kafka
+before = set(sys.modules)
+import otel_pipeline
+otel_pipeline.instrument("service", endpoint="http://127.0.0.1:9")
+new = set(sys.modules) - before
+ours = {name for name in new if name.partition(".")[0] == "otel_pipeline"}
+official = {name for name in new if name.partition(".")[0] == "opentelemetry"}
+print(len(ours), len(official), len(new - ours - official))
+"""
+CEILING = (237, 95, 66)
+"""Modules of ours, of OpenTelemetry and of others that `instrument()` may load beside kafka-python's; the last two depend
+on versions, and have some air."""
+
+
+@pytest.mark.once
+def test_a_start_loads_no_more_than_it_did():
+    """Each module is 0.3 ms and 30 kB: what only some programs need is loaded by them (decision 40)."""
+    ran = subprocess.run([sys.executable, "-c", STARTED], capture_output=True, text=True, check=True, timeout=120)
+
+    assert all(count <= most for count, most in zip(map(int, ran.stdout.split()), CEILING, strict=True)), ran.stdout
 
 
 FIRST = """
