@@ -117,6 +117,8 @@ def _value(value: Any) -> dict[str, Any]:
         return {"kvlistValue": {"values": _attributes(content.values)}}
     if kind == "bytes_value":
         return {"bytesValue": b64encode(content).decode()}
+    if kind not in _MADE:
+        return {}  # A kind that OTLP has got since: the rest of the request is still good.
     name, made = _MADE[kind]
     return {name: made(content)}
 

@@ -12,6 +12,7 @@ import sys
 import threading
 from concurrent.futures import thread as _thread
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
@@ -20,7 +21,7 @@ from otel_pipeline.engine.batch import Batch, batch_in_hand
 from otel_pipeline.engine.delivery import back_to, in_hand
 
 if TYPE_CHECKING:
-    from asyncio import Task
+    from asyncio import AbstractEventLoop, Task
     from collections.abc import Iterator
     from contextvars import Context
     from types import FrameType
@@ -106,6 +107,12 @@ def lose(consumer: Consumer, guard: Guard, where: str) -> None:
     )
 
 
+class FromLoop(partial[Any]):
+    """What an event loop's thread gives to a pool: whoever awaits it may not be known yet when it runs."""
+
+    loop: AbstractEventLoop
+
+
 class _Polled:
     """What an item of a pool has polled last, and the callback of its future, which the pool's thread calls."""
 
@@ -127,9 +134,18 @@ class _Polled:
             self._leave_message()
             if self._polled is not None and not self._handed and not self._tell_loop(*self._polled):
                 self._lose(*self._polled)
+            elif self._polled is not None and self._direct:
+                self._claim_nothing_yet(*self._polled)
         except Exception:  # The future would write it into the application's log.
             self._guard.place("batch.pool").failed()
         self._item = self._polled = None
+
+    def _claim_nothing_yet(self, consumer: Consumer, batch: Batch) -> None:
+        """Let no data be said to begin here until the loop has found who awaits the call: a coroutine may block it."""
+        if batch.awaited is None and consumer.batch is batch and next(_destinations(self._item.future), None) is None:
+            strays.add(ref(consumer, strays.discard))
+            if batch.awaited is not None or consumer.batch is not batch:  # By now.
+                strays.discard(ref(consumer))
 
     def _leave_message(self) -> None:
         """Let nothing be current in the pool's thread that a message of this consumer has brought there."""
@@ -138,12 +154,19 @@ class _Polled:
             back_to(delivery.before)
 
     def _tell_loop(self, consumer: Consumer, batch: Batch) -> bool:
-        """Ask the loop to find who awaits it between two steps of its tasks, before it learns that the call is done."""
+        """Ask the loop to find who awaits it between two steps of its tasks, before it learns that the call is done.
+
+        The pool's thread may be here before `run_in_executor`, which has submitted the call, has made the future that
+        is awaited: it has when the loop takes its next step.
+        """
         try:
-            future = next(_destinations(self._item), None)
-            if future is None:
+            of_pool = self._item.future
+            future = next(_destinations(of_pool), None)
+            given = getattr(self._item, "fn", None)
+            loop = future.get_loop() if future is not None else given.loop if isinstance(given, FromLoop) else None
+            if loop is None:
                 return False
-            future.get_loop().call_soon_threadsafe(self._hand, consumer, batch, future)
+            loop.call_soon_threadsafe(self._hand, consumer, batch, of_pool, loop)
         except RuntimeError:
             return False  # The loop is closed.
         except Exception:  # A version of Python that keeps it otherwise.
@@ -151,11 +174,13 @@ class _Polled:
             return False
         return True
 
-    def _hand(self, consumer: Consumer, batch: Batch, future: Any) -> None:
+    def _hand(self, consumer: Consumer, batch: Batch, of_pool: Any, loop: AbstractEventLoop) -> None:
         try:
+            future = next(_destinations(of_pool), None) or _about_to_be_set(loop, of_pool)
             contexts = list(_contexts(future, _DEPTH)) if consumer.batch is batch else []
             if contexts:
-                batch.awaited = future.get_loop(), contexts
+                batch.awaited = loop, contexts
+                strays.discard(ref(consumer))
                 _change(contexts, None, batch)
             else:
                 self._lose(consumer, batch)
@@ -190,10 +215,19 @@ def _work_item() -> tuple[Any, bool]:
     return None, False
 
 
-def _destinations(item: Any) -> Iterator[Any]:
-    """Find the futures of asyncio that are done when the pool's item is."""
-    for callback in list(item.future._done_callbacks):
+def _destinations(of_pool: Any) -> Iterator[Any]:
+    """Find the futures of asyncio that are done when the pool's future is."""
+    for callback in list(of_pool._done_callbacks):
         yield from _futures(callback)
+
+
+def _about_to_be_set(loop: Any, of_pool: Any) -> Any:
+    """Find the future of asyncio that was chained to one that was done already: setting it is the loop's to do."""
+    for handle in list(getattr(loop, "_ready", ())):
+        args = getattr(handle, "_args", None) or ()
+        if any(each is of_pool for each in args):
+            return next((each for each in args if event_loop.is_future(each)), None)
+    return None
 
 
 def _contexts(future: Any, depth: int) -> Iterator[Context]:

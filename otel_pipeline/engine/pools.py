@@ -10,6 +10,8 @@ import functools
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from otel_pipeline.engine import event_loop
+from otel_pipeline.engine.awaited_batch import FromLoop
 from otel_pipeline.engine.current_context import attach, get_current
 from otel_pipeline.engine.delivery import DELIVERY_KEY, back_to
 from otel_pipeline.engine.driven import LoopStep
@@ -40,9 +42,12 @@ def _make_submit(engine: Engine, place: Place, original: Callable[..., Any]) -> 
         work = fn
         try:
             if engine.active and not place.off:
-                context = get_current()
+                loop, context = event_loop.running_loop(), get_current()
                 if (type(context) is LoopStep or (context and DELIVERY_KEY in context)) and callable(fn):
                     work = functools.partial(run, context, fn)
+                if loop is not None and callable(fn):
+                    work = FromLoop(work)
+                    work.loop = loop
         except Exception:
             place.failed()
         future: Future[Any] = original(self, work, *args, **kwargs)

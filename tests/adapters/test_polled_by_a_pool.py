@@ -102,6 +102,93 @@ def test_what_awaits_a_poll_has_the_batch_in_hand(side, way, direct):
     assert (side.said(), strays) == ([LATER, LATER, FIRST], set())
 
 
+def polled_before_it_is_chained(monkeypatch):
+    """The call has returned its batch, and has not ended yet; when it does, who awaits it is known."""
+    polled, chained = threading.Event(), threading.Event()
+    has_polled, wrap = awaited_batch._Polled.has_polled, asyncio.futures.wrap_future
+
+    def hold(self, *arguments, **named):
+        has_polled(self, *arguments, **named)
+        polled.set()
+        assert chained.wait(20)
+
+    def wait(future, **named):
+        polled.wait(2)  # What else is handed to a thread polls nothing.
+        made = wrap(future, **named)
+        chained.set()
+        return made
+
+    monkeypatch.setattr(awaited_batch._Polled, "has_polled", hold)
+    monkeypatch.setattr(asyncio.futures, "wrap_future", wait)
+
+
+def done_before_it_is_chained(monkeypatch):
+    """The call has ended before anybody could say that they await it."""
+    wrap = asyncio.futures.wrap_future
+
+    def wait(future, **named):
+        concurrent.futures.wait([future])
+        return wrap(future, **named)
+
+    monkeypatch.setattr(asyncio.futures, "wrap_future", wait)
+
+
+def chained_before_we_hear_of_its_end(monkeypatch):
+    """The future is done, and whoever chains theirs is told at once; those that were there before, only then."""
+    wrap, invoke = asyncio.futures.wrap_future, concurrent.futures.Future._invoke_callbacks
+    done, chained = threading.Event(), threading.Event()
+
+    def hold(self):
+        done.set()
+        chained.wait(2)
+        invoke(self)
+
+    def wait(future, **named):
+        done.wait(2)
+        made = wrap(future, **named)
+        chained.set()
+        return made
+
+    monkeypatch.setattr(concurrent.futures.Future, "_invoke_callbacks", hold)
+    monkeypatch.setattr(asyncio.futures, "wrap_future", wait)
+
+
+@pytest.mark.parametrize(
+    "order", [polled_before_it_is_chained, done_before_it_is_chained, chained_before_we_hear_of_its_end]
+)
+@pytest.mark.parametrize("direct", [True, False], ids=["", "in a function"])
+@pytest.mark.parametrize("way", ["to_thread", "run_in_executor", "wait_for"])
+def test_a_poll_that_is_quicker_than_who_awaits_it(side, monkeypatch, way, direct, order):
+    """The pool's thread runs before `run_in_executor` has chained the future that is awaited to the pool's."""
+
+    async def main():
+        order(monkeypatch)
+        assert await WAYS[way](side.call(direct=direct))
+        monkeypatch.undo()
+        side.send()
+        await asyncio.create_task(asyncio.to_thread(side.send))
+
+    asyncio.run(main())
+
+    assert (side.said(), strays) == ([LATER, LATER], set())
+
+
+def test_what_a_coroutine_waits_for_in_vain_is_nobodys(side):
+    """It blocks its loop for a pool's answer: nothing is claimed, before the loop has looked and after it."""
+
+    async def main():
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(side.call(direct=True)).result()
+            pool.submit(lambda: None).result()  # By then the thread has told of the first one.
+        side.send()
+        await asyncio.sleep(0)
+        side.send()
+
+    asyncio.run(main())
+
+    assert side.said() == [UNKNOWN, UNKNOWN]
+
+
 @below_at_above("engine.awaited_batch._DEPTH", 4, LATER, LATER, FIRST)
 def test_functions_between_the_pool_and_the_poll(side, size, outcome):
     """Up to four of the application: deeper down it is a program of its own."""
