@@ -63,6 +63,7 @@ types: $(SETUP)
 docs: $(SETUP)  ## write the generated pages
 	@$(BIN)/python scripts/generate_configuration.py && $(BIN)/python scripts/generate_telemetry.py
 	@$(BIN)/python scripts/generate_clients.py && $(BIN)/python scripts/generate_reference.py
+	@$(BIN)/python scripts/generate_models.py
 
 clean:
 	rm -rf $(VENV) .venv-* .mutants .fuzz build dist

@@ -19,14 +19,17 @@ from typing import TYPE_CHECKING
 
 from opentelemetry.context import Context, attach, get_current
 
+from otel_pipeline.detectors import inputs
 from otel_pipeline.engine.batch import origin_in_hand
 from otel_pipeline.engine.delivery import DELIVERY_KEY, OpenDelivery, back_to, execution, in_hand
+from otel_pipeline.engine.failure import text_of
 from otel_pipeline.engine.guard import guarded, place_in_force, step_aside
 from otel_pipeline.engine.origin import Origin, merge
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+_MAX_NAME_BYTES = 256
 _NOTHING = Origin(0, 0, 0, None, 0, 0)
 _UNKNOWN = Origin(0, 0, 0, None, 0, 1)
 
@@ -121,17 +124,18 @@ def input(  # noqa: A001 - the word that the verb has in streaming; used as `flo
     """Note that the message in hand is worked on with data from elsewhere: a feature store, a cache, a table.
 
     Args:
-        name: what it is, of low cardinality; for whoever reads the code.
+        name: what it is, of low cardinality: `otel_pipeline.input.age` has the first 100 by name.
         event_time: when that data was true: a datetime (without zone: UTC) or s since the epoch.
         age_s: how old it is, s; the alternative to `event_time`.
 
-    Without either, its age is unknown and so is, honestly, that of the decision. Outside a delivery nothing happens.
+    Without either, its age is unknown and so is, honestly, that of the decision; `otel_pipeline.input.unknown_ages`
+    counts that. Outside a delivery nothing happens.
     """
-    del name
     delivery = in_hand()
     if delivery is None or delivery.ended:
         return
     origin_ms = _origin_ms(event_time, age_s)
+    inputs.taken(text_of(name, _MAX_NAME_BYTES), int(time.time() * 1000) - origin_ms if origin_ms > 0 else None)
     before = delivery.origin
     if origin_ms <= 0:
         # One input of unknown age makes the oldest origin unknown.

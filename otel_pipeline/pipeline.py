@@ -18,6 +18,7 @@ from otel_pipeline.config.keywords import names_near_misses
 from otel_pipeline.config.state_folder import health_folder
 from otel_pipeline.config.variables import without_bad_values
 from otel_pipeline.contracts.settings import ContractSettings
+from otel_pipeline.detectors import inputs
 from otel_pipeline.detectors.settings import HealthSettings
 from otel_pipeline.engine import green_threads, inference, pipeline_propagator, pools, process, uwsgi
 from otel_pipeline.engine.batch import leave_last_batch
@@ -152,6 +153,7 @@ class Pipeline:
                 process.activate(None)
                 pipeline_propagator.activate(None)
                 inference.activate(None)
+                inputs.activate(None)
                 require_fresh.activate(None)
                 leave_last_batch()
             if self._monitoring is not None:

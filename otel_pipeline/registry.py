@@ -34,6 +34,7 @@ class Adapter:
     """What configuration and `status()` call it."""
     module: str
     """The adapter's module, with `instrument(patches, engine)`; for models `instrument(patches, inferences, guard)`.
+    `module:name` where the function is called otherwise.
 
     It returns None, or what `status()` is to say of how that was done.
     """
@@ -71,10 +72,23 @@ class Adapter:
         return None if is_within(version, self.versions) else f"version {version} is not supported ({self.versions})"
 
     def load(self) -> Callable[..., str | None]:
-        """Load the adapter's `instrument` function."""
-        module: Any = importlib.import_module(self.module)
-        function: Callable[..., str | None] = module.instrument
+        """Load the adapter's function."""
+        module, _, name = self.module.partition(":")
+        function: Callable[..., str | None] = getattr(importlib.import_module(module), name or "instrument")
         return function
+
+
+def _model(
+    name: str,
+    versions: str,
+    package: str | None = None,
+    *,
+    module: str | None = None,
+    distributions: tuple[str, ...] = (),
+) -> Adapter:
+    """Make the row of an inference library; without a module of its own it is in the table of `models/table.py`."""
+    found = module or f"otel_pipeline.models.table:{name.upper().replace('-', '_')}"
+    return Adapter(name, found, package or name, versions, distributions, kind="model")
 
 
 ADAPTERS = (
@@ -112,13 +126,19 @@ ADAPTERS = (
         package="faust",
         versions=">=0.15.3,<0.16",
     ),
-    Adapter(
-        name="scikit-learn",
-        module="otel_pipeline.models.sklearn",
-        package="sklearn",
-        versions=">=1.3,<2",
-        kind="model",
-    ),
+    _model("scikit-learn", ">=1.3,<2", "sklearn", module="otel_pipeline.models.sklearn"),
+    _model("torch", ">=2.1,<3", module="otel_pipeline.models.torch"),
+    _model("xgboost", ">=1.6,<4", distributions=("xgboost", "xgboost-cpu")),
+    _model("lightgbm", ">=3.3,<5"),
+    _model("catboost", ">=1.1,<2"),
+    _model("onnxruntime", ">=1.14,<2", distributions=("onnxruntime", "onnxruntime-gpu")),
+    _model("statsmodels", ">=0.13,<1"),
+    _model("sentence-transformers", ">=2.2,<7", "sentence_transformers"),
+    _model("transformers", ">=4.30,<6"),
+    _model("fastembed", ">=0.2,<1"),
+    _model("mlflow", ">=2,<4", distributions=("mlflow", "mlflow-skinny")),
+    _model("keras", ">=3,<4"),
+    _model("spacy", ">=3,<4"),
 )
 
 

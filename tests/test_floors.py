@@ -81,7 +81,7 @@ MAY = {
 OTHERS = {
     0: {"yaml"},
     1: {"opentelemetry"},
-    2: {"opentelemetry", "kafka", "aiokafka", "faststream", "faust", "sklearn", "confluent_kafka"},
+    2: {"opentelemetry", "kafka", "aiokafka", "faststream", "faust", "sklearn", "confluent_kafka", "torch"},
     3: {"opentelemetry", "loguru", "packaging", "certifi"},
     4: {"opentelemetry", "packaging"},
     5: {

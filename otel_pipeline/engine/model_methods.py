@@ -11,6 +11,7 @@ from otel_pipeline.engine.inference import INFERENCE_KEY
 from otel_pipeline.engine.model_objects import UNKNOWN, models
 from otel_pipeline.engine.origin import MAX_AGE_MS
 from otel_pipeline.engine.prepared import Called, inside
+from otel_pipeline.engine.scope import NOTHING, decorate
 from otel_pipeline.engine.spans import SPAN_KEY
 from otel_pipeline.engine.trace_context import LightSpan
 
@@ -21,9 +22,12 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.inference import InferenceCall, Inferences
     from otel_pipeline.engine.model_objects import Identity
     from otel_pipeline.engine.prepared import Prepared
+    from otel_pipeline.engine.scope import Scope
+    from otel_pipeline.engine.totals import AttributeValue
 
     CountRows = Callable[[tuple[Any, ...], dict[str, Any]], int | None]
     Method = Callable[..., Any]
+    Describe = Callable[[str, Any, tuple[Any, ...], dict[str, Any], Any], dict[str, AttributeValue]]
 
 _SAMPLED = 1
 _MAX_AGE_S = MAX_AGE_MS / 1000
@@ -39,6 +43,7 @@ class ModelMethods:
         place: where its failures are counted.
         of_library: what the library knows of a model.
         inner: the models that one consists of.
+        otherwise: names one of which nothing else is known, where its class would say too little.
     """
 
     def __init__(
@@ -49,13 +54,14 @@ class ModelMethods:
         place: str,
         of_library: Callable[[Any], Identity] | None = None,
         inner: Callable[[Any], Iterable[Any]] | None = None,
+        otherwise: Callable[[Any], str] | None = None,
     ) -> None:
         self.inferences = inferences
         self.place = guard.place(place)
         self._name_place = guard.place(f"{place}.name")
         self._rows_place = guard.place(f"{place}.rows")
         self._library = library
-        self._of_library, self._inner = of_library, inner
+        self._of_library, self._inner, self._otherwise = of_library, inner, otherwise
 
     def learner(self, operation: str) -> tuple[dict[int, Prepared], Callable[[Any], Prepared]]:
         """Return what is prepared for calls of this operation, by the model's id, and what prepares a model's."""
@@ -64,7 +70,7 @@ class ModelMethods:
         def learn(model: Any) -> Prepared:
             identity, library = UNKNOWN, self._library if isinstance(self._library, str) else place.name
             try:
-                identity = models.identity(model, self._of_library, self._inner)
+                identity = models.identity(model, self._of_library, self._inner, self._otherwise)
                 library = library if isinstance(self._library, str) else self._library(model)
             except Exception:
                 place.failed()
@@ -88,17 +94,20 @@ class ModelMethods:
 
         return counted
 
-    def around(self, operation: str, count_rows: CountRows, method: Method) -> Method:  # noqa: C901 - see `call`
+    def around(  # noqa: C901 - see `call`
+        self, operation: str, count_rows: CountRows, method: Method, describe: Describe | None = None
+    ) -> Method:
         """Return the method with a model call around it.
 
         Args:
             operation: what spans call it.
             count_rows: counts them in positional and keyword arguments, without touching the data.
             method: a plain function of the model and its arguments.
+            describe: what else its span is to have, given the model's name, the model, arguments and result.
         """
         inferences, place = self.inferences, self.place
         known, learn = self.learner(operation)
-        rows_of, recorded = self.counting(count_rows), functools.partial(self.recorded, method)
+        rows_of, recorded = self.counting(count_rows), functools.partial(self.recorded, method, describe)
         failed, told = place.failed, place.told
         # Nothing below an unsampled span is recorded: then one question is enough, whether anything is on top of it.
         may_be_short = inferences.spans.drops_unsampled
@@ -157,7 +166,30 @@ class ModelMethods:
 
         return call
 
-    def recorded(self, method: Method, prepared: Prepared, rows: int | None, model: Any, args: Any, kwargs: Any) -> Any:
+    def streamed(self, operation: str, count_rows: CountRows, method: Method) -> Method:
+        """Return a generator function with a model call around all that it yields, from the first item to its end."""
+        inferences, place = self.inferences, self.place
+        known, learn = self.learner(operation)
+        rows_of = self.counting(count_rows)
+
+        def opened(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Scope:
+            if not args or inside.model is not None or not inferences.active or place.off:
+                return NOTHING
+            prepared = known.get(id(args[0])) or learn(args[0])
+            return self.begin(prepared, rows_of(args[1:], kwargs)) or NOTHING
+
+        return decorate(method, opened, lambda: place)
+
+    def recorded(
+        self,
+        method: Method,
+        describe: Describe | None,
+        prepared: Prepared,
+        rows: int | None,
+        model: Any,
+        args: Any,
+        kwargs: Any,
+    ) -> Any:
         """Call the method as a model call like any other: recorded, or in a context that is not just a delivery's."""
         call = self.begin(prepared, rows)
         if call is None:
@@ -170,6 +202,12 @@ class ModelMethods:
             self.place.told(call.finish, error)
             raise
         inside.model = None
+        if describe is not None and call.span is not None:
+            try:
+                if call.span.is_recording():
+                    call.span.set_attributes(describe(prepared.model, model, args, kwargs, result))
+            except Exception:
+                self._rows_place.failed()
         try:
             call.finish()
         except Exception:

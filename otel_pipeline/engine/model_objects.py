@@ -47,6 +47,8 @@ class ModelObjects:
 
     def __init__(self) -> None:
         self._named: dict[int, Identity] = {}
+        self._found: dict[int, Identity] = {}
+        """By the registry that it was loaded from."""
         self._files: dict[int, ModelFile] = {}
         self._called: dict[int, Identity] = {}
         """What metrics call those that were loaded from a file."""
@@ -76,6 +78,12 @@ class ModelObjects:
             self.forget_calls(id(model))
             self._files[id(model)] = found
 
+    def found(self, model: Any, identity: Identity) -> None:
+        """Note what the registry calls a model that it was loaded from."""
+        if self._remember(model):
+            self.forget_calls(id(model))
+            self._found[id(model)] = identity
+
     def keep(self, table: Known, model: Any, prepared: Prepared, identity: Identity) -> None:
         """Keep what is prepared for the calls of a model."""
         key = id(model)
@@ -89,22 +97,27 @@ class ModelObjects:
         model: Any,
         of_library: Callable[[Any], Identity] | None = None,
         inner: Callable[[Any], Iterable[Any]] | None = None,
+        otherwise: Callable[[Any], str] | None = None,
     ) -> Identity:
         """Return name and version of a model.
 
         Args:
             model: the object that is called.
             of_library: what its library knows.
-            inner: the models that it consists of, or stands for; the last one's class names it where nothing else does.
+            inner: the models that it consists of, or stands for.
+            otherwise: names it where nothing else does; without it the class of the last one.
         """
         every = [model, *(inner(model) if inner is not None else ())]
         given = next((found for each in every if (found := self._named.get(id(each)))), UNKNOWN)
         if given.name is not None and given.version is not None:
             return given
-        library = of_library(model) if of_library is not None else UNKNOWN
+        library = next((found for each in every if (found := self._found.get(id(each)))), None)
+        library = library or (of_library(model) if of_library is not None else UNKNOWN)
         file = next((read for each in every if (read := self._files.get(id(each)))), None)
         name = given.name or _speaking(library.name) or (file.name if file is not None else None)
         version = given.version or library.version or (file.version if file is not None else None)
+        if name is None and otherwise is not None:
+            name = _speaking(otherwise(model))
         return Identity(name or type(every[-1]).__name__, version)
 
     def ages(self, now_s: Callable[[], float] = time.time) -> Iterator[tuple[Identity, float]]:
@@ -143,6 +156,7 @@ class ModelObjects:
             return
         del self._references[key]
         self._named.pop(key, None)
+        self._found.pop(key, None)
         self._files.pop(key, None)
         self.forget_calls(key)
 

@@ -118,6 +118,7 @@ class Patches:
         self._guard = guard
         self._replaced: list[tuple[Any, str, Any, Any]] = []
         self._waiting: dict[str, list[Callable[[ModuleType], None]]] = {}
+        self._also: list[Callable[[], None]] = []
 
     @staticmethod
     def check_signature(function: Callable[..., Any], expected: Sequence[str], more: Sequence[str] = ()) -> None:
@@ -151,6 +152,12 @@ class Patches:
     def restore(self) -> list[str]:
         """Put everything back; returns what others have wrapped meanwhile and therefore stays."""
         self._waiting.clear()
+        for act in self._also:
+            try:
+                act()
+            except Exception:
+                self._guard.failed("restore")
+        self._also.clear()
         return self.undo(0)
 
     def undo(self, since: int) -> list[str]:
@@ -165,6 +172,10 @@ class Patches:
                     _put_back(owner, name, own)
         return kept
 
+    def when_restored(self, act: Callable[[], None]) -> None:
+        """Call this as well when everything is put back: it puts back what was changed elsewhere meanwhile."""
+        self._also.append(act)
+
     def when_imported(self, module: str, act: Callable[[ModuleType], None]) -> None:
         """Act now if the module is imported, else when it is. What `act` raises never breaks that import."""
         found = sys.modules.get(module)
@@ -173,10 +184,12 @@ class Patches:
             self._act(module, act, found)
             return
         self._waiting.setdefault(module, []).append(act)
-        if module not in _hooked:
-            _hooked[module] = WeakSet()
-            import_hooks.when_imported(module, functools.partial(_imported, module))
-        _hooked[module].add(self)
+        if module in _hooked:
+            _hooked[module].add(self)
+            return
+        _hooked[module] = WeakSet((self,))
+        # Within another hook of this module it is called at once.
+        import_hooks.when_imported(module, functools.partial(_imported, module))
 
     def _act(self, module: str, act: Callable[[ModuleType], None], imported: ModuleType) -> None:
         try:

@@ -16,6 +16,7 @@ from otel_pipeline.engine.current_context import attach, get_current
 from otel_pipeline.engine.delivery import DELIVERY_KEY, back_to
 from otel_pipeline.engine.driven import LoopStep
 from otel_pipeline.engine.guard import step_aside
+from otel_pipeline.engine.prepared import inside
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,6 +46,8 @@ def _make_submit(engine: Engine, place: Place, original: Callable[..., Any]) -> 
                 loop, context = event_loop.running_loop(), get_current()
                 if (type(context) is LoopStep or (context and DELIVERY_KEY in context)) and callable(fn):
                     work = functools.partial(run, context, fn)
+                if inside.model is not None and callable(fn):
+                    work = functools.partial(run_inside, inside.model, work)
                 if loop is not None and callable(fn):
                     work = FromLoop(work)
                     work.loop = loop
@@ -71,6 +74,15 @@ def run(context: Context, function: Callable[..., Any], /, *args: Any, **kwargs:
         raise
     _leave(before)
     return result
+
+
+def run_inside(model: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """Call the function for a model call that is waiting for it: what it calls is no call of its own."""
+    before, inside.model = inside.model, model
+    try:
+        return function(*args, **kwargs)
+    finally:
+        inside.model = before
 
 
 def _leave(before: Context | None) -> None:

@@ -3,7 +3,7 @@
 Patched: predict, predict_proba, predict_log_proba, decision_function and transform of every estimator class, of which
 the outermost call counts; fit, fit_transform, fit_predict and partial_fit, because nothing inside training is
 inference; __init_subclass__ of BaseEstimator and _SetOutputMixin, for classes defined later; parallel._FuncWrapper, for
-inner calls in joblib's threads.
+inner calls in joblib's threads; joblib.load, for the file that a model came from.
 """
 
 from __future__ import annotations
@@ -13,26 +13,22 @@ import functools
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.context import attach, get_current, set_value
-
-from otel_pipeline.engine.inference import INFERENCE_KEY
+from otel_pipeline.engine.apart import apart
 from otel_pipeline.engine.model_methods import ModelMethods
-from otel_pipeline.engine.model_objects import models
-from otel_pipeline.engine.scope import NOTHING, decorate
+from otel_pipeline.models.loaders import note_files
+from otel_pipeline.models.rows import rows_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from opentelemetry.context import Context
-
     from otel_pipeline.engine.guard import Guard, Place
     from otel_pipeline.engine.inference import Inferences
     from otel_pipeline.engine.patching import Patches
-    from otel_pipeline.engine.scope import Scope
 
 INFERENCE = ("predict", "predict_proba", "predict_log_proba", "decision_function", "transform")
 _MAX_NESTED = 10
 _OTHERS = ("catboost", "lightgbm", "xgboost")
+_ROWS = rows_at(0, "X")
 TRAINING = ("fit", "fit_transform", "fit_predict", "partial_fit")
 
 
@@ -45,14 +41,19 @@ def instrument(patches: Patches, inferences: Inferences, guard: Guard) -> None:
 
     def patch(estimator: type) -> None:
         for name in INFERENCE:
-            _replace(patches, estimator, name, functools.partial(methods.around, name, rows_of))
+            _replace(patches, estimator, name, functools.partial(methods.around, name, _ROWS))
         for name in TRAINING:
-            _replace(patches, estimator, name, functools.partial(_apart, inferences, place))
+            _replace(patches, estimator, name, functools.partial(apart, inferences, place))
 
     for estimator in _descendants(BaseEstimator):
         patch(estimator)
     _patch_new_classes(patches, BaseEstimator, patch, guard)
     _patch_workers(patches, inferences, place)
+    patches.when_imported("joblib", functools.partial(_note_joblib, patches, place))
+
+
+def _note_joblib(patches: Patches, place: Place, joblib: Any) -> None:
+    note_files(patches, place, joblib, "load", "filename")
 
 
 def _descendants(kind: type) -> Iterator[type]:
@@ -87,42 +88,6 @@ def _of_method(wrap: Callable[[Any], Any], method: Any) -> Any:
     return conditional
 
 
-def _apart(inferences: Inferences, place: Place, method: Any) -> Any:
-    """Run without spans of ours: training, and workers of a call that has one."""
-
-    def opened(args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Scope:
-        before = get_current()
-        if args:
-            models.forget_calls(id(args[0]))  # What a search has found names it.
-        wanted = inferences.active and not place.off and not before.get(INFERENCE_KEY)
-        return _Apart(before) if wanted else NOTHING
-
-    return decorate(method, opened, lambda: place)
-
-
-class _Apart:
-    """The scope of a call without spans of ours."""
-
-    refusal: Exception | None = None
-
-    def __init__(self, before: Context) -> None:
-        self._before = before
-        self._inside = set_value(INFERENCE_KEY, True, before)
-        self.resume()
-
-    def resume(self) -> None:
-        attach(self._inside)
-
-    def suspend(self) -> None:
-        if get_current() is self._inside:
-            attach(self._before)
-
-    def finish(self, _error: BaseException | None) -> None:
-        self.suspend()
-
-    abandon = suspend
-
-
 def _inner(estimator: Any) -> Iterator[Any]:
     """Yield what an estimator stands for: a pipeline for its last step, a search for what it has found."""
     for _ in range(_MAX_NESTED):
@@ -138,15 +103,6 @@ def _library(estimator: Any) -> str:
     *_, last = estimator, *_inner(estimator)
     top = type(last).__module__.partition(".")[0]
     return top if top in _OTHERS else "scikit-learn"
-
-
-def rows_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | None:
-    """Count the rows without touching the data; None where that is impossible."""
-    data = args[0] if args else kwargs.get("X")
-    shape = getattr(data, "shape", None)
-    if isinstance(shape, tuple) and shape:
-        return int(shape[0])
-    return len(data) if isinstance(data, (list, tuple)) else None
 
 
 def _patch_new_classes(patches: Patches, base: type, patch: Callable[[type], None], guard: Guard) -> None:
@@ -223,4 +179,4 @@ def _patch_workers(patches: Patches, inferences: Inferences, place: Place) -> No
 
     worker = getattr(parallel, "_FuncWrapper", None)
     if worker is not None:
-        patches.replace(worker, "__call__", functools.partial(_apart, inferences, place))
+        patches.replace(worker, "__call__", functools.partial(apart, inferences, place))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from otel_pipeline import semconv
 from otel_pipeline.contracts.contracts import Contracts
-from otel_pipeline.detectors import clock
+from otel_pipeline.detectors import clock, inputs
 from otel_pipeline.detectors.clock_bound import ClockBound
 from otel_pipeline.detectors.decisions import Decisions
 from otel_pipeline.detectors.flows import Flows
@@ -94,6 +94,7 @@ class Monitoring:
         engine.check_sent = self._check_sent
         decisions = Decisions(totals, self.flows.objectives, engine.metric_destination, self.flows.clock)
         inferences.decisions = decisions.of
+        inputs.activate(inputs.Inputs(totals, engine.guard))
         require_fresh.activate(self.flows.objectives.counter, engine.guard)
         self.clock = ClockBound()
         """The bound of this machine's clock; it has to be told of the Collector's answers."""

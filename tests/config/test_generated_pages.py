@@ -13,7 +13,7 @@ from otel_pipeline.testing import registry
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("script", ["generate_configuration.py", "generate_telemetry.py"])
+@pytest.mark.parametrize("script", ["generate_configuration.py", "generate_telemetry.py", "generate_models.py"])
 def test_generated_files_are_current(script):
     """`make docs` would change nothing."""
     done = subprocess.run(

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
 
 import pytest
 from opentelemetry import trace
 from opentelemetry.context import attach, get_current, set_value
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased
 
 import otel_pipeline
-from otel_pipeline.engine import pools
+from otel_pipeline.engine import inference, pools
 from otel_pipeline.engine.delivery import in_hand
+from otel_pipeline.engine.model_methods import ModelMethods
 
 
 def score(number):
@@ -143,3 +146,42 @@ def test_it_is_put_back(telemetry):
     assert during is not original
     assert ThreadPoolExecutor.submit is original
     assert (in_hand(), trace.get_current_span()) == (None, trace.INVALID_SPAN)
+
+
+def in_another_process(captured):
+    """What is said there of the data that was captured here."""
+    with otel_pipeline.flow.joined(captured) as joined:
+        return joined.origin
+
+
+def test_another_process_has_what_was_captured(telemetry):
+    """It is handed over as it is: the same origin, of the same inputs."""
+    telemetry.instrument()
+    with otel_pipeline.extract(otel_pipeline.inject(), destination="orders"):
+        captured = otel_pipeline.flow.capture()
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            there = pool.submit(in_another_process, captured).result()
+
+    assert (there, captured.origin.origin_ms > 0) == (captured.origin, True)
+
+
+@pytest.mark.parametrize("sampler", [ParentBased(ALWAYS_ON), ParentBased(ALWAYS_OFF)], ids=["recorded", "not recorded"])
+def test_what_a_model_hands_to_a_pool_is_no_call_of_its_own(telemetry, sampler):
+    """Whatever is recorded: the call that waits for it is one."""
+    telemetry.sample(sampler)
+    pipe = telemetry.instrument()
+    methods = ModelMethods(inference._inferences, pipe._guard, "ours", "ours")
+
+    class Trees:
+        pass
+
+    def predict(_self, numbers):
+        with ThreadPoolExecutor(2) as pool:
+            return sum(pool.map(Trees().one, numbers))
+
+    Trees.predict = methods.around("predict", lambda *_all: None, predict)
+    Trees.one = methods.around("predict", lambda *_all: None, lambda _self, number: number)
+    with otel_pipeline.extract(otel_pipeline.inject(), destination="orders"):
+        Trees().predict([1, 2, 3])
+
+    assert [point.count for point in telemetry.metric("otel_pipeline.inference.duration").points] == [1]
