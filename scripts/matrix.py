@@ -45,6 +45,7 @@ class Row:
     python: str
     pins: tuple[str, ...]
     tests: tuple[str, ...]
+    extras: tuple[str, ...] = ("demo", "test")
 
     @property
     def folder(self) -> Path:
@@ -62,6 +63,13 @@ ROWS = (
     Row("newest", "3.13", (), ALL),
     Row("kafka-2.3", "3.12", ("kafka-python==2.3.3",), OF_CLIENTS),
     Row("3.11", "3.11", (), OF_CLIENTS),
+    Row(
+        "models",
+        "3.12",
+        ("xgboost-cpu==3.2.0", "lightgbm==4.7.0", "onnxruntime==1.32.0", "onnx==1.23.2", "statsmodels==0.15.0"),
+        ("tests/models",),
+        ("demo", "test", "models"),
+    ),
 )
 
 
@@ -92,7 +100,7 @@ def skipped(row: Row) -> str | None:
 def set_up(row: Row) -> None:
     """Make the row's environment."""
     constraints = row.name if row.pins else "newest"
-    environment.make(row.folder, ["demo", "test"], interpreter(row.python) or "", constraints)
+    environment.make(row.folder, list(row.extras), interpreter(row.python) or "", constraints)
 
 
 def run(row: Row, arguments: list[str]) -> str:
@@ -121,7 +129,8 @@ def pin() -> None:
         subprocess.run(
             [
                 *(uv, "pip", "compile", "-q", "--upgrade", *which, "--python-version", row.python, "-o", str(file)),
-                *("--no-annotate", "--no-header", "--no-emit-index-url", "--extra", "demo", "--extra", "test"),
+                *("--no-annotate", "--no-header", "--no-emit-index-url"),
+                *(part for extra in row.extras for part in ("--extra", extra)),
                 *("pyproject.toml", "-"),
             ],
             input="\n".join(row.pins).encode(),

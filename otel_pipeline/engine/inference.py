@@ -77,6 +77,8 @@ class Inferences:
         self.ending = guard.place("inference.finish", self._place)
         self.decisions: Callable[[str, str | None], Decided] | None = None
         """Gives what counts the decisions of a model and version, named as metrics have them."""
+        self.pending: Callable[[], None] | None = None
+        """Ends calls whose results have come to exist since; called each second, and where metrics are read."""
         self._prepared: dict[Called, Prepared] = {}
         self._models: dict[str, set[str]] = {}
         """The versions of each."""
@@ -109,6 +111,7 @@ class Inferences:
     def open(self, called: Called, rows: int | None = None, device: str | None = None) -> InferenceCall:
         """Start such a call and make its span current, as `begin` does."""
         call = InferenceCall(called.model, called.operation, rows, called.version)
+        call.clock = called.clock
         before: Context | None = None
         try:
             before = get_current()
@@ -301,6 +304,9 @@ class InferenceCall:
         self.origin: Origin | None = None
         """Where the data that it rests on began."""
         self.prepared: Prepared | None = None
+        self.clock: str | None = None
+        self.elapsed_ns: int | None = None
+        """How long it took, where that is measured elsewhere."""
         self.told_rows: int | None = None
         """What its span has of them already."""
         self.inferences: Inferences | None = None
@@ -343,10 +349,12 @@ class InferenceCall:
         try:
             self.suspend()
             self.inferences = None
-            elapsed_ns = inferences.monotonic_ns() - self.started_ns
-            called = prepared.called
-            if (self.model, self.operation, self.version) != called[:3]:
-                prepared = inferences.prepared(Called(self.model, self.operation, self.version, called.library))
+            elapsed_ns = self.elapsed_ns
+            if elapsed_ns is None:
+                elapsed_ns = inferences.monotonic_ns() - self.started_ns
+            now = Called(self.model, self.operation, self.version, prepared.called.library, self.clock)
+            if now != prepared.called:
+                prepared = inferences.prepared(now)
             prepared.count(elapsed_ns, self.rows, error)
             delivery, self.delivery = self.delivery, None  # It holds a context, which holds more.
             end_ns = self.start_ns + elapsed_ns
@@ -358,6 +366,13 @@ class InferenceCall:
             span.end(end_ns)
         except BaseException:
             inferences.ending.failed(self.abandon)
+
+    def finish_timed(self, elapsed_ns: int, clock: str, launch_ns: int) -> None:
+        """Finish a call that has succeeded and took so long by this clock, of which its launch took so long."""
+        self.elapsed_ns, self.clock = elapsed_ns, clock
+        self.set_attribute(semconv.OTEL_PIPELINE_INFERENCE_CLOCK, clock)
+        self.set_attribute(semconv.OTEL_PIPELINE_INFERENCE_LAUNCH_DURATION, launch_ns / 1e9)
+        self.finish()
 
     def _describe(self, span: Span, inferences: Inferences, error: BaseException | None) -> None:
         if self.rows is not None and self.rows != self.told_rows:

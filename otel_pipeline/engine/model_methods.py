@@ -63,7 +63,9 @@ class ModelMethods:
         self._library = library
         self._of_library, self._inner, self._otherwise = of_library, inner, otherwise
 
-    def learner(self, operation: str) -> tuple[dict[int, Prepared], Callable[[Any], Prepared]]:
+    def learner(
+        self, operation: str, clock: str | None = None
+    ) -> tuple[dict[int, Prepared], Callable[[Any], Prepared]]:
         """Return what is prepared for calls of this operation, by the model's id, and what prepares a model's."""
         known, place = models.table(), self._name_place
 
@@ -75,7 +77,7 @@ class ModelMethods:
             except Exception:
                 place.failed()
             name = identity.name or type(model).__name__
-            prepared = self.inferences.prepared(Called(name, operation, identity.version, library))
+            prepared = self.inferences.prepared(Called(name, operation, identity.version, library, clock))
             models.keep(known, model, prepared, identity)
             return prepared
 
@@ -95,7 +97,12 @@ class ModelMethods:
         return counted
 
     def around(  # noqa: C901 - see `call`
-        self, operation: str, count_rows: CountRows, method: Method, describe: Describe | None = None
+        self,
+        operation: str,
+        count_rows: CountRows,
+        method: Method,
+        describe: Describe | None = None,
+        clock: str | None = None,
     ) -> Method:
         """Return the method with a model call around it.
 
@@ -103,10 +110,11 @@ class ModelMethods:
             operation: what spans call it.
             count_rows: counts them in positional and keyword arguments, without touching the data.
             method: a plain function of the model and its arguments.
+            clock: whose clock durations are of, where the library has two.
             describe: what else its span is to have, given the model's name, the model, arguments and result.
         """
         inferences, place = self.inferences, self.place
-        known, learn = self.learner(operation)
+        known, learn = self.learner(operation, clock)
         rows_of, recorded = self.counting(count_rows), functools.partial(self.recorded, method, describe)
         failed, told = place.failed, place.told
         # Nothing below an unsampled span is recorded: then one question is enough, whether anything is on top of it.

@@ -74,6 +74,8 @@ class Called(NamedTuple):
     operation: str
     version: str | None = None
     library: str | None = None
+    clock: str | None = None
+    """Whose clock their duration is of, where there are two: `host` or `device`."""
 
 
 class _Mine(threading.local):
@@ -99,7 +101,18 @@ class Prepared:
         decided: None where nobody counts decisions.
     """
 
-    __slots__ = ("_attributes", "_durations", "_rows", "called", "decided", "duration", "mine", "model", "shape")
+    __slots__ = (
+        "_attributes",
+        "_durations",
+        "_of_duration",
+        "_rows",
+        "called",
+        "decided",
+        "duration",
+        "mine",
+        "model",
+        "shape",
+    )
 
     def __init__(
         self,
@@ -120,7 +133,10 @@ class Prepared:
         if version is not None:
             attributes[semconv.OTEL_PIPELINE_MODEL_VERSION] = version
         self._attributes, self._durations, self._rows = attributes, duration, rows
-        self.duration = duration.local(attributes)
+        self._of_duration = (
+            {**attributes, semconv.OTEL_PIPELINE_INFERENCE_CLOCK: called.clock} if called.clock else attributes
+        )
+        self.duration = duration.local(self._of_duration)
         self.shape = SpanShape(f"predict {called.model}", SpanKind.INTERNAL, _described(called), DIFFERING)
         self.mine = _Mine(self)
 
@@ -137,7 +153,7 @@ class Prepared:
         if error is None:
             mine.duration(elapsed_ns / 1e9)
         else:
-            attributes = {**self._attributes, semconv.ERROR_TYPE: error_type(error)}
+            attributes = {**self._of_duration, semconv.ERROR_TYPE: error_type(error)}
             self._durations.local(attributes).cell.record(elapsed_ns / 1e9)
 
 

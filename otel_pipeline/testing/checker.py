@@ -202,9 +202,10 @@ _WHERE_KNOWN = {
     semconv.KAFKA_CLUSTER_ID,
     semconv.MESSAGING_DESTINATION_NAME,
     semconv.OTEL_PIPELINE_MODEL_VERSION,
+    semconv.OTEL_PIPELINE_INFERENCE_CLOCK,
 }
 """What may be absent: not every consumer is in a group, not every client knows its cluster, not every decision is on a
-message, not every model has a version."""
+message, not every model has a version, nor every one a device whose clock is another."""
 
 
 def _check_metric(metric: MetricRecord) -> Iterator[Finding]:

@@ -94,6 +94,7 @@ class Monitoring:
         engine.check_sent = self._check_sent
         decisions = Decisions(totals, self.flows.objectives, engine.metric_destination, self.flows.clock)
         inferences.decisions = decisions.of
+        self._inferences = inferences
         inputs.activate(inputs.Inputs(totals, engine.guard))
         require_fresh.activate(self.flows.objectives.counter, engine.guard)
         self.clock = ClockBound()
@@ -159,6 +160,8 @@ class Monitoring:
 
     def beat(self) -> None:
         """Look at everything once."""
+        if self._inferences.pending is not None:
+            self._inferences.pending()
         self.flows.look()
         health = self.judge(idle_too=False)
         if self._file is not None and (self._document.is_due(health) or not self._file.is_there()):

@@ -10,7 +10,13 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not here: pip install torch")
 
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased  # noqa: E402
+
+import otel_pipeline  # noqa: E402
+from otel_pipeline.engine import inference  # noqa: E402
+from otel_pipeline.models import torch as adapter  # noqa: E402
 from otel_pipeline.models.torch import MAX_CLASSES  # noqa: E402
+from tests.models.test_cuda import Device  # noqa: E402
 
 pytestmark = [pytest.mark.filterwarnings("ignore")]
 DATA = torch.ones(3, 8)
@@ -174,3 +180,52 @@ def test_classes_without_end(telemetry, pipe):
 
     marked = ["__call__" in vars(kind) for kind in kept]
     assert (MAX_CLASSES, marked.count(False) >= 1, marked[0]) == (1_000, True, True)
+
+
+class Same(torch.nn.Module):
+    def forward(self, data):
+        return data
+
+
+class OnDevice:
+    """What is said of a tensor that is on a device, without one."""
+
+    is_cuda, device, shape = True, "cuda:0", (3, 4)
+
+    def get_device(self):
+        return 0
+
+
+@pytest.fixture
+def device(monkeypatch):
+    """A simulated one; each look at the host's clock is what the test says."""
+    made = Device()
+    monkeypatch.setattr(adapter, "_Cuda", lambda _torch: made)
+    return made
+
+
+@pytest.mark.parametrize("sampler", [ParentBased(ALWAYS_ON), ParentBased(ALWAYS_OFF)], ids=["recorded", "not recorded"])
+def test_on_a_device(telemetry, device, sampler):
+    """Recorded calls are timed by the device, of the others every sixteenth; the two are series of their own."""
+    telemetry.sample(sampler)
+    pipe = telemetry.instrument()
+    inference._inferences.monotonic_ns = lambda: device.now_ns
+    net = Same().eval()
+    with otel_pipeline.extract(otel_pipeline.inject(), destination="orders"), torch.no_grad():
+        for _ in range(32):
+            net(OnDevice())
+            device.now_ns += 1_000_000
+    inference._inferences.pending()
+
+    recorded = [span for span in telemetry.spans() if span.name == "predict Same"]
+    found = {
+        point.attributes["otel_pipeline.inference.clock"]: point.count
+        for point in telemetry.metric("otel_pipeline.inference.duration").points
+    }
+    decided = sum(point.count for point in telemetry.metric("otel_pipeline.decision.age").points)
+    assert found == ({"device": 32} if recorded else {"device": 2, "host": 30})
+    assert (decided, len(recorded) in {0, 32}, pipe.status().errors) == (32, True, {})
+    assert {
+        (span.attributes["otel_pipeline.inference.clock"], span.attributes["otel_pipeline.inference.device"])
+        for span in recorded
+    } <= {("device", "cuda:0")}
