@@ -241,7 +241,7 @@ def nextlib(monkeypatch):
 def adapter():
     """The code on the page."""
     page = (ROOT / "docs" / "contributing.md").read_text("utf-8")
-    (source,) = BLOCK.findall(page.partition("\n## Add a model library\n")[2].partition("\n## ")[0])
+    _, source = BLOCK.findall(page.partition("\n## Add a model library\n")[2].partition("\n## ")[0])
     names = {}
     exec(compile(source, "docs/contributing.md", "exec"), names)  # noqa: S102
     return names["instrument"]

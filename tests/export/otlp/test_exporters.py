@@ -167,7 +167,7 @@ ours = {name for name in new if name.partition(".")[0] == "otel_pipeline"}
 official = {name for name in new if name.partition(".")[0] == "opentelemetry"}
 print(len(ours), len(official), len(new - ours - official))
 """
-CEILING = (237, 95, 66)
+CEILING = (238, 95, 66)
 """Modules of ours, of OpenTelemetry and of others that `instrument()` may load beside kafka-python's; the last two depend
 on versions, and have some air."""
 
