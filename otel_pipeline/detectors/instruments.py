@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -16,7 +17,31 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.totals import Attributes, Counter, Histogram, Totals
 
 T = TypeVar("T")
+ROUND_S = 1.0
+"""A collection asks every instrument once, within this time."""
 Reading: TypeAlias = "tuple[Attributes, float]"
+
+
+class _Round(Generic[T]):
+    """Reads once for all instruments of a collection, which asks each of them once; anew for one that asks again.
+
+    Safe in any thread: readers that collect at the same time read more often than they have to.
+    """
+
+    def __init__(self, read: Callable[[], T]) -> None:
+        self._read = read
+        self._asked: set[Measure] = set()
+        self._until_s = -1.0
+        self._found: Any = None
+
+    def read(self, measure: Measure) -> T:
+        now_s = time.monotonic()
+        if measure in self._asked or not now_s <= self._until_s:
+            self._asked, self._until_s = set(), now_s + ROUND_S
+            self._found = self._read()
+        self._asked.add(measure)
+        found: T = self._found
+        return found
 
 
 class Instruments:
@@ -34,12 +59,12 @@ class Instruments:
         tables: Iterable[Detector],
         guard: Guard,
         now: Callable[[], list[FlowNow]],
-        refresh: Callable[[], None],
+        refresh: Callable[[], object],
     ) -> None:
         self._totals = totals
         self._guard = guard
-        self._now = now
-        self._refresh = refresh
+        self._flows = _Round(now)
+        self._sums = _Round(refresh)
         self._histograms: dict[Measure, Histogram] = {}
         self._counters: dict[Measure, Counter] = {}
         self.detectors = tuple(table for table in tables if self._define(table))
@@ -49,7 +74,7 @@ class Instruments:
             for measure in (*(label.measure for label in detector.counts), *detector.open_counts):
                 if measure.instrument is not None:
                     counter = self._counters[measure] = measure.counter(self._totals)
-                    counter.refresh = self._refresh
+                    counter.refresh = partial(self._sums.read, measure)
             for measure in detector.recorded:
                 if measure.instrument == "histogram":
                     self._histograms[measure] = measure.histogram(self._totals)
@@ -98,6 +123,6 @@ class Instruments:
     def _of_every_flow(
         self, detector: Detector, measure: Measure, read: Callable[[FlowNow], Iterable[Reading]]
     ) -> Iterator[Reading]:
-        for now in self._now():
+        for now in self._flows.read(measure):
             for more, value in self.all(detector, read, now):
                 yield {**measure.among(now.flow.attributes), **more}, value

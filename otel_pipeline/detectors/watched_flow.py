@@ -273,20 +273,29 @@ def _counts_of(detector: Detector, part: Any) -> list[tuple[Label, int]]:
     return found
 
 
-class FlowNow(NamedTuple):
-    """A flow as it is now, for gauges and the verdict."""
+class FlowNow:
+    """A flow as it is now, for gauges and the verdict.
 
-    flow: WatchedFlow
-    now_ms: int
-    now_s: float
-    """Monotonic."""
-    work_ns: int
-    """By the clock that the engine measures durations with."""
+    Args:
+        flow: the flow.
+        now_ms: wall clock, ms since the epoch.
+        now_s: monotonic.
+        work_ns: by the clock that the engine measures durations with.
+    """
+
+    __slots__ = ("_pace", "flow", "now_ms", "now_s", "work_ns")
+
+    def __init__(self, flow: WatchedFlow, now_ms: int, now_s: float, work_ns: int) -> None:
+        self.flow, self.now_ms, self.now_s, self.work_ns = flow, now_ms, now_s, work_ns
+        self._pace: Pace | None = None
 
     @property
     def pace(self) -> Pace:
-        """How it keeps up."""
-        return self.flow.pace.read(self.now_s, self.work_ns)
+        """How it keeps up; read once."""
+        pace = self._pace
+        if pace is None:
+            pace = self._pace = self.flow.pace.read(self.now_s, self.work_ns)
+        return pace
 
     @property
     def staleness_s(self) -> float | None:

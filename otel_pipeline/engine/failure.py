@@ -40,6 +40,8 @@ def cut(text: str, limit: int = MAX_TEXT_BYTES, *, keep_end: bool = False) -> st
         limit: bytes in UTF-8.
         keep_end: whether it is the beginning that is left out.
     """
+    if len(text) <= limit and text.isascii():
+        return text
     part = text[-limit - 1 :] if keep_end else text[: limit + 1]
     try:
         raw = part.encode()

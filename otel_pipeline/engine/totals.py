@@ -364,7 +364,7 @@ class _Recorded(Generic[CellT]):
 class Counter(_Recorded[CounterCell]):
     """A sum that only grows. A series exists, at 0, from the moment that its cell is asked for."""
 
-    refresh: Callable[[], None] | None = None
+    refresh: Callable[[], object] | None = None
     """Called before the points are read: brings up to date what is counted elsewhere."""
 
     def _new_cell(self, attributes: Attributes) -> CounterCell:  # noqa: ARG002
@@ -390,7 +390,7 @@ class Counter(_Recorded[CounterCell]):
 class Histogram(_Recorded[HistogramCell]):
     """How values are spread over buckets."""
 
-    refresh: Callable[[], None] | None = None
+    refresh: Callable[[], object] | None = None
     """Called before the points are read: brings exemplars. Does not raise."""
 
     def __init__(

@@ -83,7 +83,10 @@ def level_number(level: int | str, problem: Problem) -> int:
 def current_fields(environment: str | None) -> dict[str, str]:
     """Return the current fields, as OpenTelemetry writes trace context in other log formats."""
     fields = {"deployment_environment_name": environment} if environment else {}
-    span_context = trace.get_current_span().get_span_context()
+    span = trace.get_current_span()
+    if span is trace.INVALID_SPAN:
+        return fields
+    span_context = span.get_span_context()
     if span_context.is_valid:
         fields["trace_id"] = f"{span_context.trace_id:032x}"
         fields["span_id"] = f"{span_context.span_id:016x}"
@@ -142,7 +145,7 @@ class Emission:
                     timestamp=entry.time_ns or now_ns,
                     observed_timestamp=now_ns,
                     severity_text=text_of(entry.level_name),
-                    severity_number=SeverityNumber(_severity(entry.level_number)),
+                    severity_number=_NUMBERS[_severity(entry.level_number)],
                     body=message(entry.body),
                     attributes=self._attributes(entry),
                 )
@@ -169,6 +172,9 @@ class Emission:
             if error is not None:
                 attributes[EXCEPTION_MESSAGE] = text_of(error)
         return attributes
+
+
+_NUMBERS = {number.value: number for number in SeverityNumber}
 
 
 def _severity(level: int) -> int:

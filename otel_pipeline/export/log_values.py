@@ -15,7 +15,7 @@ MAX_LOG_TEXT_BYTES = 65_536
 MAX_ITEMS = 128
 """Of a list."""
 _SIGNED_64_BITS = 1 << 63
-_PLAIN = (str, bool, int, float)
+_PLAIN, _SEQUENCES = (str, bool, int, float), (list, tuple)
 
 
 def attribute(value: object) -> Any:
@@ -24,7 +24,9 @@ def attribute(value: object) -> Any:
     Texts are cut to 4 kB, integers of more than 64 bits become texts, of a list the first 128 items are left.
     """
     try:
-        if isinstance(value, list | tuple):
+        if type(value) is str:
+            return cut(value)
+        if isinstance(value, _SEQUENCES):
             kinds = {type(item) for item in value}
             if len(kinds) == 1 and kinds <= set(_PLAIN):
                 items = [_plain(item) for item in value[:MAX_ITEMS]]

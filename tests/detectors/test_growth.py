@@ -7,7 +7,7 @@ from operator import itemgetter
 import pytest
 
 from otel_pipeline.detectors.flow_pace import FlowPace
-from otel_pipeline.detectors.watched_flow import Watched
+from otel_pipeline.detectors.watched_flow import Watched, WatchedFlow
 from otel_pipeline.engine.clients import Consumer
 from otel_pipeline.engine.messages import MessageFields
 
@@ -57,3 +57,33 @@ def test_what_is_gone_is_folded_without_anybody_reading(engine, telemetry):
     (flow,) = telemetry.instrument(None)._monitoring.flows.every()
     assert len(flow.watched) <= 64
     assert sum(count for label, count in flow.counts().items() if str(label) == "missing") == 1_000
+
+
+def test_a_collection_reads_each_flow_once(telemetry, engine, monkeypatch):
+    """However many instruments there are; a second collection reads anew, so that nothing is told late."""
+    reads = {"pace": 0, "sums": 0}
+
+    def counting(name, original):
+        def read(self, *arguments):
+            reads[name] += 1
+            return original(self, *arguments)
+
+        return read
+
+    reader = consumer(engine)
+    for at in range(5):
+        state = reader.partition(f"orders-{at}", 0)
+        reader.fetch_observer(f"orders-{at}", 0)
+        state.observer.one((0,) * 8, 0, 0, None, None, 1)
+    monitoring = telemetry.instrument(None)._monitoring
+    judged = monitoring.judge()
+    monkeypatch.setattr(monitoring, "judge", lambda: judged)  # As the health thread has, a moment ago.
+    monkeypatch.setattr(FlowPace, "read", counting("pace", FlowPace.read))
+    monkeypatch.setattr(WatchedFlow, "counts", counting("sums", WatchedFlow.counts))
+    first = telemetry.metrics()
+    once = dict(reads)
+    monitoring.flows.every()[0].watched[0].watch.one((0,) * 8, 1, 0, None, None, 1)
+    second = telemetry.metrics()
+
+    assert once == {"pace": 5, "sums": 5}
+    assert first != second

@@ -9,6 +9,9 @@ from otel_pipeline.export.otlp.wire import any_value, attributes, length_delimit
 
 _times = Struct("<sQsQ").pack
 _flags = Struct("<sI").pack
+MAX_SEVERITIES = 64
+"""That are kept as bytes."""
+_severities: dict[str | None, tuple[Any, bytes]] = {}
 
 
 def encode(data: Any) -> bytes:
@@ -17,16 +20,20 @@ def encode(data: Any) -> bytes:
     Raises what `wire.any_value` raises, and whatever else comes of what is no log record.
     """
     record = data.log_record
-    held, severity, flags = record.attributes, record.severity_number, record.trace_flags
+    held, flags, value = record.attributes, record.trace_flags, any_value(record.body)
+    number, text = record.severity_number, record.severity_text
+    # By the text: an enumeration's hash is a call of Python's.
+    severity = _severities.get(text)
+    if severity is None or severity[0] is not number:
+        severity = _new_severity(number, text)
     parts = [
         _times(b"\x09", record.timestamp or 0, b"\x59", record.observed_timestamp or 0),
-        length_delimited(5, any_value(record.body)),
+        b"\x2a",
+        varint(len(value)),
+        value,
         attributes(held, 6),
+        severity[1],
     ]
-    if severity is not None:
-        parts.append(b"\x10" + varint(severity.value))
-    if record.severity_text:
-        parts.append(length_delimited(3, record.severity_text.encode()))
     if record.trace_id:
         parts.append(b"\x4a\x10" + record.trace_id.to_bytes(16, "big"))
     if record.span_id:
@@ -39,6 +46,17 @@ def encode(data: Any) -> bytes:
         parts.append(b"\x38" + varint(dropped))
     body = b"".join(parts)
     return b"\x12" + varint(len(body)) + body
+
+
+def _new_severity(number: Any, text: str | None) -> tuple[Any, bytes]:
+    """Return what is kept of a severity's text: its number, and both as fields."""
+    found = b"" if number is None else b"\x10" + varint(number.value)
+    if text:
+        found += length_delimited(3, text.encode())
+    if len(_severities) >= MAX_SEVERITIES:
+        _severities.clear()
+    known = _severities[text] = number, found
+    return known
 
 
 def resource_of(data: Any) -> Any:

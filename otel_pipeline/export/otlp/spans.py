@@ -6,9 +6,10 @@ from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.attributes import BoundedAttributes
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util import BoundedList
-from opentelemetry.trace import Link, SpanKind, StatusCode
+from opentelemetry.trace import Link, SpanKind, Status, StatusCode
+from opentelemetry.trace.span import DEFAULT_TRACE_STATE
 
 from otel_pipeline.export.otlp.wire import attributes, length_delimited, varint
 
@@ -44,6 +45,8 @@ def encode(span: Any) -> bytes:  # noqa: C901 - one place a field
         start_ns, end_ns, status = of["_start_time"], of["_end_time"], of["_status"]
         held, events, links = of["_attributes"], of["_events"], of["_links"]
         dropped = (getattr(held, "dropped", 0), getattr(events, "dropped", 0), getattr(links, "dropped", 0))
+        if type(held) is BoundedAttributes:
+            held = held._dict
         if type(events) is BoundedList:
             events = events._dq  # type: ignore[attr-defined]
         if type(links) is BoundedList:
@@ -58,8 +61,9 @@ def encode(span: Any) -> bytes:  # noqa: C901 - one place a field
     ids, raw = _ids(b"\x0a\x10", trace_id >> 64, trace_id & _LOW_64_BITS, b"\x12\x08", span_id), name.encode()
     flags = HERE
     if parent:
-        ids += _parent_id(b"\x22\x08", parent.span_id)
-        if parent.is_remote:
+        _, parent_id, is_remote, _, _, _ = parent
+        ids += _parent_id(b"\x22\x08", parent_id)
+        if is_remote:
             flags = REMOTE
     times = _times(flags, b"\x39", start_ns or 0, b"\x41", end_ns or 0)
     parts = [ids, times, KINDS[id(kind)], varint(len(raw)), raw, _status(status)]
@@ -69,7 +73,7 @@ def encode(span: Any) -> bytes:  # noqa: C901 - one place a field
         parts += map(_event, events)
     if links:
         parts += map(link, links)
-    if state:
+    if state is not DEFAULT_TRACE_STATE and state:  # Whether one is empty is a call of Python's.
         parts.append(state_of(state))
     if dropped != (0, 0, 0):
         parts += [tag + varint(count) for tag, count in zip((b"\x50", b"\x60", b"\x70"), dropped, strict=True) if count]
@@ -78,8 +82,14 @@ def encode(span: Any) -> bytes:  # noqa: C901 - one place a field
 
 
 def _event(event: Any) -> bytes:
-    raw, held, dropped = event.name.encode(), attributes(event.attributes, 3), event.dropped_attributes
-    time, length, lost = _time(b"\x09", event.timestamp or 0), varint(len(raw)), b""
+    if type(event) is Event:
+        of = event.__dict__
+        name, within, timestamp = of["_name"], of["_attributes"], of["_timestamp"]
+        dropped = getattr(within, "dropped", 0)
+    else:
+        name, within, timestamp, dropped = event.name, event.attributes, event.timestamp, event.dropped_attributes
+    raw, held = name.encode(), attributes(within, 3)
+    time, length, lost = _time(b"\x09", timestamp or 0), varint(len(raw)), b""
     if dropped:
         lost = b"\x20" + varint(dropped)
     body_bytes = len(time) + 1 + len(length) + len(raw) + len(held) + len(lost)
@@ -114,7 +124,11 @@ def link(to: Any) -> bytes:
 def _status(status: Any) -> bytes:
     if status is None:
         return b""
-    code, description = status.status_code, status.description
+    if type(status) is Status:
+        of = status.__dict__
+        code, description = of["_status_code"], of["_description"]
+    else:
+        code, description = status.status_code, status.description
     if not description:
         if code is _UNSET:
             return STATUS_UNSET
