@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -39,11 +40,12 @@ from otel_pipeline.export.spool.sender import Sender
 from otel_pipeline.export.spool.spool import Spool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from opentelemetry.trace import Span
 
     from otel_pipeline.config.config import Config
+    from otel_pipeline.engine.span_shape import ShapedSpan, Values
     from otel_pipeline.engine.spans import RootDecision
     from otel_pipeline.engine.totals import Totals
     from otel_pipeline.engine.trace_context import Ids, LightSpan
@@ -304,7 +306,7 @@ class Providers:
             self._processors.append(CountedSpans(exporter, **self._delay("traces", name, exporter)))
             made.add_span_processor(self._processors[-1])
         trace.set_tracer_provider(made)
-        give_way(trace, "_TRACER_PROVIDER", self._traces_replaced)
+        give_way(trace, "_TRACER_PROVIDER", self._traces_replaced, self._giving_way_failed)
         self._ours["traces"] = made
         return made
 
@@ -321,7 +323,7 @@ class Providers:
         ]
         made = MeterProvider(self._readers, self._resource, shutdown_on_exit=False)
         metrics_api.set_meter_provider(made)
-        give_way(metrics_api, "_METER_PROVIDER", self._metrics_replaced)
+        give_way(metrics_api, "_METER_PROVIDER", self._metrics_replaced, self._giving_way_failed)
         self._ours["metrics"] = made
         return made
 
@@ -344,7 +346,7 @@ class Providers:
             self._processors.append(CountedLogs(exporter, **self._delay("logs", name, exporter)))
             made.add_log_record_processor(self._processors[-1])
         _logs.set_logger_provider(made)
-        give_way(logs_api, "_LOGGER_PROVIDER", self._logs_replaced)
+        give_way(logs_api, "_LOGGER_PROVIDER", self._logs_replaced, self._giving_way_failed)
         self._ours["logs"] = made
         return made
 
@@ -393,6 +395,10 @@ class Providers:
             return {"schedule_delay_millis": LINES_DELAY_MS}
         return {}
 
+    def _giving_way_failed(self) -> None:
+        self._count("providers")
+        self._problem("providers", f"a provider that was set later cannot be followed: {sys.exc_info()[1]!r}")
+
     def _traces_replaced(self) -> None:
         self.tracer_provider = trace._TRACER_PROVIDER
         self._gone("traces")
@@ -424,8 +430,10 @@ class FollowingSpans:
     dropped_ids: Callable[[Span | None], Ids | None]
     dropped: Callable[[Span | None], LightSpan | None]
     start: Callable[..., Span]
+    end_all: Callable[[Iterable[tuple[ShapedSpan, Values, int]]], None]
     samples_root: RootDecision
     follows_parents: bool
+    drops_unsampled: bool
 
     def __init__(self, provider: Any, name: str, version: str, schema_url: str) -> None:
         self._named = (name, version, schema_url)
@@ -446,6 +454,7 @@ class FollowingSpans:
         name, version, schema_url = self._named
         spans = compiled_spans.make(provider, provider.get_tracer(name, version, schema_url=schema_url))
         self.dropped_ids, self.dropped, self.start = spans.dropped_ids, spans.dropped, spans.start
+        self.end_all, self.drops_unsampled = spans.end_all, spans.drops_unsampled
         self.samples_root, self.follows_parents = spans.samples_root, spans.follows_parents
         self._made = spans
 

@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased,
 from opentelemetry.trace import NonRecordingSpan, NoOpTracerProvider, SpanContext, SpanKind, TraceFlags, TraceState
 
 from otel_pipeline.engine.span_shape import SpanShape
-from otel_pipeline.engine.spans import TracerSpans
+from otel_pipeline.engine.spans import Spans, TracerSpans
 from otel_pipeline.engine.trust import unsampled
 from otel_pipeline.export import compiled_spans
 from otel_pipeline.export.compiled_spans import CompiledSpans
@@ -49,6 +49,15 @@ def test_the_provider_that_comes_later_is_asked():
         found.append(asked(spans, 7))
 
     assert found == [True, False, True, False]
+
+
+def test_whoever_follows_a_provider_has_all_that_spans_have():
+    """It stands in for what makes them, in every program."""
+    spans = FollowingSpans(TracerProvider(shutdown_on_exit=False), "test", "1", "")
+    wanted = {name for name in vars(Spans) if not name.startswith("_")}
+
+    assert {"start", "end_all", "dropped", "lane"} <= wanted
+    assert {name for name in wanted if not hasattr(spans, name)} == set()
 
 
 def test_a_composed_sampler_does_not_record_what_was_refused():
