@@ -27,6 +27,9 @@ settings.load_profile("ci" if os.environ.get("CI") else "dev")
 pytest_plugins = ["otel_pipeline.testing.plugin", "real.fixtures"]
 
 
+LANE = os.environ.get("LANE", "")
+assert LANE in {"", "native", "compatible", "sdk"}, "LANE is native, compatible or sdk"
+
 LONGEST = ("tests/demo/test_demo_faults.py::test_the_demo_with_faults", "tests/real")
 
 
@@ -81,7 +84,13 @@ def nothing_in_hand():
 
 @pytest.fixture
 def telemetry(telemetry, request):
-    """The plugin's own, and what was recorded is judged when the test ends; `no_check` marks tests of bad telemetry."""
+    """The plugin's own, and what was recorded is judged when the test ends; `no_check` marks tests of bad telemetry.
+
+    With LANE=native, compatible or sdk every test's spans take that lane, and not only those of production.
+    """
+    if LANE:
+        telemetry.production_lane = LANE
+        telemetry.as_in_production()
     yield telemetry
     if request.node.get_closest_marker("no_check") is None:
         telemetry.check()

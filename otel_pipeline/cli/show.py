@@ -74,6 +74,8 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         trace_id = _find(files, arguments.trace_id) if arguments.trace_id else _newest(files, arguments)[0].trace_id
         spans = files.spans(containing=trace_id)
+        if trace_id not in group(spans):
+            spans = files.spans()  # Its digits are written as escapes.
         trace = group(spans)[trace_id]
         linked = [
             span

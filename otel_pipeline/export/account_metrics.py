@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
-from weakref import WeakKeyDictionary, ref
+from weakref import ref
 
 from opentelemetry.metrics import Observation
 
@@ -62,7 +62,25 @@ class _Source:
         return () if owner is None else owner.accounts()
 
 
-_sources: WeakKeyDictionary[Any, _Source] = WeakKeyDictionary()
+_sources: dict[int, tuple[ref[Any], _Source]] = {}
+"""By the provider's id, for as long as it lives: it need not be hashable, and logfire's is not."""
+
+
+def _source_of(provider: Any) -> tuple[_Source, bool]:
+    """Return what the provider's instruments read, and whether they have been made."""
+    key = id(provider)
+    known = _sources.get(key)
+    if known is not None and known[0]() is provider:
+        return known[1], True
+    made = _Source()
+    _sources[key] = ref(provider, lambda gone: _forget(key, gone)), made
+    return made, False
+
+
+def _forget(key: int, gone: ref[Any]) -> None:
+    known = _sources.get(key)
+    if known is not None and known[0] is gone:
+        del _sources[key]
 
 
 def observe(provider: Any, meter: Meter, owner: Accounts) -> None:
@@ -73,12 +91,10 @@ def observe(provider: Any, meter: Meter, owner: Accounts) -> None:
         meter: makes the instruments, once per provider.
         owner: asked at each collection; not kept alive.
     """
-    source = _sources.get(provider)
-    if source is not None:
-        source.read_from(owner)
-        return
-    source = _sources[provider] = _Source()
+    source, is_known = _source_of(provider)
     source.read_from(owner)
+    if is_known:
+        return
     meter.create_observable_counter(
         semconv.OTEL_PIPELINE_SDK_DROPPED,
         [_sum_of(source, lambda counts: counts.lost)],

@@ -15,20 +15,28 @@ if TYPE_CHECKING:
 
 
 class GivingWay(Once):
-    """Stands in for the guard after our own provider was set: the next one is the application's, and final."""
+    """Stands in for the guard after our own provider was set: the next one is the application's, and final.
 
-    def __init__(self, replaced: Callable[[], None]) -> None:
+    Args:
+        replaced: called when it is set.
+        failed: called where that raises: whoever sets a provider hears nothing of it.
+    """
+
+    def __init__(self, replaced: Callable[[], None], failed: Callable[[], None]) -> None:
         super().__init__()
-        self._replaced = replaced
+        self._replaced, self._failed = replaced, failed
 
     def do_once(self, func: Callable[[], None]) -> bool:
         """Let the call through once, then tell."""
         done = super().do_once(func)
         if done:
-            self._replaced()
+            try:
+                self._replaced()
+            except Exception:
+                self._failed()
         return done
 
 
-def give_way(module: Any, name: str, replaced: Callable[[], None]) -> None:
+def give_way(module: Any, name: str, replaced: Callable[[], None], failed: Callable[[], None]) -> None:
     """Let the application's next provider through, after ours was set."""
-    setattr(module, f"{name}_SET_ONCE", GivingWay(replaced))
+    setattr(module, f"{name}_SET_ONCE", GivingWay(replaced, failed))

@@ -119,12 +119,12 @@ class Reading(Iterator[Record]):
 
     def __init__(self, path: Path, containing: str = "") -> None:
         self.skipped = 0
-        self._records = self._read(path, containing.encode())
+        self._records = self._read(path, containing.lower().encode())
 
     def _read(self, path: Path, containing: bytes) -> Iterator[Record]:
         with open_plain(path) as file:
             for line in file:
-                if containing not in line or not line.strip():
+                if (containing and containing not in line.lower()) or not line.strip():
                     continue
                 try:
                     records = parse(json.loads(line))
@@ -143,7 +143,8 @@ def read(path: Path, *, containing: str = "") -> Reading:
 
     Args:
         path: the file; OSError where it cannot be opened.
-        containing: only lines with this text in them, a trace id for example: far quicker than reading all.
+        containing: only lines with this text in them, in upper or lower case, a trace id for example: far quicker
+            than reading all.
     """
     return Reading(path, containing)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from opentelemetry import trace
 from opentelemetry._logs import _internal as logs_api
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from otel_pipeline.pipeline import Pipeline
 
 STEP_NS = 1_000_000
+Lane: TypeAlias = Literal["native", "compatible", "sdk"]
 
 
 class _CountedIds(IdGenerator):
@@ -46,6 +47,10 @@ class _CountedIds(IdGenerator):
     def generate_span_id(self) -> int:
         self.spans += 1
         return self.spans
+
+
+class _OtherIds(RandomIdGenerator):
+    """Random ones, but somebody else's class: only a tracer asks it."""
 
 
 class _Chosen(Sampler):
@@ -105,7 +110,10 @@ class Telemetry:
         )
         self._another, self._ours = SimpleSpanProcessor(self._exporter), _AtOnce(self._exporter)
         self.tracer_provider.add_span_processor(self._another)
+        self.production_lane: Lane = "native"
+        """What `as_in_production` takes; docs/performance.md says what lanes are."""
         self._pipelines: list[Pipeline] = []
+        self._made: list[Spans] = []
         self._stamps = False
         self._saved: list[tuple[Any, str, Any]] = []
 
@@ -128,14 +136,20 @@ class Telemetry:
         self._real_time = True
 
     def as_in_production(self) -> None:
-        """Use random ids, a plain sampler and a processor of ours until the test ends.
+        """Use random ids, a plain sampler and a processor of ours until the test ends; call it before `instrument`.
 
-        Spans are then made, and handed over, as they are outside of tests.
+        Spans are then made, and handed over, as they are outside of tests: in the native lane, or in `production_lane`.
         """
-        self._replace(self._another, self._ours)
-        self.tracer_provider.id_generator = RandomIdGenerator()
+        if self.production_lane == "native":
+            self._replace(self._another, self._ours)
+        self.tracer_provider.id_generator = _OtherIds() if self.production_lane == "sdk" else RandomIdGenerator()
         self.tracer_provider.sampler = ParentBased(ALWAYS_ON)
         self._forget_tracers()
+
+    @property
+    def lanes(self) -> set[str]:
+        """The lanes that the spans of this test's pipelines take now."""
+        return {made.lane for made in self._made}
 
     def _replace(self, processor: SpanProcessor, by: SpanProcessor) -> None:
         every: Any = self.tracer_provider._active_span_processor
@@ -209,6 +223,7 @@ class Telemetry:
         for pipeline in self._pipelines:
             pipeline.uninstrument()
         self._pipelines.clear()
+        self._made.clear()
         for owner, name, value in reversed(self._saved):
             setattr(owner, name, value)
         self._saved.clear()
@@ -228,9 +243,9 @@ class Telemetry:
 
     def spans_of(self, name: str, version: str, schema_url: str) -> Spans:
         """Make spans of the provider's tracer."""
-        return compiled_spans.make(
-            self.tracer_provider, self.tracer_provider.get_tracer(name, version, schema_url=schema_url)
-        )
+        tracer = self.tracer_provider.get_tracer(name, version, schema_url=schema_url)
+        self._made.append(compiled_spans.make(self.tracer_provider, tracer))
+        return self._made[-1]
 
     def stamp_data_age(self) -> None:
         """Let spans of gen_ai instrumentations say how old their data is, as a pipeline's own providers do."""

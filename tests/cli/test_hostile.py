@@ -66,6 +66,7 @@ FILES = {
     "link elsewhere": request(span(links=[{"traceId": "ef" * 16, "spanId": SPAN}])),
     "link of no id": request(span(links=[{"traceId": TRACE, "spanId": ESCAPE}])),
     "trace id": request(span(traceId=ESCAPE)),
+    "trace id in capitals": request(span(traceId=TRACE.upper())),
     "trace id of the length": request(span(traceId="_" * 30 + "0x")),
     "trace id of other digits": request(span(traceId="\u0661" * 32)),
     "parent": request(span(parentSpanId=ESCAPE)),
@@ -103,6 +104,20 @@ def harmless(code, out, err):
     assert [letter for letter in out + err if letter != "\n" and not letter.isprintable()] == []
     if code:
         assert (out, err[:15]) == ("", "otel-pipeline: ")
+
+
+@pytest.mark.parametrize("words", [(), ("--last",), ("ABAB",), ("abab", "--json")], ids=" ".join)
+@pytest.mark.parametrize(
+    "written", [TRACE.upper(), TRACE.capitalize(), "".join(f"\\u{ord(each):04x}" for each in TRACE)]
+)
+def test_show_of_an_id_that_is_written_otherwise(tmp_path, capsys, written, words):
+    """OTLP's JSON has ids in capitals as well; escapes, which nobody writes, are found where no id is asked for."""
+    (tmp_path / "x.jsonl").write_text(json.dumps(request(span())).replace(TRACE, written) + "\n")
+    code = main(["show", *words, "--file", str(tmp_path / "x.jsonl")])
+    out, err = capsys.readouterr()
+
+    harmless(code, out, err)
+    assert ("send x" in out) is not ("\\" in written and "ab" in "".join(words).lower())
 
 
 @pytest.mark.parametrize(

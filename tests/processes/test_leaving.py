@@ -158,6 +158,52 @@ def test_the_applications_own_providers_are_in_force(programs, first):
     assert "not allowed" not in ran.err
 
 
+@pytest.mark.parametrize("first", ["ours", "theirs"])
+def test_providers_of_classes_of_their_own(programs, first):
+    """As logfire's, which stand in front of the SDK's, and can be no keys: the application runs, and has our spans."""
+    theirs = """
+    from dataclasses import dataclass
+    from typing import Any
+    from opentelemetry import metrics, trace
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    @dataclass
+    class Meters(metrics.MeterProvider):
+        inner: Any
+        def get_meter(self, *arguments, **named):
+            return self.inner.get_meter(*arguments, **named)
+
+    @dataclass
+    class Tracers(trace.TracerProvider):
+        inner: Any
+        def get_tracer(self, *arguments, **named):
+            return self.inner.get_tracer(*arguments, **named)
+
+    spans, reader, provider = InMemorySpanExporter(), InMemoryMetricReader(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    trace.set_tracer_provider(Tracers(provider))
+    metrics.set_meter_provider(Meters(MeterProvider([reader])))
+    """
+    ours = """
+    import otel_pipeline
+    pipe = otel_pipeline.instrument("app")
+    """
+    work = """
+    with otel_pipeline.inference("model"):
+        pass
+    names = [m.name for r in reader.get_metrics_data().resource_metrics for s in r.scope_metrics for m in s.metrics]
+    print([span.name for span in spans.get_finished_spans()], "otel_pipeline.inference.duration" in names)
+    print(pipe.status().errors, pipe.status().providers[-1])
+    """
+    ran = programs.run((theirs + ours if first == "theirs" else ours + theirs) + work)
+
+    assert ran.out.splitlines() == ["['predict model'] True", "{} spans: sdk lane"], ran.err
+
+
 @pytest.mark.parametrize("endpoint", [False, True])
 @pytest.mark.parametrize("first", ["ours", "theirs"])
 def test_beside_one_provider_of_the_applications_own(programs, collector, first, endpoint):
