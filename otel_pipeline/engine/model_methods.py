@@ -96,7 +96,7 @@ class ModelMethods:
 
         return counted
 
-    def around(  # noqa: C901 - see `call`
+    def around(  # noqa: C901, PLR0915 - see `call`
         self,
         operation: str,
         count_rows: CountRows,
@@ -135,6 +135,10 @@ class ModelMethods:
             rows = rows_of(args, kwargs)
             context = get_current()
             delivery: Any = context.get(DELIVERY_KEY)
+            if delivery is not None and context is not delivery.own:
+                context = (
+                    get_current()
+                )  # A step of a loop over a batch becomes what it stands for when it is looked at.
             if delivery is None or context is not delivery.own or delivery.ended or not may_be_short:
                 return recorded(prepared, rows, self, args, kwargs)
             span: Any = context.get(SPAN_KEY)
