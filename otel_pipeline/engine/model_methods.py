@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     CountRows = Callable[[tuple[Any, ...], dict[str, Any]], int | None]
     Method = Callable[..., Any]
+    DeviceOf = Callable[[tuple[Any, ...], dict[str, Any]], str | None]
     Describe = Callable[[str, Any, tuple[Any, ...], dict[str, Any], Any], dict[str, AttributeValue]]
 
 _SAMPLED = 1
@@ -103,6 +104,7 @@ class ModelMethods:
         method: Method,
         describe: Describe | None = None,
         clock: str | None = None,
+        device_of: DeviceOf | None = None,
     ) -> Method:
         """Return the method with a model call around it.
 
@@ -110,12 +112,13 @@ class ModelMethods:
             operation: what spans call it.
             count_rows: counts them in positional and keyword arguments, without touching the data.
             method: a plain function of the model and its arguments.
+            device_of: tells of positional and keyword arguments where a recorded call runs.
             clock: whose clock durations are of, where the library has two.
             describe: what else its span is to have, given the model's name, the model, arguments and result.
         """
         inferences, place = self.inferences, self.place
         known, learn = self.learner(operation, clock)
-        rows_of, recorded = self.counting(count_rows), functools.partial(self.recorded, method, describe)
+        rows_of, recorded = self.counting(count_rows), functools.partial(self.recorded, method, describe, device_of)
         failed, told = place.failed, place.told
         # Nothing below an unsampled span is recorded: then one question is enough, whether anything is on top of it.
         may_be_short = inferences.spans.drops_unsampled
@@ -196,6 +199,7 @@ class ModelMethods:
         self,
         method: Method,
         describe: Describe | None,
+        device_of: DeviceOf | None,
         prepared: Prepared,
         rows: int | None,
         model: Any,
@@ -203,7 +207,13 @@ class ModelMethods:
         kwargs: Any,
     ) -> Any:
         """Call the method as a model call like any other: recorded, or in a context that is not just a delivery's."""
-        call = self.begin(prepared, rows)
+        device = None
+        if device_of is not None:
+            try:
+                device = device_of(args, kwargs)
+            except Exception:
+                self._rows_place.failed()
+        call = self.begin(prepared, rows, device)
         if call is None:
             return method(model, *args, **kwargs)
         inside.model = prepared.model
@@ -226,10 +236,10 @@ class ModelMethods:
             self.place.failed(call.abandon)
         return result
 
-    def begin(self, prepared: Prepared, rows: int | None) -> InferenceCall | None:
+    def begin(self, prepared: Prepared, rows: int | None, device: str | None = None) -> InferenceCall | None:
         """Begin a call; None inside of another one, and where it cannot be."""
         try:
-            return None if get_current().get(INFERENCE_KEY) else self.inferences.open(prepared.called, rows)
+            return None if get_current().get(INFERENCE_KEY) else self.inferences.open(prepared.called, rows, device)
         except Exception:
             self.place.failed()
             return None

@@ -79,6 +79,10 @@ def of_feeds(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | None:
 
 def of_tensors(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | None:
     """Count those of all tensors that are given, if they agree on the first dimension."""
+    if len(args) == 1 and not kwargs:
+        shape = getattr(args[0], "shape", None)
+        if isinstance(shape, tuple):
+            return _whole(shape[0]) if len(shape) > 1 else None
     return _agreed((*args, *kwargs.values()))
 
 

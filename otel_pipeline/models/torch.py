@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.trace import get_current_span
 
-from otel_pipeline import semconv
 from otel_pipeline.engine.apart import apart
 from otel_pipeline.engine.model_methods import ModelMethods
 from otel_pipeline.engine.model_objects import UNKNOWN, models
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from otel_pipeline.engine.inference import Inferences
     from otel_pipeline.engine.model_objects import Identity
     from otel_pipeline.engine.patching import Patches
-    from otel_pipeline.engine.totals import AttributeValue
 
 TIMED_EVERY = 16
 """Of calls on a device that are not recorded: two events cost 5 us."""
@@ -119,7 +117,7 @@ class Roots:
 
     def _counted(self, original: Any) -> Callable[..., Any]:
         torch = self._torch
-        counted = self._methods.around("predict", rows.of_tensors, original, _describe)
+        counted = self._methods.around("predict", rows.of_tensors, original, device_of=_device_of)
         on_device = OnDevice(self._methods, original, self.clocks)
         # What the compiler asks first it answers itself; it must look at nothing else of ours.
         is_compiling, is_grad_enabled, is_tracing = (
@@ -131,7 +129,7 @@ class Roots:
         def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N807 - a method of the marked class
             if is_compiling() or is_grad_enabled() or self.training or is_tracing():
                 return original(self, *args, **kwargs)
-            if any(getattr(each, "is_cuda", False) for each in (*args, *kwargs.values())):
+            if _is_on_cuda(args, kwargs):
                 return on_device(self, args, kwargs)
             return counted(self, *args, **kwargs)
 
@@ -183,7 +181,7 @@ class OnDevice:
 
     def __init__(self, methods: ModelMethods, original: Any, clocks: Clocks) -> None:
         self._methods, self._original, self._clocks = methods, original, clocks
-        self._by_host = methods.around("predict", rows.of_tensors, original, _describe, "host")
+        self._by_host = methods.around("predict", rows.of_tensors, original, clock="host", device_of=_device_of)
         self._known, self._learn = methods.learner("predict", "device")
         self._rows_of = methods.counting(rows.of_tensors)
         self._turns = count()
@@ -197,7 +195,11 @@ class OnDevice:
                 prepared = self._known.get(id(model)) or self._learn(model)
                 began_ns = self._methods.inferences.monotonic_ns()
                 pair = clock.before()
-                call = None if pair is None else self._methods.begin(prepared, self._rows_of(args, kwargs))
+                call = (
+                    None
+                    if pair is None
+                    else self._methods.begin(prepared, self._rows_of(args, kwargs), _device_of(args, kwargs))
+                )
         except Exception:
             self._methods.place.failed()
         if call is None or clock is None or pair is None:
@@ -216,8 +218,6 @@ class OnDevice:
         inside.model = None
         try:
             call.suspend()
-            for name, value in _describe("", model, args, kwargs, result).items():
-                call.set_attribute(name, value)
             clock.after(pair, call, began_ns)
         except Exception:
             self._methods.place.failed(call.abandon)
@@ -230,9 +230,21 @@ class OnDevice:
         return span.is_recording() or not span.get_span_context().is_valid or next(self._turns) % TIMED_EVERY == 0
 
 
-def _describe(
-    _name: str, _model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], _result: Any
-) -> dict[str, AttributeValue]:
-    """Return where it runs."""
-    device = next((found for each in (*args, *kwargs.values()) if (found := getattr(each, "device", None))), None)
-    return {} if device is None else {semconv.OTEL_PIPELINE_INFERENCE_DEVICE: str(device)}
+def _device_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
+    """Return where the first tensor is."""
+    for each in (*args, *kwargs.values()):
+        device = getattr(each, "device", None)
+        if device is not None:
+            return str(device)
+    return None
+
+
+def _is_on_cuda(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    for each in args:
+        if getattr(each, "is_cuda", False):
+            return True
+    if kwargs:
+        for each in kwargs.values():
+            if getattr(each, "is_cuda", False):
+                return True
+    return False
