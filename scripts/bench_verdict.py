@@ -1,9 +1,10 @@
-"""What a second of the verdict costs in a process that reads 200 destinations, of which nothing moves.
+"""What a second of the verdict costs in a process that reads 200 destinations: nothing moves, and then everything does.
 
     python scripts/bench_verdict.py [--partitions 1] [--seconds 25]
 
 Flows have an objective and some messages of one producer; they are read to their ends, and each fetch is answered with
-nothing new. Thread CPU of the look and the verdict of each second; a tenth of the flows is due in each.
+nothing new. Thread CPU of the look, the verdict and the state file of each second; a tenth of the resting flows is due
+in each. Last the first message of each of 2,000 partitions.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from operator import itemgetter
 from pathlib import Path
 
 os.environ |= {f"OTEL_{name}_EXPORTER": "none" for name in ("TRACES", "METRICS", "LOGS")}
-os.environ["OTEL_PIPELINE_HEALTH_STATE_FILE"] = "off"
 
 import otel_pipeline
 from otel_pipeline.engine import pipeline_header
@@ -28,6 +28,7 @@ from otel_pipeline.engine.messages import MessageFields
 FLOWS = 200
 EACH = 5
 BEFORE_S = 12
+PARTITIONS = 2_000
 FIELDS = MessageFields(*map(itemgetter, range(8)))
 CONFIGURATION = "version: 1\nobjectives:\n  all: {destination: '*', threshold: 4s, objective: 0.99}\n"
 
@@ -91,32 +92,43 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "otel_pipeline.yaml"
         file.write_text(CONFIGURATION)
+        os.environ["OTEL_PIPELINE_HEALTH_STATE_FILE"] = str(Path(folder) / "state.json")
         pipe = otel_pipeline.instrument("bench", environment="production", config_file=file)
+        measure(pipe, options.partitions, options.seconds)
+    return 0
+
+
+def measure(pipe: otel_pipeline.Pipeline, partitions: int, seconds: int) -> None:
+    """Measure and print."""
     monitoring = pipe._monitoring
     monitoring._heartbeat.stop()
-    readers = [Reader(pipe._engine, f"topic-{at}", options.partitions) for at in range(FLOWS)]
+    readers = [Reader(pipe._engine, f"topic-{at}", partitions) for at in range(FLOWS)]
     for _ in range(30):
         for reader in readers:
             reader.read()
         monitoring.beat()
-    looked, costs = [], []
-    for second in range(BEFORE_S + options.seconds):
-        began_s = time.monotonic()
-        for reader in readers:
-            reader.fetch()
+    print(f"{FLOWS} flows with {partitions} partitions each, {seconds} seconds, ms of CPU a second:")
+    for name, act, before_s in (("nothing moves", Reader.fetch, BEFORE_S), ("all move", Reader.read, 2)):
+        costs = []
+        for second in range(before_s + seconds):
+            began_s = time.monotonic()
+            for reader in readers:
+                act(reader)
+            began_ns = time.thread_time_ns()
+            monitoring.beat()
+            if second >= before_s:
+                costs.append((time.thread_time_ns() - began_ns) / 1e6)
+            time.sleep(max(0.0, began_s + 1 - time.monotonic()))
+        print(f"{name}: {statistics.median(costs):.1f} (at least {min(costs):.1f}, at most {max(costs):.1f})")
+    reader, first = Reader(pipe._engine, "big", 0), []
+    for partition in range(PARTITIONS):
         began_ns = time.thread_time_ns()
-        monitoring.flows.look()
-        looked_ns = time.thread_time_ns()
-        monitoring.judge(idle_too=False)
-        if second >= BEFORE_S:
-            looked.append((looked_ns - began_ns) / 1e6)
-            costs.append((time.thread_time_ns() - began_ns) / 1e6)
-        time.sleep(max(0.0, began_s + 1 - time.monotonic()))
+        reader.consumer.fetch_observer(reader.topic, partition)
+        reader.consumer.partition(reader.topic, partition)
+        first.append((time.thread_time_ns() - began_ns) / 1e3)
+    early, late = statistics.median(first[:100]), statistics.median(first[-100:])
+    print(f"first message of a partition: {early:.0f} us, of the last of {PARTITIONS:,} {late:.0f} us")
     pipe.shutdown(0)
-    print(f"{FLOWS} flows with {options.partitions} partitions each, {options.seconds} seconds, ms of CPU:")
-    print(f"a second {statistics.median(costs):.1f} (at least {min(costs):.1f}, at most {max(costs):.1f})")
-    print(f"of it the look {statistics.median(looked):.1f}")
-    return 0
 
 
 if __name__ == "__main__":
