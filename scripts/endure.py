@@ -190,7 +190,7 @@ class Run:
         return self._found(last, arrived, made_for_s, ended_s, code)
 
     def _found(self, last: Any, arrived: Any, made_for_s: float, ended_s: float, code: int) -> dict[str, Any]:
-        made, came = _ids(self._folder / "made"), _ids(self._folder / "arrived")
+        made, came = ids_in(self._folder / "made"), ids_in(self._folder / "arrived")
         spans, rejected = last["spans"], last["accounts"]["traces"]["dropped"].get("rejected", 0)
         distinct = missing = 0
         for part in range(16):  # The sets of an hour at once take gigabytes.
@@ -302,7 +302,8 @@ def _in_turn(chance: random.Random) -> Iterator[Kind | int]:
         yield from names
 
 
-def _ids(path: Path) -> array[int]:
+def ids_in(path: Path) -> array[int]:
+    """Return the ids of a file, 8 bytes each."""
     found = array("Q")
     found.frombytes(path.read_bytes())
     return found

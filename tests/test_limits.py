@@ -126,6 +126,8 @@ ELSEWHERE = {
     "export.spool.frames.VERSION": FORMAT,
     "export.spool.frames._COMPRESSED": FORMAT,
     "export.spool.segments._READ_BYTES": COSTS,
+    "export.spool.asides.ENOUGH_TRIES": "tests/export/test_set_aside.py: the one before and it, with 31, 32 and 33 batches",
+    "export.spool.asides.MAX_ASIDE": "tests/export/test_set_aside.py: 31, 32 and 33 batches",
     "export.spool.border.GATHER_S": WAITS,
     "export.spool.border.NEAR_GATHER_S": WAITS,
     "export.spool.outlet.AT_ONCE_ITEMS": COSTS,

@@ -186,6 +186,31 @@ def test_a_long_data_flow_header(size, outcome):
     assert (None if found is None else found.hops) == outcome
 
 
+class Long(bytes):
+    """A megabyte, which tells how much of it is decoded."""
+
+    decoded: list
+
+    def translate(self, *table):
+        self.decoded.append(len(self))
+        return bytes(self).translate(*table)
+
+    def __getitem__(self, at):
+        found = Long(bytes(self)[at])
+        found.decoded = self.decoded
+        return found
+
+
+def test_of_a_megabyte_a_few_characters_are_decoded():
+    """A message that somebody has made for it costs no more than another one."""
+    value = Long(b"A" * 1_000_000)
+    value.decoded = []
+
+    assert (pipeline_header.fields(value), pipeline_header.decode(value), value.decoded) == (None, None, [41])
+    assert pipeline_header.HeaderBlock.read([b"A" * 40, value]) is None
+    assert value.decoded == [41]
+
+
 @below_at_above("the fixed part of the data-flow header", 30, None, 1, 1)
 def test_a_short_data_flow_header(size, outcome):
     """Of fewer than 30 bytes nothing is read; without the flag, what comes after them is passed over."""

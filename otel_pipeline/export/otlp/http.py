@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import ssl
 import threading
 import time
@@ -15,6 +14,7 @@ from http.client import HTTPException
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_pipeline.engine.forks import Step, forks
+from otel_pipeline.engine.ids import uniform
 from otel_pipeline.export.causes import CertificateFileError
 from otel_pipeline.export.otlp import tls
 from otel_pipeline.export.otlp.answer import rejected
@@ -121,7 +121,7 @@ class Transport:
                 return outcome
             pause_s = outcome.retry_after_s
             if pause_s is None:
-                pause_s = wait_s * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - no secret
+                pause_s = wait_s * uniform(1 - JITTER, 1 + JITTER)
             if time.monotonic() + pause_s >= deadline_s or self._ended.wait(pause_s):
                 return outcome
             wait_s = min(2 * wait_s, MAX_WAIT_S)

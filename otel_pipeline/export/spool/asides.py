@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from otel_pipeline.export.spool.spool import Spool
 
 MAX_ASIDE = 32
-"""Batches of one lane; with one more the first is lost."""
+"""Batches of one lane; with one more the first is lost, if it was tried often enough, else what comes waits."""
+ENOUGH_TRIES = 8
+"""Of a batch that was set aside: half an hour and more."""
 
 
 def probe(spool: Spool, lane: Lane, taken: Taken, depth: int) -> Taken | None:
@@ -49,63 +51,38 @@ def _behind(spool: Spool, lane: Lane, taken: Taken, depth: int) -> Taken | None:
     return None
 
 
-def not_taken(spool: Spool, lane: Lane) -> None:
-    """Let the probe be: it was not taken, either."""
+def forget(spool: Spool, lane: Lane, *, arrived: bool) -> None:
+    """Let the probe be: it was not taken, either; or it has been settled, or its segment was dropped."""
     with spool.lock:
         found, lane.probe = lane.probe, None
         if found is not None and found.removed:
             lane.settled += found.part.items
-            lane.outcomes.dropped(found.part.items, found.removed)
+            if not arrived:
+                lane.outcomes.dropped(found.part.items, found.removed)
 
 
-def set_aside(spool: Spool, lane: Lane, payload: bytes, *, probe_arrived: bool) -> int:
-    """Set aside what is in hand and all before the probe; return how many items that was.
+def set_aside(spool: Spool, lane: Lane, payload: bytes) -> int:
+    """Set aside what is in hand; return how many items it is, 0 where there is no room for it.
 
     Args:
         spool: of the lane.
         lane: whose batch in hand is not taken.
         payload: what is left of that.
-        probe_arrived: whether the probe was taken; otherwise it comes next.
     """
     with spool.lock:
-        taken, found, lane.probe = lane.in_hand, lane.probe, None
-        if taken is None or found is None:
-            return 0  # A forked child began meanwhile.
-        count = _move(spool, lane, taken, payload)
-        while not found.removed and (between := _next(spool, lane, found)) is not None:
-            lane.in_hand = between
-            count += _move(spool, lane, between, between.part.payload)
-        if probe_arrived:
-            lane.in_hand = found
-            spool.done(lane, found)
-        elif found.removed:
-            lane.settled += found.part.items
-            lane.outcomes.dropped(found.part.items, found.removed)
-        while len(lane.aside) > MAX_ASIDE:
+        taken = lane.in_hand
+        if taken is None or taken.removed or not taken.left:
+            return 0
+        if len(lane.aside) >= MAX_ASIDE:
+            if lane.aside[0].tries < ENOUGH_TRIES:
+                return 0  # A server that takes some and some not: what it did not take may pass yet.
             lane.remove_aside(lane.aside[0], UNANSWERED)
-        return count
-
-
-def _next(spool: Spool, lane: Lane, found: Taken) -> Taken | None:
-    """Return what comes before the probe; None where that is next."""
-    between = spool.next_own(lane, 0) if found.estate is None else spool.next_of_others(lane, 0)
-    if between is None or (between.segment is found.segment and between.part.end >= found.part.end):
-        return None
-    return between
-
-
-def _move(spool: Spool, lane: Lane, taken: Taken, payload: bytes) -> int:
-    """Set aside what is in hand; return how many items it has, unless it was dropped meanwhile."""
-    items = taken.left
-    if taken.removed:
-        lane.outcomes.dropped(items, taken.removed)
-    elif items:
         # Written before it is taken where it stands: who is killed in between sends it twice.
-        made = Aside(_written(spool, lane, payload, taken), items, of_others=taken.estate is not None)
+        made = Aside(_written(spool, lane, payload, taken), taken.left, of_others=taken.estate is not None)
         made.put_off(time.monotonic())
         lane.aside.append(made)
-    spool.done(lane, taken)
-    return 0 if taken.removed else items
+        spool.done(lane, taken)
+        return made.items
 
 
 def _written(spool: Spool, lane: Lane, payload: bytes, taken: Taken) -> Segment:

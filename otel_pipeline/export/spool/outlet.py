@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import random
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
+from otel_pipeline.engine.ids import uniform
 from otel_pipeline.export import attempt, causes
 from otel_pipeline.export.border import MAX_TRIES
 from otel_pipeline.export.spool import asides
@@ -107,8 +107,8 @@ class Outlet:
         self._of: Taken | None = None
         self._one_by_one = 0
         self._tries = 0
-        self._why = causes.TIMEOUT
-        """Of the last failure."""
+        self._passed: Taken | None = None
+        """What was sent before its turn, and was taken."""
         self._probes = False
         """Whether the next attempt is with what is behind."""
         self._depth = 1
@@ -142,24 +142,25 @@ class Outlet:
 
     def send(self, spool: Spool) -> bool:
         """Make one attempt, if something waits that is due; return whether there was one."""
-        due_s, now_s = self._due_s(spool), time.monotonic()
-        if not self.failures and (found := asides.due(spool, self.lane, now_s)) is not None:
-            self._attempt_aside(spool, *found)
-            self.attempts += 1
+        if self._tries_aside(spool):
             return True
+        due_s, now_s = self._due_s(spool), time.monotonic()
         if not due_s or min(due_s) > now_s:
             return False
-        own_first = self._is_own_waiting and due_s[0] <= now_s
-        take = spool.take if own_first else spool.take_of_others
+        take = spool.take if self._is_own_waiting and due_s[0] <= now_s else spool.take_of_others
         try:
-            taken = take(self.lane, 0 if self._one_by_one else self._join_bytes)
+            taken = take(self.lane, 0 if self._one_by_one or self._passed is not None else self._join_bytes)
         except OSError:
             self.put_off()  # No descriptor is left, for example: the file is as it was.
             return True
-        if taken is None:
-            return False
+        return taken is not None and self._send(spool, taken)
+
+    def _send(self, spool: Spool, taken: Taken) -> bool:
+        """Make one attempt with what is in hand; return true."""
         if taken.estate is None:
             self._gathers_since_s = None
+        if self._is_passed(spool, taken):
+            return True
         if self._of is not taken:
             self._of, self._tries, self._probes, self._depth = taken, 0, False, 1
             self.pieces = [(taken.part.payload, taken.part.items)] if taken.part.frames else []
@@ -183,7 +184,7 @@ class Outlet:
 
     def _backoff_s(self) -> float:
         # Not all at once, when a Collector comes back to many.
-        return min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(self.failures, 10)) * random.uniform(0.8, 1.2)  # noqa: S311
+        return min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(self.failures, 10)) * uniform(0.8, 1.2)
 
     def _asked(self, payload: bytes) -> tuple[Outcome, Meaning, attempt.Attempt]:
         """Send it once."""
@@ -194,23 +195,49 @@ class Outlet:
         return outcome, Meaning.WAIT if outcome.status is None else meaning(outcome.status), trying
 
     def _attempt_behind(self, spool: Spool, taken: Taken, probe: Taken) -> None:
-        """Send what is behind; where that gets an answer, what is in hand is set aside."""
+        """Send what is behind; where that is taken, what is in hand is tried once more, and then set aside."""
         outcome, means, trying = self._asked(probe.part.payload)
-        cause = causes.cause_of(trying, self.lane.signal, self.endpoint, probes=False)
-        if means in (Meaning.WAIT, Meaning.FAILED):
-            asides.not_taken(spool, self.lane)
-            self._wait(taken, cause, outcome.retry_after_s)
-            self._probes, self._depth = False, self._depth % MAX_DEPTH + 1
-            return
-        arrived = means is Meaning.ARRIVED
-        payload = b"".join(payload for payload, _ in self.pieces)
-        count = asides.set_aside(spool, self.lane, payload, probe_arrived=arrived)
-        self._of, self.pieces = None, []
-        self.failures, self.due_s, self.asked_to_wait = 0, float("-inf"), False
-        if count:
-            self.listener.set_aside(count, self._why)
-        if arrived:
+        self._probes = False
+        if means is Meaning.ARRIVED:
+            self._passed, self.due_s, self.asked_to_wait = probe, float("-inf"), False
             self.listener.sent(probe.part.items, outcome, of_others=probe.estate is not None)
+            return
+        asides.forget(spool, self.lane, arrived=False)
+        self._depth = self._depth % MAX_DEPTH + 1
+        cause = causes.cause_of(trying, self.lane.signal, self.endpoint, probes=False)
+        self._wait(taken, cause, outcome.retry_after_s)
+
+    def _is_passed(self, spool: Spool, taken: Taken) -> bool:
+        """Settle what is in hand where it is what was sent before its turn; false where it is not."""
+        passed = self._passed
+        if passed is not None and passed.removed:
+            passed = self._passed = None
+            asides.forget(spool, self.lane, arrived=True)
+        if passed is None or passed.segment is not taken.segment or passed.part.end != taken.part.end:
+            return False
+        self._passed, self.failures, self.due_s = None, 0, float("-inf")
+        asides.forget(spool, self.lane, arrived=True)
+        spool.done(self.lane, taken)
+        self.attempts += 1
+        return True
+
+    def _set_aside(self, spool: Spool, cause: Cause) -> bool:
+        """Set aside what is in hand: what is behind it was taken since. False where there is no room."""
+        count = asides.set_aside(spool, self.lane, b"".join(payload for payload, _ in self.pieces))
+        if not count:
+            return False
+        self._of, self.pieces = None, []
+        self.due_s, self.asked_to_wait = float("-inf"), False
+        self.listener.set_aside(count, cause)
+        return True
+
+    def _tries_aside(self, spool: Spool) -> bool:
+        """Try again what was set aside, where some of it is due while all goes well; tell whether there was some."""
+        found = None if self.failures else asides.due(spool, self.lane, time.monotonic())
+        if found is not None:
+            self._attempt_aside(spool, *found)
+            self.attempts += 1
+        return found is not None
 
     def _attempt_aside(self, spool: Spool, aside: Aside, part: Part) -> None:
         """Try again what was set aside."""
@@ -242,10 +269,13 @@ class Outlet:
         self._tries += 1
         if means is Meaning.TOO_LARGE and self._in_parts(spool, taken):
             return
-        if means is Meaning.WAIT or (means is Meaning.FAILED and self._tries < MAX_FAILURES):
+        if means is Meaning.WAIT:
+            if self._passed is None or not self._set_aside(spool, cause):
+                self._wait(taken, cause, outcome.retry_after_s)
+                self._doubt(spool, taken)
+            return
+        if means is Meaning.FAILED and self._tries < MAX_FAILURES:
             self._wait(taken, cause, outcome.retry_after_s)
-            if means is Meaning.WAIT:
-                self._doubt(spool, taken, cause)
             return
         if taken.part.frames > 1 and len(self.pieces) == 1 and spool.put_back(self.lane, taken):
             self._alone(taken)  # One of them it is; the others are not to suffer.
@@ -258,10 +288,9 @@ class Outlet:
         taken.left -= count
         del self.pieces[0]
 
-    def _doubt(self, spool: Spool, taken: Taken, cause: Cause) -> None:
+    def _doubt(self, spool: Spool, taken: Taken) -> None:
         """Look at what is behind, once it was tried often enough: is it this one alone?"""
-        self._why = cause
-        if self._tries < (1 if self._one_by_one else PATIENCE) or not self.pieces:
+        if self._tries < (1 if self._one_by_one else PATIENCE) or not self.pieces or self._passed is not None:
             return
         if taken.part.frames > 1 and len(self.pieces) == 1 and spool.put_back(self.lane, taken):
             self._alone(taken)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import random
 import socket
 import ssl
 import struct
@@ -199,6 +200,17 @@ def test_what_never_comes_ends_at_the_deadline(name):
         outcome = Transport(HttpSettings(server.url)).post(b"body", 0.3)
 
     assert (came(outcome), len(server.requests)) == ("TimeoutError", 1)
+
+
+def test_the_applications_random_numbers_are_its_own():
+    """Whoever seeds the shared generator has the same numbers each time, whatever we wait for meanwhile."""
+    random.seed(7)
+    expected = random.random()
+    random.seed(7)
+    with Scripted(answered(503), answered(503)) as server:
+        assert Transport(HttpSettings(server.url)).post(b"", 20).is_taken
+
+    assert (len(server.requests), random.random()) == (3, expected)
 
 
 def test_nobody_listens():
