@@ -29,7 +29,7 @@ Values: TypeAlias = "tuple[AttributeValue | None, ...]"
 class SpanShape:
     """What spans of one operation at one place have in common; made once, not per span. Not to be changed."""
 
-    __slots__ = ("attributes", "constant", "kind", "name", "names")
+    __slots__ = ("attributes", "code", "kind", "name", "names")
 
     def __init__(
         self, name: str, kind: SpanKind, attributes: Mapping[str, AttributeValue], names: tuple[str, ...] = ()
@@ -39,7 +39,7 @@ class SpanShape:
         self.attributes = attributes
         self.names = names
         """Of attributes whose values differ from span to span; none of them is in `attributes`."""
-        self.constant: object = None
+        self.code: object = None
         """What whoever exports such spans keeps of them, encoded."""
 
     def all(self, values: Values, more: Mapping[str, AttributeValue] | None = None) -> dict[str, AttributeValue]:

@@ -37,12 +37,6 @@ def encode(signal: Signal, batch: Any) -> Encoded:
     return Encoder(signal).encode(batch)
 
 
-def _span(span: Any) -> bytes:
-    if isinstance(span, ShapedSpan) and recorded.is_encodable(span):
-        return recorded.encode(span)
-    return spans.encode(span)
-
-
 class Encoder:
     """Encodes one batch."""
 
@@ -64,12 +58,19 @@ class Encoder:
 
     def _items(self, batch: Any) -> Iterator[tuple[Any, Any, list[bytes]]]:
         """Yield spans or log records as bytes, those together that have one resource and scope object."""
-        encode_one = _span if self._signal == "traces" else logs.encode
+        encode_one = spans.encode if self._signal == "traces" else logs.encode
         resource_of = attrgetter("resource") if self._signal == "traces" else logs.resource_of
         last_resource: Any = _NONE
         last_scope: Any = _NONE
         found: list[bytes] = []
+        shaped: type | None = None
         for item in batch:
+            if type(item) is shaped:  # The class has resource and scope: they are those of the one before.
+                try:
+                    found.append(recorded.encode(item))
+                except Exception:
+                    found += self._again(item, spans.encode)
+                continue
             try:
                 resource, scope = resource_of(item), item.instrumentation_scope
             except Exception:
@@ -78,8 +79,9 @@ class Encoder:
             if scope is not last_scope or resource is not last_resource:
                 yield last_resource, last_scope, found
                 last_resource, last_scope, found = resource, scope, []
+            shaped = type(item) if isinstance(item, ShapedSpan) else None
             try:
-                found.append(encode_one(item))
+                found.append(encode_one(item) if shaped is None else recorded.encode(item))
             except Exception:
                 found += self._again(item, encode_one)
         yield last_resource, last_scope, found

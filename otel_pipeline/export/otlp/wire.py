@@ -226,12 +226,13 @@ def _within(value: Any, depth: int) -> bytes:
     raise TypeError(f"OTLP has no type for {type(value).__name__}")
 
 
-class _Key:
+class Key:
     """A name of attributes as bytes, and its few texts and integers that come again and again, with it."""
 
-    __slots__ = ("double", "name", "pairs", "seen")
+    __slots__ = ("double", "name", "pairs", "seen", "text")
 
     def __init__(self, key: str) -> None:
+        self.text = key
         self.name = _key(key)
         """Up to the tag of its value."""
         self.double = self.with_value(_float(0.0))[:-_DOUBLE_BYTES]
@@ -273,12 +274,17 @@ class _Key:
                 self.pairs = {}
 
 
-_keys: dict[str, _Key] = {}
+_keys: dict[str, Key] = {}
 
 
-def _new_key(key: str) -> _Key:
+def key_of(key: str) -> Key:
+    """Return a name as bytes."""
+    return _keys.get(key) or _new_key(key)
+
+
+def _new_key(key: str) -> Key:
     """Return a name that is not kept yet; a short one is kept."""
-    found = _Key(key)
+    found = Key(key)
     if len(found.name) <= MAX_PAIR_BYTES:
         if len(_keys) >= MAX_KEYS:
             _keys.clear()
