@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
-from binascii import a2b_base64
+from binascii import a2b_base64, unhexlify
 from dataclasses import dataclass, field
+from struct import Struct
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -43,6 +44,8 @@ _LENGTHS = frozenset(map(len, (TRACEPARENT, TRACESTATE, BAGGAGE, _PIPELINE_HEADE
 _FORMAT = b"00-%032x-%016x-%02x"
 _DASH = ord("-")
 _HEX = b"0123456789abcdef"
+_FLAGS = {b"%02x" % flags: flags for flags in range(0x100)}
+_ids = Struct(">QQQ").unpack
 _LENGTH = 55  # of version 00: 2 + 1 + 32 + 1 + 16 + 1 + 2
 _unpack, _STANDARD, _VERSION = pipeline_header.unpack, pipeline_header.STANDARD, pipeline_header.VERSION
 
@@ -231,17 +234,15 @@ class TraceContext:
             if state is not None:
                 states = [state]
                 read_state, context = functools.partial(self._read_state, states), with_states(context, states)
-            if (
-                type(first) is bytes
-                and len(first) == _LENGTH
-                and first[:3] == b"00-"
-                and first.translate(None, _HEX) == b"---"
-                and first[35] == first[52] == _DASH
-            ):  # Most are so: `parse_traceparent`, in place.
-                trace_id, span_id = int(first[3:35], 16), int(first[36:52], 16)
-                if trace_id and span_id:
-                    flags = int(first[53:55], 16)
-                    return LightSpan(trace_id, span_id, flags, True, read_state), context, first, header, fields
+            # Most are so: `parse_traceparent`, in place. No letter may be in upper case; what is no digit raises.
+            if type(first) is bytes and first[:3] == b"00-" and first == first.lower():
+                _, trace, span, last = first.split(b"-")
+                flags = _FLAGS.get(last)
+                if len(trace) == 32 and len(span) == 16 and flags is not None:  # noqa: PLR2004
+                    high, low, span_id = _ids(unhexlify(trace + span))
+                    if (high or low) and span_id:
+                        created = LightSpan(high << 64 | low, span_id, flags, True, read_state)
+                        return created, context, first, header, fields
             ids = None if first is None else parse_traceparent(first)
             if ids is not None:
                 return LightSpan(ids[0], ids[1], ids[2], True, read_state), context, first, header, fields

@@ -314,5 +314,12 @@ def class_for(template: Any, processors: Processors, **others: Any) -> type[Reco
     for name in _OWN:
         fields.pop(name, None)
     fields.update(others)
-    own = {"__slots__": (), "__module__": __name__, "parts": Parts(template), "processors": processors, **fields, **_MADE}
+    own = {
+        "__slots__": (),
+        "__module__": __name__,
+        "parts": Parts(template),
+        "processors": processors,
+        **fields,
+        **_MADE,
+    }
     return type("RecordedSpan", (RecordedSpan,), own)
