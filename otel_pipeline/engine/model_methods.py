@@ -11,14 +11,14 @@ from otel_pipeline.engine.inference import INFERENCE_KEY
 from otel_pipeline.engine.model_objects import UNKNOWN, models
 from otel_pipeline.engine.origin import MAX_AGE_MS
 from otel_pipeline.engine.prepared import Called, inside
-from otel_pipeline.engine.scope import NOTHING, decorate
+from otel_pipeline.engine.scope import NOTHING, decorate, finish
 from otel_pipeline.engine.spans import SPAN_KEY
 from otel_pipeline.engine.trace_context import LightSpan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from otel_pipeline.engine.guard import Guard
+    from otel_pipeline.engine.guard import Guard, Place
     from otel_pipeline.engine.inference import InferenceCall, Inferences
     from otel_pipeline.engine.model_objects import Identity
     from otel_pipeline.engine.prepared import Prepared
@@ -221,7 +221,7 @@ class ModelMethods:
             result = method(model, *args, **kwargs)
         except BaseException as error:
             inside.model = None
-            self.place.told(call.finish, error)
+            finish(self._place_of, call, error)
             raise
         inside.model = None
         if describe is not None and call.span is not None:
@@ -230,11 +230,11 @@ class ModelMethods:
                     call.span.set_attributes(describe(prepared.model, model, args, kwargs, result))
             except Exception:
                 self._rows_place.failed()
-        try:
-            call.finish()
-        except Exception:
-            self.place.failed(call.abandon)
+        finish(self._place_of, call, None)
         return result
+
+    def _place_of(self) -> Place:
+        return self.place
 
     def begin(self, prepared: Prepared, rows: int | None, device: str | None = None) -> InferenceCall | None:
         """Begin a call; None inside of another one, and where it cannot be."""
