@@ -112,11 +112,12 @@ CHANGES = (
     Change("an option", 1, 3, make=add_an_option),
     Change("a detector: the share of nulls", 2, 60, make=take_a_detector_away, undoes=True),
     Change(
-        "a Kafka client: kafka-python",
-        3,
-        350,
+        "a Kafka client: kafka-python, with answers by the batch",
+        4,
+        440,
         parts=(
             "otel_pipeline/brokers/kafka/kafka_python.py",
+            "otel_pipeline/brokers/kafka/kafka_python_batches.py",
             "otel_pipeline/brokers/kafka/kafka_python_fetches.py",
             "otel_pipeline/registry.py:kafka-python",
         ),

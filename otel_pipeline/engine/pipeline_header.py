@@ -53,7 +53,7 @@ _MAX_ENVIRONMENT_BYTES = 16
 _MAX_CHARACTERS = 400
 _BYTES = 30
 _CHARACTERS = 40
-_ONE_MORE = _CHARACTERS + 1
+ONE_MORE = _CHARACTERS + 1
 _U16, _U32, _U48 = 0xFFFF, 0xFFFF_FFFF, 0xFFFF_FFFF_FFFF
 ENVIRONMENTS = {code: name for name, code in ENVIRONMENT_CODES.items()}
 # Version, flags, hops and environment are one number; a u48 is packed as u16 and u32.
@@ -127,7 +127,7 @@ def fields(value: Any) -> Fields | None:
     """Read the fixed part alone, as the numbers that stand there; None when it cannot be read. Never raises."""
     try:
         # One character more than it has, so that a longer one does not fit: a megabyte is not decoded to see that.
-        found: Fields = unpack(a2b_base64(value[:_ONE_MORE].translate(STANDARD)))
+        found: Fields = unpack(a2b_base64(value[:ONE_MORE].translate(STANDARD)))
     except Exception:
         raise_theirs()
         raw = _any_length(value)

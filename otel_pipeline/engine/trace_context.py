@@ -48,6 +48,7 @@ _FLAGS = {b"%02x" % flags: flags for flags in range(0x100)}
 _ids = Struct(">QQQ").unpack
 _LENGTH = 55  # of version 00: 2 + 1 + 32 + 1 + 16 + 1 + 2
 _unpack, _STANDARD, _VERSION = pipeline_header.unpack, pipeline_header.STANDARD, pipeline_header.VERSION
+_ONE_MORE = pipeline_header.ONE_MORE
 
 
 Ids: TypeAlias = "tuple[int, int, int, Callable[[], TraceState | None] | None]"
@@ -223,7 +224,7 @@ class TraceContext:
                     more = True
             if header is not None:
                 try:
-                    fields = _unpack(a2b_base64(header.translate(_STANDARD)))
+                    fields = _unpack(a2b_base64(header[:_ONE_MORE].translate(_STANDARD)))  # See `fields`.
                     if fields[0] >> 24 != _VERSION:
                         fields = None
                 except Exception:
@@ -235,7 +236,7 @@ class TraceContext:
                 states = [state]
                 read_state, context = functools.partial(self._read_state, states), with_states(context, states)
             # Most are so: `parse_traceparent`, in place. No letter may be in upper case; what is no digit raises.
-            if type(first) is bytes and first[:3] == b"00-" and first == first.lower():
+            if type(first) is bytes and len(first) == _LENGTH and first[:3] == b"00-" and first == first.lower():
                 _, trace, span, last = first.split(b"-")
                 flags = _FLAGS.get(last)
                 if len(trace) == 32 and len(span) == 16 and flags is not None:  # noqa: PLR2004

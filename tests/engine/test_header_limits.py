@@ -5,9 +5,10 @@ from __future__ import annotations
 from base64 import urlsafe_b64encode
 
 import pytest
+from opentelemetry.context import Context
 
 from otel_pipeline.engine import pipeline_header
-from otel_pipeline.engine.trace_context import chosen, parse_traceparent
+from otel_pipeline.engine.trace_context import TraceContext, chosen, parse_traceparent
 from otel_pipeline.engine.w3c import as_bytes, encode_baggage, parse_baggage, parse_tracestate
 from tests.limits import below_at_above
 
@@ -209,6 +210,17 @@ def test_of_a_megabyte_a_few_characters_are_decoded():
     assert (pipeline_header.fields(value), pipeline_header.decode(value), value.decoded) == (None, None, [41])
     assert pipeline_header.HeaderBlock.read([b"A" * 40, value]) is None
     assert value.decoded == [41]
+    read = TraceContext(lambda _reason: None, with_baggage=True).incoming([("otelp", value)], Context())
+    assert (read[0], read[4], set(value.decoded)) == (None, None, {41})
+
+
+@below_at_above("characters of a traceparent that is read in place", 55, False, True, False)
+def test_a_traceparent_of_another_length_is_read_apart(size, outcome):
+    """And is not split: a megabyte of dashes makes no list."""
+    value = (b"00-4bf92f3577b34da6a3ce929d0e0e4736-a3ce929d0e0e4736-01" + b"-" * 1_000_000)[:size]
+    created = TraceContext(lambda _reason: None, with_baggage=True).incoming([("traceparent", value)], Context())[0]
+
+    assert (created is not None) is outcome
 
 
 @below_at_above("the fixed part of the data-flow header", 30, None, 1, 1)
