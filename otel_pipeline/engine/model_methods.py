@@ -118,45 +118,54 @@ class ModelMethods:
         """
         inferences, place = self.inferences, self.place
         known, learn = self.learner(operation, clock)
-        rows_of, recorded = self.counting(count_rows), functools.partial(self.recorded, method, describe, device_of)
-        failed, told = place.failed, place.told
+        rows_of, begin, leave, ended = self.counting(count_rows), self._begin_on(device_of), self._leave, self._ended
+        failed, told, described, place_of = place.failed, place.told, self._described, self._place_of
         # Nothing below an unsampled span is recorded: then one question is enough, whether anything is on top of it.
         may_be_short = inferences.spans.drops_unsampled
         monotonic_ns, clock_ns = inferences.monotonic_ns, inferences.clock_ns
 
         @functools.wraps(method)
-        def call(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: C901, PLR0911 - one call's path in one place
-            if inside.model is not None or not inferences.active or place.off:
-                return method(self, *args, **kwargs)
-            prepared = None
+        def call(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: C901, PLR0912, PLR0915 - one call's path in one place
+            prepared: Prepared | None = None
+            opened: InferenceCall | None = None
+            delivery: Any = None
+            rows, started_ns = None, 0
             try:
-                prepared = known.get(id(self)) or learn(self)
+                if inside.model is None and inferences.active and not place.off:
+                    prepared = known.get(id(self)) or learn(self)
+                if prepared is not None:
+                    rows, context, is_short = rows_of(args, kwargs), get_current(), False
+                    delivery = context.get(DELIVERY_KEY)
+                    if delivery is not None and context is not delivery.own:
+                        # A step of a loop over a batch becomes what it stands for when it is looked at.
+                        context = get_current()
+                    if may_be_short and delivery is not None and context is delivery.own and not delivery.ended:
+                        span: Any = context.get(SPAN_KEY)
+                        is_short = type(span) is LightSpan and not (span.flags & _SAMPLED or INFERENCE_KEY in context)
+                    if not is_short:
+                        opened = begin(prepared, rows, args, kwargs)
+                        prepared = None if opened is None else prepared
+                    if prepared is not None:
+                        inside.model = prepared.model
+                        started_ns = monotonic_ns()
             except Exception:
-                failed()
+                prepared = None
+                failed(leave, opened)
             if prepared is None:
                 return method(self, *args, **kwargs)
-            rows = rows_of(args, kwargs)
-            context = get_current()
-            delivery: Any = context.get(DELIVERY_KEY)
-            if delivery is not None and context is not delivery.own:
-                context = (
-                    get_current()
-                )  # A step of a loop over a batch becomes what it stands for when it is looked at.
-            if delivery is None or context is not delivery.own or delivery.ended or not may_be_short:
-                return recorded(prepared, rows, self, args, kwargs)
-            span: Any = context.get(SPAN_KEY)
-            if type(span) is not LightSpan or span.flags & _SAMPLED or INFERENCE_KEY in context:
-                return recorded(prepared, rows, self, args, kwargs)
-            inside.model = prepared.model
-            started_ns = monotonic_ns()
             try:
                 result = method(self, *args, **kwargs)
             except BaseException as error:
-                inside.model = None
-                told(prepared.count, monotonic_ns() - started_ns, rows, error)
+                if opened is not None:
+                    finish(place_of, opened, error)
+                told(ended, prepared, opened, started_ns, rows, error)
                 raise
-            inside.model = None
             try:
+                inside.model = None
+                if opened is not None:
+                    described(describe, prepared, opened, self, args, kwargs, result)
+                    leave(opened)
+                    return result
                 elapsed_ns = monotonic_ns() - started_ns
                 mine = prepared.mine
                 mine.duration(elapsed_ns / 1e9)
@@ -176,7 +185,7 @@ class ModelMethods:
                     record = mine.ages[destination] = decided.cells_of(destination).cell.record
                 record(age_s)
             except Exception:
-                failed()
+                failed(leave, opened)
             return result
 
         return call
@@ -195,43 +204,52 @@ class ModelMethods:
 
         return decorate(method, opened, lambda: place)
 
-    def recorded(
+    def _begin_on(self, device_of: DeviceOf | None) -> Callable[[Prepared, int | None, Any, Any], InferenceCall | None]:
+        """Make what begins a call that is recorded, or in a context that is not just a delivery's."""
+
+        def begin(prepared: Prepared, rows: int | None, args: Any, kwargs: Any) -> InferenceCall | None:
+            device = None
+            if device_of is not None:
+                try:
+                    device = device_of(args, kwargs)
+                except Exception:
+                    self._rows_place.failed()
+            return self.begin(prepared, rows, device)
+
+        return begin
+
+    def _described(
         self,
-        method: Method,
         describe: Describe | None,
-        device_of: DeviceOf | None,
         prepared: Prepared,
-        rows: int | None,
+        call: InferenceCall,
         model: Any,
         args: Any,
         kwargs: Any,
-    ) -> Any:
-        """Call the method as a model call like any other: recorded, or in a context that is not just a delivery's."""
-        device = None
-        if device_of is not None:
-            try:
-                device = device_of(args, kwargs)
-            except Exception:
-                self._rows_place.failed()
-        call = self.begin(prepared, rows, device)
-        if call is None:
-            return method(model, *args, **kwargs)
-        inside.model = prepared.model
+        result: Any,
+    ) -> None:
+        """Say on its span what else is known of a call; never raises."""
+        if describe is None or call.span is None:
+            return
         try:
-            result = method(model, *args, **kwargs)
-        except BaseException as error:
-            inside.model = None
-            finish(self._place_of, call, error)
-            raise
+            if call.span.is_recording():
+                call.span.set_attributes(describe(prepared.model, model, args, kwargs, result))
+        except Exception:
+            self._rows_place.failed()
+
+    def _leave(self, call: InferenceCall | None) -> None:
+        """End a call that has succeeded, or could not begin as a whole."""
         inside.model = None
-        if describe is not None and call.span is not None:
-            try:
-                if call.span.is_recording():
-                    call.span.set_attributes(describe(prepared.model, model, args, kwargs, result))
-            except Exception:
-                self._rows_place.failed()
-        finish(self._place_of, call, None)
-        return result
+        if call is not None:
+            finish(self._place_of, call, None)
+
+    def _ended(
+        self, prepared: Prepared, call: InferenceCall | None, started_ns: int, rows: int | None, error: BaseException
+    ) -> None:
+        """Leave a call that has failed, and count one that was not opened."""
+        inside.model = None
+        if call is None:
+            prepared.count(self.inferences.monotonic_ns() - started_ns, rows, error)
 
     def _place_of(self) -> Place:
         return self.place

@@ -339,7 +339,7 @@ def test_an_exception_at_any_line_is_ours_alone(application, opened):
 @pytest.mark.parametrize(
     ("name", "place"),
     {
-        "a model": "inference",
+        "a model": "sklearn",
         "current": "current",
         "extract, block": "extract",
         "flow outside": "flow",

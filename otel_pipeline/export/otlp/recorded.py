@@ -42,14 +42,14 @@ class _Code:
 class _Value:
     """An attribute whose value differs from span to span: what stands before it."""
 
-    __slots__ = ("before_double", "key", "known", "upper")
+    __slots__ = ("before_double", "high", "key", "known")
 
     def __init__(self, name: str) -> None:
         self.key = key_of(name)
         self.before_double = _ATTRIBUTE + self.key.double
         self.known: dict[str | int, bytes] = {}
         """Whole attributes, by values that come again."""
-        self.upper = (-1, b"", b"")
+        self.high = (-1, b"", b"")
         """Of the last integer: all but its lowest 7 bits, what stands before them, and they as bytes. 128 offsets have
         these in common. One reference: another thread reads the old ones or the new."""
 
@@ -60,7 +60,7 @@ class _Value:
         bits, low = varint(number >> 7), _LOW[number & 127]
         name, size = self.key.name, len(bits) + 2
         before = b"".join((_ATTRIBUTE, varint(len(name) + 1 + size), name, varint(size), b"\x18"))
-        self.upper = number >> 7, before, bits
+        self.high = number >> 7, before, bits
         return before + low + bits
 
     def of_text(self, text: str) -> bytes:
@@ -101,7 +101,7 @@ def encode(span: Any) -> bytes:  # noqa: C901, PLR0912 - one place a field
             elif kind is str:
                 parts.append(of.known.get(value) or of.of_text(value))
             elif kind is int:
-                upper = of.upper
+                upper = of.high
                 if value >> 7 == upper[0]:
                     parts += (upper[1], _LOW[value & 127], upper[2])
                 else:
