@@ -119,7 +119,7 @@ class ModelMethods:
         inferences, place = self.inferences, self.place
         known, learn = self.learner(operation, clock)
         rows_of, begin, leave, ended = self.counting(count_rows), self._begin_on(device_of), self._leave, self._ended
-        failed, told, described, place_of = place.failed, place.told, self._described, self._place_of
+        failed, described, place_of = place.failed, self._described, self._place_of
         # Nothing below an unsampled span is recorded: then one question is enough, whether anything is on top of it.
         may_be_short = inferences.spans.drops_unsampled
         monotonic_ns, clock_ns = inferences.monotonic_ns, inferences.clock_ns
@@ -156,9 +156,10 @@ class ModelMethods:
             try:
                 result = method(self, *args, **kwargs)
             except BaseException as error:
+                place.told(leave, None)
                 if opened is not None:
                     finish(place_of, opened, error)
-                told(ended, prepared, opened, started_ns, rows, error)
+                place.told(ended, prepared, opened, started_ns, rows, error)
                 raise
             try:
                 inside.model = None
@@ -246,8 +247,8 @@ class ModelMethods:
     def _ended(
         self, prepared: Prepared, call: InferenceCall | None, started_ns: int, rows: int | None, error: BaseException
     ) -> None:
-        """Leave a call that has failed, and count one that was not opened."""
-        inside.model = None
+        """Count a call that has failed, where it was not opened."""
+        inside.model = None  # Once more: nothing would be counted in this thread any more.
         if call is None:
             prepared.count(self.inferences.monotonic_ns() - started_ns, rows, error)
 

@@ -7,6 +7,7 @@ is asked at each call, and cannot be named.
 
 from __future__ import annotations
 
+import functools
 import time
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -146,19 +147,22 @@ class ModelObjects:
         if len(self._references) >= MAX_OBJECTS:
             return False
         try:
-            self._references[key] = weakref.ref(model, lambda gone: self._forget(key, gone))
+            self._references[key] = weakref.ref(model, functools.partial(self._forget, key))
         except TypeError:
             return False
         return True
 
     def _forget(self, key: int, gone: weakref.ref[Any]) -> None:
-        if self._references.get(key) is not gone:
-            return
-        del self._references[key]
-        self._named.pop(key, None)
-        self._found.pop(key, None)
-        self._files.pop(key, None)
-        self.forget_calls(key)
+        try:
+            if self._references.get(key) is not gone:
+                return
+            del self._references[key]
+            self._named.pop(key, None)
+            self._found.pop(key, None)
+            self._files.pop(key, None)
+            self.forget_calls(key)
+        except Exception:
+            step_aside("inference")
 
 
 def _speaking(name: str | None) -> str | None:
