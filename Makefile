@@ -51,6 +51,7 @@ bench: $(SETUP)
 	@$(BIN)/python scripts/bench.py $(ARGS) && $(BIN)/python scripts/bench_health.py $(ARGS)
 	@$(BIN)/python scripts/bench_export.py && $(BIN)/python scripts/bench_models.py $(filter --quick,$(ARGS))
 	@$(BIN)/python scripts/bench_logs.py && $(BIN)/python scripts/bench_queue.py && $(BIN)/python scripts/bench_startup.py
+	@$(BIN)/python scripts/bench_instructions.py $(filter --gate,$(ARGS))
 
 lint: $(SETUP)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -1,6 +1,6 @@
 """Instructions that a message costs, counted by callgrind: the same on any machine to within a percent, unlike times.
 
-    python scripts/bench_instructions.py [--gate] [--only send,step] [--write]
+    python scripts/bench_instructions.py [--gate] [--only send,step]
 
 Needs valgrind with its headers and gcc (`apt install valgrind gcc`); without them it says so and ends with 0. Around
 stubbed client methods, as bench.py, with batches of 100 that are acknowledged as a whole, as a broker does. What is
@@ -49,17 +49,15 @@ BODIES = {
     "json": json.dumps({"id": 7, "amount": 2.5, "customer": {"name": "x" * 20}}).encode(),
     "avro": b"\0\0\0\0\7" + b"\x02\x06abc" * 15,
 }
-GOALS = {
-    ("send", 1.0, "thread"): 0.13,
-    ("step", 1.0, "thread"): 0.18,
-    ("send", 0.0, "thread"): 0.25,
-    ("step", 0.0, "thread"): 0.25,
-    ("send", 1.0, "process"): 0.10,
-    ("step", 1.0, "process"): 0.10,
+CEILINGS = {
+    ("send", 1.0, "thread"): 0.25,
+    ("step", 1.0, "thread"): 0.38,
+    ("send", 0.0, "thread"): 0.41,
+    ("step", 0.0, "thread"): 0.56,
+    ("send", 1.0, "process"): 0.18,
+    ("step", 1.0, "process"): 0.28,
 }
-"""Of what contrib adds."""
-PULL_GOAL = 4_000
-"""Instructions of a message of a pull, looped over by the application."""
+"""Of what contrib adds: what it is now, and some per cent. Lower them with each that is saved."""
 REQUESTS = """
 #include <valgrind/callgrind.h>
 void start(void) { CALLGRIND_START_INSTRUMENTATION; CALLGRIND_ZERO_STATS; }
@@ -259,10 +257,29 @@ def counted(folder: Path, case: str, rate: float, variant: str, body: str) -> tu
     return thread, process
 
 
+def said(case: str, rate: float, body: str, found: dict[str, tuple[float, float]]) -> list[str]:
+    """Print what was found, and return where ours costs more than it may."""
+    missed = []
+    for at, of in enumerate(("thread", "process")):
+        bare = found.get("bare", (0, 0))[at]
+        added = {each: numbers[at] - bare for each, numbers in found.items() if each != "bare"}
+        contrib = added.get("contrib") if case != "pull" else None  # It does not see a pull.
+        each_said = [
+            f"{each} {number:,.0f}" + (f" ({number / contrib:.3f})" if contrib else "")
+            for each, number in added.items()
+        ]
+        print(f"{case} {rate:.0%} {body} {of}: bare {bare:,.0f}, added {', '.join(each_said)}", flush=True)
+        ceiling = CEILINGS.get((case, rate, of))
+        if ceiling is not None and contrib and added.get("ours", 0) / contrib > ceiling:
+            missed.append(f"{case} {rate:.0%} {of}: more than {ceiling} of what contrib adds")
+            print(missed[-1], flush=True)
+    return missed
+
+
 def main() -> int:
-    """Count and print; with --gate, return 1 when a goal is missed."""
+    """Count and print; with --gate, return 1 where ours has become dearer than it may be."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--gate", action="store_true", help="end with 1 when a goal is missed")
+    parser.add_argument("--gate", action="store_true", help="end with 1 where ours costs more than it may")
     parser.add_argument("--only", default="send,step,pull", help="cases, by comma")
     parser.add_argument("--variants", default=",".join(VARIANTS))
     parser.add_argument("--rates", default="1.0,0.0")
@@ -276,21 +293,12 @@ def main() -> int:
         if build(folder) is None:
             print("not counted: valgrind with its headers and gcc are needed (apt install valgrind gcc)")
             return 0
-        missed = False
-        for case in options.only.split(","):
-            for rate in map(float, options.rates.split(",")):
-                for body in BODIES if case == "pull" else ["raw"]:
-                    found = {each: counted(folder, case, rate, each, body) for each in options.variants.split(",")}
-                    for at, of in enumerate(("thread", "process")):
-                        bare = found.get("bare", (0, 0))[at]
-                        added = {each: numbers[at] - bare for each, numbers in found.items() if each != "bare"}
-                        base = added.get("contrib")
-                        said = ", ".join(
-                            f"{each} {number:,.0f}" + (f" ({number / base:.3f})" if base and case != "pull" else "")
-                            for each, number in added.items()
-                        )
-                        print(f"{case} {rate:.0%} {body} {of}: bare {bare:,.0f}, added {said}", flush=True)
-    return int(options.gate and missed)
+        missed = []
+        for case, rate in itertools.product(options.only.split(","), map(float, options.rates.split(","))):
+            for body in BODIES if case == "pull" else ["raw"]:
+                found = {each: counted(folder, case, rate, each, body) for each in options.variants.split(",")}
+                missed += said(case, rate, body, found)
+    return int(options.gate and bool(missed))
 
 
 if __name__ == "__main__":

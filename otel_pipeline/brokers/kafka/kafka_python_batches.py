@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
+from otel_pipeline.engine.forks import Step, forks
 from otel_pipeline.engine.sent_batch import SentBatch
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _KEPT = "_otel_pipeline_sent"
 class SentBatches:
     """Finds out which sends stand in which batch, while the client holds the partition's lock."""
 
-    __slots__ = ("_engine", "expected", "on", "place")
+    __slots__ = ("__weakref__", "_engine", "expected", "on", "place")
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -34,6 +35,11 @@ class SentBatches:
         """Whether that can be done; each send is followed by itself otherwise."""
         self.expected: dict[int, Sending] = {}
         """By the id of the headers that the client was given, while it is in `send()`."""
+        forks.add(self.begin_anew, Step.ZERO)
+
+    def begin_anew(self) -> None:
+        """Expect nothing, in a forked child: what other threads were sending is the parent's."""
+        self.expected.clear()
 
     def instrument(self, patches: Patches) -> None:
         """Follow batches that are split, where the client is as known."""
