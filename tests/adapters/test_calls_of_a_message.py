@@ -30,7 +30,7 @@ def pipe(monkeypatch):
         monkeypatch.setenv(f"OTEL_{name}_EXPORTER", "none")
     found = otel_pipeline.instrument("calls", environment="staging", libraries=["confluent-kafka"])
     yield found
-    found.uninstrument()
+    found.shutdown(0)
 
 
 def calls(act):
