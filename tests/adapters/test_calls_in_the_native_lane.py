@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from itertools import islice
 
 import pytest
+from kafka.producer.future import FutureRecordMetadata
 
 import otel_pipeline
 
@@ -23,6 +24,11 @@ BUDGETS = {
     "sampled": {"send": 12, "step": 20, "send within a step": 24.5},
     "not sampled": {"send": 11, "step": 13.5, "send within a step": 22.5},
 }
+if not hasattr(FutureRecordMetadata, "rebind"):  # Clients before 3.0 answer one by one.
+    BUDGETS = {
+        "sampled": {"send": 18.5, "step": 20, "send within a step": 30.5},
+        "not sampled": {"send": 13.5, "step": 13.5, "send within a step": 24.5},
+    }
 OF_THRESHOLDS = {
     "sampled": {"send": 28.5, "step": 52.5, "send within a step": 54.5},
     "not sampled": {"send": 14.5, "step": 16, "send within a step": 26.5},
