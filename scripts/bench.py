@@ -30,7 +30,6 @@ warnings.simplefilter("ignore", DeprecationWarning)
 os.environ["OTEL_PIPELINE_HEALTH_STATE_FILE"] = "off"
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition  # noqa: E402
-from kafka.producer.future import RecordMetadata  # noqa: E402
 from kafka.producer.producer_batch import ProducerBatch  # noqa: E402
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans  # noqa: E402
 from opentelemetry.instrumentation.kafka import KafkaInstrumentor  # noqa: E402
@@ -60,6 +59,8 @@ VARIANTS = ("bare", "contrib", "tracing", "ours")
 RATES = (1.0, 0.01, 0.0)
 BUDGETS = {1.0: 0.5, 0.01: 0.5, 0.0: 0.5}
 BODY = b"x" * 100
+BATCH = 100
+"""Messages that a stubbed client sends, and that are acknowledged, together."""
 
 
 class _Encoding(SpanExporter):
@@ -218,8 +219,8 @@ class Bench:
 class StubbedBench(Bench):
     """The same instrumentations around client methods that do nearly nothing: their own cost, without a network.
 
-    `send` appends to a real batch whose records are not kept and is acknowledged at once; `__next__` hands out records
-    that are there already. One thread, warm caches: what is added, and nothing of what it does to other threads.
+    `send` appends to a real batch whose records are not kept, acknowledged when it is full; `__next__` hands
+    out records that are there already. One thread, warm caches: what is added, and nothing of what it does to others.
     """
 
     @contextmanager
@@ -239,14 +240,9 @@ class StubbedBench(Bench):
 
     @contextmanager
     def stubbed_send(self) -> Iterator[None]:
-        """Exchange the client's send for one that appends and acknowledges at once."""
-
-        class Records:
-            def append(self, *_arguments: Any) -> Any:
-                return _APPENDED
-
-        batch = ProducerBatch(TopicPartition("sent", 0), Records())
-        acknowledged = RecordMetadata("sent", 0, TopicPartition("sent", 0), 5, 0, None, 0, 0, 0)
+        """Exchange the client's send for one that appends to a batch, and acknowledges the batch when it is full."""
+        place = TopicPartition("sent", 0)
+        state: dict[str, Any] = {"batch": ProducerBatch(place, Records()), "base": 0}
 
         def stub(
             self: Any,  # noqa: ARG001
@@ -257,11 +253,11 @@ class StubbedBench(Bench):
             partition: Any = None,  # noqa: ARG001
             timestamp_ms: Any = None,
         ) -> Any:
+            batch = state["batch"]
             future = batch.try_append(timestamp_ms, key, value, headers or [])
-            future.success(acknowledged)
-            batch._record_futures.clear()
-            batch.produce_future._callbacks.clear()
-            batch.produce_future._errbacks.clear()
+            if batch.records.count == BATCH:
+                batch.complete(state["base"], -1)
+                state.update(batch=ProducerBatch(place, Records()), base=state["base"] + BATCH)
             return future
 
         with self.replaced(KafkaProducer, "send", stub):
@@ -280,7 +276,20 @@ class StubbedBench(Bench):
             return self.loops(topic, rate)
 
 
-_APPENDED = SimpleNamespace(size=200, offset=0, timestamp=0, crc=None)
+class Records:
+    """Takes all records of a batch and keeps none."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def append(self, *_record: object) -> object:
+        """Take one."""
+        self.count += 1
+        return SimpleNamespace(size=200, offset=self.count - 1, timestamp=5, crc=None)
+
+    def next_offset(self) -> int:
+        """Return how many there are."""
+        return self.count
 
 
 @dataclass

@@ -24,7 +24,6 @@ import sys
 import tempfile
 from pathlib import Path
 from shutil import which
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -32,7 +31,6 @@ os.environ["OTEL_PIPELINE_HEALTH_STATE_FILE"] = "off"
 
 from bench import VARIANTS, StubbedBench, _of_variants, instrumented
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.producer.producer_batch import ProducerBatch
 
 from otel_pipeline.brokers.embedded import embedded_broker
 from otel_pipeline.engine import pipeline_header
@@ -42,7 +40,6 @@ if TYPE_CHECKING:
 
 FEW, MANY, WARM, TIMES = 100, 400, 1500, 5
 """Now and then a value is looked at, by the clock, which is slow here: the median of some times is without that."""
-BATCH = 100
 PULL = 500
 BODIES = {
     "raw": b"x" * 100,
@@ -124,44 +121,9 @@ class Counting:
         return statistics.median(thread), statistics.median(process)
 
 
-class Records:
-    """Takes all records of a batch and keeps none."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def append(self, *_record: object) -> object:
-        """Take one."""
-        self.count += 1
-        return SimpleNamespace(size=200, offset=self.count - 1, timestamp=5, crc=None)
-
-    def next_offset(self) -> int:
-        """Return how many there are."""
-        return self.count
-
-
 def sends(bench: StubbedBench, _rate: float, body: bytes) -> Iterator[Callable[[int], object]]:
     """Send to a client that appends to a batch, and acknowledges the batch when it is full."""
-    place = TopicPartition("sent", 0)
-    state: dict[str, Any] = {"batch": ProducerBatch(place, Records()), "base": 0}
-
-    def stub(
-        self: Any,  # noqa: ARG001
-        topic: Any,  # noqa: ARG001
-        value: Any = None,
-        key: Any = None,
-        headers: Any = None,
-        partition: Any = None,  # noqa: ARG001
-        timestamp_ms: Any = None,
-    ) -> Any:
-        batch = state["batch"]
-        future = batch.try_append(timestamp_ms, key, value, headers or [])
-        if batch.records.count == BATCH:
-            batch.complete(state["base"], -1)
-            state.update(batch=ProducerBatch(place, Records()), base=state["base"] + BATCH)
-        return future
-
-    with bench.replaced(KafkaProducer, "send", stub):
+    with bench.stubbed_send():
         producer = KafkaProducer(**bench.options)
 
         def loop(count: int) -> None:
