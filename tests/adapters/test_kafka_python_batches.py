@@ -7,6 +7,8 @@ from kafka import KafkaProducer
 from kafka.producer.future import FutureRecordMetadata
 
 from otel_pipeline import semconv
+from otel_pipeline.brokers.kafka.kafka_python_batches import SentBatches
+from otel_pipeline.engine import guard
 
 pytestmark = [
     pytest.mark.broker,
@@ -152,3 +154,26 @@ def test_what_another_layer_copies_is_followed_by_itself(telemetry, mock, monkey
 
     assert offsets(telemetry) == [(offset, None) for offset in range(3)]
     assert pipe.status().errors == {}
+
+
+def test_where_batches_cannot_be_followed_each_send_is(telemetry, mock, monkeypatch):
+    """A client whose batches have become others is tried so often, and no more; nothing is lost by it."""
+    pipe, topic = telemetry.instrument(), mock.topic()
+    monkeypatch.setattr(guard, "OFF_AFTER", 3)
+    monkeypatch.setattr(SentBatches, "add", lambda *_message: 1 / 0)
+    producer = mock.producer()
+    for _ in range(5):
+        producer.send(topic, b"a", partition=0).get(10)
+
+    assert offsets(telemetry) == [(offset, None) for offset in range(5)]
+    assert pipe.status().errors == {"send.together": 3}
+
+
+def test_what_cannot_be_followed_at_all_is_the_applications_alone(telemetry, mock, monkeypatch):
+    """Neither by its batch nor by itself: it is sent, and counted as a failure of ours."""
+    pipe, topic = telemetry.instrument(), mock.topic()
+    monkeypatch.setattr(SentBatches, "add", lambda *_message: 1 / 0)
+    monkeypatch.setattr(FutureRecordMetadata, "_add_cb_eb", lambda *_callbacks: 1 / 0)
+
+    assert mock.producer().send(topic, b"a", partition=0).get(10).offset == 0
+    assert pipe.status().errors == {"send.together": 1, "send.follow": 1}

@@ -76,7 +76,7 @@ INJECTED = [
     ("send", send.Sending, "__init__"),
     ("send.finish", clients.Destination, "bind"),
     *(
-        [("send.follow", kafka_python_batches.SentBatches, "add"), ("send.finish", sent_batch.SentBatch, "_finish")]
+        [("send.together", kafka_python_batches.SentBatches, "add"), ("send.finish", sent_batch.SentBatch, "_finish")]
         if hasattr(FutureRecordMetadata, "rebind")
         else [("send.follow", FutureRecordMetadata, "add_both")]
     ),
@@ -113,6 +113,7 @@ ELSEWHERE = {
     "producers": "tests/verdict/test_delivered.py",
     "send.acknowledgement": "below",
     "send.batch": "test_confluent_kafka_batches.py",
+    "send.follow": "test_kafka_python_batches.py, and above where clients answer one by one",
     "sklearn.class": "tests/models/test_sklearn.py",
     "unreadable": "test_switched_off.py",
 }

@@ -166,7 +166,8 @@ def _make_send(  # noqa: C901 - the client's call between what is done before an
     engine: Engine, producers: KafkaProducers, batches: SentBatches, original: Callable[..., Any]
 ) -> Callable[..., Any]:
     known, producer_of, begin = producers.by_id.get, producers.of, sender(engine)
-    beginning, following, expected = engine.guard.place("send"), engine.guard.place("send.follow"), batches.expected
+    beginning, following = engine.guard.place("send"), engine.guard.place("send.follow")
+    together, expected = batches.place, batches.expected
 
     def refused(sending: Sending, error: BaseException) -> None:
         failed(sending, error)
@@ -187,7 +188,7 @@ def _make_send(  # noqa: C901 - the client's call between what is done before an
             sending = begin(known(id(self)) or producer_of(self), topic, partition, key, value, headers)
             if sending is not None:
                 sent = sending.headers
-                if batches.on and sent is not headers:
+                if batches.is_known and not together.off and sent is not headers:
                     expected[id(sent)] = sending
                     awaited = True
         except Exception:

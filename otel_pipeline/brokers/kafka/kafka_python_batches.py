@@ -26,13 +26,13 @@ _KEPT = "_otel_pipeline_sent"
 class SentBatches:
     """Finds out which sends stand in which batch, while the client holds the partition's lock."""
 
-    __slots__ = ("__weakref__", "_engine", "expected", "on", "place")
+    __slots__ = ("__weakref__", "_engine", "expected", "is_known", "place")
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self.place = engine.guard.place("send.follow")
-        self.on = False
-        """Whether that can be done; each send is followed by itself otherwise."""
+        self.place = engine.guard.place("send.together")
+        self.is_known = False
+        """Whether the client is as known; each send is followed by itself otherwise, and where the place is off."""
         self.expected: dict[int, Sending] = {}
         """By the id of the headers that the client was given, while it is in `send()`."""
         forks.add(self.begin_anew, Step.ZERO)
@@ -53,7 +53,7 @@ class SentBatches:
             return
         if hasattr(FutureRecordMetadata, "_add_cb_eb") and hasattr(FutureRecordMetadata, "rebind"):
             patches.replace(RecordAccumulator, "split_and_reenqueue", self._make_split)
-            self.on = True
+            self.is_known = True
 
     def add(self, batch: Any, future: Any, sending: Sending) -> None:
         """Note that the client has taken a message into its batch; `future` is its own."""
